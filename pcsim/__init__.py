@@ -1,0 +1,1 @@
+"""A message-passing simulator for predictive coding on arbitrary computation graphs."""

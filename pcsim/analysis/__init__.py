@@ -1,0 +1,1 @@
+"""From traces and graphs to numbers."""

@@ -1,0 +1,111 @@
+"""The reference: reverse-mode differentiation over the graph, one vertex after the other.
+
+It shares the ops with the engines and nothing else: no ticks, no delays, no lowering ([S] eq. 2-4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.ops import LOSSES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pcsim.engines.base import Task
+    from pcsim.graph.graph import Vertex
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Local:
+    """One vertex as it stands in the feedforward sweep. Arrays are (1, batch, *shape)."""
+
+    vertex: Vertex
+    params: dict[str, Array]
+    inputs: tuple[Array, ...]
+    mu: Array
+    saved: tuple[Array, ...]
+
+    def back(self, g: Array) -> tuple[Array, ...]:
+        """Return J^T g for each input."""
+        return self.vertex.op.to_inputs(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
+
+    def lessons(self, g: Array) -> dict[str, Array]:
+        """Return (d mu / d p)^T g for each parameter slot."""
+        return self.vertex.op.to_params(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
+
+
+def sweep(task: Task) -> dict[str, Local]:
+    """Return the feedforward sweep: every vertex with what its derivatives need."""
+    theta = {name: np.asarray(value, task.dtype)[None] for name, value in task.parameters.items()}
+    values: dict[str, Array] = {}
+    found: dict[str, Local] = {}
+    for name, vertex in task.graph.vertices.items():
+        if vertex.op.role == "source":
+            values[name] = np.asarray(task.inputs[name], task.dtype)[None]
+        elif vertex.op.role == "parameter":
+            values[name] = theta[vertex.params[0][1]][:, None]
+        else:
+            inputs = tuple(values[edge.pre] for edge in task.graph.incoming[name])
+            params = {slot: theta[parameter] for slot, parameter in vertex.params}
+            mu, saved = vertex.op.forward(np, vertex.call, params, inputs)
+            values[name] = np.broadcast_to(mu, (1, task.batch, *vertex.shape))
+            found[name] = Local(vertex, params, inputs, values[name], saved)
+    return found
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What backprop says: the negated loss gradient at every vertex and parameter, and the loss."""
+
+    errors: Mapping[str, Array]
+    """{vertex: (batch, *shape)}: -dL/dmu, the sign of eps."""
+    gradients: Mapping[str, Array]
+    """{parameter: (*shape)}: -dL/dp, summed over the batch: the descent direction."""
+    loss: float
+
+
+def backprop(task: Task) -> Reference:
+    """Differentiate the loss of a task; precisions of outputs weigh their errors."""
+    with np.errstate(all="ignore"):
+        return _backprop(task, sweep(task))
+
+
+def _backprop(task: Task, local: Mapping[str, Local]) -> Reference:
+    errors = {name: np.zeros_like(local[name].mu) for name in task.graph.active}
+    gradients = {name: np.zeros((1, *p.shape), task.dtype) for name, p in task.graph.parameters.items()}
+    loss = 0.0
+    for name, target in task.targets.items():
+        wanted, row = np.asarray(target, task.dtype)[None], LOSSES[task.losses[name]]
+        errors[name] = weight(local[name].vertex, row.error(np, local[name].mu, wanted))
+        loss += float(np.sum(row.value(np, local[name].mu, wanted)))
+    for name in reversed(task.graph.active):
+        _send_back(task, local[name], errors, gradients)
+    return Reference(
+        {name: error[0] for name, error in errors.items()}, {name: value[0] for name, value in gradients.items()}, loss
+    )
+
+
+def weight(vertex: Vertex, error: Array) -> Array:
+    """Return Pi eps."""
+    return error if vertex.precision == 1 else np.asarray(vertex.precision, error.dtype) * error
+
+
+def _send_back(task: Task, local: Local, errors: dict[str, Array], gradients: dict[str, Array]) -> None:
+    g = errors[local.vertex.name]
+    for slot, lesson in local.lessons(g).items() if local.vertex.params else ():
+        gradients[dict(local.vertex.params)[slot]] += lesson
+    edges = task.graph.incoming[local.vertex.name]
+    if all(task.graph.role(edge.pre) == "source" for edge in edges):
+        return
+    for edge, message in zip(edges, local.back(g), strict=True):
+        role: Any = task.graph.role(edge.pre)
+        if role == "parameter":
+            gradients[task.graph.vertices[edge.pre].params[0][1]] += message[:, 0]
+        elif role != "source":
+            errors[edge.pre] = errors[edge.pre] + message

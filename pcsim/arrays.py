@@ -1,0 +1,41 @@
+"""The array namespace (NumPy or CuPy), passed as an argument and never kept globally."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+Array = Any
+"""An array of the namespace in use."""
+
+Namespace = Any
+"""The module that makes arrays: ``numpy`` or ``cupy``; always an argument named ``xp``."""
+
+Shape = tuple[int, ...]
+"""The shape of a vertex or a parameter, without any leading axis."""
+
+LEAD = 2
+"""Leading axes of every array an op sees: the stack of equal vertices, then the batch."""
+
+
+def special(xp: Namespace) -> Any:
+    """Return the special functions (erf and others) that belong to an array namespace."""
+    return import_module("scipy.special" if xp.__name__ == "numpy" else "cupyx.scipy.special")
+
+
+def unbroadcast(xp: Namespace, array: Array, shape: Shape) -> Array:
+    """Sum ``array`` down to ``shape``: the transpose of broadcasting ``shape`` up.
+
+    Both have the same number of axes; axes of extent 1 in ``shape`` are summed.
+    """
+    axes = tuple(axis for axis, (have, want) in enumerate(zip(array.shape, shape, strict=True)) if want == 1 != have)
+    return xp.sum(array, axis=axes, keepdims=True) if axes else array
+
+
+def align(array: Array, rank: int) -> Array:
+    """Insert axes after the leading ones, so that vertex shapes broadcast as NumPy shapes do.
+
+    ``array`` has shape (stack, batch, *shape); the result has ``rank`` axes behind the leading two.
+    """
+    missing = rank - (array.ndim - LEAD)
+    return array.reshape(array.shape[:LEAD] + (1,) * missing + array.shape[LEAD:]) if missing else array

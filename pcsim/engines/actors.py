@@ -1,0 +1,320 @@
+"""The oracle: one object per vertex, an inbox, no reference to another actor.
+
+It interprets graph and rule directly and ignores the lowered program, so that it can be held against
+every other engine. It is slow and obvious on purpose. An actor knows its own state and its inbox;
+the ``Network`` carries messages and knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.engines.faults import report
+from pcsim.graph.levels import vertex_levels
+from pcsim.ops import LOSSES
+from pcsim.program.lower import precision_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pcsim.engines.base import Read, Task
+    from pcsim.graph.graph import Edge, Vertex
+    from pcsim.rules import Rule
+
+Array = np.ndarray
+
+
+@dataclass
+class Network:
+    """Carries messages: what is sent at tick t over delay d is delivered at tick t + d, once."""
+
+    flying: dict[int, list[tuple[str, str, Any, Array]]] = field(default_factory=lambda: defaultdict(list))
+
+    def send(self, due: int, to: str, kind: str, key: Any, content: Array) -> None:
+        """Post a message to an actor's inbox, to arrive at tick ``due``."""
+        self.flying[due].append((to, kind, key, content))
+
+    def deliver(self, tick: int, inboxes: Mapping[str, dict[str, dict[Any, Array]]]) -> None:
+        """Put what is due at this tick into the inboxes."""
+        for to, kind, key, content in self.flying.pop(tick, []):
+            inboxes[to][kind][key] = content
+
+
+@dataclass
+class Actor:
+    """A vertex: its function, its units, and the tick at which its parameters took its error.
+
+    Arrays are (1, batch, *shape). ``start`` is the feedforward value, ``deviation`` the value less
+    ``start``; ``reference`` is the prediction from feedforward inputs, so that the error
+    ``deviation - (prediction - reference)`` is exactly zero until something has moved.
+    """
+
+    vertex: Vertex
+    free: bool
+    loss: str | None
+    target: Array | None
+    precision: Array
+    level: int | None
+    start: Array
+    params: dict[str, Array]
+    deviation: Array = field(default_factory=lambda: np.zeros(()))
+    reference: Array = field(default_factory=lambda: np.zeros(()))
+    mu: Array = field(default_factory=lambda: np.zeros(()))
+    shift: Array = field(default_factory=lambda: np.zeros(()))
+    error: Array = field(default_factory=lambda: np.zeros(()))
+    saved: tuple[Array, ...] = ()
+    inputs: tuple[Array, ...] = ()
+    inbox: dict[str, dict[Any, Array]] = field(default_factory=lambda: {"value": {}, "error": {}})
+    fired: int | None = None
+
+    @property
+    def value(self) -> Array:
+        """The value units, x = start + deviation."""
+        return self.start + self.deviation
+
+    def settle(self, inputs: tuple[Array, ...], initial: Array | None) -> None:
+        """Start: predict from the feedforward values of the inputs, clamp or set the value."""
+        self._predict(inputs)
+        self.reference, self.shift = self.mu, np.zeros_like(self.start)
+        self.deviation = np.zeros_like(self.start)
+        if self.target is not None:
+            self.deviation = LOSSES[self.loss or ""].error(np, self.start, self.target)
+        elif initial is not None:
+            self.deviation = initial - self.start
+        self.error = self.deviation
+
+    def predict(self, *, moving: bool) -> None:
+        """Predict from the inbox, if predictions move, and take the error."""
+        if moving:
+            self._predict(tuple(self.inbox["value"][slot] for slot in range(len(self.inputs))))
+            self.shift = self.mu - self.reference
+            if self.loss is None or self.loss == "squared_error":
+                self.error = self.deviation - self.shift
+            else:
+                self.error = LOSSES[self.loss].error(np, self.start + self.shift, self.target)
+                self.deviation = self.error + self.shift
+        else:
+            self.error = self.deviation
+
+    def _predict(self, inputs: tuple[Array, ...]) -> None:
+        self.inputs = inputs
+        self.mu, self.saved = self.vertex.op.forward(np, self.vertex.call, self.params, inputs)
+        self.mu = np.broadcast_to(self.mu, self.start.shape)
+
+    def messages(self) -> tuple[Array, ...]:
+        """Return J^T Pi eps, one message per input."""
+        op, g = self.vertex.op, self.precision * self.error
+        return op.to_inputs(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
+
+    def lessons(self) -> dict[str, Array]:
+        """Return (d mu / d p)^T Pi eps for each parameter slot."""
+        op, g = self.vertex.op, self.precision * self.error
+        return op.to_params(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
+
+    def correct(self, gamma: float) -> None:
+        """Sum the errors that are due, by edge key, and move: x += gamma (-Pi eps + sum)."""
+        received = np.zeros_like(self.start)
+        for key in sorted(self.inbox["error"]):
+            received = received + self.inbox["error"][key]
+        rate = (gamma * self.precision).astype(self.start.dtype)
+        self.deviation = (1 - rate) * self.deviation + (rate * self.shift + self.start.dtype.type(gamma) * received)
+
+
+class ActorSession:
+    """A run of actors on a clock."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.graph, self.rule = task, task.graph, task.rule
+        self.network = Network()
+        self.theta = {name: np.array(value, task.dtype)[None] for name, value in task.parameters.items()}
+        self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
+        self.levels = vertex_levels(task.graph)
+        self.applied = dict(self.learnt)
+        with np.errstate(all="ignore"):
+            self.start = self._feedforward()
+            self.actors = {name: self._actor(name) for name in self.graph.active}
+            self._fill_value_lines()
+
+    def _feedforward(self) -> dict[str, Array]:
+        start: dict[str, Array] = {}
+        for name, vertex in self.graph.vertices.items():
+            if vertex.op.role == "source":
+                start[name] = self.task.inputs[name][None]
+            elif vertex.op.role == "parameter":
+                start[name] = self.theta[vertex.params[0][1]][:, None]
+            else:
+                inputs = tuple(start[edge.pre] for edge in self.graph.incoming[name])
+                mu, _ = vertex.op.forward(np, vertex.call, self._params(vertex), inputs)
+                start[name] = np.array(np.broadcast_to(mu, (1, self.task.batch, *vertex.shape)))
+                if not np.isfinite(mu).all():
+                    report(self.graph, start.__getitem__, self.theta.__getitem__, None, {name: "value"})
+        return start
+
+    def _params(self, vertex: Vertex) -> dict[str, Array]:
+        return {slot: self.theta[parameter] for slot, parameter in vertex.params}
+
+    def _actor(self, name: str) -> Actor:
+        graph, vertex, task = self.graph, self.graph.vertices[name], self.task
+        target = task.targets.get(name)
+        precision = np.asarray(precision_of(graph, name, self.rule), task.dtype)
+        actor = Actor(vertex, graph.role(name) == "free", task.losses.get(name), None if target is None else target[None],
+                      precision, self.levels[name], self.start[name], self._params(vertex))  # fmt: skip
+        initial = task.initial.get(name)
+        actor.settle(tuple(self.start[edge.pre] for edge in graph.incoming[name]), None if initial is None else initial[None])
+        return actor
+
+    def _fill_value_lines(self) -> None:
+        """Before tick 0, value lines hold the feedforward values."""
+        for edge in self.graph.edges:
+            for due in range(edge.value_delay):
+                self.network.send(due, edge.post, "value", edge.slot, self.start[edge.pre])
+
+    def predict(self, tick: int) -> None:
+        """Send every value, deliver those due, predict."""
+        for actor in self.actors.values():
+            actor.inbox["error"].clear()
+        for edge in self.graph.edges:
+            self.network.send(tick + edge.value_delay, edge.post, "value", edge.slot, self._value(edge.pre))
+        self._deliver(tick)
+        with np.errstate(all="ignore"):
+            for actor in self.actors.values():
+                actor.predict(moving=self.rule.moving)
+        self._check(tick, lambda actor: {"error": actor.error})
+
+    def _value(self, name: str) -> Array:
+        vertex = self.graph.vertices[name]
+        if vertex.op.role == "parameter":
+            return self.theta[vertex.params[0][1]][:, None]
+        actor = self.actors.get(name)
+        return self.start[name] if actor is None else actor.value
+
+    def _deliver(self, tick: int) -> None:
+        self.network.deliver(tick, {name: actor.inbox for name, actor in self.actors.items()})
+
+    def send(self, tick: int) -> None:
+        """Send every error, deliver those due."""
+        with np.errstate(all="ignore"):
+            for name, actor in self.actors.items():
+                self._send_errors(tick, name, actor)
+            self._deliver(tick)
+        self._check(tick, lambda actor: {"error": sum(actor.inbox["error"].values(), np.zeros(()))})
+
+    def move(self, tick: int) -> None:
+        """Move the free values to the next tick."""
+        with np.errstate(all="ignore"):
+            for actor in self.actors.values():
+                if actor.free:
+                    actor.correct(self.rule.step_size)
+
+    def _send_errors(self, tick: int, name: str, actor: Actor) -> None:
+        edges = self.graph.incoming[name]
+        if any(self._moves(edge) for edge in edges):
+            for edge, message in zip(edges, actor.messages(), strict=True):
+                if self._moves(edge):
+                    self.network.send(tick + edge.error_delay, edge.pre, "error", edge.key, message)
+
+    def _moves(self, edge: Edge) -> bool:
+        return self.graph.vertices[edge.pre].op.role == "function"
+
+    def _check(self, tick: int, units: Callable[[Actor], Mapping[str, Array]]) -> None:
+        ended = {
+            name: what
+            for name, actor in self.actors.items()
+            for what, array in units(actor).items()
+            if not np.isfinite(array).all()
+        }
+        if ended:
+            report(self.graph, self._value, self.theta.__getitem__, tick, ended)
+
+    def learn(self, tick: int, *, last: bool) -> None:
+        """Let each vertex that fires teach its parameters."""
+        with np.errstate(all="ignore"):
+            for actor in self.actors.values():
+                if fires(self.rule, actor, tick, last=last):
+                    actor.fired = tick
+                    self._teach(actor)
+        if self.rule.fires == "every":
+            self._apply()
+
+    def _teach(self, actor: Actor) -> None:
+        scale = self.task.dtype.type(self.rule.output_variance)
+        lessons = actor.lessons()
+        for slot, parameter in actor.vertex.params:
+            self.learnt[parameter] = self.learnt[parameter] + scale * lessons[slot]
+        edges = self.graph.incoming[actor.vertex.name]
+        for place, edge in enumerate(edges):
+            pre = self.graph.vertices[edge.pre]
+            if pre.op.role == "parameter":
+                parameter = pre.params[0][1]
+                self.learnt[parameter] = self.learnt[parameter] + scale * actor.messages()[place][:, 0]
+
+    def _apply(self) -> None:
+        for name in self.theta:
+            step = self.learnt[name] - self.applied[name]
+            self.theta[name] = self.theta[name] + self.task.dtype.type(self.rule.learning_rate) * step
+        self.applied = dict(self.learnt)
+        for actor in self.actors.values():
+            actor.params = self._params(actor.vertex)
+
+    def layout(self) -> Sequence[tuple[str, ...]]:
+        """Return the active vertices by shape."""
+        groups: dict[Any, list[str]] = defaultdict(list)
+        for name in self.graph.active:
+            groups[self.graph.vertices[name].shape].append(name)
+        return [tuple(names) for names in groups.values()]
+
+    def reader(self, quantity: str, names: Sequence[str]) -> Read:
+        """Return a function that stacks a quantity of some vertices or edges."""
+        return lambda: np.concatenate([self._read(quantity, name) for name in names])
+
+    def _read(self, quantity: str, name: str) -> Array:
+        if quantity.endswith("message"):
+            return self._message(quantity, self.graph.edge(name))
+        actor = self.actors.get(name)
+        if actor is None:
+            vertex = self.graph.vertices[name]
+            shown = np.broadcast_to(self._value(name), (1, self.task.batch, *vertex.shape))
+            return shown if quantity != "error" else np.zeros_like(shown)
+        if quantity == "value":
+            return actor.value
+        if quantity == "prediction":
+            return actor.start + actor.shift
+        return actor.error
+
+    def _message(self, quantity: str, edge: Edge) -> Array:
+        if quantity == "value message":
+            return np.broadcast_to(self.actors[edge.post].inbox["value"][edge.slot], self.start[edge.pre].shape)
+        inbox = self.actors[edge.pre].inbox["error"] if edge.pre in self.actors else {}
+        return inbox.get(edge.key, np.zeros_like(self.start[edge.pre]))
+
+    def updates(self) -> dict[str, Array]:
+        """Return what each parameter has learnt."""
+        return {name: value[0] for name, value in self.learnt.items()}
+
+    def parameters(self) -> dict[str, Array]:
+        """Return each parameter's value now."""
+        return {name: value[0] for name, value in self.theta.items()}
+
+    def fired(self) -> dict[str, int]:
+        """Return the tick at which each vertex taught its parameters."""
+        return {name: actor.fired for name, actor in self.actors.items() if actor.fired is not None}
+
+
+def fires(rule: Rule, actor: Actor, tick: int, *, last: bool) -> bool:
+    """Return whether the parameters of a vertex take its error at this tick."""
+    if rule.fires == "end":
+        return last
+    if rule.fires == "level":
+        return actor.level == tick
+    if rule.fires == "arrival":
+        return actor.fired is None and bool(np.any(actor.error != 0))
+    return True
+
+
+def start(task: Task) -> ActorSession:
+    """Start a run."""
+    return ActorSession(task)

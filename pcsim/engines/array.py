@@ -1,0 +1,485 @@
+"""The vectorised engine: all actors of a kind in one array operation, over an array namespace ``xp``.
+
+Arrays of a bank are (rows, batch, *shape). The state is the deviation from the feedforward values; the error
+of a vertex is ``deviation - shift``, where ``shift`` is how far its prediction has moved, and exactly
+zero while no input has moved, because the same operation on the same numbers gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.engines.faults import report
+from pcsim.engines.sums import Sum
+from pcsim.ops import LOSSES
+from pcsim.program.lower import lower
+from pcsim.program.program import rows_of
+from pcsim.program.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pcsim.arrays import Array, Namespace, Shape
+    from pcsim.engines.base import Read, Task
+    from pcsim.graph.graph import Edge, Vertex
+    from pcsim.program.program import Bank, Post, Program, Rows, Slot, Step
+
+@dataclass
+class Units:
+    """The units of one bank. All arrays but ``start`` and ``value`` cover the active rows only."""
+
+    bank: Bank
+    start: Array
+    """(rows, batch, *shape): feedforward values, sources included."""
+    deviation: Array
+    shift: Array | None
+    """How far predictions have moved; None where they are fixed."""
+    error: Array
+    reference: Array | None
+    value: Array
+    received: Array
+    """(free, batch, *shape): errors due."""
+    precision: Array | None
+    targets: tuple[tuple[str, Array, Array], ...] = ()
+    """(loss, rows, target) of outputs whose loss is not a clamp."""
+
+    def weighted(self, rows: slice) -> Array:
+        """Return Pi eps of some rows."""
+        error = self.error[rows]
+        return error if self.precision is None else self.precision[rows] * error
+
+
+@dataclass
+class Work:
+    """What a step keeps from predict to learn."""
+
+    inputs: tuple[Array, ...] = ()
+    mu: Array = None
+    saved: tuple[Array, ...] = ()
+
+
+class ArraySession:
+    """A run of a lowered program."""
+
+    def __init__(self, task: Task, xp: Namespace) -> None:
+        self.task, self.xp, self.rule = task, xp, task.rule
+        self.program = verify(lower(task.graph, task.rule, keep_values=task.keep_values))
+        self.tick = 0
+        self.theta = {
+            shape: xp.stack([xp.asarray(task.parameters[name], task.dtype) for name in names])
+            for shape, names in self.program.parameters.items()
+        }
+        self.learnt = {shape: xp.zeros_like(theta) for shape, theta in self.theta.items()}
+        self.fire_tick: dict[str, int] = {}
+        self.work = {id(step): Work() for step in self.program.steps}
+        with np.errstate(all="ignore"):
+            self._gather_parameters()
+            self.applied = {shape: learnt.copy() for shape, learnt in self.learnt.items()}
+            self.units = {shape: self._units(bank) for shape, bank in self.program.banks.items()}
+            self.histories = {
+                shape: xp.zeros((history.ring.slots, task.batch, *shape), task.dtype)
+                for shape, history in self.program.histories.items()
+            }
+            self._sweep()
+            self._settle()
+        self._open_posts()
+
+    # -- start ------------------------------------------------------------------------------------------
+
+    def _gather_parameters(self) -> None:
+        """Take each step's parameters: views where rows are consecutive, copies where they are not."""
+        self.params = {
+            id(step): {slot.name: self.theta[slot.shape][slot.rows] for slot in step.parameters}
+            for step in self.program.steps
+        }
+
+    def _units(self, bank: Bank) -> Units:
+        xp, task = self.xp, self.task
+        start = xp.zeros((len(bank.names), task.batch, *bank.shape), task.dtype)
+        for row, name in enumerate(bank.names[bank.active :], bank.active):
+            start[row] = xp.asarray(task.inputs[name], task.dtype)
+        deviation = xp.zeros_like(start[: bank.active])
+        moving = self.rule.moving
+        return Units(
+            bank, start, deviation,
+            shift=xp.zeros_like(deviation) if moving else None,
+            error=xp.zeros_like(deviation) if moving else deviation,
+            reference=None,
+            value=start.copy() if moving else start,
+            received=xp.zeros_like(deviation[: bank.free]),
+            precision=None if bank.precision is None else xp.asarray(bank.precision, task.dtype),
+        )  # fmt: skip
+
+    def _sweep(self) -> None:
+        """Set the feedforward values, depth by depth."""
+        for step, rows in _by_depth(self.program.steps):
+            inputs = tuple(self._sweep_input(slot, rows) for slot in step.slots)
+            params = {name: _take(array, rows, len(step.names)) for name, array in self.params[id(step)].items()}
+            mu, _ = step.op.forward(self.xp, step.call, params, inputs)
+            self.units[step.shape].start[_inside(step.rows, rows)] = mu
+        for units in self.units.values():
+            if not self._finite(units.start):
+                self._report(None, dict.fromkeys(units.bank.names, "value"))
+
+    def _sweep_input(self, slot: Slot, rows: Rows) -> Array:
+        if slot.is_parameter:
+            return _take(self.theta[slot.shape][slot.rows], rows, len(slot.edges))[:, None]
+        return self.units[slot.shape].start[_inside(slot.rows, rows)]
+
+    def _settle(self) -> None:
+        """Predict from the feedforward values, clamp the outputs, set the values at tick 0."""
+        self._forward({shape: units.start for shape, units in self.units.items()})
+        for units in self.units.values():
+            units.reference = self._reference(units) if self.rule.moving else None
+            self._set_initial(units)
+        for loss, units, rows, target in self._outputs():
+            units.deviation[rows] = LOSSES[loss].error(self.xp, units.start[rows], target)
+            if loss != "squared_error" and self.rule.moving:
+                units.targets += ((loss, rows, target),)
+        if not self.rule.moving:
+            for step in self.program.steps:
+                self.work[id(step)].mu = self.units[step.shape].start[step.rows]
+
+    def _reference(self, units: Units) -> Array:
+        reference = self.xp.empty_like(units.deviation)
+        for step in self.program.steps:
+            if step.shape == units.bank.shape:
+                reference[step.rows] = self.work[id(step)].mu
+        same = bool((reference == units.start[: units.bank.active]).all())
+        return units.start[: units.bank.active] if same else reference
+
+    def _set_initial(self, units: Units) -> None:
+        for row, name in enumerate(units.bank.names[: units.bank.free]):
+            if name in self.task.initial:
+                units.deviation[row] = self.xp.asarray(self.task.initial[name], self.task.dtype) - units.start[row]
+
+    def _outputs(self) -> Iterator[tuple[str, Units, Rows, Array]]:
+        """Return the outputs of one loss and one shape together: loss, units, rows, (rows, batch, *shape)."""
+        groups: dict[tuple[str, Shape], list[tuple[int, str]]] = defaultdict(list)
+        for name in self.task.targets:
+            shape, row = self.program.place[name]
+            groups[self.task.losses[name], shape].append((row, name))
+        for (loss, shape), found in groups.items():
+            members = sorted(found)
+            rows = rows_of(np.array([row for row, _ in members], np.intp))
+            targets = [self.xp.asarray(self.task.targets[name], self.task.dtype) for _, name in members]
+            yield loss, self.units[shape], rows, self.xp.stack(targets)
+
+    def _open_posts(self) -> None:
+        xp, task = self.xp, self.task
+        self.messages, self.lines, self.sums = {}, {}, {}
+        for shape, post in self.program.posts.items():
+            units = self.units[shape]
+            if post.direct is None:
+                self.messages[shape] = xp.zeros((len(post.receivers), task.batch, *shape), task.dtype)
+                self.sums[shape] = Sum(xp, post.order, post.starts, task.dtype)
+            else:
+                self.messages[shape] = units.received[post.direct]
+            if len(post.late):
+                self.lines[shape] = xp.zeros((post.ring.slots, task.batch, *shape), task.dtype)
+
+    # -- predict ----------------------------------------------------------------------------------------
+
+    def predict(self, tick: int) -> None:
+        """Take the values due, compute predictions and errors."""
+        self.tick = tick
+        with np.errstate(all="ignore"):
+            if self.rule.moving:
+                self._predict()
+            for shape, history in self.program.histories.items():
+                self.histories[shape][history.ring.at(tick)] = self.units[shape].deviation[history.rows]
+        self._check("error", {shape: units.error for shape, units in self.units.items()})
+
+    def _predict(self) -> None:
+        for units in self.units.values():
+            active = units.bank.active
+            self.xp.add(units.start[:active], units.deviation, out=units.value[:active])
+        self._forward({shape: units.value for shape, units in self.units.items()})
+        for step in self.program.steps:
+            units = self.units[step.shape]
+            self.xp.subtract(self.work[id(step)].mu, units.reference[step.rows], out=units.shift[step.rows])
+        for units in self.units.values():
+            self._errors(units)
+
+    def _errors(self, units: Units) -> None:
+        self.xp.subtract(units.deviation, units.shift, out=units.error)
+        for loss, rows, target in units.targets:
+            mu = units.start[rows] + units.shift[rows]
+            units.error[rows] = LOSSES[loss].error(self.xp, mu, target)
+            units.deviation[rows] = units.error[rows] + units.shift[rows]
+            units.value[rows] = mu + units.error[rows]
+
+    def _forward(self, values: Mapping[Shape, Array]) -> None:
+        for step in self.program.steps:
+            inputs = tuple(self._input(slot, values) for slot in step.slots)
+            mu, saved = step.op.forward(self.xp, step.call, self.params[id(step)], inputs)
+            self.work[id(step)] = Work(inputs, mu, saved)
+
+    def _input(self, slot: Slot, values: Mapping[Shape, Array]) -> Array:
+        if slot.is_parameter:
+            return self.theta[slot.shape][slot.rows][:, None]
+        now = values[slot.shape][slot.rows]
+        if slot.late is None or not self.rule.moving:
+            return now
+        return self._with_late(slot, now)
+
+    def _with_late(self, slot: Slot, now: Array) -> Array:
+        """Replace the values that travel by what was sent as many ticks ago."""
+        late, history = slot.late, self.program.histories[slot.shape]
+        assert late is not None
+        inputs = now.copy() if isinstance(slot.rows, slice) else now
+        sent = self.histories[slot.shape][history.ring.at(self.tick, late.lines, late.delay)]
+        inputs[late.positions] = self.units[slot.shape].start[history.rows[late.lines]] + sent
+        return inputs
+
+    # -- correct ----------------------------------------------------------------------------------------
+
+    def send(self, tick: int) -> None:
+        """Send errors and sum those due."""
+        with np.errstate(all="ignore"):
+            for step in self.program.steps:
+                if step.sends:
+                    self._send(step)
+            for shape, post in self.program.posts.items():
+                self._deliver(shape, post, tick)
+        self._check("error", {shape: units.received for shape, units in self.units.items()})
+
+    def move(self, tick: int) -> None:
+        """Move the free values to the next tick."""
+        with np.errstate(all="ignore"):
+            for units in self.units.values():
+                self._move(units)
+
+    def _send(self, step: Step) -> None:
+        back = self._back(step)
+        for slot, message in zip(step.slots, back, strict=True):
+            if slot.messages is not None:
+                self.messages[slot.shape][slot.messages] = message
+
+    def _back(self, step: Step) -> tuple[Array, ...]:
+        work, g = self.work[id(step)], self.units[step.shape].weighted(step.rows)
+        return step.op.to_inputs(self.xp, step.call, self.params[id(step)], work.inputs, work.mu, work.saved, g)
+
+    def _deliver(self, shape: Shape, post: Post, tick: int) -> None:
+        messages = self.messages[shape]
+        if len(post.late):
+            lines, at = self.lines[shape], post.ring.at(tick)
+            due = lines[at]
+            lines[at] = messages[post.late]
+            messages[post.late] = due
+        if post.direct is None:
+            self.sums[shape](messages, out=self.units[shape].received)
+
+    def _move(self, units: Units) -> None:
+        """x += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
+        free = slice(0, units.bank.free)
+        kind, gamma = self.task.dtype.type, self.rule.step_size
+        deviation = units.deviation[free]
+        if units.shift is None:
+            self._decay(units, deviation, free)
+            deviation += units.received if gamma == 1 else kind(gamma) * units.received
+            return
+        push = units.shift[free] if units.precision is None else units.precision[free] * units.shift[free]
+        push = push + units.received
+        self._decay(units, deviation, free)
+        deviation += push if gamma == 1 else kind(gamma) * push
+
+    def _decay(self, units: Units, deviation: Array, free: slice) -> None:
+        kind, gamma = self.task.dtype.type, self.rule.step_size
+        deviation *= kind(1 - gamma) if units.precision is None else 1 - kind(gamma) * units.precision[free]
+
+    def _check(self, what: str, arrays: Mapping[Shape, Array]) -> None:
+        ended: dict[str, str] = {}
+        for shape, array in arrays.items():
+            if not self._finite(array):
+                bad = ~np.isfinite(self._host(array)).all(axis=tuple(range(1, array.ndim)))
+                ended.update({self.program.banks[shape].names[row]: what for row in np.nonzero(bad)[0]})
+        if ended:
+            self._report(self.tick, ended)
+
+    def _finite(self, array: Array) -> bool:
+        """One pass over memory: NaN and infinity survive a sum of squares; so may an overflow, hence the second look."""
+        flat = array.reshape(-1)
+        with np.errstate(all="ignore"):
+            return bool(self.xp.isfinite(self.xp.dot(flat, flat))) or bool(self.xp.isfinite(flat).all())
+
+    def _report(self, tick: int | None, ended: Mapping[str, str]) -> None:
+        theta = {name: value[None] for name, value in self.parameters().items()}
+        with np.errstate(all="ignore"):
+            values = {vertex.name: self._value_of(vertex, theta) for vertex in self.task.graph.vertices.values()}
+        report(self.task.graph, values.__getitem__, theta.__getitem__, tick, ended)
+
+    def _value_of(self, vertex: Vertex, theta: Mapping[str, np.ndarray]) -> np.ndarray:
+        if vertex.op.role == "parameter":
+            return theta[vertex.params[0][1]][:, None]
+        return self.reader("value", [vertex.name])()
+
+    # -- learn ------------------------------------------------------------------------------------------
+
+    def learn(self, tick: int, *, last: bool) -> None:
+        """Let each parameter whose rule fires at this tick take what it receives."""
+        with np.errstate(all="ignore"):
+            for step in self.program.steps:
+                if step.learns and (rows := self._firing(step, tick, last=last)) is not None:
+                    self._teach(step, rows)
+                    self.fire_tick.update(dict.fromkeys(_pick(step.names, rows), tick))
+            if self.rule.fires == "every":
+                self._apply()
+
+    def _firing(self, step: Step, tick: int, *, last: bool) -> Rows | None:
+        """Return the rows of a step that fire; None for none."""
+        fires = self.rule.fires
+        if fires == "every" or (fires == "end" and last):
+            return slice(0, len(step.names))
+        if fires == "level":
+            return _rows(step.levels == tick)
+        if fires == "arrival":
+            error = self.units[step.shape].error[step.rows]
+            new = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
+            return _rows(new & np.array([name not in self.fire_tick for name in step.names]))
+        return None
+
+    def _teach(self, step: Step, rows: Rows) -> None:
+        count = len(step.names)
+        work, units = self.work[id(step)], self.units[step.shape]
+        inputs = tuple(_take(array, rows, count) for array in work.inputs)
+        saved = tuple(_take(array, rows, count) for array in work.saved)
+        params = {name: _take(array, rows, count) for name, array in self.params[id(step)].items()}
+        args = (self.xp, step.call, params, inputs, _take(work.mu, rows, count), saved, _take(units.weighted(step.rows), rows, count))
+        if step.parameters:
+            lessons = step.op.to_params(*args)
+            for slot in step.parameters:
+                self._add(slot.shape, slot.rows, rows, lessons[slot.name])
+        if any(slot.is_parameter for slot in step.slots):
+            for slot, back in zip(step.slots, step.op.to_inputs(*args), strict=True):
+                if slot.is_parameter:
+                    self._add(slot.shape, slot.rows, rows, back[:, 0])
+
+    def _add(self, shape: Shape, where: Rows, rows: Rows, lesson: Array) -> None:
+        """Add lessons to the parameters they are for; several users of one parameter add up."""
+        scaled = lesson if self.rule.output_variance == 1 else self.task.dtype.type(self.rule.output_variance) * lesson
+        learnt = self.learnt[shape]
+        if isinstance(where, slice) and where.stop - where.start == 1:
+            learnt[where] += scaled
+        else:
+            self.xp.add.at(learnt, _indices(_inside(where, rows)), scaled)
+
+    def _apply(self) -> None:
+        rate = self.task.dtype.type(self.rule.learning_rate)
+        for shape, theta in self.theta.items():
+            theta += rate * (self.learnt[shape] - self.applied[shape])
+        self.applied = {shape: learnt.copy() for shape, learnt in self.learnt.items()}
+        self._gather_parameters()
+
+    # -- read -------------------------------------------------------------------------------------------
+
+    def layout(self) -> Sequence[tuple[str, ...]]:
+        """Return the active vertices by bank."""
+        return [bank.names[: bank.active] for bank in self.program.banks.values() if bank.active]
+
+    def reader(self, quantity: str, names: Sequence[str]) -> Read:
+        """Return a function that reads a quantity of vertices, or of edges for messages."""
+        if quantity == "value message":
+            return self._value_messages([self.task.graph.edge(name) for name in names])
+        if quantity == "error message":
+            shape = self.task.graph.vertices[self.task.graph.edge(names[0]).pre].shape
+            places = {edge.name: number for number, edge in enumerate(self.program.posts[shape].edges)}
+            index = rows_of(np.array([places[self.task.graph.edge(name).name] for name in names], np.intp))
+            return lambda: self._host(self.messages[shape][index])
+        shape = self.program.place[names[0]][0]
+        return self._vertex_reader(quantity, self.units[shape], _row_index(self.program, names))
+
+    def _vertex_reader(self, quantity: str, units: Units, rows: Rows) -> Read:
+        active = _below(rows, units.bank.active)
+        if quantity == "error":
+            return lambda: self._host(units.error[rows])
+        if not active or (quantity == "prediction" and units.shift is None):
+            return lambda: self._host(units.start[rows])
+        moved = units.deviation if quantity == "value" else units.shift
+        return lambda: self._host(units.start[rows] + moved[rows])
+
+    def _value_messages(self, edges: Sequence[Edge]) -> Read:
+        """Values as they arrive: now, or as they were when they were sent."""
+        return lambda: np.concatenate([self._arrived(edge) for edge in edges])
+
+    def _arrived(self, edge: Edge) -> np.ndarray:
+        shape, row = self.program.place[edge.pre]
+        units, history = self.units[shape], self.program.histories.get(shape)
+        if row >= units.bank.active:
+            return self._host(units.start[row : row + 1])
+        if not edge.value_delay or history is None:
+            return self._host(units.start[row : row + 1] + units.deviation[row : row + 1])
+        line = np.nonzero(history.rows == row)[0]
+        return self._host(units.start[row : row + 1] + self.histories[shape][history.ring.at(self.tick, line, edge.value_delay)])
+
+    def updates(self) -> dict[str, np.ndarray]:
+        """Return what each parameter has learnt."""
+        return self._by_name(self.learnt)
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Return each parameter's value now."""
+        return self._by_name(self.theta)
+
+    def _by_name(self, banks: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
+        rows = {shape: self._host(banks[shape]) for shape in self.program.parameters}
+        return {name: rows[shape][row] for shape, names in self.program.parameters.items() for row, name in enumerate(names)}
+
+    def fired(self) -> dict[str, int]:
+        """Return the tick at which each vertex taught its parameters."""
+        return dict(self.fire_tick)
+
+    def _host(self, array: Array) -> np.ndarray:
+        return array if self.xp is np else self.xp.asnumpy(array)
+
+
+def _by_depth(steps: Sequence[Step]) -> list[tuple[Step, slice]]:
+    """Cut steps into runs of equal depth, nearest the sources first."""
+    runs = []
+    for step in steps:
+        depths, first = np.unique(step.depths, return_index=True)
+        ends = [*first[1:].tolist(), len(step.depths)]
+        runs += [(int(depth), step, slice(int(a), b)) for depth, a, b in zip(depths, first, ends, strict=True)]
+    return [(step, rows) for _, step, rows in sorted(runs, key=lambda run: run[0])]
+
+
+def _rows(mask: np.ndarray) -> Rows | None:
+    """Return the rows that a mask selects; None for none."""
+    index = np.nonzero(mask)[0]
+    return rows_of(index) if len(index) else None
+
+
+def _inside(where: Rows, rows: Rows) -> Rows:
+    """Return the bank rows of some rows of a step."""
+    if isinstance(where, slice) and isinstance(rows, slice):
+        return slice(where.start + rows.start, where.start + rows.stop)
+    return where.start + rows if isinstance(where, slice) else where[rows]
+
+
+def _indices(rows: Rows) -> np.ndarray:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+
+def _take(array: Array, rows: Rows, count: int) -> Array:
+    """Return some rows of an array that has one row per vertex, or one row for all."""
+    return array if array.shape[0] == 1 != count else array[rows]
+
+
+def _pick(names: Sequence[str], rows: Rows) -> Sequence[str]:
+    return names[rows] if isinstance(rows, slice) else [names[row] for row in rows]
+
+
+def _below(rows: Rows, limit: int) -> bool:
+    return bool((_indices(rows) < limit).all())
+
+
+def _row_index(program: Program, names: Sequence[str]) -> Rows:
+    return rows_of(np.array([program.place[name][1] for name in names], np.intp))
+
+
+def start(task: Task) -> ArraySession:
+    """Start a run on NumPy."""
+    return ArraySession(task, np)

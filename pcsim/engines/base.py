@@ -1,0 +1,83 @@
+"""The seam between what to run and what runs it: a Task in, a Session that ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from pcsim.graph.graph import Graph
+from pcsim.rules import Rule
+
+Read = Callable[[], np.ndarray]
+"""Returns what was asked for as of the last tick, stacked in the order of the names: (names, batch, *shape)."""
+
+QUANTITIES = ("value", "prediction", "error", "value message", "error message")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that a run needs, already checked: no engine reads a document.
+
+    Attributes
+    ----------
+    parameters : {parameter name: (*shape)}
+    inputs : {source vertex: (batch, *shape)}
+    targets : {output vertex: (batch, *shape)}
+    losses : {output vertex: name in LOSSES}; ``squared_error`` clamps the output to its target
+    initial : {free vertex: (batch, *shape)}, values at tick 0 where they are not the feedforward ones
+    keep_values : keep values in flight also where predictions are fixed and nothing reads them
+    """
+
+    graph: Graph
+    rule: Rule
+    ticks: int
+    batch: int
+    dtype: np.dtype[Any]
+    parameters: Mapping[str, np.ndarray]
+    inputs: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray]
+    losses: Mapping[str, str]
+    initial: Mapping[str, np.ndarray] = field(default_factory=dict)
+    keep_values: bool = False
+
+
+class Session(Protocol):
+    """A run in progress. One tick is ``predict``, ``send``, ``learn``, ``move``, in this order.
+
+    Correcting is in two halves, so that between them everything of the tick can be read: ``send``
+    makes and delivers the errors, ``move`` moves the values to the next tick. Readers are valid from
+    ``send`` to ``move``.
+    """
+
+    def predict(self, tick: int) -> None:
+        """Take the values due, compute predictions and errors; raises RunError where numbers end."""
+
+    def send(self, tick: int) -> None:
+        """Send errors and sum those due; raises RunError where numbers end."""
+
+    def learn(self, tick: int, *, last: bool) -> None:
+        """Let each parameter whose rule fires at this tick take what it receives."""
+
+    def move(self, tick: int) -> None:
+        """Move the free values to tick + 1."""
+
+    def layout(self) -> Sequence[tuple[str, ...]]:
+        """Return the active vertices in groups of one shape that a reader returns without a copy."""
+
+    def reader(self, quantity: str, names: Sequence[str]) -> Read:
+        """Return a function that reads a quantity of vertices (or edges, for messages) of one shape."""
+
+    def updates(self) -> dict[str, np.ndarray]:
+        """Return {parameter: the descent direction learnt so far, before any learning rate}."""
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Return {parameter: its value now}."""
+
+    def fired(self) -> dict[str, int]:
+        """Return {vertex: tick at which the parameters it uses took its error}, where it has happened."""
+
+
+Engine = Callable[[Task], Session]

@@ -1,0 +1,64 @@
+"""Why numbers ended: finds the vertex and the value behind a NaN or an infinity, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from pcsim.errors import DomainError, NumberOverflowError
+
+if TYPE_CHECKING:
+    from pcsim.graph.graph import Graph, Vertex
+
+Values = Callable[[str], np.ndarray]
+"""Returns the value of a vertex, (1, batch, *shape), as it was when numbers ended."""
+
+Parameters = Callable[[str], np.ndarray]
+"""Returns the value of a parameter, (1, *shape)."""
+
+
+def report(graph: Graph, values: Values, parameters: Parameters, tick: int | None, suspects: Mapping[str, str]) -> NoReturn:
+    """Raise the error that explains why ``suspects`` ({vertex: what of it}) hold no finite number.
+
+    Raises DomainError where an op was outside its domain or its derivative is not finite, else
+    NumberOverflowError for the suspect nearest the sources.
+    """
+    when = "in the feedforward sweep" if tick is None else f"at tick {tick}"
+    with np.errstate(all="ignore"):
+        for vertex in graph.vertices.values():
+            if vertex.op.role == "function":
+                _check_vertex(graph, vertex, values, parameters, when)
+    name = next(name for name in graph.vertices if name in suspects)
+    text = f"vertex {name!r} {when}: its {suspects[name]} grew beyond {values(name).dtype}"
+    hint = "" if tick is None else "; a smaller step_size keeps the transient bounded, float64 holds more of it"
+    raise NumberOverflowError(text + hint)
+
+
+def _check_vertex(graph: Graph, vertex: Vertex, values: Values, parameters: Parameters, when: str) -> None:
+    inputs = tuple(values(edge.pre) for edge in graph.incoming[vertex.name])
+    if not all(np.isfinite(array).all() for array in inputs):
+        return
+    op, call = vertex.op, vertex.call
+    if op.domain is not None:
+        place, mask = op.domain(np, call, inputs)
+        if mask.any():
+            bad, where = _first(inputs[place], mask)
+            message = f"vertex {vertex.name!r} {when}: {op.domain_text}: {bad!r} (from {graph.incoming[vertex.name][place].pre!r}, {where})"
+            raise DomainError(message)
+    params = {slot: parameters(name) for slot, name in vertex.params}
+    mu, saved = op.forward(np, call, params, inputs)
+    if not np.isfinite(mu).all():
+        return
+    for array, back in zip(inputs, op.to_inputs(np, call, params, inputs, mu, saved, np.ones_like(mu)), strict=True):
+        if not np.isfinite(back).all():
+            bad, where = _first(array, ~np.isfinite(back))
+            raise DomainError(f"vertex {vertex.name!r} {when}: the derivative of {op.name} is not finite at {bad!r} ({where})")
+
+
+def _first(array: np.ndarray, mask: np.ndarray) -> tuple[float, str]:
+    mask = np.broadcast_to(mask, array.shape) if mask.ndim == array.ndim else mask.reshape(array.shape)
+    index = tuple(int(number[0]) for number in np.nonzero(mask))
+    unit = f", unit {list(index[2:])}" if index[2:] else ""
+    return float(array[index]), f"sample {index[1]}{unit}"

@@ -1,0 +1,110 @@
+"""What can go wrong, as a tree.
+
+    PcsimError
+    ├── InputError        what was asked for is wrong: a list of problems, exit code 2
+    └── RunError          the run failed: exit code 1
+        ├── DomainError   an op left its domain (square root of a negative number)
+        └── NumberOverflowError  the dynamics grew beyond the number format
+
+Low layers raise with the names they know; the document layer adds file, line and column.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+Path = tuple[str | int, ...]
+
+
+class PcsimError(Exception):
+    """Every error that pcsim raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a file; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: where (a path of keys), what, and how to mend it."""
+
+    path: Path
+    message: str
+    location: Location | None = None
+
+    def __str__(self) -> str:
+        where = [str(self.location)] if self.location else []
+        return ": ".join([*where, *([dotted(self.path)] if self.path else []), self.message])
+
+    def under(self, *prefix: str | int) -> Problem:
+        """Return the same problem, seen from further out."""
+        return replace(self, path=(*prefix, *self.path))
+
+
+class InputError(PcsimError):
+    """What was asked for is wrong; ``problems`` holds everything found, not only the first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def map(self, change: Callable[[Problem], Problem]) -> InputError:
+        """Return the same error with each problem changed (to add context at a boundary)."""
+        return InputError(map(change, self.problems))
+
+
+class RunError(PcsimError):
+    """A run that could not go on; what was recorded before it is kept."""
+
+
+class DomainError(RunError):
+    """An op was given a value outside its domain."""
+
+
+class NumberOverflowError(RunError):
+    """Values or errors grew beyond what the number format holds."""
+
+
+def wrong(path: Path | str, message: str) -> InputError:
+    """Return an InputError of one problem."""
+    return InputError([Problem((path,) if isinstance(path, str) else path, message)])
+
+
+def dotted(path: Path) -> str:
+    """Return a path as it reads in a message: ``vertices.h2.inputs[0]``."""
+    text = ""
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
+    return text
+
+
+def nearest(name: str, legal: Iterable[str], hint: str = "") -> str:
+    """Return '; did you mean ...?' for the nearest legal name, or a list of the legal ones.
+
+    >>> nearest("tahn", ["tanh", "relu"], "pcsim list ops")
+    "; did you mean 'tanh'? (pcsim list ops)"
+    """
+    names = sorted(map(str, legal))
+    close = get_close_matches(str(name), names, n=3, cutoff=0.6)
+    # swapped letters are the commonest slip: 'tahn' means 'tanh', though 'tan' is as near
+    close.sort(key=lambda other: sorted(other) != sorted(str(name)))
+    if close:
+        text = f"; did you mean {close[0]!r}?"
+    elif not names:
+        text = "; there are none"
+    else:
+        text = "; known: " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return text + (f" ({hint})" if hint else "")

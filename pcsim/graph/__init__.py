@@ -1,0 +1,18 @@
+"""Who talks to whom: graphs, their levels, and where they come from."""
+
+from pcsim.graph.build import graph_from
+from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
+from pcsim.graph.levels import level, levels, light_cone, uneven_edges, vertex_levels
+
+__all__ = [
+    "Edge",
+    "Graph",
+    "Parameter",
+    "Vertex",
+    "graph_from",
+    "level",
+    "levels",
+    "light_cone",
+    "uneven_edges",
+    "vertex_levels",
+]

@@ -1,0 +1,166 @@
+"""Who talks to whom: vertices, edges with delays, parameters; immutable and in one canonical order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pcsim.graph.order import natural, topological_depths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import networkx as nx
+
+    from pcsim.arrays import Shape
+    from pcsim.ops.op import Call, Op
+
+Precision = float | tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A line from ``pre`` to input ``slot`` of ``post``; values go forward, errors back.
+
+    Attributes
+    ----------
+    value_delay, error_delay : int
+        Ticks, 0 or more. With 0 a value arrives within the tick, an error with the next correction.
+    key : (str, int)
+        The post vertex and slot of the document's edge that this one is part of. Errors are summed in the
+        order of keys, so an edge split by identity vertices keeps its place in the sum.
+    name : str
+        ``pre->post``; parallel edges are ``pre->post#1``, ``pre->post#2``, ...
+    """
+
+    pre: str
+    post: str
+    slot: int
+    value_delay: int
+    error_delay: int
+    key: tuple[str, int]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A tensor used by one vertex or shared by many; a leaf actor of its own ([S])."""
+
+    name: str
+    shape: Shape
+    init: tuple[str, Any] = ("uniform_fan_in", None)
+    fan_in: int | None = None
+
+
+@dataclass(frozen=True)
+class Vertex:
+    """One elementary function with its value units and error units, all of shape ``call.shape``."""
+
+    name: str
+    op: Op
+    call: Call
+    params: tuple[tuple[str, str], ...] = ()
+    """Pairs of parameter slot of the op and name of the parameter that fills it."""
+    precision: Precision = 1.0
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the vertex, without the batch axis."""
+        return self.call.shape
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A directed acyclic graph of vertices, in canonical order: by depth, then by name.
+
+    The order does not depend on the order of the document, so a permuted document makes an equal graph
+    and a bit-identical run. Outputs never feed others: an output that did is observed through an
+    identity vertex ``NAME.observed``, which takes its place among the outputs.
+    """
+
+    vertices: Mapping[str, Vertex]
+    edges: tuple[Edge, ...]
+    parameters: Mapping[str, Parameter]
+    outputs: tuple[str, ...]
+    title: str = ""
+    source: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"Graph({self.title!r}, {len(self.vertices)} vertices, {len(self.edges)} edges, "
+            f"{len(self.parameters)} parameters, outputs {', '.join(self.outputs)})"
+        )
+
+    @cached_property
+    def incoming(self) -> Mapping[str, tuple[Edge, ...]]:
+        """Edges into each vertex, by slot."""
+        lists: dict[str, list[Edge]] = {name: [] for name in self.vertices}
+        for edge in self.edges:
+            lists[edge.post].append(edge)
+        return {name: tuple(sorted(edges, key=lambda edge: edge.slot)) for name, edges in lists.items()}
+
+    @cached_property
+    def outgoing(self) -> Mapping[str, tuple[Edge, ...]]:
+        """Edges out of each vertex, in the order in which their errors are summed."""
+        lists: dict[str, list[Edge]] = {name: [] for name in self.vertices}
+        for edge in self.edges:
+            lists[edge.pre].append(edge)
+        return {name: tuple(sorted(edges, key=lambda edge: edge.key)) for name, edges in lists.items()}
+
+    @cached_property
+    def uses(self) -> Mapping[str, tuple[str, ...]]:
+        """Vertices that use each parameter: through a parameter slot, or as an input."""
+        users: dict[str, set[str]] = defaultdict(set)
+        for vertex in self.vertices.values():
+            for _, parameter in vertex.params:
+                if vertex.op.role == "parameter":
+                    users[parameter].update(edge.post for edge in self.outgoing[vertex.name])
+                else:
+                    users[parameter].add(vertex.name)
+        return {name: tuple(sorted(users[name], key=natural)) for name in self.parameters}
+
+    def role(self, name: str) -> str:
+        """Return ``source``, ``parameter``, ``output`` or ``free``."""
+        role = self.vertices[name].op.role
+        return role if role != "function" else "output" if name in self._outputs else "free"
+
+    @cached_property
+    def _outputs(self) -> frozenset[str]:
+        return frozenset(self.outputs)
+
+    @cached_property
+    def depths(self) -> Mapping[str, int]:
+        """Longest distance of each vertex from the sources, in edges."""
+        return topological_depths(self.vertices, ((edge.pre, edge.post) for edge in self.edges))
+
+    @cached_property
+    def active(self) -> tuple[str, ...]:
+        """Vertices that have error units: all but sources and parameters."""
+        return tuple(name for name, vertex in self.vertices.items() if vertex.op.role == "function")
+
+    def carries_errors(self, edge: Edge) -> bool:
+        """Return whether errors travel back over an edge: not into a clamped source."""
+        return self.vertices[edge.pre].op.role != "source"
+
+    def edge(self, name: str) -> Edge:
+        """Return the edge of that name (``a->b``, ``a->b#1``); raises KeyError."""
+        return self._edges[name.removesuffix("#0")]
+
+    @cached_property
+    def _edges(self) -> Mapping[str, Edge]:
+        return {edge.name: edge for edge in self.edges}
+
+    def to_networkx(self) -> nx.MultiDiGraph[str]:
+        """Return the graph as a networkx MultiDiGraph (see ``pcsim.graph.interop``)."""
+        from pcsim.graph.interop import to_networkx
+
+        return to_networkx(self)
+
+    @staticmethod
+    def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
+        """Make a graph from a networkx DiGraph or MultiDiGraph (see ``pcsim.graph.interop``)."""
+        from pcsim.graph.interop import from_networkx
+
+        return from_networkx(graph)

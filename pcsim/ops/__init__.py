@@ -1,0 +1,54 @@
+"""What a vertex computes: every op and every loss, as rows of two tables.
+
+>>> from pcsim.ops import OPS, complete
+>>> complete(OPS["affine"], ((3,),), {"units": 2}).shape
+(2,)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from pcsim.ops import arithmetic, elementwise, linear, losses, normalise, reductions, sources, structure
+from pcsim.ops.calls import Attributes, complete, make_call, parse_attributes
+from pcsim.ops.elementwise import ACTIVATIONS, Unary
+from pcsim.ops.op import Attribute, Call, Loss, Op, ParameterSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Row = TypeVar("Row", Op, Loss)
+
+
+def table(*families: Iterable[Row]) -> dict[str, Row]:
+    """Return rows by name; a name used twice is refused."""
+    rows: dict[str, Row] = {}
+    for row in (row for family in families for row in family):
+        if row.name in rows:
+            message = f"two rows are named {row.name!r}"
+            raise ValueError(message)
+        rows[row.name] = row
+    return rows
+
+
+FAMILIES = (sources, elementwise, arithmetic, linear, reductions, structure, normalise)
+
+OPS = table(*(family.ROWS for family in FAMILIES))
+LOSSES = table(losses.ROWS)
+
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "OPS",
+    "Attribute",
+    "Attributes",
+    "Call",
+    "Loss",
+    "Op",
+    "ParameterSpec",
+    "Unary",
+    "complete",
+    "make_call",
+    "parse_attributes",
+    "table",
+]

@@ -1,0 +1,144 @@
+"""Checks that turn what a document says into the hashable value that an op keeps.
+
+Each raises ``ValueError("expected ...")``; ``parse_attributes`` puts what was got in front of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf, isfinite, prod
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from pcsim.errors import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pcsim.arrays import Shape
+
+MAX_ELEMENTS = 10**9
+"""No vertex and no parameter may hold more elements than this."""
+
+MAX_RANK = 16
+"""No vertex may have more axes than this."""
+
+Parse = Callable[[Any], Any]
+
+
+def number(value: Any) -> float:
+    """Return a finite number; truth values and text are none."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError("expected a number")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = inf
+    if not isfinite(result):
+        raise ValueError("expected a finite number")
+    return result
+
+
+def whole(value: Any) -> int:
+    """Return a whole number; 3.0 is one, True is not."""
+    if not isinstance(value, bool):
+        if isinstance(value, Integral):
+            return int(value)
+        if isinstance(value, Real) and float(value).is_integer():
+            return int(float(value))
+    raise ValueError("expected a whole number")
+
+
+def positive(value: Any) -> int:
+    """Return a whole number from 1 up to the largest size allowed."""
+    count = whole(value)
+    if not 1 <= count <= MAX_ELEMENTS:
+        raise ValueError("expected a positive whole number, at most 10^9")
+    return count
+
+
+def index(value: Any) -> int:
+    """Return a whole number of either sign that can count elements or axes."""
+    place = whole(value)
+    if abs(place) > MAX_ELEMENTS:
+        raise ValueError("expected a whole number, at most 10^9")
+    return place
+
+
+def boolean(value: Any) -> bool:
+    """Return true or false; 0 and 1 are neither."""
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
+def optional(parse: Parse) -> Parse:
+    """Return the same check, which lets null through."""
+    return lambda value: None if value is None else parse(value)
+
+
+def choice(kind: str, names: Iterable[str]) -> Parse:
+    """Return the check that a value is one of some names; ``kind`` says what they name."""
+    legal = tuple(names)
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or value not in legal:
+            message = f"expected {kind}{nearest(value, legal)}"
+            raise ValueError(message)
+        return value
+
+    return parse
+
+
+def shape(value: Any) -> Shape:
+    """Return the shape of a vertex; [] is a scalar."""
+    extents = tuple(map(positive, listed(value, "expected a shape, a list such as [28, 28]")))
+    return small(extents)
+
+
+def partial_shape(value: Any) -> Shape:
+    """Return a shape in which one extent may be -1, to be worked out."""
+    extents = tuple(map(whole, listed(value, "expected a shape, a list such as [4, -1]")))
+    if extents.count(-1) > 1:
+        raise ValueError("expected at most one -1")
+    small(tuple(positive(extent) for extent in extents if extent != -1))
+    return extents
+
+
+def axes(value: Any) -> tuple[int, ...]:
+    """Return axes of a vertex, from one axis or a list of axes."""
+    if isinstance(value, list | tuple):
+        return tuple(map(index, listed(value, "expected a list of axes")))
+    return (index(value),)
+
+
+def nested(value: Any, depth: int = MAX_RANK) -> Any:
+    """Return a number, or lists of numbers (equal lengths at each depth) as tuples."""
+    if not isinstance(value, list | tuple):
+        return number(value)
+    if not value or not depth:
+        message = f"expected numbers in lists at most {MAX_RANK} deep, none of them empty"
+        raise ValueError(message)
+    items = tuple(nested(item, depth - 1) for item in value)
+    if len(set(map(nested_shape, items))) > 1:
+        raise ValueError("expected lists of equal lengths")
+    return items
+
+
+def nested_shape(value: Any) -> Shape:
+    """Return the shape of nested tuples of equal lengths; a number has shape ()."""
+    return (len(value), *nested_shape(value[0])) if isinstance(value, tuple) else ()
+
+
+def listed(value: Any, message: str) -> tuple[Any, ...]:
+    """Return the items of a list that is not absurdly long."""
+    if not isinstance(value, list | tuple) or len(value) > MAX_RANK:
+        raise ValueError(message)
+    return tuple(value)
+
+
+def small(extents: Shape) -> Shape:
+    """Return a shape that is not absurdly large."""
+    if prod(extents) > MAX_ELEMENTS:
+        raise ValueError("expected at most 10^9 elements")
+    return extents

@@ -1,0 +1,192 @@
+"""Ops that rearrange, gather or reduce the axes of a vertex."""
+# Rows share one signature, of which each uses a part.
+
+from __future__ import annotations
+
+from itertools import accumulate
+from math import prod
+from typing import TYPE_CHECKING
+
+from pcsim.arrays import LEAD, Array
+from pcsim.ops.attributes import axes, index, optional, partial_shape
+from pcsim.ops.leading import fold, lead
+from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.reductions import array_axis, place, places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pcsim.arrays import Namespace, Shape
+    from pcsim.ops.op import Inputs, Params, Saved
+
+
+def concat_shape(call: Call) -> Shape:
+    """Return the inputs' shape, with the extents along ``axis`` added up."""
+    first = call.shapes[0]
+    axis = place(call["axis"], len(first))
+    if len({(*shape[:axis], 0, *shape[axis + 1 :]) for shape in call.shapes}) > 1:
+        message = f"expected shapes that differ along axis {axis} only"
+        raise ValueError(message)
+    return (*first[:axis], sum(shape[axis] for shape in call.shapes), *first[axis + 1 :])
+
+
+def concat_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
+    """Return the inputs one after the other."""
+    front = lead(inputs)
+    return xp.concatenate([xp.broadcast_to(x, front + x.shape[LEAD:]) for x in inputs], array_axis(call)), ()
+
+
+def concat_to_inputs(
+    xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
+) -> tuple[Array, ...]:
+    """Return to each input its part of g."""
+    axis = array_axis(call)
+    ends = accumulate(x.shape[axis] for x in inputs)
+    parts = (slice(end - x.shape[axis], end) for x, end in zip(inputs, ends, strict=True))
+    before = (slice(None),) * axis
+    return tuple(fold(xp, g[(*before, part)], x) for x, part in zip(inputs, parts, strict=True))
+
+
+def taken(call: Call) -> slice:
+    """Return the slice that the attributes describe."""
+    return slice(call["start"], call["stop"], call["step"])
+
+
+def slice_shape(call: Call) -> Shape:
+    """Return the input's shape with fewer elements along ``axis``."""
+    shape = call.shapes[0]
+    axis = place(call["axis"], len(shape))
+    if call["step"] == 0:
+        raise ValueError("expected a step other than 0")
+    extent = len(range(shape[axis])[taken(call)])
+    if not extent:
+        message = f"nothing is left of the {shape[axis]} elements along axis {axis}"
+        raise ValueError(message)
+    return (*shape[:axis], extent, *shape[axis + 1 :])
+
+
+def slice_index(call: Call) -> tuple[slice, ...]:
+    """Return the index of the slice in the array."""
+    return (*(slice(None),) * array_axis(call), taken(call))
+
+
+def slice_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
+    """Return part of the input, as a view."""
+    return inputs[0][slice_index(call)], ()
+
+
+def slice_to_inputs(
+    xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
+) -> tuple[Array, ...]:
+    """Return g where it was taken from, zero elsewhere."""
+    to_x = xp.zeros(inputs[0].shape, g.dtype)
+    to_x[slice_index(call)] = fold(xp, g, inputs[0])
+    return (to_x,)
+
+
+def reshape_shape(call: Call) -> Shape:
+    """Return the new shape, -1 worked out."""
+    wanted, size = call["shape"], prod(call.shapes[0])
+    blank = size // prod(extent for extent in wanted if extent != -1)
+    shape = tuple(blank if extent == -1 else extent for extent in wanted)
+    if prod(shape) != size:
+        message = f"{wanted} does not hold {size} elements"
+        raise ValueError(message)
+    return shape
+
+
+def reshape_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
+    """Return the same elements in another shape, as a view."""
+    (x,) = inputs
+    return x.reshape(x.shape[:LEAD] + call.shape), ()
+
+
+def reshape_to_inputs(
+    xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
+) -> tuple[Array, ...]:
+    """Return g in the input's shape."""
+    return (fold(xp, g, inputs[0]).reshape(inputs[0].shape),)
+
+
+def order(call: Call) -> tuple[int, ...]:
+    """Return where each axis of the result comes from; reversed unless given."""
+    rank = len(call.shapes[0])
+    chosen = range(rank)[::-1] if call["axes"] is None else call["axes"]
+    if len(chosen) != rank:
+        message = f"expected {rank} axes"
+        raise ValueError(message)
+    return places(chosen, rank)
+
+
+def transpose_shape(call: Call) -> Shape:
+    """Return the extents in their new order."""
+    return tuple(call.shapes[0][axis] for axis in order(call))
+
+
+def array_order(chosen: Iterable[int]) -> tuple[int, ...]:
+    """Return an order of vertex axes as an order of array axes."""
+    return (*range(LEAD), *(LEAD + axis for axis in chosen))
+
+
+def transpose_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
+    """Return the input with its axes in another order, as a view."""
+    return inputs[0].transpose(array_order(order(call))), ()
+
+
+def transpose_to_inputs(
+    xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
+) -> tuple[Array, ...]:
+    """Return g with its axes put back."""
+    there = order(call)
+    back = array_order(there.index(axis) for axis in range(len(there)))
+    return (fold(xp, g, inputs[0]).transpose(back),)
+
+
+SLICE = {
+    "start": Attribute(optional(index), summary="first index"),
+    "stop": Attribute(optional(index), summary="index after the last"),
+    "step": Attribute(index, 1, summary="distance between indices"),
+    "axis": Attribute(index, 0, summary="axis to slice"),
+}
+CONCAT = {"axis": Attribute(index, 0, summary="axis along which the inputs follow each other")}
+RESHAPE = {"shape": Attribute(partial_shape, required=True, summary="new shape; one extent may be -1")}
+TRANSPOSE = {"axes": Attribute(optional(axes), summary="order of the axes; null reverses them")}
+
+ROWS = (
+    Op(
+        name="concat",
+        summary="inputs one after the other along an axis",
+        arity=(1, None),
+        shape=concat_shape,
+        forward=concat_forward,
+        to_inputs=concat_to_inputs,
+        attributes=CONCAT,
+    ),
+    Op(
+        name="slice",
+        summary="part of the input along an axis",
+        arity=(1, 1),
+        shape=slice_shape,
+        forward=slice_forward,
+        to_inputs=slice_to_inputs,
+        attributes=SLICE,
+    ),
+    Op(
+        name="reshape",
+        summary="the same elements in another shape",
+        arity=(1, 1),
+        shape=reshape_shape,
+        forward=reshape_forward,
+        to_inputs=reshape_to_inputs,
+        attributes=RESHAPE,
+    ),
+    Op(
+        name="transpose",
+        summary="the same elements with the axes in another order",
+        arity=(1, 1),
+        shape=transpose_shape,
+        forward=transpose_forward,
+        to_inputs=transpose_to_inputs,
+        attributes=TRANSPOSE,
+    ),
+)

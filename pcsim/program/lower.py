@@ -1,0 +1,212 @@
+"""Graph and rule to Program: equal actors become one step, their edges index arrays."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.graph.levels import levels, vertex_levels
+from pcsim.graph.order import natural
+from pcsim.program.program import (
+    Bank,
+    History,
+    Late,
+    ParameterSlot,
+    Post,
+    Program,
+    Ring,
+    Slot,
+    Step,
+    ring,
+    rows_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from pcsim.arrays import Shape
+    from pcsim.graph.graph import Edge, Graph, Vertex
+    from pcsim.rules import Rule
+
+SHARED_BY = 8
+"""From so many users on, the users of a shared parameter are a kind of their own (else its rows are copied)."""
+
+Kind = tuple[Any, ...]
+
+
+def ticks_of(graph: Graph, rule: Rule) -> int:
+    """Return how many ticks a run takes at most."""
+    return levels(graph) if rule.ticks == "levels" else rule.ticks
+
+
+def lower(graph: Graph, rule: Rule, *, keep_values: bool = False) -> Program:
+    """Group equal actors into steps and lay out banks, posts and delay lines.
+
+    ``keep_values`` keeps delayed values also where predictions are fixed and nothing reads them (for
+    recording messages).
+    """
+    kinds = _kinds(graph)
+    banks = _banks(graph, kinds, rule)
+    row = {name: number for bank in banks.values() for number, name in enumerate(bank.names)}
+    parameters = _parameter_rows(graph, kinds)
+    parameter_row = {name: number for names in parameters.values() for number, name in enumerate(names)}
+    histories, lines = _histories(graph, row, keep_values) if rule.moving or keep_values else ({}, {})
+    layout = _Layout(graph, row, parameter_row, lines, vertex_levels(graph))
+    steps = tuple(layout.step(names) for names in kinds.values())
+    posts = {shape: _post(edges, row, banks[shape].free) for shape, edges in layout.posts.items()}
+    return Program(graph, rule, banks, steps, posts, histories, parameters, ticks_of(graph, rule))
+
+
+def _kinds(graph: Graph) -> dict[Kind, list[str]]:
+    """Return the active vertices by kind, kinds and vertices both by depth."""
+    kinds: dict[Kind, list[str]] = defaultdict(list)
+    users = Counter(parameter for vertex in graph.vertices.values() for _, parameter in vertex.params)
+    for name in graph.active:
+        kinds[_kind(graph, graph.vertices[name], users)].append(name)
+    return kinds
+
+
+def _kind(graph: Graph, vertex: Vertex, users: Mapping[str, int]) -> Kind:
+    pres = tuple(graph.vertices[edge.pre].op.role for edge in graph.incoming[vertex.name])
+    shared = tuple(name if users[name] >= SHARED_BY else None for _, name in vertex.params)
+    return graph.role(vertex.name), vertex.op.name, vertex.call, pres, shared
+
+
+def _banks(graph: Graph, kinds: Mapping[Kind, list[str]], rule: Rule) -> dict[Shape, Bank]:
+    names: dict[Shape, list[str]] = defaultdict(list)
+    count: Counter[tuple[Shape, str]] = Counter()
+    for role in ("free", "output"):
+        for members in (members for kind, members in kinds.items() if kind[0] == role):
+            shape = graph.vertices[members[0]].shape
+            names[shape] += members
+            count[shape, role] += len(members)
+    for name, vertex in graph.vertices.items():
+        if vertex.op.role == "source":
+            names[vertex.shape].append(name)
+    return {
+        shape: Bank(shape, tuple(members), free := count[shape, "free"], active := free + count[shape, "output"],
+                    _precision(graph, members[:active], shape, rule))  # fmt: skip
+        for shape, members in names.items()
+    }
+
+
+def _precision(graph: Graph, names: Iterable[str], shape: Shape, rule: Rule) -> NDArray[Any] | None:
+    rows = [precision_of(graph, name, rule) for name in names]
+    if all(np.ndim(row) == 0 and row == 1 for row in rows):
+        return None
+    return np.stack([np.broadcast_to(row, shape) for row in rows])[:, None]
+
+
+def precision_of(graph: Graph, name: str, rule: Rule) -> Any:
+    """Return a vertex's precision under a rule: outputs divide theirs by the output variance."""
+    precision = np.asarray(graph.vertices[name].precision)
+    return precision / rule.output_variance if graph.role(name) == "output" else precision
+
+
+def _parameter_rows(graph: Graph, kinds: Mapping[Kind, list[str]]) -> dict[Shape, tuple[str, ...]]:
+    """Return the parameters by shape, in the order of their first use, so that most stacks are slices."""
+    order = [
+        parameter
+        for names in kinds.values()
+        for slot in range(len(graph.vertices[names[0]].params))
+        for parameter in (graph.vertices[name].params[slot][1] for name in names)
+    ]
+    found: dict[Shape, list[str]] = defaultdict(list)
+    for name in dict.fromkeys([*order, *graph.parameters]):
+        found[graph.parameters[name].shape].append(name)
+    return {shape: tuple(names) for shape, names in found.items()}
+
+
+def _histories(
+    graph: Graph, row: Mapping[str, int], keep_values: bool
+) -> tuple[dict[Shape, History], dict[str, int]]:
+    """Return one line per vertex whose value is read late, as long as its longest delay.
+
+    Where values are recorded a line is one longer: what arrives must outlast what is sent.
+    """
+    longest: dict[str, int] = {}
+    for edge in graph.edges:
+        if edge.value_delay and graph.role(edge.pre) == "free":
+            longest[edge.pre] = max(longest.get(edge.pre, 0), edge.value_delay + keep_values)
+    by_shape: dict[Shape, list[str]] = defaultdict(list)
+    for name in sorted(longest, key=natural):
+        by_shape[graph.vertices[name].shape].append(name)
+    histories = {
+        shape: History(_index(row[name] for name in names), ring(_index(longest[name] for name in names)))
+        for shape, names in by_shape.items()
+    }
+    return histories, {name: number for names in by_shape.values() for number, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where everything lies, while steps are made; ``posts`` grows by one edge a message."""
+
+    graph: Graph
+    row: Mapping[str, int]
+    parameter_row: Mapping[str, int]
+    lines: Mapping[str, int]
+    levels: Mapping[str, int | None]
+    posts: dict[Shape, list[Edge]] = field(default_factory=lambda: defaultdict(list))
+
+    def step(self, names: list[str]) -> Step:
+        graph, vertex = self.graph, self.graph.vertices[names[0]]
+        inputs = [graph.incoming[name] for name in names]
+        slots = tuple(self.slot(tuple(edges[slot] for edges in inputs)) for slot in range(len(vertex.call.shapes)))
+        levels_here = _index(-1 if (level := self.levels[name]) is None else level for name in names)
+        start = self.row[names[0]]
+        return Step(vertex.op, vertex.call, slice(start, start + len(names)), tuple(names), levels_here,
+                    _index(graph.depths[name] for name in names), slots, self.parameters(names))  # fmt: skip
+
+    def parameters(self, names: list[str]) -> tuple[ParameterSlot, ...]:
+        used = [self.graph.vertices[name].params for name in names]
+        return tuple(
+            ParameterSlot(slot, self.graph.parameters[parameter].shape,
+                          _stack(self.parameter_row[pairs[place][1]] for pairs in used))
+            for place, (slot, parameter) in enumerate(used[0])
+        )  # fmt: skip
+
+    def slot(self, edges: tuple[Edge, ...]) -> Slot:
+        pre = self.graph.vertices[edges[0].pre]
+        if pre.op.role == "parameter":
+            rows = _stack(self.parameter_row[self.graph.vertices[edge.pre].params[0][1]] for edge in edges)
+            return Slot(pre.shape, rows, True, None, None, edges)
+        messages = None
+        if pre.op.role != "source":
+            post = self.posts[pre.shape]
+            messages = slice(len(post), len(post) + len(edges))
+            post.extend(edges)
+        rows = rows_of(_index(self.row[edge.pre] for edge in edges))
+        return Slot(pre.shape, rows, False, messages, self.late(edges), edges)
+
+    def late(self, edges: tuple[Edge, ...]) -> Late | None:
+        late = [(place, edge) for place, edge in enumerate(edges) if edge.value_delay and edge.pre in self.lines]
+        if not late:
+            return None
+        return Late(_index(place for place, _ in late), _index(self.lines[edge.pre] for _, edge in late),
+                    _index(edge.value_delay for _, edge in late))  # fmt: skip
+
+
+def _stack(index: Iterable[int]) -> Any:
+    rows = _index(index)
+    return slice(int(rows[0]), int(rows[0]) + 1) if (rows == rows[0]).all() else rows_of(rows)
+
+
+def _post(edges: list[Edge], row: Mapping[str, int], free: int) -> Post:
+    receivers = _index(row[edge.pre] for edge in edges)
+    order = _index(sorted(range(len(edges)), key=lambda number: (receivers[number], edges[number].key)))
+    starts = np.searchsorted(receivers[order], np.arange(free + 1)).astype(np.intp)
+    alone = rows_of(receivers)
+    late = _index(number for number, edge in enumerate(edges) if edge.error_delay)
+    lengths = _index(edges[number].error_delay for number in late)
+    return Post(receivers, order, starts, alone if isinstance(alone, slice) else None, late,
+                ring(lengths) if len(late) else Ring(lengths, lengths), tuple(edges))  # fmt: skip
+
+
+def _index(numbers: Iterable[Any]) -> NDArray[np.intp]:
+    return np.fromiter(numbers, dtype=np.intp)

@@ -1,0 +1,221 @@
+"""What happens in a tick, as data: banks of equal shape, steps of equal vertices, delay lines.
+
+A **bank** holds all vertices of one shape, one row each: free vertices first, then outputs, then sources.
+A **step** computes all vertices of one kind (equal op, shapes and attributes) at once; it owns a slice of
+its bank. A **post** collects the error messages addressed to one bank, delays those that travel, and sums
+them by receiver. Nothing here knows the batch, the number format or an array library beyond index arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from pcsim.arrays import Shape
+    from pcsim.graph.graph import Edge, Graph
+    from pcsim.ops.op import Call, Op
+    from pcsim.rules import Rule
+
+Rows = slice | np.ndarray
+"""Rows of a bank: a slice (a view, no copy) where they are consecutive, else an index array."""
+
+
+def rows_of(index: NDArray[np.intp]) -> Rows:
+    """Return consecutive indices as a slice, any others as they are.
+
+    >>> rows_of(np.array([3, 4, 5]))
+    slice(3, 6, None)
+    """
+    if len(index) and np.array_equal(index, np.arange(index[0], index[0] + len(index))):
+        return slice(int(index[0]), int(index[0]) + len(index))
+    return index
+
+
+@dataclass(frozen=True)
+class Bank:
+    """All vertices of one shape. Rows: ``free`` free ones, outputs up to ``active``, then sources."""
+
+    shape: Shape
+    names: tuple[str, ...]
+    free: int
+    active: int
+    precision: NDArray[Any] | None
+    """(active, 1, *shape), or None where every precision is 1."""
+
+    @property
+    def size(self) -> int:
+        """Elements of one row, per sample."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Delay lines of one shape, laid end to end in one array of ``slots`` rows.
+
+    Line n occupies rows ``offset[n]`` to ``offset[n] + length[n]``; what is written at tick t is read
+    ``delay`` ticks later, 1 <= delay <= length, at ``offset + (t - delay) % length``.
+    """
+
+    offset: NDArray[np.intp]
+    length: NDArray[np.intp]
+
+    @property
+    def slots(self) -> int:
+        """Rows in all: the messages in flight."""
+        return int(self.length.sum())
+
+    def at(self, tick: int, lines: NDArray[np.intp] | slice = slice(None), delay: NDArray[np.intp] | int = 0) -> Any:
+        """Return the rows that hold what was written ``delay`` ticks before ``tick``."""
+        return self.offset[lines] + (tick - delay) % self.length[lines]
+
+
+def ring(lengths: NDArray[np.intp]) -> Ring:
+    """Return a ring with lines of these lengths."""
+    return Ring(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp), lengths)
+
+
+@dataclass(frozen=True)
+class History:
+    """Values of one bank that some edge reads late: ``ring`` line n keeps bank row ``rows[n]``."""
+
+    rows: NDArray[np.intp]
+    ring: Ring
+
+
+@dataclass(frozen=True)
+class Late:
+    """The inputs of a slot that travel: positions in the slot, lines of the bank's history, delays."""
+
+    positions: NDArray[np.intp]
+    lines: NDArray[np.intp]
+    delay: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One input of a step: the rows it reads and the messages it sends back."""
+
+    shape: Shape
+    rows: Rows
+    is_parameter: bool
+    """Rows are of a parameter bank; what is sent back is learnt, not moved."""
+    messages: slice | None
+    """Rows of the post of this shape that the step writes; None: nothing travels back (a source)."""
+    late: Late | None
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True)
+class ParameterSlot:
+    """One parameter of a step: the rows of the parameter bank; one row serves all if it is shared by all."""
+
+    name: str
+    shape: Shape
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Step:
+    """All vertices of one kind: one forward call and one vector-Jacobian product per tick."""
+
+    op: Op
+    call: Call
+    rows: slice
+    """Of the bank of shape ``call.shape``."""
+    names: tuple[str, ...]
+    levels: NDArray[np.intp]
+    """Level of each vertex in ticks; -1 where no output can be reached."""
+    depths: NDArray[np.intp]
+    slots: tuple[Slot, ...]
+    parameters: tuple[ParameterSlot, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the vertices."""
+        return self.call.shape
+
+    @property
+    def sends(self) -> bool:
+        """Whether errors travel back over some input in every tick."""
+        return any(slot.messages is not None for slot in self.slots)
+
+    @property
+    def learns(self) -> bool:
+        """Whether some parameter receives from these vertices."""
+        return bool(self.parameters) or any(slot.is_parameter for slot in self.slots)
+
+
+@dataclass(frozen=True)
+class Post:
+    """Error messages to the vertices of one shape.
+
+    ``receivers[n]`` is the bank row that message n is for. ``order`` lists the messages by receiver and,
+    for one receiver, by edge key; ``starts`` cuts it by receiver (CSR). ``direct`` is the slice of rows
+    where message n is the only one to row n of the slice: then nothing needs summing.
+    """
+
+    receivers: NDArray[np.intp]
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    direct: slice | None
+    late: NDArray[np.intp]
+    """Messages that travel for a tick or more."""
+    ring: Ring
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A graph and a rule, lowered: what an array engine runs in each tick."""
+
+    graph: Graph
+    rule: Rule
+    banks: Mapping[Shape, Bank]
+    steps: tuple[Step, ...]
+    posts: Mapping[Shape, Post]
+    histories: Mapping[Shape, History]
+    parameters: Mapping[Shape, tuple[str, ...]]
+    """Names of the parameters of each shape, in the order of their rows."""
+    ticks: int
+
+    @cached_property
+    def place(self) -> dict[str, tuple[Shape, int]]:
+        """Bank and row of each vertex."""
+        return {name: (shape, row) for shape, bank in self.banks.items() for row, name in enumerate(bank.names)}
+
+    def memory(self, batch: int, itemsize: int) -> dict[str, int]:
+        """Return the bytes an array engine takes, by what they are for."""
+        one = batch * itemsize
+        arrays = 5 if self.rule.moving else 2
+        active = sum(bank.active * bank.size for bank in self.banks.values())
+        messages = sum(len(post.receivers) * prod(shape) for shape, post in self.posts.items())
+        flying = sum(post.ring.slots * prod(shape) for shape, post in self.posts.items())
+        history = sum(history.ring.slots * prod(shape) for shape, history in self.histories.items())
+        return {
+            "values": sum(len(bank.names) * bank.size for bank in self.banks.values()) * one,
+            "state": active * arrays * one,
+            "messages": messages * one,
+            "in flight": (flying + history) * one,
+            "parameters": sum(len(names) * prod(shape) for shape, names in self.parameters.items()) * itemsize,
+        }
+
+    def traffic(self, batch: int, itemsize: int) -> dict[str, int]:
+        """Return the bytes and messages that cross edges in one tick, by direction."""
+        forward = [edge for step in self.steps for slot in step.slots if not slot.is_parameter for edge in slot.edges]
+        back = [edge for edge in forward if self.graph.carries_errors(edge)]
+        size = {name: prod(vertex.shape) for name, vertex in self.graph.vertices.items()}
+        return {
+            "value messages": len(forward),
+            "value bytes": sum(size[edge.pre] for edge in forward) * batch * itemsize,
+            "error messages": len(back),
+            "error bytes": sum(size[edge.pre] for edge in back) * batch * itemsize,
+        }

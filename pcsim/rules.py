@@ -1,0 +1,118 @@
+"""How values and parameters move: an algorithm is a row of data, read by every engine.
+
+No engine asks for a rule's name. What a row may say:
+
+- ``moving``: predictions and Jacobians follow the values (else they stay as they were at tick 0);
+- ``step_size``: gamma of ``x(t+1) = x(t) + gamma (-Pi eps + sum J^T Pi eps)`` ([M] eq. 2, [S] eq. 7);
+- ``fires``: when a parameter takes what it receives: ``end`` (once, in the last tick), ``level`` (what its user
+  sends at the tick equal to the user's level, [S] eq. 16), ``arrival`` (what its user sends when the
+  user's error first leaves zero), ``every`` (at every tick);
+- ``output_variance``: k, which divides the precision of the outputs and multiplies the update ([Z] 3.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from math import isfinite
+from typing import Any, Literal
+
+from pcsim.errors import InputError, Problem, nearest
+
+Fires = Literal["end", "level", "arrival", "every"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One algorithm, as a checked row of facts.
+
+    Attributes
+    ----------
+    step_size : float
+        gamma, dimensionless, above 0.
+    ticks : int or "levels"
+        How long inference lasts; ``levels`` is 1 + the largest level of the graph.
+    learning_rate : float
+        Used inside a run only by rules that fire at every tick.
+    levelled : bool
+        The rule brings levelling by delays with it (``bp``: no vertex moves before all its error is in).
+    exact_step : float or None
+        The only step size for which the rule equals backprop, where there is one.
+    needs : str
+        A signal from outside the actor that the rule depends on; empty when it is local in time.
+    """
+
+    name: str
+    summary: str
+    moving: bool
+    fires: Fires
+    source: str
+    step_size: float = 0.1
+    ticks: int | Literal["levels"] = 100
+    output_variance: float = 1.0
+    learning_rate: float = 0.01
+    levelled: bool = False
+    exact_step: float | None = None
+    needs: str = ""
+
+    def __post_init__(self) -> None:
+        problems = [
+            Problem((key,), f"must be a finite number above 0, got {value!r}")
+            for key in ("step_size", "output_variance", "learning_rate")
+            if not _positive(value := getattr(self, key))
+        ]
+        if self.ticks != "levels" and (isinstance(self.ticks, bool) or not isinstance(self.ticks, int) or self.ticks < 1):
+            problems.append(Problem(("ticks",), f"must be a whole number of at least 1, or 'levels', got {self.ticks!r}"))
+        if problems:
+            raise InputError(problems)
+
+    @property
+    def compares_with_backprop(self) -> bool:
+        """Whether the rule's errors have the backprop errors as their limit or their value."""
+        return not self.moving or self.fires in ("level", "arrival")
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
+
+
+_ROWS = (
+    Rule("il", "standard predictive coding: predictions follow the values, learn at the end",
+         moving=True, fires="end", source="[WB]; [Z] eq. 3.10"),
+    Rule("fpa", "fixed predictions: Jacobians as in the feedforward sweep, learn at the end",
+         moving=False, fires="end", source="[M] algorithm 1; [Z] eq. 3.23"),
+    Rule("zil", "zero-divergence inference learning: a parameter learns at the tick equal to its level",
+         moving=True, fires="level", step_size=1.0, ticks="levels", exact_step=1.0,
+         needs="the tick number, compared with the level", source="[S] algorithm 3, eq. 16"),
+    Rule("fa-zil", "fully autonomous zil: a parameter learns when its vertex's error first leaves zero",
+         moving=True, fires="arrival", step_size=1.0, ticks="levels", exact_step=1.0, source="[So]"),
+    Rule("bp", "reverse-mode backprop, played on the clock: one vertex after the other, by level",
+         moving=False, fires="level", step_size=1.0, ticks="levels", levelled=True, exact_step=1.0,
+         needs="the tick number, compared with the level", source="[S] eq. 2-4"),
+    Rule("incremental", "standard predictive coding whose parameters learn at every tick",
+         moving=True, fires="every", source="incremental predictive coding, Salvatori et al. 2024"),
+    Rule("il-variance", "standard predictive coding with output variance k and the learning rate times k",
+         moving=True, fires="end", output_variance=100.0, source="[WB]; [Z] section 3.3, case 2"),
+)  # fmt: skip
+
+RULES: dict[str, Rule] = {row.name: row for row in _ROWS}
+
+SETTINGS = ("step_size", "ticks", "output_variance", "learning_rate")
+"""What a scenario may change in a row."""
+
+
+def rule(name: str, **settings: Any) -> Rule:
+    """Return a row of ``RULES`` with some of its ``SETTINGS`` changed.
+
+    Raises InputError for an unknown name or setting, or a value outside its range.
+    """
+    if name not in RULES:
+        raise InputError([Problem(("name",), f"unknown rule {name!r}" + nearest(name, RULES, "pcsim list rules"))])
+    unknown = [key for key in settings if key not in SETTINGS]
+    if unknown:
+        raise InputError(Problem((key,), f"unknown setting {key!r}" + nearest(key, SETTINGS)) for key in unknown)
+    return replace(RULES[name], **settings)
+
+
+def facts(row: Rule) -> dict[str, Any]:
+    """Return a row as a plain dict, for manifests and listings."""
+    return {field.name: getattr(row, field.name) for field in fields(row)}

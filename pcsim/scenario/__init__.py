@@ -1,0 +1,1 @@
+"""What was asked for: scenarios, the data they name, and the reader that finds every mistake."""

@@ -1,0 +1,105 @@
+"""The scenario document as validated data (``pcsim: scenario/1``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt
+
+from pcsim.graph.models import Name, Strict
+
+Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update"]
+
+
+class GraphReference(Strict):
+    """A graph in a file of its own, with arguments."""
+
+    file: str
+    args: dict[str, Any] = {}
+
+
+class DataEntry(Strict):
+    """Where data come from, when they are not a number or a list in place."""
+
+    normal: tuple[float, float] | None = Field(None, description="[mean, standard deviation]")
+    uniform: tuple[float, float] | None = Field(None, description="[low, high]")
+    values: Any = None
+    file: str | None = Field(None, description=".npz, .npy or IDX file, also gzipped")
+    key: str | None = Field(None, description="array of an .npz file")
+    dataset: str | None = Field(None, description="one of: pcsim list datasets")
+    field: str | None = Field(None, description="images, labels or one_hot")
+    start: Annotated[StrictInt, Field(ge=0)] = Field(0, description="first sample taken")
+    shuffle: StrictBool = Field(False, description="draw samples at random, by the seed")
+    one_hot: Annotated[StrictInt, Field(ge=2)] | None = Field(None, description="classes, for a file of labels")
+    scale: float = Field(1.0, description="data are multiplied by this")
+    loss: str | None = Field(None, description="for a target: one of the losses")
+
+
+class RuleEntry(Strict):
+    """An algorithm and its settings; what is left out is as the row of ``pcsim list rules`` says."""
+
+    name: str
+    step_size: float | None = None
+    ticks: StrictInt | Literal["levels"] | None = None
+    output_variance: float | None = None
+    learning_rate: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that were given."""
+        return {key: value for key, value in self if key != "name" and value is not None}
+
+
+class StopEntry(Strict):
+    """End the run in the first tick in which a measure is at or below a bound."""
+
+    measure: Literal["gradient", "update", "energy"]
+    below: Annotated[float, Field(gt=0)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) and value != "all" else value
+
+
+class RecordEntry(Strict):
+    """One probe: what, where, how often."""
+
+    what: Annotated[list[Quantity], BeforeValidator(_listed)]
+    vertices: Annotated[Literal["all"] | list[str], BeforeValidator(_listed)] = Field(
+        "all", description="names or patterns such as h*; for messages, also edges a->b"
+    )
+    every: Annotated[StrictInt, Field(ge=1)] = 1
+
+
+class InitialEntry(Strict):
+    """Values at tick 0 drawn from a normal distribution, or read from a file."""
+
+    normal: Annotated[float, Field(ge=0)] | None = Field(None, description="standard deviation, mean 0")
+    file: str | None = Field(None, description=".npz with one array per vertex, as run.state")
+
+
+class ScenarioDocument(Strict):
+    """A whole experiment: graph, data, rule, what to record and to measure."""
+
+    pcsim: Literal["scenario/1"] = "scenario/1"
+    title: str = ""
+    source: str = Field("", description="paper and figure")
+    about: str = Field("", description="what the scenario shows, in a few words")
+    graph: dict[str, Any]
+    inputs: dict[Name, Any] = {}
+    targets: dict[Name, Any] = {}
+    loss: str | dict[Name, str] = Field("squared_error", description="for all outputs, or by output")
+    batch: Annotated[StrictInt, Field(ge=1, le=100_000_000)] = 1
+    rule: Annotated[RuleEntry, BeforeValidator(lambda rule: {"name": rule} if isinstance(rule, str) else rule)]
+    level: Literal["none", "delay", "identity"] = "none"
+    initial: Literal["feedforward", "zeros"] | InitialEntry = "feedforward"
+    stop: StopEntry | None = None
+    tolerance: Annotated[float, Field(gt=0)] = Field(1e-3, description="what counts as converged")
+    converged: Literal["gradient", "update", "energy"] | None = Field(
+        None, description="criterion of ticks_to_convergence; default: that of stop, else gradient"
+    )
+    record: list[RecordEntry] | None = Field(None, description="default: energy, norm and divergence of all")
+    measure: list[str] | None = Field(None, description="default: all of pcsim list measures")
+    sweep: dict[str, list[Any]] = Field({}, description="dotted key -> values; the runs are their grid")
+    engine: str = "auto"
+    dtype: Literal["float32", "float64"] = "float64"
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0

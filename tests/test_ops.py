@@ -1,0 +1,554 @@
+"""Every op: adjoint test, agreement with HIPS autograd, shapes, number formats, domains, attributes.
+
+An op without a case here fails the suite. The references are written for one sample, in autograd's NumPy,
+and know nothing of stack and batch: the harness loops over both and adds up what was broadcast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import elementwise_grad, make_vjp
+from autograd.scipy.special import erf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import mutually_broadcastable_shapes
+
+from pcsim.errors import InputError
+from pcsim.ops import ACTIVATIONS, LOSSES, OPS, Call, complete, parse_attributes, table
+from pcsim.ops.elementwise import UNARY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STACK, BATCH = 3, 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """An op as a document uses it, and the same function of one sample in autograd's NumPy."""
+
+    op: str
+    shapes: tuple[tuple[int, ...], ...]
+    reference: Callable[..., Any]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    low: float = -2.0
+
+    def __str__(self) -> str:
+        values = "".join(f"-{v}" for v in self.attributes.values())
+        return f"{self.op}{list(self.shapes)}{values}".replace(" ", "")
+
+    @property
+    def call(self) -> Call:
+        return complete(OPS[self.op], self.shapes, self.attributes)
+
+
+def sigmoid(x):
+    return 1 / (1 + anp.exp(-x))
+
+
+def log_softmax(x, axis=-1):
+    return x - anp.log(anp.sum(anp.exp(x), axis=axis, keepdims=True))
+
+
+FUNCTIONS = {
+    "identity": lambda x: 1.0 * x,
+    "negate": lambda x: -x,
+    "sqrt": anp.sqrt,
+    "square": lambda x: x**2,
+    "exp": anp.exp,
+    "log": anp.log,
+    "sin": anp.sin,
+    "cos": anp.cos,
+    "tan": lambda x: anp.sin(x) / anp.cos(x),
+    "tanh": anp.tanh,
+    "sigmoid": sigmoid,
+    "relu": lambda x: anp.where(x > 0, x, 0.0),
+    "leaky_relu": lambda x: anp.where(x > 0, x, 0.01 * x),
+    "softplus": lambda x: anp.log(1 + anp.exp(x)),
+    "gelu": lambda x: 0.5 * x * (1 + erf(x / sqrt(2))),
+    "silu": lambda x: x * sigmoid(x),
+}
+
+
+def affine_case(activation, convention, bias, shape=(3,)):
+    f = FUNCTIONS["identity" if activation == "none" else activation]
+
+    def reference(params, x):
+        b = params["bias"] if bias else 0.0
+        if convention == "f(Wx+b)":
+            return f(anp.dot(x, params["weight"].T) + b)
+        return anp.dot(f(x), params["weight"].T) + b
+
+    attributes = {"units": 2, "activation": activation, "convention": convention, "bias": bias}
+    return Case("affine", (shape,), reference, attributes)
+
+
+UNARIES = [
+    Case(name, (shape,), lambda params, x, f=f: f(x), low=0.1 if name in {"sqrt", "log"} else -2.0)
+    for name, f in FUNCTIONS.items()
+    for shape in [(), (2, 3)]
+]
+AFFINES = [
+    affine_case(*setting) for setting in product(sorted(ACTIVATIONS), ["f(Wx+b)", "W f(x)+b"], [True, False])
+] + [affine_case("tanh", convention, True, (2, 4, 3)) for convention in ["f(Wx+b)", "W f(x)+b"]]
+ARITHMETIC = [
+    case
+    for a, b in [((), ()), ((3,), (3,)), ((2, 3), (3,)), ((1, 3), (2, 1)), ((), (2, 3))]
+    for case in [
+        Case("add", (a, b), lambda params, x, y: x + y),
+        Case("subtract", (a, b), lambda params, x, y: x - y),
+        Case("multiply", (a, b), lambda params, x, y: x * y),
+        Case("divide", (a, b), lambda params, x, y: x / y, low=0.5),
+        Case("power", (a, b), lambda params, x, y: anp.exp(y * anp.log(x)), low=0.5),
+    ]
+]
+MATMULS = [
+    Case("matmul", (a, b), lambda params, x, y: anp.dot(x, y))
+    for a, b in [((2, 3), (3,)), ((3,), (3, 2)), ((2, 3), (3, 4)), ((3,), (3,))]
+]
+REDUCTIONS = [
+    Case(name, (shape,), lambda params, x, f=f, how=how: f(x, **how), how)
+    for name, f in [("sum", anp.sum), ("mean", anp.mean)]
+    for shape, axis in [((), None), ((2, 3), None), ((2, 3), 0), ((2, 3, 4), (-1, 0))]
+    for how in [{"axis": axis, "keepdims": False}, {"axis": axis, "keepdims": True}]
+]
+CASES = [
+    *UNARIES,
+    *AFFINES,
+    *ARITHMETIC,
+    *MATMULS,
+    Case("leaky_relu", ((3,),), lambda params, x: anp.where(x > 0, x, 0.3 * x), {"slope": 0.3}),
+    Case("add", ((2, 3), (3,), ()), lambda params, x, y, z: x + y + z),
+    Case("multiply", ((2, 3), (3,), ()), lambda params, x, y, z: x * y * z),
+    Case("power", ((3,),), lambda params, x: x * x * x, {"exponent": 3}),
+    Case("power", ((3,),), lambda params, x: 1 / (x * x), {"exponent": -2}, low=0.5),
+    Case("power", ((3,),), lambda params, x: anp.sqrt(x), {"exponent": 0.5}, low=0.5),
+    Case("power", ((3,),), lambda params, x: x * 0.0 + 1.0, {"exponent": 0}),
+    *REDUCTIONS,
+    Case("concat", ((3,),), lambda params, x: 1.0 * x),
+    Case("concat", ((3,), (1,), (2,)), lambda params, *x: anp.concatenate(x)),
+    Case("concat", ((2, 3), (2, 1)), lambda params, *x: anp.concatenate(x, axis=1), {"axis": -1}),
+    Case("slice", ((5,),), lambda params, x: x[1:4], {"start": 1, "stop": 4}),
+    Case("slice", ((5,),), lambda params, x: x[::-2], {"step": -2}),
+    Case("slice", ((2, 5),), lambda params, x: x[:, -2:], {"start": -2, "stop": None, "axis": -1}),
+    Case("reshape", ((2, 3),), lambda params, x: anp.reshape(x, (3, 2)), {"shape": [3, -1]}),
+    Case("reshape", ((1, 1),), lambda params, x: anp.reshape(x, ()), {"shape": []}),
+    Case("transpose", ((2, 3, 4),), lambda params, x: anp.transpose(x)),
+    Case("transpose", ((2, 3, 4),), lambda params, x: anp.transpose(x, (1, 2, 0)), {"axes": [1, -1, 0]}),
+    Case("softmax", ((3,),), lambda params, x: anp.exp(x) / anp.sum(anp.exp(x))),
+    Case("softmax", ((3, 2),), lambda params, x: anp.exp(log_softmax(x, 0)), {"axis": 0}),
+    Case("log_softmax", ((3,),), lambda params, x: log_softmax(x)),
+    Case("log_softmax", ((3, 2),), lambda params, x: log_softmax(x, 0), {"axis": 0}),
+]  # fmt: skip
+SOURCES = {
+    "input": ({"shape": [2, 3]}, (2, 3)),
+    "constant": ({"value": [[1, 2, 3.5]]}, (1, 3)),
+    "parameter": ({"shape": []}, ()),
+}
+
+Layout = tuple[dict[str, int], tuple[tuple[int, int], ...]]
+
+
+def layouts(case: Case) -> list[Layout]:
+    """Return the leading extents to try: the stack of each parameter, (stack, batch) of each input."""
+    count, names = len(case.shapes), list(OPS[case.op].params(case.call))
+    found: list[Layout] = []
+    for stacks in product([1, STACK], repeat=len(names)):
+        params = dict(zip(names, stacks, strict=True))
+        full = [(STACK, BATCH)] * count
+        found += [(params, tuple(full)), (params, ((1, BATCH),) * count), (params, ((1, 1),) * count)]
+        for i, extents in product(range(count), [(STACK, 1), (1, BATCH), (1, 1)]):
+            found.append((params, (*full[:i], extents, *full[i + 1 :])))
+    return found
+
+
+SITUATIONS = [
+    pytest.param(case, layout, id=f"{case}-{i}") for case in CASES for i, layout in enumerate(layouts(case))
+]
+every_situation = pytest.mark.parametrize(("case", "layout"), SITUATIONS)
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def draw(case: Case, layout: Layout, dtype: Any = np.float64) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    rng = np.random.default_rng(7)
+    specs = OPS[case.op].params(case.call)
+    params = {k: rng.uniform(-1, 1, (n, *specs[k].shape)).astype(dtype) for k, n in layout[0].items()}
+    pairs = zip(layout[1], case.shapes, strict=True)
+    inputs = tuple(rng.uniform(case.low, 2, (*front, *shape)).astype(dtype) for front, shape in pairs)
+    return params, inputs
+
+
+def error_of(case: Case, dtype: Any = np.float64) -> Any:
+    """Return an error of full extent, whatever was broadcast."""
+    return np.random.default_rng(8).normal(size=(STACK, BATCH, *case.call.shape)).astype(dtype)
+
+
+def derivatives(case, params, inputs, g):
+    op, call = OPS[case.op], case.call
+    mu, saved = op.forward(np, call, params, inputs)
+    known = (np, call, params, inputs, mu, saved, g)
+    return mu, op.to_inputs(*known), op.to_params(*known)
+
+
+def at(array: Any, *index: int) -> tuple[int, ...]:
+    """Return a (stack, batch) index, or a stack index, where an extent of 1 stands for all."""
+    return tuple(i if extent > 1 else 0 for i, extent in zip(index, array.shape, strict=False))
+
+
+def reference(case, params, inputs, g):
+    """Return value and derivatives sample by sample, added up where an operand is broadcast."""
+    mu = np.zeros((STACK, BATCH, *case.call.shape))
+    to_inputs = tuple(map(np.zeros_like, inputs))
+    to_params = {name: np.zeros_like(value) for name, value in params.items()}
+    for s, b in np.ndindex(STACK, BATCH):
+        sample = (
+            {name: value[at(value, s)] for name, value in params.items()},
+            tuple(x[at(x, s, b)] for x in inputs),
+        )
+        pull, mu[s, b] = make_vjp(lambda both: case.reference(both[0], *both[1]))(sample)
+        back_params, back_inputs = pull(g[s, b])
+        for total, x, part in zip(to_inputs, inputs, back_inputs, strict=True):
+            total[at(x, s, b)] += part
+        for name, part in back_params.items():
+            to_params[name][at(params[name], s)] += part
+    return mu, to_inputs, to_params
+
+
+def test_every_row_has_a_case():
+    assert {case.op for case in CASES} | set(SOURCES) == set(OPS)
+    assert set(FUNCTIONS) == set(UNARY)
+    assert set(FUNCTIONS) - {"sqrt", "log"} | {"none"} == set(ACTIVATIONS)
+    assert all(row.summary and row.name == name for name, row in (OPS | LOSSES).items())
+
+
+@every_situation
+def test_agrees_with_autograd(case, layout):
+    params, inputs = draw(case, layout)
+    g = error_of(case)
+    mu, to_inputs, to_params = derivatives(case, params, inputs, g)
+    want_mu, want_inputs, want_params = reference(case, params, inputs, g)
+    close = {"rtol": 1e-12, "atol": 1e-13}
+    np.testing.assert_allclose(np.broadcast_to(mu, want_mu.shape), want_mu, **close)
+    assert len(to_inputs) == len(inputs)
+    for got, want in zip(to_inputs, want_inputs, strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, **close)
+    assert to_params.keys() == params.keys()
+    for name, want in want_params.items():
+        assert to_params[name].shape == want.shape
+        np.testing.assert_allclose(to_params[name], want, **close)
+
+
+@every_situation
+def test_adjoint(case, layout):
+    """<w, J v> = <J^T w, v>, with J v by central differences."""
+    params, inputs = draw(case, layout)
+    rng, step, w = np.random.default_rng(9), 1e-6, error_of(case)
+    v_params = {name: rng.normal(size=value.shape) for name, value in params.items()}
+    v_inputs = tuple(rng.normal(size=x.shape) for x in inputs)
+
+    def along(h):
+        moved = {name: value + h * v_params[name] for name, value in params.items()}
+        both = tuple(x + h * v for x, v in zip(inputs, v_inputs, strict=True))
+        return OPS[case.op].forward(np, case.call, moved, both)[0]
+
+    _, to_inputs, to_params = derivatives(case, params, inputs, w)
+    left = np.sum(w * (along(step) - along(-step))) / (2 * step)
+    right = sum(np.sum(d * v) for d, v in zip(to_inputs, v_inputs, strict=True))
+    right += sum(np.sum(to_params[name] * v) for name, v in v_params.items())
+    np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
+
+
+@every_case
+def test_shape_rule_agrees_with_forward(case):
+    params, inputs = draw(case, layouts(case)[0])
+    mu, _ = OPS[case.op].forward(np, case.call, params, inputs)
+    assert mu.shape == (STACK, BATCH, *case.call.shape)
+
+
+@every_case
+def test_float32_stays(case):
+    params, inputs = draw(case, layouts(case)[-1], np.float32)
+    op, g = OPS[case.op], error_of(case, np.float32)
+    mu, saved = op.forward(np, case.call, params, inputs)
+    _, to_inputs, to_params = derivatives(case, params, inputs, g)
+    assert {a.dtype for a in (mu, *saved, *to_inputs, *to_params.values())} == {np.dtype(np.float32)}
+
+
+@every_case
+def test_calls_are_hashable(case):
+    assert len({case.call, case.call}) == 1
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_identity_layers_keep_nothing(name):
+    """What is kept for the derivatives is the slope alone, and nothing where it is 1."""
+    case = affine_case(name, "f(Wx+b)", True)
+    _, saved = OPS["affine"].forward(np, case.call, *draw(case, layouts(case)[0]))
+    assert len(saved) == (ACTIVATIONS[name].slope is not None)
+
+
+# Domains and extremes
+
+
+def only(op: str, *values: float, **attributes: Any) -> tuple[Call, tuple[Any, ...]]:
+    inputs = tuple(np.full((1, 1), value) for value in values)
+    return complete(OPS[op], ((),) * len(values), attributes), inputs
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "values", "index", "forbidden"),
+    [
+        ("sqrt", {}, [-0.1], 0, True),
+        ("sqrt", {}, [0], 0, False),
+        ("log", {}, [0], 0, True),
+        ("log", {}, [0.1], 0, False),
+        ("divide", {}, [1, 0], 1, True),
+        ("divide", {}, [0, 1], 1, False),
+        ("power", {}, [-1, 0.5], 0, True),
+        ("power", {}, [-1, 3], 0, False),
+        ("power", {}, [0, -1], 0, True),
+        ("power", {}, [0, 0], 0, False),
+        ("power", {"exponent": 0.5}, [-1], 0, True),
+        ("power", {"exponent": 2}, [-1], 0, False),
+        ("power", {"exponent": -2}, [0], 0, True),
+    ],
+)
+def test_domains(op, attributes, values, index, forbidden):
+    call, inputs = only(op, *values, **attributes)
+    where, mask = OPS[op].domain(np, call, inputs)
+    assert where == index
+    assert mask.shape == inputs[index].shape
+    assert mask.all() == forbidden == mask.any()
+    assert OPS[op].domain_text
+
+
+def test_domain_mask_has_the_shape_of_the_offending_input():
+    inputs = (np.array([[-1.0]]), np.array([[[2.0, 0.5]]]))
+    index, mask = OPS["power"].domain(np, complete(OPS["power"], ((), (2,)), {}), inputs)
+    assert index == 0
+    assert mask.shape == (1, 1)
+    assert mask.all()
+
+
+def test_only_partial_functions_have_a_domain():
+    assert {name for name, op in OPS.items() if op.domain} == {"sqrt", "log", "divide", "power"}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", sorted(set(UNARY) - {"exp"}))
+def test_extreme_inputs_are_safe(name, dtype):
+    extremes = [1000, 100, 1e-6] if UNARY[name].outside else [-1000, -100, -1e-6, 0, 100, 1000]
+    x = np.array([[extremes]], dtype)
+    mu, saved = OPS[name].forward(np, complete(OPS[name], (x.shape[2:],), {}), {}, (x,))
+    assert all(np.isfinite(a).all() for a in (mu, *saved))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_extreme_softmax_is_safe(name, dtype):
+    x = np.array([[[-1000, 0, 1000]]], dtype)
+    case = Case(name, ((3,),), lambda params, x: x)
+    mu, (back,), _ = derivatives(case, {}, (x,), np.ones_like(x))
+    assert np.isfinite(mu).all()
+    assert np.isfinite(back).all()
+
+
+@pytest.mark.parametrize(
+    ("exponent", "base", "value", "slope"),
+    [(2, 0, 0, 0), (1, 0, 0, 1), (0, 0, 1, 0), (3, -2, -8, 12), (0, -2, 1, 0), (2, -3, 9, -6)],
+)
+def test_power_slopes_at_and_below_zero(exponent, base, value, slope):
+    one, x = only("power", base, exponent=exponent)
+    two, pair = only("power", base, exponent)
+    for call, inputs in [(one, x), (two, pair)]:
+        mu, saved = OPS["power"].forward(np, call, {}, inputs)
+        back = OPS["power"].to_inputs(np, call, {}, inputs, mu, saved, np.ones((1, 1)))
+        assert mu == value
+        assert back[0] == slope
+        assert back[1:] == (0,) * (len(inputs) - 1)
+
+
+def test_multiply_is_right_at_zero():
+    call, inputs = only("multiply", 0, 3, 0.5)
+    back = OPS["multiply"].to_inputs(np, call, {}, inputs, np.zeros((1, 1)), (), np.ones((1, 1)))
+    assert [float(b[0, 0]) for b in back] == [1.5, 0, 0]
+
+
+def test_kinks_have_slope_of_the_left():
+    x = np.zeros((1, 1))
+    assert UNARY["relu"].slope(np, x, x) == 0
+    assert UNARY["leaky_relu"].slope(np, x, x) == 0.01
+
+
+# Sources
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_sources(name):
+    attributes, shape = SOURCES[name]
+    op = OPS[name]
+    call = complete(op, (), attributes)
+    assert op.role == ("parameter" if name == "parameter" else "source")
+    assert call.shape == shape
+    assert {k: v.shape for k, v in op.params(call).items()} == (
+        {"value": shape} if name == "parameter" else {}
+    )
+    assert len({call}) == 1
+    with pytest.raises(TypeError, match="computes nothing"):
+        op.forward(np, call, {}, ())
+    with pytest.raises(TypeError, match="computes nothing"):
+        op.to_inputs(np, call, {}, (), None, (), None)
+
+
+def test_constant_fills_a_shape():
+    assert complete(OPS["constant"], (), {"value": 2, "shape": [3, 2]}).shape == (3, 2)
+    with pytest.raises(InputError, match=r"the value has shape \(2,\), expected \(3,\)"):
+        complete(OPS["constant"], (), {"value": [1, 2], "shape": [3]})
+
+
+# Losses
+
+LOSS_VALUES = {
+    "squared_error": lambda mu, target: 0.5 * anp.sum((target - mu) ** 2),
+    "cross_entropy": lambda mu, target: -anp.sum(target * log_softmax(mu)),
+}
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3)])
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_losses_agree_with_autograd(name, shape):
+    rng, loss, formula = np.random.default_rng(0), LOSSES[name], LOSS_VALUES[name]
+    mu, target = rng.normal(size=(2, STACK, BATCH, *shape))
+    value, error = loss.value(np, mu, target), loss.error(np, mu, target)
+    assert value.shape == (STACK, BATCH)
+    for index in np.ndindex(STACK, BATCH):
+        np.testing.assert_allclose(value[index], formula(mu[index], target[index]), rtol=1e-12)
+        want = -elementwise_grad(formula)(mu[index], target[index])
+        np.testing.assert_allclose(error[index], want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_losses_keep_float32_and_are_safe(name):
+    mu = np.array([[[-1000, 0, 1000]]], np.float32)
+    target = np.array([[[1, 0, 0]]], np.float32)
+    for result in (LOSSES[name].value(np, mu, target), LOSSES[name].error(np, mu, target)):
+        assert result.dtype == np.float32
+        assert np.isfinite(result).all()
+
+
+def test_losses_of_scalars():
+    mu, target = np.zeros((2, 3)), np.ones((2, 3))
+    np.testing.assert_array_equal(LOSSES["squared_error"].value(np, mu, target), np.full((2, 3), 0.5))
+    with pytest.raises(ValueError, match="one axis or more"):
+        LOSSES["cross_entropy"].value(np, mu, target)
+
+
+# Attributes, arity, shapes
+
+
+def test_every_bad_attribute_is_reported():
+    raw = {"unit": 3, "activation": "sigmiod", "bias": 1, "convention": None}
+    with pytest.raises(InputError) as caught:
+        parse_attributes(OPS["affine"], raw)
+    found = {problem.path: problem.message for problem in caught.value.problems}
+    assert found == {
+        ("unit",): "unknown attribute 'unit' of op 'affine'; did you mean 'units'? (pcsim list ops)",
+        ("activation",): "got 'sigmiod', expected an activation; did you mean 'sigmoid'?",
+        ("bias",): "got 1, expected true or false",
+        ("convention",): "got None, expected a convention; known: W f(x)+b, f(Wx+b)",
+        ("units",): "op 'affine' needs the attribute 'units': extent of the last axis of the result",
+    }
+
+
+@pytest.mark.parametrize(
+    ("op", "raw", "message"),
+    [
+        ("affine", {"units": True}, "got True, expected a whole number"),
+        ("affine", {"units": 2.5}, "got 2.5, expected a whole number"),
+        ("affine", {"units": "3"}, "got '3', expected a whole number"),
+        ("affine", {"units": 0}, "got 0, expected a positive whole number"),
+        ("affine", {"units": 10**10}, "expected a positive whole number, at most"),
+        ("leaky_relu", {"slope": "steep"}, "got 'steep', expected a number"),
+        ("leaky_relu", {"slope": float("nan")}, "expected a finite number"),
+        ("leaky_relu", {"slope": 10**400}, "expected a finite number"),
+        ("input", {"shape": 3}, "expected a shape, a list"),
+        ("input", {"shape": [3, -1]}, "expected a positive whole number"),
+        ("input", {"shape": [10**6, 10**6]}, "expected at most 10\\^9 elements"),
+        ("input", {"shape": [1] * 17}, "expected a shape"),
+        ("reshape", {"shape": [-1, -1]}, "at most one -1"),
+        ("reshape", {"shape": [0, -1]}, "expected a positive whole number"),
+        ("constant", {"value": [[1, 2], [3]]}, "expected lists of equal lengths"),
+        ("constant", {"value": []}, "none of them empty"),
+        ("constant", {"value": [True]}, "expected a number"),
+        ("sum", {"axis": ["x"]}, "expected a whole number"),
+        ("slice", {"step": 10**12}, "at most 10\\^9"),
+        ("tanh", {"slope": 1}, "unknown attribute 'slope' of op 'tanh'; there are none"),
+    ],
+)
+def test_bad_attributes(op, raw, message):
+    with pytest.raises(InputError, match=message):
+        parse_attributes(OPS[op], raw)
+
+
+def test_attributes_are_completed_and_sorted():
+    expected = (("activation", "none"), ("bias", True), ("convention", "f(Wx+b)"), ("units", 3))
+    assert parse_attributes(OPS["affine"], {"units": 3.0, "activation": None}) == expected
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "raw", "message"),
+    [
+        ("tanh", (), {}, "inputs: op 'tanh' got 0 inputs, expected 1"),
+        ("add", ((2,),), {}, "inputs: op 'add' got 1 inputs, expected 2 or more"),
+        ("power", ((), (), ()), {}, "got 3 inputs, expected 1 to 2"),
+        ("add", ((2,), (3,)), {}, r"inputs of shape \(2,\), \(3,\): expected shapes that broadcast"),
+        ("add", ((10**5, 1), (1, 10**5)), {}, "too large"),
+        ("affine", ((),), {"units": 2}, "expected an input of one axis or more"),
+        ("affine", ((10**6,),), {"units": 10**6}, "too large"),
+        ("matmul", ((2, 3), (2,)), {}, "expected one or two axes each"),
+        ("matmul", ((), (2,)), {}, "expected one or two axes each"),
+        ("power", ((), ()), {"exponent": 2}, "or two inputs and no exponent"),
+        ("power", ((),), {}, "one input and the attribute exponent"),
+        ("sum", ((2, 3),), {"axis": 2}, "axis 2: expected -2 to 1"),
+        ("sum", ((2, 3),), {"axis": [1, -1]}, "each axis once"),
+        ("softmax", ((),), {}, "expected an input with axes"),
+        ("concat", ((2, 3), (3, 3)), {"axis": 1}, "differ along axis 1 only"),
+        ("concat", ((2,), (3, 3)), {}, "differ along axis 0 only"),
+        ("slice", ((3,),), {"start": 3}, "nothing is left"),
+        ("slice", ((3,),), {"step": 0}, "other than 0"),
+        ("reshape", ((3, 2),), {"shape": [4, -1]}, "does not hold 6 elements"),
+        ("transpose", ((3, 2),), {"axes": [0]}, "expected 2 axes"),
+    ],
+)  # fmt: skip
+def test_bad_inputs(op, shapes, raw, message):
+    with pytest.raises(InputError, match=message):
+        complete(OPS[op], shapes, raw)
+
+
+def test_a_name_used_twice_is_refused():
+    with pytest.raises(ValueError, match="two rows are named 'add'"):
+        table([OPS["add"]], [OPS["add"]])
+
+
+# Broadcasting
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    shapes=mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3),
+    op=st.sampled_from(["add", "subtract", "multiply", "divide", "power"]),
+    leads=st.tuples(*[st.tuples(st.sampled_from([1, STACK]), st.sampled_from([1, BATCH]))] * 2),
+)
+def test_binary_ops_broadcast_as_numpy_does(shapes, op, leads):
+    formula = next(case.reference for case in ARITHMETIC if case.op == op)
+    case = Case(op, shapes.input_shapes, formula, low=0.5)
+    assert case.call.shape == shapes.result_shape
+    test_agrees_with_autograd(case, ({}, leads))
