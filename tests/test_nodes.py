@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcsim.errors import InputError, Location
-from pcsim.scenario import nodes
+from pcsim.scenario import nodes, scalars
 from pcsim.scenario.nodes import from_plain, locate, parse, plain, read
 
 LOADERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
@@ -336,7 +336,7 @@ texts = st.text(
 )
 # PyYAML leaves some texts unquoted that we read as numbers, such as 1e3.
 plain_texts = texts.filter(
-    lambda text: isinstance(nodes._plain_scalar(text), str) if len(text) < 400 else True
+    lambda text: isinstance(scalars.plain_scalar(text), str) if len(text) < 400 else True
 )
 scalars = (
     st.none()

@@ -1,42 +1,59 @@
-"""From a validated document to a Graph: names, shapes and parameters checked, all problems at once."""
+"""From a document to a Graph: names, shapes and parameters checked, all problems at once."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 
 from pcsim.errors import InputError, Path, Problem, nearest, wrong
+from pcsim.graph.assembly import assemble, observed
 from pcsim.graph.formula import vertices_of_formula
 from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
-from pcsim.graph.models import GraphDocument, InitEntry, VertexEntry
+from pcsim.graph.models import GraphDocument, InitEntry, VertexEntry, frozen
 from pcsim.graph.order import find_cycle, natural, topological_depths
-from pcsim.graph.problems import problems_of
+from pcsim.graph.problems import problems_of, salvaged
 from pcsim.ops import OPS, make_call, parse_attributes
+from pcsim.ops.calls import check_arity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pcsim.arrays import Shape
     from pcsim.ops.op import Call, Op, ParameterSpec
 
+__all__ = ["assemble", "build", "graph_from", "shape_of"]
+
+T = TypeVar("T")
+
 
 def graph_from(data: Mapping[str, Any]) -> Graph:
-    """Make a graph from a document given as plain data without ``$``; raises InputError."""
+    """Make a graph from a document given as plain data without ``$``; raises InputError with every problem found."""
+    document, problems = salvaged(GraphDocument, data, _part)
+    if document is None:
+        raise InputError(problems)
+    return build(document, problems)
+
+
+def _part(path: Path) -> Path:
+    """Return what to leave out of a document where a path is wrong, so that the rest can be checked."""
+    return path[:2] if path and path[0] in ("vertices", "parameters") else path[:1]
+
+
+def build(document: GraphDocument, problems: Iterable[Problem] = ()) -> Graph:
+    """Make a graph from a validated document; raises InputError with every problem found.
+
+    ``problems`` are those known already, of parts that the document is left without.
+    """
+    before = list(problems)
     try:
-        return build(GraphDocument.model_validate(data))
-    except ValidationError as error:
-        raise InputError(problems_of(error, GraphDocument)) from None
-
-
-def build(document: GraphDocument) -> Graph:
-    """Make a graph from a validated document; raises InputError with every problem found."""
-    entries, outputs = _entries(document)
-    builder = _Builder(document, entries)
-    graph = builder.graph(outputs)
+        entries, outputs = _entries(document)
+        builder = _Builder(document, entries, before, frozenset(_part(problem.path) for problem in before))
+        graph = builder.graph(outputs)
+    except InputError as error:
+        raise InputError([*before, *error.problems]) from None
     if builder.problems:
         raise InputError(builder.problems)
     return graph
@@ -46,11 +63,11 @@ def _entries(document: GraphDocument) -> tuple[dict[str, VertexEntry], list[str]
     if document.formula is None:
         return document.vertices, document.outputs
     found, output = vertices_of_formula(document.formula, document.parameters)
-    entries = {name: VertexEntry.model_validate(_named(name, entry, document)) for name, entry in found.items()}
+    entries = {name: VertexEntry.model_validate(named(name, entry, document)) for name, entry in found.items()}
     return entries, document.outputs or [output]
 
 
-def _named(name: str, entry: dict[str, Any], document: GraphDocument) -> dict[str, Any]:
+def named(name: str, entry: dict[str, Any], document: GraphDocument) -> dict[str, Any]:
     """Give a formula's parameter vertex the shape and the parameter that the document names."""
     if entry["op"] != "parameter":
         return entry
@@ -62,12 +79,13 @@ class _Builder:
     document: GraphDocument
     entries: Mapping[str, VertexEntry]
     problems: list[Problem] = field(default_factory=list)
+    broken: frozenset[Path] = frozenset()
+    """Parts that are wrong already: what needs them is left alone."""
     vertices: dict[str, Vertex] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
 
     def graph(self, outputs: list[str]) -> Graph:
-        for name, entry in self.document.parameters.items():
-            self.parameters[name] = Parameter(name, tuple(entry.shape), entry.init.row())
+        self._named_parameters()
         inputs = {name: self._inputs(name, entry) for name, entry in self.entries.items()}
         for name in self._sorted(inputs):
             self._vertex(name, self.entries[name], inputs[name])
@@ -76,90 +94,109 @@ class _Builder:
         if self.problems:
             return Graph({}, (), {}, ())
         self._unused()
+        self._fan_ins(edges)
         head = Graph({}, (), self.parameters, tuple(names), self.document.title, self.document.source)
-        return assemble(self.vertices.values(), edges, _observed(self.vertices, edges, head))
+        return assemble(self.vertices.values(), edges, observed(self.vertices, edges, head))
 
     def wrong(self, path: Path, message: str) -> None:
         self.problems.append(Problem(path, message))
 
+    def attempt(self, path: Path, step: Callable[[], T]) -> T | None:
+        """Return what a step makes, or None: its problems are kept, under the path."""
+        try:
+            return step()
+        except InputError as error:
+            self.problems += error.map(lambda problem: problem.under(*path)).problems
+            return None
+
+    def _named_parameters(self) -> None:
+        for name, entry in self.document.parameters.items():
+            shape, init = tuple(entry.shape), entry.init.row()
+            self.attempt(("parameters", name), lambda: _check_values(init, shape))  # noqa: B023
+            self.parameters[name] = Parameter(name, shape, init)
+
     def _inputs(self, name: str, entry: VertexEntry) -> list[str]:
         for slot, item in enumerate(entry.inputs):
-            if item.source not in self.entries:
+            if item.source not in self.entries and ("vertices", item.source) not in self.broken:
                 hint = nearest(item.source, (other for other in self.entries if other != name))
                 self.wrong(("vertices", name, "inputs", slot), f"there is no vertex {item.source!r}{hint}")
         return [item.source for item in entry.inputs]
 
     def _sorted(self, inputs: dict[str, list[str]]) -> list[str]:
+        """Return the names in canonical order: what is shared must not depend on the document's order."""
         known = {name: [pre for pre in pres if pre in inputs] for name, pres in inputs.items()}
         depths = topological_depths(known, ((pre, name) for name, pres in known.items() for pre in pres))
         if len(depths) < len(known):
             cycle = find_cycle(dict(known), depths)
-            self.wrong(("vertices", cycle[-1], "inputs"),
-                       f"the graph has a cycle: {' -> '.join(cycle)}; unroll it over time, one vertex a step")  # fmt: skip
-        return sorted(depths, key=lambda name: depths[name])
+            message = f"the graph has a cycle: {' -> '.join(cycle)}; unroll it over time, one vertex a step"
+            self.wrong(("vertices", cycle[-1], "inputs"), message)
+        return sorted(depths, key=lambda name: (depths[name], natural(name)))
 
     def _vertex(self, name: str, entry: VertexEntry, inputs: list[str]) -> None:
-        op = OPS.get(entry.op)
-        if op is None:
-            self.wrong(("vertices", name, "op"), f"unknown op {entry.op!r}" + nearest(entry.op, OPS, "pcsim list ops"))
-        elif all(pre in self.vertices for pre in inputs):
-            try:
-                shapes = tuple(self.vertices[pre].shape for pre in inputs)
-                call = make_call(op, shapes, parse_attributes(op, entry.attributes))
-                self.vertices[name] = Vertex(name, op, call, self._params(name, entry, op, call), self._precision(entry, call))
-            except InputError as error:
-                self.problems += error.map(lambda problem: problem.under("vertices", name)).problems
+        path = ("vertices", name)
+        if (op := OPS.get(entry.op)) is None:
+            hint = nearest(entry.op, OPS, "pcsim list ops")
+            self.wrong((*path, "op"), f"unknown op {entry.op!r}{hint}")
+            return
+        attributes = self.attempt(path, lambda: _attributes(op, entry.attributes))
+        if not all(pre in self.vertices for pre in inputs):
+            self.attempt(path, lambda: check_arity(op, len(inputs)))
+        elif attributes is not None:
+            shapes = tuple(self.vertices[pre].shape for pre in inputs)
+            call = self.attempt(path, lambda: make_call(op, shapes, attributes))
+            if call is not None:
+                self._complete(name, entry, op, call)
+
+    def _complete(self, name: str, entry: VertexEntry, op: Op, call: Call) -> None:
+        params = self.attempt(("vertices", name), lambda: self._params(name, entry, op, call))
+        precision = self.attempt(("vertices", name), lambda: _precision(entry, call))
+        # Also when one of them is wrong: what this vertex feeds has its shape and can be checked.
+        self.vertices[name] = Vertex(name, op, call, params or (), precision or 1.0)
 
     def _params(self, name: str, entry: VertexEntry, op: Op, call: Call) -> tuple[tuple[str, str], ...]:
         specs = op.params(call)
-        inits = {"value": entry.init} if op.role == "parameter" and entry.init else entry.init
-        for key, given in (("params", entry.params), ("init", inits)):
-            if unknown := [slot for slot in given if slot not in specs]:
-                raise wrong((key, unknown[0]), f"op {op.name!r} has no parameter {unknown[0]!r}" + nearest(unknown[0], specs))
+        single = op.role == "parameter" and bool(entry.init)
+        inits = {"value": entry.init} if single else entry.init
+        _check_slots(op, specs, {"params": entry.params, "init": inits})
         default = {slot: name if op.role == "parameter" else f"{name}.{slot}" for slot in specs}
         for slot, spec in specs.items():
             if slot in entry.params:
                 self._shared(slot, entry.params[slot], spec, inits)
             else:
-                self._own(slot, default[slot], spec, inits)
+                self._own(("init",) if single else ("init", slot), default[slot], spec, inits.get(slot))
         return tuple((slot, entry.params.get(slot, default[slot])) for slot in sorted(specs))
 
     def _shared(self, slot: str, parameter: str, spec: ParameterSpec, inits: Mapping[str, Any]) -> None:
+        if ("parameters", parameter) in self.broken:
+            return
         if parameter not in self.document.parameters:
             hint = nearest(parameter, self.document.parameters, "they are listed under 'parameters'")
             raise wrong(("params", slot), f"there is no parameter {parameter!r}{hint}")
         found = self.parameters[parameter]
         if found.shape != spec.shape:
-            raise wrong(("params", slot), f"parameter {parameter!r} has shape {list(found.shape)}, expected {list(spec.shape)}")
+            message = f"parameter {parameter!r} has shape {list(found.shape)}, expected {list(spec.shape)}"
+            raise wrong(("params", slot), message)
         if slot in inits:
             raise wrong(("init", slot), f"parameter {parameter!r} starts as 'parameters' says: give its init there")
         if found.fan_in is None and spec.fan_in is not None:
             self.parameters[parameter] = replace(found, fan_in=spec.fan_in)
 
-    def _own(self, slot: str, parameter: str, spec: ParameterSpec, inits: Mapping[str, Any]) -> None:
+    def _own(self, path: Path, parameter: str, spec: ParameterSpec, given: Any) -> None:
         if parameter in self.parameters:
             raise wrong((), f"its parameter {parameter!r} has the name of another one; rename one of them")
-        init = spec.init
-        if slot in inits:
-            try:
-                init = InitEntry.model_validate(inits[slot]).row()
-            except ValidationError as error:
-                path = ("init",) if parameter.endswith(slot) is False else ("init", slot)
-                raise InputError(p.under(*path) for p in problems_of(error, InitEntry)) from None
+        init = spec.init if given is None else _init_row(path, given)
+        _check_values(init, spec.shape, path)
         self.parameters[parameter] = Parameter(parameter, spec.shape, init, spec.fan_in)
 
-    def _precision(self, entry: VertexEntry, call: Call) -> float | tuple[Any, ...]:
-        try:
-            values = np.asarray(entry.precision, dtype=float)
-        except (TypeError, ValueError):
-            raise wrong("precision", f"expected a number or numbers of shape {list(call.shape)}") from None
-        if not np.all(np.isfinite(values) & (values > 0)):
-            raise wrong("precision", "a precision is a finite number above 0")
-        if values.ndim == 0:
-            return float(values)
-        if values.shape != call.shape:
-            raise wrong("precision", f"has shape {list(values.shape)}, expected one number or shape {list(call.shape)}")
-        return _frozen(values.tolist())
+    def _fan_ins(self, edges: list[Edge]) -> None:
+        """Let a parameter that a matrix product takes as an input know the extent that is summed over."""
+        for edge in sorted(edges, key=lambda edge: (natural(edge.post), edge.slot)):
+            vertex, user = self.vertices[edge.pre], self.vertices[edge.post]
+            if vertex.op.role == "parameter" and user.op.name == "matmul":
+                parameter = self.parameters[vertex.params[0][1]]
+                extent = vertex.shape[-1] if edge.slot == 0 else vertex.shape[0]
+                if parameter.fan_in is None:
+                    self.parameters[parameter.name] = replace(parameter, fan_in=extent)
 
     def _edges(self) -> list[Edge]:
         edges = []
@@ -168,13 +205,15 @@ class _Builder:
                 source = self.entries.get(item.source)
                 delay = item.delay
                 if source is not None and source.op == "parameter" and (delay.value or delay.error):
-                    self.wrong(("vertices", name, "inputs", slot, "delay"),
-                               f"{item.source!r} is a parameter: its edges carry no delay, what it receives waits for it")  # fmt: skip
+                    message = f"{item.source!r} is a parameter: its edges carry no delay, what it receives waits for it"
+                    self.wrong(("vertices", name, "inputs", slot, "delay"), message)
                 edges.append(Edge(item.source, name, slot, delay.value, delay.error, (name, slot)))
         return edges
 
     def _outputs(self, given: list[str]) -> list[str]:
         for place, name in enumerate(given):
+            if ("vertices", name) in self.broken:
+                continue
             if name not in self.entries:
                 self.wrong(("outputs", place), f"there is no vertex {name!r}" + nearest(name, self.entries))
             elif name in self.vertices and self.vertices[name].op.role != "function":
@@ -194,57 +233,68 @@ class _Builder:
                 self.wrong(("parameters", name), "no vertex uses this parameter; share it with 'params: {weight: NAME}'")
 
 
-def _observed(vertices: dict[str, Vertex], edges: list[Edge], head: Graph) -> Graph:
-    """Observe each output that also feeds others through an identity vertex of its own."""
-    feeding = {edge.pre for edge in edges}
-    names = []
-    for name in head.outputs:
-        if name not in feeding:
-            names.append(name)
-            continue
-        shape, observer = vertices[name].shape, f"{name}.observed"
-        if observer in vertices:
-            raise wrong(("vertices", observer), "this name is kept for the observer of an output that feeds others")
-        precision = vertices[name].precision
-        vertices[observer] = Vertex(observer, OPS["identity"], make_call(OPS["identity"], (shape,), ()), (), precision)
-        vertices[name] = replace(vertices[name], precision=1.0)
-        edges.append(Edge(name, observer, 0, 0, 0, (observer, 0)))
-        names.append(observer)
-    return replace(head, outputs=tuple(names))
+def _attributes(op: Op, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return the attributes of an op; a slip in another key of a vertex gets its hint too."""
+    try:
+        return parse_attributes(op, given)
+    except InputError as error:
+        raise error.map(lambda problem: _hinted(op, problem)) from None
 
 
-def assemble(vertices: Iterable[Vertex], edges: Iterable[Edge], head: Graph) -> Graph:
-    """Put checked parts into canonical order; parameters, outputs and title come from ``head``.
-
-    Raises InputError where two vertices have one name.
-    """
-    table = {vertex.name: vertex for vertex in vertices}
-    lines = _named_edges(edges)
-    depths = topological_depths(table, ((edge.pre, edge.post) for edge in lines))
-    order = sorted(table, key=lambda name: (depths[name], natural(name)))
-    place = {name: number for number, name in enumerate(order)}
-    return Graph(
-        {name: table[name] for name in order},
-        tuple(sorted(lines, key=lambda edge: (place[edge.post], edge.slot))),
-        {name: head.parameters[name] for name in sorted(head.parameters, key=natural)},
-        tuple(sorted(head.outputs, key=natural)),
-        head.title,
-        head.source,
-    )
+def _hinted(op: Op, problem: Problem) -> Problem:
+    if not problem.message.startswith("unknown attribute"):
+        return problem
+    hint = nearest(str(problem.path[-1]), [*op.attributes, *VertexEntry.model_fields], "pcsim list ops")
+    return replace(problem, message=f"unknown key {problem.path[-1]!r} of op {op.name!r}{hint}")
 
 
-def _named_edges(edges: Iterable[Edge]) -> list[Edge]:
-    count: Counter[tuple[str, str]] = Counter()
-    named = []
-    for edge in sorted(edges, key=lambda edge: edge.slot):
-        number = count[edge.pre, edge.post]
-        count[edge.pre, edge.post] += 1
-        named.append(replace(edge, name=f"{edge.pre}->{edge.post}" + (f"#{number}" if number else "")))
-    return named
+def _check_slots(op: Op, specs: Mapping[str, ParameterSpec], given: Mapping[str, Mapping[str, Any]]) -> None:
+    problems = [
+        Problem((key, slot), f"op {op.name!r} has no parameter {slot!r}" + nearest(slot, specs))
+        for key, slots in given.items()
+        for slot in slots
+        if slot not in specs
+    ]
+    if problems:
+        raise InputError(problems)
 
 
-def _frozen(values: Any) -> Any:
-    return tuple(map(_frozen, values)) if isinstance(values, list) else values
+def _init_row(path: Path, given: Any) -> tuple[str, Any]:
+    try:
+        return InitEntry.model_validate(given).row()
+    except ValidationError as error:
+        raise InputError(problem.under(*path) for problem in problems_of(error, InitEntry, given)) from None
+
+
+def _check_values(init: tuple[str, Any], shape: Shape, path: Path = ("init",)) -> None:
+    """Refuse values in place that do not fill a parameter."""
+    if init[0] == "values":
+        array = _numbers(init[1], (*path, "values"))
+        if array.shape not in ((), shape):
+            message = f"has shape {list(array.shape)}, expected one number or shape {list(shape)}"
+            raise wrong((*path, "values"), message)
+
+
+def _numbers(values: Any, path: Path) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise wrong(path, "expected finite numbers, lists of equal lengths")
+    return array.astype(float)
+
+
+def _precision(entry: VertexEntry, call: Call) -> float | tuple[Any, ...]:
+    values = _numbers(entry.precision, ("precision",))
+    if not np.all(values > 0):
+        raise wrong("precision", "a precision is a finite number above 0")
+    if values.ndim == 0:
+        return float(values)
+    if values.shape != call.shape:
+        raise wrong("precision", f"has shape {list(values.shape)}, expected one number or shape {list(call.shape)}")
+    made: tuple[Any, ...] = frozen(values)
+    return made
 
 
 def shape_of(graph: Graph, name: str) -> Shape:

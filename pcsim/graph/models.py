@@ -4,22 +4,49 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
 MOST_TICKS = 1_000_000
 """The longest delay that a document may ask for, in ticks."""
 
 Delay = Annotated[StrictInt, Field(ge=0, le=MOST_TICKS)]
 Size = Annotated[StrictInt, Field(ge=1, le=1_000_000_000)]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s#>,/]+$"), BeforeValidator(
-    lambda name: str(name) if isinstance(name, int) and not isinstance(name, bool) else name
-)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+# '#' only where an identity vertex stands on one of several parallel edges (a~b#1~1).
+_NAME = r"^[^\s#>,/]+(#[0-9]+~[^\s#>,/]+)*$"
+
+
+def _as_text(name: Any) -> Any:
+    return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME), BeforeValidator(_as_text)]
+
+
+def _spread(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[1] < 0:
+        msg = f"expected [mean, standard deviation], the second 0 or more, got {list(pair)}"
+        raise ValueError(msg)
+    return pair
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[1] < pair[0]:
+        msg = f"expected [low, high], the second no less than the first, got {list(pair)}"
+        raise ValueError(msg)
+    return pair
+
+
+Normal = Annotated[tuple[Number, Number], AfterValidator(_spread)]
+Interval = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
 
 
 class Strict(BaseModel):
     """A part of a document: unknown keys are refused, nothing changes after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DelayEntry(Strict):
@@ -30,7 +57,7 @@ class DelayEntry(Strict):
 
 
 def _both_ways(delay: Any) -> Any:
-    return {"value": delay, "error": delay} if isinstance(delay, int | float | str) else delay
+    return {"value": delay, "error": delay} if not isinstance(delay, dict) else delay
 
 
 class InputEntry(Strict):
@@ -47,13 +74,13 @@ class InitEntry(Strict):
     """How a parameter starts: exactly one of these keys (``key`` goes with ``file``)."""
 
     values: Any = None
-    constant: float | None = None
-    normal: tuple[float, float] | None = Field(None, description="[mean, standard deviation]")
-    uniform: tuple[float, float] | None = Field(None, description="[low, high]")
-    uniform_fan_in: dict[str, Any] | None = Field(None, max_length=0, description="+-1/sqrt(fan-in), as PyTorch")
-    glorot: dict[str, Any] | None = Field(None, max_length=0)
-    he: dict[str, Any] | None = Field(None, max_length=0)
-    orthogonal: dict[str, Any] | None = Field(None, max_length=0)
+    constant: Number | None = None
+    normal: Normal | None = Field(default=None, description="[mean, standard deviation]")
+    uniform: Interval | None = Field(default=None, description="[low, high]")
+    uniform_fan_in: dict[str, Any] | None = Field(default=None, max_length=0, description="+-1/sqrt(fan-in), as PyTorch")
+    glorot: dict[str, Any] | None = Field(default=None, max_length=0)
+    he: dict[str, Any] | None = Field(default=None, max_length=0)
+    orthogonal: dict[str, Any] | None = Field(default=None, max_length=0)
     file: str | None = None
     key: str | None = None
 
@@ -68,7 +95,18 @@ class InitEntry(Strict):
     def row(self) -> tuple[str, Any]:
         """Return the initialiser as (kind, argument)."""
         kind = next(iter(self.model_fields_set - {"key"}))
-        return kind, (self.file, self.key) if kind == "file" else getattr(self, kind)
+        if kind == "file":
+            return kind, (self.file, self.key)
+        given = getattr(self, kind)
+        # An empty mapping says nothing, and rows are compared and hashed.
+        return kind, None if isinstance(given, dict) else frozen(given)
+
+
+def frozen(values: Any) -> Any:
+    """Return nested lists (or an array) as nested tuples."""
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    return tuple(map(frozen, values)) if isinstance(values, list | tuple) else values
 
 
 class ParameterEntry(Strict):
@@ -85,10 +123,10 @@ class VertexEntry(BaseModel):
 
     op: str = Field(description="one of: pcsim list ops")
     inputs: list[Input] = []
-    params: dict[str, Name] = Field({}, description="named parameters for the op's parameter slots")
-    init: dict[str, Any] = Field({}, description="initialisers by parameter slot")
-    precision: float | list[Any] = 1.0
-    feedback: Literal["symmetric"] = Field("symmetric", description="how errors travel back")
+    params: dict[str, Name] = Field(default={}, description="named parameters for the op's parameter slots")
+    init: dict[str, Any] = Field(default={}, description="initialisers by parameter slot")
+    precision: Annotated[float, Field(strict=True)] | list[Any] = 1.0
+    feedback: Literal["symmetric"] = Field(default="symmetric", description="how errors travel back")
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -101,12 +139,12 @@ class GraphDocument(Strict):
 
     pcsim: Literal["graph/1"] = "graph/1"
     title: str = ""
-    source: str = Field("", description="paper and figure")
-    args: dict[str, Any] = Field({}, description="arguments with their defaults; use them as $name")
+    source: str = Field(default="", description="paper and figure")
+    args: dict[str, Any] = Field(default={}, description="arguments with their defaults; use them as $name")
     parameters: dict[Name, ParameterEntry] = {}
     vertices: dict[Name, VertexEntry] = {}
-    formula: str | None = Field(None, description="a formula in place of vertices")
-    outputs: list[Name] = Field([], description="default: the vertices that feed no other")
+    formula: str | None = Field(default=None, description="a formula in place of vertices")
+    outputs: list[Name] = Field(default=[], description="default: the vertices that feed no other")
 
     @model_validator(mode="after")
     def _has_vertices(self) -> GraphDocument:

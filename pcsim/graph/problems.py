@@ -2,56 +2,117 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pcsim.errors import Problem, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable
 
-    from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
     from pcsim.errors import Path
 
+M = TypeVar("M", bound=BaseModel)
 
-def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """Return one Problem for each place that a validation found wrong."""
-    found: dict[Path, Problem] = {}
+_EXPECTED = {
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), "keys with values"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("int_type", "int_from_float", "int_parsing"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    "string_type": "text",
+    "bool_type": "true or false",
+    "string_pattern_mismatch": "a name without spaces and without # > , /",
+    "string_too_short": "a name",
+    "string_too_long": "a name of at most 200 characters",
+}
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> list[Problem]:
+    """Return one Problem for each place that a validation found wrong; ``data`` is what was validated."""
+    found: dict[Path, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        path = tuple(_real_keys(detail["loc"]))
-        found.setdefault(_place(path), Problem(path, _message(detail, path, model)))
-    return list(found.values())
+        found.setdefault(_path(detail, data), []).append(detail)
+    return [
+        Problem(path, _message(details, path, model))
+        for path, details in found.items()
+        if not _said_better(path, details, found)
+    ]
 
 
-def _place(path: Path) -> Path:
-    """One number may stand for both directions of a delay: it is wrong once."""
-    return path[:-1] if len(path) > 1 and path[-2] == "delay" else path
+def salvaged(
+    model: type[M], data: Any, part: Callable[[Path], Path], stand_ins: Mapping[str, Any] | None = None
+) -> tuple[M | None, list[Problem]]:
+    """Return the model of what is right in a document, and a problem for everything that is not.
+
+    Parameters
+    ----------
+    part : the path to leave out where a path is wrong
+    stand_ins : what takes the place of keys that a model cannot do without
+    """
+    try:
+        return model.model_validate(data), []
+    except ValidationError as error:
+        problems = problems_of(error, model, data)
+    try:
+        return model.model_validate(_without(data, {part(p.path) for p in problems}, stand_ins or {})), problems
+    except ValidationError:
+        return None, problems
 
 
-def _real_keys(location: tuple[int | str, ...]) -> Iterator[int | str]:
-    """Drop what pydantic adds to a path: names of union members, '[key]' markers."""
-    for key in location:
-        if not isinstance(key, str) or not (key.startswith(("function-", "[")) or key in _UNION_MEMBERS):
-            yield key
+def _without(data: Any, paths: Iterable[Path], stand_ins: Mapping[str, Any]) -> Any:
+    if not isinstance(data, Mapping):
+        return data
+    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
+    for path in sorted(paths, key=len):
+        holder = kept.get(path[0]) if len(path) == 2 else kept
+        if path and isinstance(holder, dict):
+            holder.pop(path[-1], None)
+    return {**{key: value for key, value in stand_ins.items() if key not in kept}, **kept}
 
 
-_UNION_MEMBERS = {"float", "int", "str", "bool", "list[any]", "none", "literal"}
+def _path(detail: ErrorDetails, data: Any) -> Path:
+    """Return the keys that are in the document, without those that pydantic adds for its own unions."""
+    path: list[int | str] = []
+    for key in detail["loc"]:
+        inside = key in data if isinstance(data, Mapping) else isinstance(data, list | tuple) and isinstance(key, int)
+        if inside:
+            path.append(key)
+            data = data[key]
+    missing = detail["type"] == "missing"
+    return (*path, detail["loc"][-1]) if missing else tuple(path)
 
 
-def _message(detail: ErrorDetails, path: Path, model: type[BaseModel]) -> str:
-    kind, got = detail["type"], detail["input"]
+def _said_better(path: Path, details: list[ErrorDetails], found: Iterable[Path]) -> bool:
+    """Tell whether a union's other member says what is wrong further inside."""
+    about_kind = all(detail["type"].endswith(("_type", "literal_error")) for detail in details)
+    return about_kind and any(len(other) > len(path) and other[: len(path)] == path for other in found)
+
+
+def _message(details: list[ErrorDetails], path: Path, model: type[BaseModel]) -> str:
+    kind, got = details[0]["type"], details[0]["input"]
     if kind == "extra_forbidden":
         return f"unknown key {path[-1]!r}" + nearest(str(path[-1]), _keys_at(model, path[:-1]))
     if kind == "missing":
         return f"the key {path[-1]!r} is missing"
+    if kind == "value_error":
+        return details[0]["msg"].removeprefix("Value error, ")
     if kind == "greater_than_equal" and path and path[-1] in ("delay", "value", "error"):
-        return f"a delay is a whole number of ticks, 0 or more, got {got!r}"
-    text = detail["msg"].removeprefix("Value error, ")
-    text = text.replace("Input should be", "expected").replace("valid ", "").replace("a integer", "a whole number")
-    return text if kind == "value_error" else f"{text}, got {_short(got)}"
+        return f"a delay is a whole number of ticks, 0 or more, got {_short(got)}"
+    texts = dict.fromkeys(_expected(detail) for detail in details)
+    return f"expected {' or '.join(texts)}, got {_short(got)}"
+
+
+def _expected(detail: ErrorDetails) -> str:
+    if detail["type"] in _EXPECTED:
+        return _EXPECTED[detail["type"]]
+    if detail["type"] == "too_long":
+        return f"at most {detail['ctx']['max_length']} entries"
+    text = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"a number {text}" if text.startswith(("greater", "less")) else text
 
 
 def _short(value: Any) -> str:

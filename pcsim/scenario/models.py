@@ -21,18 +21,18 @@ class GraphReference(Strict):
 class DataEntry(Strict):
     """Where data come from, when they are not a number or a list in place."""
 
-    normal: tuple[float, float] | None = Field(None, description="[mean, standard deviation]")
-    uniform: tuple[float, float] | None = Field(None, description="[low, high]")
+    normal: tuple[float, float] | None = Field(default=None, description="[mean, standard deviation]")
+    uniform: tuple[float, float] | None = Field(default=None, description="[low, high]")
     values: Any = None
-    file: str | None = Field(None, description=".npz, .npy or IDX file, also gzipped")
-    key: str | None = Field(None, description="array of an .npz file")
-    dataset: str | None = Field(None, description="one of: pcsim list datasets")
-    field: str | None = Field(None, description="images, labels or one_hot")
-    start: Annotated[StrictInt, Field(ge=0)] = Field(0, description="first sample taken")
-    shuffle: StrictBool = Field(False, description="draw samples at random, by the seed")
-    one_hot: Annotated[StrictInt, Field(ge=2)] | None = Field(None, description="classes, for a file of labels")
-    scale: float = Field(1.0, description="data are multiplied by this")
-    loss: str | None = Field(None, description="for a target: one of the losses")
+    file: str | None = Field(default=None, description=".npz, .npy or IDX file, also gzipped")
+    key: str | None = Field(default=None, description="array of an .npz file")
+    dataset: str | None = Field(default=None, description="one of: pcsim list datasets")
+    field: str | None = Field(default=None, description="images, labels or one_hot")
+    start: Annotated[StrictInt, Field(ge=0)] = Field(default=0, description="first sample taken")
+    shuffle: StrictBool = Field(default=False, description="draw samples at random, by the seed")
+    one_hot: Annotated[StrictInt, Field(ge=2)] | None = Field(default=None, description="classes, for a file of labels")
+    scale: float = Field(default=1.0, description="data are multiplied by this")
+    loss: str | None = Field(default=None, description="for a target: one of the losses")
 
 
 class RuleEntry(Strict):
@@ -52,7 +52,7 @@ class RuleEntry(Strict):
 class StopEntry(Strict):
     """End the run in the first tick in which a measure is at or below a bound."""
 
-    measure: Literal["gradient", "update", "energy"]
+    measure: Literal["gradient", "update", "settled", "energy"]
     below: Annotated[float, Field(gt=0)]
 
 
@@ -73,8 +73,8 @@ class RecordEntry(Strict):
 class InitialEntry(Strict):
     """Values at tick 0 drawn from a normal distribution, or read from a file."""
 
-    normal: Annotated[float, Field(ge=0)] | None = Field(None, description="standard deviation, mean 0")
-    file: str | None = Field(None, description=".npz with one array per vertex, as run.state")
+    normal: Annotated[float, Field(ge=0)] | None = Field(default=None, description="standard deviation, mean 0")
+    file: str | None = Field(default=None, description=".npz with one array per vertex, as run.state")
 
 
 class ScenarioDocument(Strict):
@@ -82,24 +82,26 @@ class ScenarioDocument(Strict):
 
     pcsim: Literal["scenario/1"] = "scenario/1"
     title: str = ""
-    source: str = Field("", description="paper and figure")
-    about: str = Field("", description="what the scenario shows, in a few words")
+    source: str = Field(default="", description="paper and figure")
+    about: str = Field(default="", description="what the scenario shows, in a few words")
     graph: dict[str, Any]
     inputs: dict[Name, Any] = {}
     targets: dict[Name, Any] = {}
-    loss: str | dict[Name, str] = Field("squared_error", description="for all outputs, or by output")
+    loss: str | dict[Name, str] = Field(default="squared_error", description="for all outputs, or by output")
     batch: Annotated[StrictInt, Field(ge=1, le=100_000_000)] = 1
     rule: Annotated[RuleEntry, BeforeValidator(lambda rule: {"name": rule} if isinstance(rule, str) else rule)]
     level: Literal["none", "delay", "identity"] = "none"
     initial: Literal["feedforward", "zeros"] | InitialEntry = "feedforward"
-    stop: StopEntry | None = None
-    tolerance: Annotated[float, Field(gt=0)] = Field(1e-3, description="what counts as converged")
-    converged: Literal["gradient", "update", "energy"] | None = Field(
-        None, description="criterion of ticks_to_convergence; default: that of stop, else gradient"
+    stop: Literal["converged"] | StopEntry | None = Field(
+        None, description="'converged': when the criterion of ticks_to_convergence is within the tolerance"
     )
-    record: list[RecordEntry] | None = Field(None, description="default: energy, norm and divergence of all")
-    measure: list[str] | None = Field(None, description="default: all of pcsim list measures")
-    sweep: dict[str, list[Any]] = Field({}, description="dotted key -> values; the runs are their grid")
+    tolerance: Annotated[float, Field(gt=0)] = Field(default=1e-3, description="what counts as converged")
+    converged: Literal["gradient", "update", "settled", "energy"] | None = Field(
+        default=None, description="criterion of ticks_to_convergence; default: that of stop, else gradient for rules that follow backprop, settled for the others"
+    )
+    record: list[RecordEntry] | None = Field(default=None, description="default: energy, norm and divergence of all")
+    measure: list[str] | None = Field(default=None, description="default: all of pcsim list measures")
+    sweep: dict[str, list[Any]] = Field(default={}, description="dotted key -> values; the runs are their grid")
     engine: str = "auto"
     dtype: Literal["float32", "float64"] = "float64"
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0

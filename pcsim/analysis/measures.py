@@ -1,0 +1,210 @@
+"""The measures of a run as rows of a table: each a function from what was seen to plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.analysis.theory import SETTLED_FROM, arrived, has_closed_form, paths, predicted_gradient_ticks, relaxation
+from pcsim.graph.levels import light_cone, uneven_edges, vertex_levels
+from pcsim.program.lower import lower
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pcsim.analysis.backprop import Reference
+    from pcsim.analysis.meter import Meter
+    from pcsim.engines.base import Session, Task
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run left to be measured."""
+
+    task: Task
+    session: Session
+    meter: Meter
+    reference: Reference
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure: what it says, and how it is taken."""
+
+    name: str
+    summary: str
+    take: Callable[[Evidence], dict[str, Any]]
+    source: str = ""
+
+
+def _ticks_to_convergence(found: Evidence) -> dict[str, Any]:
+    meter, task = found.meter, found.task
+    return {
+        "ticks": meter.converged_at,
+        "criterion": meter.criterion,
+        "tolerance": meter.tolerance,
+        "horizon": task.ticks,
+        "predicted": predicted_ticks(task, meter.criterion, meter.tolerance),
+    }
+
+
+def predicted_ticks(task: Task, criterion: str, tolerance: float) -> int | None:
+    """Return the ticks to convergence that theory has in closed form; None where it has none."""
+    if criterion == "gradient":
+        return predicted_gradient_ticks(task, tolerance)
+    found = relaxation(task) if criterion in ("update", "settled") else None
+    if found is None:
+        return None
+    cone = light_cone(task.graph, moving=True)
+    reached = max((tick for tick in cone.values() if tick is not None), default=0)
+    return found.ticks_until(criterion, tolerance, task.ticks, start=max(reached, SETTLED_FROM) if criterion == "settled" else 1)
+
+
+def _first_arrival(found: Evidence) -> dict[str, Any]:
+    cone = light_cone(found.task.graph, moving=found.task.rule.moving)
+    ticks = dict(zip(found.meter.names, found.meter.arrival.tolist(), strict=True))
+    return {
+        "vertices": {name: {"tick": _none(ticks[name]), "light_cone": cone[name]} for name in found.task.graph.active},
+        "before_light_cone": [name for name, tick in ticks.items() if tick >= 0 and tick < (cone[name] or 0)],
+    }
+
+
+def _none(tick: int) -> int | None:
+    return None if tick < 0 else tick
+
+
+def compare(got: Array, wanted: Array) -> dict[str, float | None]:
+    """Return how far ``got`` is from ``wanted``: relative L2, cosine, Euclidean, greatest absolute.
+
+    ``relative`` and ``cosine`` are None where ``wanted`` is zero and ``got`` is not.
+    Source: [S] tables 1 and 3 (Euclidean).
+    """
+    a, b = got.ravel().astype(np.float64), wanted.ravel().astype(np.float64)
+    scale, away = float(np.linalg.norm(b)), float(np.linalg.norm(a - b))
+    length = float(np.linalg.norm(a))
+    return {
+        "relative": away / scale if scale else 0.0 if away == 0 else None,
+        "cosine": float(a @ b / (length * scale)) if length and scale else None,
+        "euclidean": away,
+        "max_abs": float(np.max(np.abs(a - b), initial=0.0)),
+    }
+
+
+def _divergence(found: Evidence) -> dict[str, Any]:
+    updates = found.session.updates()
+    parameters = {name: compare(updates[name], found.reference.gradients[name]) for name in updates}
+    meter = found.meter
+    whole = _joined(updates), _joined(found.reference.gradients)
+    return {
+        "updates": compare(*whole) if updates else None,
+        "vertices": {name: _finite(value) for name, value in zip(meter.names, meter.learnt.tolist(), strict=True)},
+        "parameters": parameters,
+        "worst_vertex": _finite(meter.worst),
+        "blame": blame(found.task),
+    }
+
+
+def _joined(arrays: Mapping[str, Array]) -> Array:
+    return np.concatenate([arrays[name].ravel() for name in sorted(arrays)]) if arrays else np.zeros(0)
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
+
+
+def blame(task: Task) -> list[str]:
+    """Return the edges because of which a rule that fires by level cannot equal backprop."""
+    return [edge.name for edge in uneven_edges(task.graph)] if task.rule.fires in ("level", "arrival") else []
+
+
+def _energy(found: Evidence) -> dict[str, Any]:
+    first, last = found.meter.first_energy, found.meter.energy
+    return {"first": _finite(first), "last": _finite(last), "loss": found.reference.loss}
+
+
+def _traffic(found: Evidence) -> dict[str, Any]:
+    task, ticks = found.task, found.meter.tick + 1
+    per_tick = lower(task.graph, task.rule).traffic(task.batch, task.dtype.itemsize)
+    return {"per_tick": per_tick, "run": {key: count * ticks for key, count in per_tick.items()}}
+
+
+def _signal_fraction(found: Evidence) -> dict[str, Any]:
+    measured = found.meter.by_level()
+    predicted = _predicted_fraction(found.task, found.meter.tick)
+    return {str(level): {"measured": _finite(value), "predicted": predicted.get(level)} for level, value in measured.items()}
+
+
+def _predicted_fraction(task: Task, tick: int) -> dict[int, float]:
+    """Return the fraction at each level by the closed form, where all vertices of the level share one kind of path."""
+    known = paths(task.graph) if has_closed_form(task) and task.rule.fires == "end" else None
+    if known is None:
+        return {}
+    kinds: dict[int, set[tuple[int, int]]] = {}
+    for name, level in vertex_levels(task.graph).items():
+        if level is not None and name in known:
+            kinds.setdefault(level, set()).update(known[name])
+    return {
+        level: float(arrived(hops, tick - delay, task.rule.step_size))
+        for level, here in kinds.items()
+        if len(here) == 1
+        for hops, delay in here
+    }
+
+
+def _late_firing(found: Evidence) -> dict[str, Any]:
+    """Vertices of a rule that fires on arrival whose error was exactly zero when it should have come."""
+    if found.task.rule.fires != "arrival":
+        return {}
+    cone = light_cone(found.task.graph, moving=found.task.rule.moving)
+    ticks = dict(zip(found.meter.names, found.meter.arrival.tolist(), strict=True))
+    return {name: {"fired": _none(ticks[name]), "expected": due} for name, due in cone.items() if due is not None and ticks[name] != due}
+
+
+MEASURES = {
+    row.name: row
+    for row in (
+        Measure("ticks_to_convergence", "first tick from which the criterion stays within the tolerance, beside theory",
+                _ticks_to_convergence, "negative binomial ticks; linear modes"),
+        Measure("first_arrival", "first tick at which each error is not exactly zero, beside the light cone",
+                _first_arrival, "[Z] theorem 1"),
+        Measure("divergence", "relative L2, cosine, Euclidean and greatest difference from backprop", _divergence, "[S] tables 1 and 3"),
+        Measure("energy", "free energy at the first and the last tick, and the loss", _energy, "[M] eq. 1; [S] eq. 6"),
+        Measure("traffic", "messages and bytes that crossed edges, by direction", _traffic),
+        Measure("signal_fraction", "part of the backprop error that reached each level, beside theory", _signal_fraction,
+                "negative binomial"),
+        Measure("late_firing", "vertices that fired later than their error was due (rules that fire on arrival)", _late_firing, "[So]"),
+    )
+}  # fmt: skip
+
+
+def warnings(found: Evidence) -> list[str]:
+    """Return what a reader should know before using the result, in sentences."""
+    task, meter = found.task, found.meter
+    said = []
+    fractions = meter.by_level()
+    if task.rule.compares_with_backprop and not meter.worst <= meter.tolerance:
+        low = {level: value for level, value in fractions.items() if not abs(value - 1) <= max(meter.tolerance, 1e-9)}
+        depths = ", ".join(f"level {level}: {value:.1%}" for level, value in list(low.items())[:8])
+        said.append(
+            f"under-converged: the error still differs from backprop by {meter.worst:.2g} (tolerance {meter.tolerance:g})"
+            + (f"; of the error there arrived, at {depths}{', ...' if len(low) > 8 else ''}" if depths else "")
+        )
+    elif not task.rule.compares_with_backprop and meter.converged_at is None and meter.criterion != "gradient":
+        said.append(f"under-converged: {meter.criterion} is {meter.criterion_value:.2g} at the end (tolerance {meter.tolerance:g})")
+    if edges := blame(task):
+        names = ", ".join(edges[:5]) + (f" and {len(edges) - 5} more" if len(edges) > 5 else "")
+        said.append(f"not levelled: {names} shorter than the level of its start; use level: delay or level: identity")
+    if task.rule.exact_step is not None and task.rule.step_size != task.rule.exact_step:
+        said.append(f"rule {task.rule.name} equals backprop at step_size {task.rule.exact_step:g} only, not at {task.rule.step_size:g}")
+    unfired = [name for name, due in vertex_levels(task.graph).items() if due is not None and due > meter.tick and name in task.graph.active]
+    if task.rule.fires == "level" and unfired:
+        said.append(f"{len(unfired)} vertices never fired: their level lies beyond the last tick, {meter.tick}")
+    if late := _late_firing(found):
+        said.append(f"fired late, with an error exactly zero when it was due: {', '.join(list(late)[:5])}")
+    return said

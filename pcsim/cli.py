@@ -1,0 +1,235 @@
+"""The command line: parses and prints, no logic of its own.
+
+Exit codes: 0 done, 1 the run failed, 2 the input is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pcsim.errors import InputError, PcsimError, wrong
+
+app = typer.Typer(
+    help="Simulate predictive coding on computation graphs: messages, delays, ticks.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+out = Console()
+err = Console(stderr=True)
+
+File = Annotated[Path, typer.Argument(help="a scenario (YAML)")]
+RunFolder = Annotated[Path, typer.Argument(help="the folder of a run")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="override a key: graph.depth=16, rule.step_size=0.5")]
+Engine = Annotated[str | None, typer.Option(help="actors | numpy | auto")]
+Json = Annotated[bool, typer.Option("--json", help="print plain JSON for machines")]
+
+
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn pcsim's errors into messages and exit codes."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except PcsimError as error:
+            err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(2 if isinstance(error, InputError) else 1) from None
+
+    return guarded
+
+
+def _print_json(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, indent=1, default=str) + "\n")
+
+
+def _overrides(settings: list[str] | None) -> dict[str, Any]:
+    from pcsim.scenario.nodes import parse, plain
+
+    pairs: dict[str, Any] = {}
+    for setting in settings or []:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise wrong((), f"--set {setting!r}: expected key=value, such as rule.step_size=0.5")
+        pairs[key.strip()] = plain(parse(text, f"--set {key.strip()}"))
+    return pairs
+
+
+@app.command()
+@_guarded
+def validate(files: Annotated[list[Path], typer.Argument(help="scenarios and graphs (YAML)")]) -> None:
+    """Check files; print every mistake with its line, and how to mend it."""
+    from pcsim.scenario.checks import validate_file
+
+    problems: list[Any] = []
+    for file in files:
+        try:
+            out.print(validate_file(file), markup=False, highlight=False, soft_wrap=True)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+
+
+@app.command()
+@_guarded
+def plan(file: File, settings: Set = None, as_json: Json = False) -> None:
+    """Show what a scenario will cost, before anything is allocated."""
+    from pcsim.scenario.reader import load
+    from pcsim.view.plan import plan_of, plan_tables
+
+    found = plan_of(load(file, _overrides(settings)))
+    _print_json(found) if as_json else out.print(*plan_tables(found))
+
+
+@app.command()
+@_guarded
+def run(
+    file: File, settings: Set = None, engine: Engine = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="a new folder for the run")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Simulate a scenario and print its measures."""
+    from pcsim.scenario.reader import load
+    from pcsim.simulate import simulate
+    from pcsim.view.progress import Bar
+    from pcsim.view.tables import run_tables
+
+    scenario = load(file, _overrides(settings))
+    with Bar(err, "ticks", quiet=as_json) as bar:
+        done = simulate(scenario, engine=engine, out=folder, progress=bar.ticks)
+    if as_json:
+        _print_json({"status": done.manifest["status"], **done.summary})
+        return
+    out.print(*run_tables(done))
+    if folder is not None:
+        out.print(f"run in {folder}: pcsim trace {folder}, pcsim plot {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+@_guarded
+def sweep(
+    file: File, settings: Set = None, engine: Engine = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="default: a new folder runs/NAME")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="keep the rows already there")] = False,
+    workers: Annotated[int, typer.Option(help="processes")] = 1,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run a scenario over the grid of its sweep; print a table and draw a picture."""
+    from pcsim.sweep import sweep as run_sweep
+    from pcsim.sweep import table
+    from pcsim.view.progress import Bar
+    from pcsim.view.sweeps import sweep_picture, sweep_table
+
+    target = folder or _new_folder(Path("runs") / file.stem)
+    with Bar(err, "runs", quiet=as_json) as bar:
+        found = run_sweep(file, _overrides(settings), engine=engine, out=target, resume=resume, workers=workers, progress=bar.cells)
+    pictures = sweep_picture(found, target)
+    if as_json:
+        _print_json({"title": found.title, "complete": found.complete, "rows": table(found), "pictures": pictures})
+        return
+    out.print(sweep_table(found))
+    if not found.complete:
+        out.print(f"{len(found.rows)} of {found.cells} runs done; go on with: pcsim sweep {file} --out {target} --resume", markup=False)
+    out.print(f"rows and picture in {target}: {', '.join(path.name for path in pictures)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _new_folder(path: Path) -> Path:
+    number = 1
+    while (found := path if number == 1 else path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return found
+
+
+@app.command()
+@_guarded
+def trace(
+    folder: RunFolder,
+    tick: Annotated[str | None, typer.Option(help="a tick or a range: 7, 3:9")] = None,
+    vertex: Annotated[str | None, typer.Option(help="what this vertex held")] = None,
+    edge: Annotated[str | None, typer.Option(help="what crossed this edge: a->b")] = None,
+    kind: Annotated[str | None, typer.Option(help="for an edge: value or error")] = None,
+    as_json: Json = False,
+) -> None:
+    """Answer what a vertex held, what crossed an edge, when errors first arrived."""
+    from pcsim.run import open_run
+    from pcsim.view.tables import trace_answers, trace_tables
+
+    found = trace_answers(open_run(folder), tick, vertex, edge, kind)
+    _print_json(found) if as_json else out.print(*trace_tables(found))
+
+
+@app.command()
+@_guarded
+def compare(first: RunFolder, second: RunFolder, as_json: Json = False) -> None:
+    """Compare what two runs recorded and learnt, tick by tick."""
+    from pcsim.run import open_run
+    from pcsim.view.tables import comparison, comparison_table
+
+    found = comparison(open_run(first), open_run(second))
+    _print_json(found) if as_json else out.print(comparison_table(found))
+
+
+@app.command()
+@_guarded
+def plot(folder: RunFolder, target: Annotated[Path | None, typer.Option("--out", help="default: the run's folder")] = None) -> None:
+    """Draw the figures of a run as PNG and SVG."""
+    from pcsim.run import open_run
+    from pcsim.view.tables import run_figures
+
+    for path in run_figures(open_run(folder), target or folder):
+        out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+@_guarded
+def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML)")], as_json: Json = False) -> None:
+    """Show the levels of a graph, and what levelling it would add."""
+    from pcsim.scenario.checks import any_graph
+    from pcsim.view.plan import level_tables, levels_of
+
+    found = levels_of(any_graph(file))
+    _print_json(found) if as_json else out.print(*level_tables(found))
+
+
+@app.command("list")
+@_guarded
+def list_(
+    what: Annotated[str, typer.Argument(help="ops | rules | engines | measures | losses | datasets | scenarios")],
+    as_json: Json = False,
+) -> None:
+    """List what there is."""
+    from pcsim.view.listing import listing, listing_table
+
+    found = listing(what)
+    _print_json(found) if as_json else out.print(listing_table(what, found))
+
+
+@app.command()
+@_guarded
+def schema(what: Annotated[str, typer.Argument(help="graph | scenario")]) -> None:
+    """Print the JSON Schema of a document, for editors."""
+    from pcsim.scenario.checks import json_schema
+
+    _print_json(json_schema(what))
+
+
+@app.command()
+@_guarded
+def doctor(as_json: Json = False) -> None:
+    """Say which versions and engines are here, and what is missing for the others."""
+    from pcsim.view.listing import diagnosis, diagnosis_table
+
+    found = diagnosis()
+    _print_json(found) if as_json else out.print(diagnosis_table(found))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

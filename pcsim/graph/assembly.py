@@ -1,0 +1,64 @@
+"""Puts checked parts together: outputs observed, everything in canonical order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pcsim.errors import wrong
+from pcsim.graph.graph import Edge, Graph, Vertex
+from pcsim.graph.order import natural, topological_depths
+from pcsim.ops import OPS, make_call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def observed(vertices: dict[str, Vertex], edges: list[Edge], head: Graph) -> Graph:
+    """Observe each output that also feeds others through an identity vertex of its own."""
+    feeding = {edge.pre for edge in edges}
+    names = []
+    for name in head.outputs:
+        if name not in feeding:
+            names.append(name)
+            continue
+        shape, observer = vertices[name].shape, f"{name}.observed"
+        if observer in vertices:
+            raise wrong(("vertices", observer), "this name is kept for the observer of an output that feeds others")
+        precision = vertices[name].precision
+        vertices[observer] = Vertex(observer, OPS["identity"], make_call(OPS["identity"], (shape,), ()), (), precision)
+        vertices[name] = replace(vertices[name], precision=1.0)
+        edges.append(Edge(name, observer, 0, 0, 0, (observer, 0)))
+        names.append(observer)
+    return replace(head, outputs=tuple(names))
+
+
+def assemble(vertices: Iterable[Vertex], edges: Iterable[Edge], head: Graph) -> Graph:
+    """Put checked parts into canonical order; parameters, outputs and title come from ``head``.
+
+    Raises InputError where two vertices have one name.
+    """
+    table = {vertex.name: vertex for vertex in vertices}
+    lines = _named_edges(edges)
+    depths = topological_depths(table, ((edge.pre, edge.post) for edge in lines))
+    order = sorted(table, key=lambda name: (depths[name], natural(name)))
+    place = {name: number for number, name in enumerate(order)}
+    return Graph(
+        {name: table[name] for name in order},
+        tuple(sorted(lines, key=lambda edge: (place[edge.post], edge.slot))),
+        {name: head.parameters[name] for name in sorted(head.parameters, key=natural)},
+        tuple(sorted(head.outputs, key=natural)),
+        head.title,
+        head.source,
+    )
+
+
+def _named_edges(edges: Iterable[Edge]) -> list[Edge]:
+    count: Counter[tuple[str, str]] = Counter()
+    named = []
+    for edge in sorted(edges, key=lambda edge: edge.slot):
+        number = count[edge.pre, edge.post]
+        count[edge.pre, edge.post] += 1
+        named.append(replace(edge, name=f"{edge.pre}->{edge.post}" + (f"#{number}" if number else "")))
+    return named

@@ -1,0 +1,132 @@
+"""A finished (or interrupted) run: its summary, its trace, what it learnt; saved to and opened from a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.errors import InputError, Problem, wrong
+from pcsim.trace.reading import open_trace, series
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import xarray as xr
+
+TRACE = "trace.zarr"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a simulation.
+
+    Attributes
+    ----------
+    manifest : scenario, digest, versions, seed, engine, status, stop reason, seconds
+    summary : ticks, stop reason, warnings, and every measure by name; plain data
+    store : where the trace is: a folder, or a store in memory
+    """
+
+    manifest: Mapping[str, Any]
+    store: Any
+    _state: Callable[[], dict[str, np.ndarray]] | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Run({self.manifest['title']!r}, {self.summary['ticks']} ticks, {self.manifest['status']}: {self.summary['stop_reason']})"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Ticks, stop reason, warnings and every measure, as plain JSON-able data."""
+        return dict(self.manifest["summary"])
+
+    @cached_property
+    def trace(self) -> xr.DataTree:
+        """The recorded series as an xarray DataTree, stacked by shape."""
+        return open_trace(self.store)
+
+    def series(self, quantity: str, name: str | None = None, kind: str | None = None) -> xr.DataArray:
+        """Return one recorded series, dims (tick, batch, *axes).
+
+        Parameters
+        ----------
+        quantity : value, prediction, error, message, norm, divergence, energy or update
+        name : the vertex, edge (``a->b``, ``a->b#1``) or parameter; none for the energy
+        kind : for messages, ``value`` or ``error``
+
+        Raises
+        ------
+        InputError
+            If it was not recorded; the message says what was.
+        """
+        return series(self.trace, quantity, name, kind)
+
+    @cached_property
+    def updates(self) -> dict[str, np.ndarray]:
+        """What each parameter learnt: {name: (*shape)}, a descent direction, before any learning rate."""
+        found = {}
+        for node in self.trace.children.get("learnt", {}).values() if "learnt" in self.trace.children else ():
+            array = node["learnt"]
+            for place, name in enumerate(array.coords["parameter"].values):
+                found[str(name)] = np.asarray(array.isel(parameter=place).values)
+        return found
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """The free values after the last tick: {vertex: (batch, *shape)}; start another run from them."""
+        if self._state is None:
+            raise wrong("state", "the state after a run is not kept in its folder; record 'value' to have the last one")
+        return self._state()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run to a new folder: the manifest and the trace."""
+        target = Path(folder)
+        if target.exists() and any(target.iterdir()):
+            raise wrong("out", f"{target} is not empty; name a new folder")
+        target.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.store, Path):
+            shutil.copytree(self.store, target / TRACE)
+        else:
+            copy_store(self.store, target / TRACE)
+        write_manifest(target, self.manifest)
+        return target
+
+
+def copy_store(store: Any, folder: Path) -> None:
+    """Write a trace that is kept in memory to a folder, byte for byte."""
+    for key, data in store._store_dict.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.to_bytes())
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest so that a reader finds the old one or the new one, never half of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / (MANIFEST + ".part")
+    part.write_text(json.dumps(manifest, indent=1, default=_plain, allow_nan=False) + "\n")
+    part.replace(folder / MANIFEST)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open the folder of a run; raises InputError if it is none."""
+    path = Path(folder)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError([Problem((), f"{path} is not the folder of a run: {error}")]) from None
+    if manifest.get("pcsim") != "run/1":
+        raise InputError([Problem((), f"{path} holds {manifest.get('pcsim')!r}, expected 'run/1'")])
+    return Run(manifest, path / TRACE)

@@ -1,0 +1,213 @@
+"""A grid of runs from one scenario: one row of results for each cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pcsim.errors import InputError, RunError, wrong
+from pcsim.scenario.reader import Source, load
+from pcsim.simulate import simulate
+
+ROWS = "sweep.jsonl"
+Row = dict[str, Any]
+Progress = Callable[[int, int, Row], None]
+"""Called after each cell with (cells done, cells, its row)."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The results of a sweep: ``rows``, one per cell in the order of the grid, and what was swept."""
+
+    title: str
+    keys: tuple[str, ...]
+    rows: tuple[Row, ...]
+    cells: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell of the grid has a row."""
+        return len(self.rows) == self.cells
+
+
+CASES = "cases"
+"""The key of an axis whose values are themselves overrides, ``{label: ..., key: value, ...}``."""
+
+
+def grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the cells of a grid, the last key changing fastest.
+
+    >>> grid({"graph.depth": [1, 2], "rule": ["il", "zil"]})[1]
+    {'graph.depth': 1, 'rule': 'zil'}
+    """
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+
+
+def overrides_of(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the overrides that a cell means: a case stands for the overrides it lists.
+
+    >>> overrides_of({"graph.depth": 2, "cases": {"label": "slow", "rule.step_size": 0.1}})
+    {'graph.depth': 2, 'rule.step_size': 0.1}
+    """
+    plain = {key: value for key, value in cell.items() if key != CASES}
+    return {**plain, **{key: value for key, value in cell.get(CASES, {}).items() if key != "label"}}
+
+
+def label_of(case: Any) -> str:
+    """Return how a case is called."""
+    if not isinstance(case, Mapping):
+        raise wrong(("sweep", CASES), f"a case is a mapping of overrides, such as {{label: slow, rule.step_size: 0.1}}, got {case!r}")
+    return str(case.get("label") or ", ".join(f"{key}={value}" for key, value in case.items()))
+
+
+def sweep(
+    source: Source,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    engine: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Run a scenario over the grid of its ``sweep:`` keys.
+
+    Parameters
+    ----------
+    out : a folder; each row is added to ``sweep.jsonl`` in it as soon as it is known
+    resume : keep the rows that ``out`` already has for equal scenarios and run only the others
+    workers : processes; 1 runs in this one
+
+    Returns
+    -------
+    Sweep
+        A run that fails (its numbers end) is a row too, with ``error``; Ctrl-C ends the sweep
+        after the tick in progress and keeps the rows before it.
+    """
+    given = dict(overrides or {})
+    base = load(source, given)
+    axes = {key: values for key, values in base.document.sweep.items() if key not in given}
+    if not base.document.sweep:
+        raise wrong("sweep", "the scenario has no 'sweep'; give keys and lists, such as sweep: {graph.depth: [1, 2, 4]}")
+    if workers < 1:
+        raise wrong("workers", f"expected 1 or more, got {workers}")
+    for case in axes.get(CASES, ()):
+        label_of(case)
+    cells = grid(axes)
+    digests = [_checked(source, given, cell) for cell in cells]
+    store = _Store(Path(out) / ROWS if out else None, resume)
+    work = partial(_cell, source, given, engine)
+    done: dict[str, Row] = {digest: row for digest in digests if (row := store.known.get(digest)) is not None}
+    todo = [(cell, digest) for cell, digest in zip(cells, digests, strict=True) if digest not in done]
+    for number, (digest, row) in enumerate(_results(work, todo, workers), len(done) + 1):
+        if row is None:
+            break
+        store.add(digest, row)
+        done[digest] = row
+        if progress is not None:
+            progress(number, len(cells), row)
+    rows = tuple({**done[digest], **_named(cell)} for cell, digest in zip(cells, digests, strict=True) if digest in done)
+    return Sweep(base.document.title, tuple(axes), rows, len(cells))
+
+
+def _named(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a cell with its case called by its label."""
+    return {key: label_of(value) if key == CASES else value for key, value in cell.items()}
+
+
+def _checked(source: Source, given: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
+    """Load a cell before anything runs: a mistake in the last cell should not cost the others."""
+    try:
+        return load(source, {**given, **overrides_of(cell)}).digest
+    except InputError as error:
+        where = ", ".join(f"{key}={value}" for key, value in _named(cell).items())
+        raise error.map(lambda p: type(p)(p.path, f"{p.message} (in the sweep at {where})", p.location)) from None
+
+
+def _results(
+    work: Callable[[Mapping[str, Any]], Row | None], todo: Sequence[tuple[Mapping[str, Any], str]], workers: int
+) -> Iterator[tuple[str, Row | None]]:
+    cells, digests = [cell for cell, _ in todo], [digest for _, digest in todo]
+    if workers == 1:
+        yield from zip(digests, map(work, cells), strict=True)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from zip(digests, pool.map(work, cells), strict=True)
+
+
+def _cell(source: Source, given: Mapping[str, Any], engine: str | None, cell: Mapping[str, Any]) -> Row | None:
+    """Run one cell; None if it was interrupted."""
+    overrides = {**given, **overrides_of(cell), "record": []}
+    try:
+        run = simulate(source, overrides, engine=engine)
+    except RunError as error:
+        scenario = load(source, overrides)
+        return {**_head(scenario.rule.name, scenario.rule.step_size), "horizon": scenario.ticks, "error": str(error)}
+    if run.manifest["status"] == "interrupted":
+        return None
+    return {**_head(run.summary["rule"], run.summary["step_size"]), **run.summary, "seconds": run.manifest["seconds"]}
+
+
+def _head(rule: str, step_size: float) -> Row:
+    return {"rule": rule, "step_size": step_size}
+
+
+class _Store:
+    """Rows on disk, one JSON object a line; a line cut short by a crash is run again."""
+
+    def __init__(self, path: Path | None, resume: bool) -> None:
+        self.path = path
+        self.known: dict[str, Row] = {}
+        if path is None:
+            return
+        if path.exists() and not resume:
+            raise wrong("out", f"{path} exists; resume the sweep (--resume) or name another folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            self.known = dict(_lines(path))
+
+    def add(self, digest: str, row: Row) -> None:
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"digest": digest, "row": row}, default=str) + "\n")
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Row]]:
+    for line in path.read_text().splitlines():
+        try:
+            found = json.loads(line)
+            yield found["digest"], found["row"]
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def table(found: Sweep) -> list[Row]:
+    """Return rows fit for a table: what was swept, what was measured and predicted, and why a run ended."""
+    return [{**{key: row[key] for key in found.keys}, **_results_of(row)} for row in found.rows]
+
+
+def _results_of(row: Row) -> Row:
+    ticks = row.get("ticks_to_convergence") or {}
+    updates = (row.get("divergence") or {}).get("updates") or {}
+    return {
+        "rule": row["rule"],
+        "step_size": row["step_size"],
+        "levels": row.get("levels"),
+        "ticks_run": row.get("ticks"),
+        "measured": ticks.get("ticks"),
+        "predicted": ticks.get("predicted"),
+        "criterion": ticks.get("criterion"),
+        "horizon": row["horizon"],
+        "updates_relative": updates.get("relative"),
+        "updates_euclidean": updates.get("euclidean"),
+        "blame": ", ".join((row.get("divergence") or {}).get("blame") or []),
+        "error": row.get("error", ""),
+    }

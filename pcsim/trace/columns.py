@@ -1,0 +1,125 @@
+"""Buffers of a writer: a column holds the open chunk of one variable, a node the columns of equal ticks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.trace.channel import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHUNK = 4 * 2**20
+"""Bytes of a chunk, at most, where a record is smaller: large enough for a disk, small enough to read one."""
+
+SMALL = 64 * 2**10
+"""Bytes up to which a chunk is filled over several flushes, and rewritten by each: few files, little work."""
+
+
+@dataclass
+class Column:
+    """The rows of one variable that are not yet in a full chunk.
+
+    The array covers the whole horizon from the start; how much of it a reader sees is announced apart,
+    so that what is announced is always already there.
+    """
+
+    channel: Channel
+    buffer: np.ndarray
+    array: Any = None
+    capacity: int = 0
+    start: int = 0
+
+    def full(self, rows: int) -> bool:
+        """Tell whether a node of so many rows leaves no room here."""
+        return rows - self.start == len(self.buffer)
+
+    def write(self, rows: int) -> None:
+        """Write the open chunk, as a whole so that nothing need be read back."""
+        self.buffer[rows - self.start :] = 0
+        stop = min(self.start + len(self.buffer), self.capacity)
+        self.array[self.start : stop] = self.buffer[: stop - self.start]
+
+
+@dataclass
+class Node:
+    """Variables that are recorded at the same ticks: ``rows`` are in every column, ``kept`` are announced."""
+
+    path: str
+    every: int
+    columns: list[Column] = field(default_factory=list)
+    tick: int = -1
+    rows: int = 0
+    kept: int = 0
+
+    def record(self, tick: int) -> bool:
+        """Add one row to every column and tell whether one is full; an interrupted row does not count."""
+        if self.rows == self.columns[0].capacity:
+            message = f"tick {tick} is beyond the horizon: {self.path} has room for {self.rows} records"
+            raise ValueError(message)
+        self.tick = tick
+        for column in self.columns:
+            column.buffer[self.rows - column.start] = column.channel.read()
+        self.rows += 1
+        return any(column.full(self.rows) for column in self.columns)
+
+    def write(self) -> None:
+        """Write the open chunk of every column."""
+        for column in self.columns:
+            column.write(self.rows)
+
+    def advance(self) -> None:
+        """Begin the next chunk where one is full; all that was recorded is kept."""
+        self.kept = self.rows
+        for column in self.columns:
+            column.start += len(column.buffer) if column.full(self.rows) else 0
+
+    def clock(self) -> Channel:
+        """Return the channel of this node's own ticks."""
+        ticks = np.dtype(np.int64)
+        return Channel(self.path, "tick", (), (), ticks, lambda: np.asarray(self.tick), every=self.every)
+
+
+def chunk_rows(channels: Sequence[Channel], ticks: int, budget: int) -> list[int]:
+    """Return the rows of each channel's buffer, which are those of its chunks.
+
+    All buffers fill in the same number of ticks, so that no chunk is written twice, but for those
+    below ``SMALL``. Together they take at most ``budget`` bytes; where one record of each channel is
+    more than that, they take this, and at most a quarter of the budget for small chunks.
+    """
+    densest = max((channel.nbytes / channel.every for channel in channels), default=0)
+    window = max(1, min(ticks, int(CHUNK / max(densest, 1))))
+    rows = _rows(channels, window, ticks, budget)
+    while window > 1 and _total(channels, rows) > budget:
+        window = window * 3 // 4
+        rows = _rows(channels, window, ticks, budget)
+    return rows
+
+
+def _rows(channels: Sequence[Channel], window: int, ticks: int, budget: int) -> list[int]:
+    common = math.lcm(*(channel.every for channel in channels))
+    window -= window % common if window > common else 0
+    small = min(SMALL, budget // (4 * max(1, len(channels))))
+    return [_several(channel, channel.records(window), ticks, small) for channel in channels]
+
+
+def _several(channel: Channel, rows: int, ticks: int, small: int) -> int:
+    times = max(1, small // max(1, rows * channel.nbytes))
+    return max(1, min(rows * times, channel.records(ticks)))
+
+
+def _total(channels: Sequence[Channel], rows: Sequence[int]) -> int:
+    return sum(channel.nbytes * n for channel, n in zip(channels, rows, strict=True))
+
+
+def chunk_shape(rows: int, channel: Channel) -> tuple[int, ...]:
+    """Return the shape of a chunk: whole records, or parts along the first axis of a record that is large."""
+    shape = tuple(max(1, extent) for extent in channel.shape)
+    if channel.nbytes <= CHUNK:
+        return (rows, *shape)
+    first = max(1, CHUNK // (channel.nbytes // shape[0]))
+    return (rows, min(first, shape[0]), *shape[1:])

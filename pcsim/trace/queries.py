@@ -1,0 +1,183 @@
+"""The answers of ``pcsim trace``, as plain rows: what a vertex held, what crossed an edge, and when."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.errors import nearest, wrong
+from pcsim.trace.reading import Entry, blocks, entries, first_arrival, how_to_record, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import xarray as xr
+
+FEW = 16
+"""Numbers that a row still shows one by one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity at one tick.
+
+    ``norm`` is Euclidean over all that was recorded; ``values`` is nested lists, where there are few.
+    """
+
+    tick: int
+    what: str
+    name: str | None
+    kind: str | None
+    min: float
+    max: float
+    norm: float
+    values: Any = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Ticks ``first`` to ``last``, both included; ``None`` is open."""
+
+    first: int | None = None
+    last: int | None = None
+
+    @property
+    def label(self) -> slice:
+        """The same, as xarray selects by label."""
+        return slice(self.first, self.last)
+
+
+def parse_ticks(text: str) -> Ticks:
+    """Return the ticks that a text such as ``7``, ``3:9``, ``:9`` or ``3:`` names; both ends are included.
+
+    >>> parse_ticks("3:9"), parse_ticks("7")
+    (Ticks(first=3, last=9), Ticks(first=7, last=7))
+
+    Raises
+    ------
+    InputError
+        If the text is none of these.
+    """
+    found = re.fullmatch(r"\s*(\d*)\s*(:?)\s*(\d*)\s*", text, re.ASCII)
+    if not found or not any(found.groups()):
+        raise wrong("tick", f"got {text!r}; expected a tick or a range of ticks: 7, 3:9, :9 or 3:")
+    first, colon, last = found.groups()
+    ticks = Ticks(int(first) if first else None, int(last if colon else first) if last or not colon else None)
+    if ticks.first is not None and ticks.last is not None and ticks.last < ticks.first:
+        raise wrong("tick", f"got {text!r}, which ends before it begins; expected {ticks.last}:{ticks.first}")
+    return ticks
+
+
+def overview(tree: xr.DataTree) -> dict[str, Any]:
+    """Return what there is without a question: what was recorded, and when the errors first arrived."""
+    return {"recorded": recorded(tree), "first_arrival": first_arrival(tree)}
+
+
+def ask(
+    tree: xr.DataTree,
+    *,
+    ticks: Ticks | str | None = None,
+    vertex: str | None = None,
+    edge: str | None = None,
+    kind: str | None = None,
+) -> list[Row]:
+    """Return what a vertex held, or what crossed an edge, tick by tick.
+
+    Parameters
+    ----------
+    ticks : a range, or its text; all by default
+    vertex : every quantity recorded of it; with ``kind``, only that one
+    edge : every message recorded on it; with ``kind`` (``value`` or ``error``), only those
+    kind : of everything recorded, when neither is given
+
+    Raises
+    ------
+    InputError
+        If nothing that was recorded answers; the message says what was.
+    """
+    span = parse_ticks(ticks) if isinstance(ticks, str) else ticks or Ticks()
+    chosen = _chosen(tree, vertex, edge, kind)
+    rows = [row for entry, name in chosen for row in _rows(entry, name, span)]
+    if not rows:
+        raise wrong(
+            "tick", f"no tick from {_said(span)} was recorded; {_extent([entry for entry, _ in chosen])}"
+        )
+    return sorted(rows, key=lambda row: row.tick)
+
+
+Choice = tuple[Entry, str | None]
+"""A variable, and the one name that is asked for (``None``: all of them)."""
+
+
+def _chosen(tree: xr.DataTree, vertex: str | None, edge: str | None, kind: str | None) -> list[Choice]:
+    known = [entry for entry in entries(tree) if "tick" in entry.array.dims]
+    found: list[Choice] = []
+    if vertex is not None:
+        found += _named([entry for entry in known if entry.dim == "vertex"], "vertex", vertex, kind)
+    if edge is not None:
+        found += _named([entry for entry in known if entry.dim == "edge"], "edge", edge, kind)
+    return found or _unnamed(known, kind)
+
+
+def _named(known: list[Entry], dim: str, name: str, kind: str | None) -> list[Choice]:
+    fitting = [entry for entry in known if kind in (None, _kind(entry))]
+    found: list[Choice] = [(entry, name) for entry in fitting if name in entry.names]
+    if not found:
+        names = sorted({other for entry in fitting for other in entry.names})
+        said = f"nothing{f' of kind {kind!r}' if kind else ''} was recorded of {dim} {name!r}"
+        what = "message" if dim == "edge" else kind or "error"
+        guess = nearest(name, names) if names else ""
+        raise wrong(dim, f"{said}{guess}; {how_to_record(what, f'[{name}]')}")
+    return found
+
+
+def _unnamed(known: list[Entry], kind: str | None) -> list[Choice]:
+    found: list[Choice] = [(entry, None) for entry in known if kind in (None, _kind(entry))]
+    if not found:
+        raise wrong("kind", f"nothing of kind {kind!r} was recorded{nearest(str(kind), map(_kind, known))}")
+    return found
+
+
+def _kind(entry: Entry) -> str:
+    return entry.kind or entry.quantity
+
+
+def _rows(entry: Entry, name: str | None, span: Ticks) -> Iterator[Row]:
+    names = entry.names if name is None else (name,)
+    array = entry.array.sel(tick=span.label)
+    if entry.dim and name is not None:
+        array = array.isel({entry.dim: [entry.names.index(name)]})
+    for ticks, block in blocks(array):
+        yield from _block_rows(entry, names or (None,), ticks, block)
+
+
+def _block_rows(
+    entry: Entry, names: tuple[str | None, ...], ticks: list[int], block: np.ndarray
+) -> Iterator[Row]:
+    """Yield the rows of a block, (tick, name, ...); numbers beyond the format show as they are."""
+    block = block.reshape(len(ticks), len(names), *block.shape[2:])
+    axes = tuple(range(2, block.ndim))
+    with np.errstate(all="ignore"):
+        low, high = block.min(axes, initial=np.inf), block.max(axes, initial=-np.inf)
+        norm = np.sqrt(np.square(block).sum(axes))
+    few = block[0, 0].size <= FEW
+    for i, j in np.ndindex(norm.shape):
+        values = block[i, j].tolist() if few else None
+        found = float(low[i, j]), float(high[i, j]), float(norm[i, j])
+        yield Row(ticks[i], entry.quantity, names[j], entry.kind, *found, values)
+
+
+def _said(span: Ticks) -> str:
+    return f"{0 if span.first is None else span.first} to {'the last' if span.last is None else span.last}"
+
+
+def _extent(found: list[Entry]) -> str:
+    ticks = [tick for entry in found for tick in entry.array.coords["tick"].values[[0, -1]].tolist()]
+    return f"recorded: ticks {min(ticks)} to {max(ticks)}" if ticks else "no tick was recorded"

@@ -1,0 +1,1 @@
+"""What a run looks like: figures for the screen and for print."""

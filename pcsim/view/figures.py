@@ -1,0 +1,100 @@
+"""Every figure of a run, drawn and saved in one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcsim.errors import wrong
+from pcsim.graph.levels import light_cone, vertex_levels
+from pcsim.view.curves import convergence, norms, series_figure
+from pcsim.view.drawing import drawing
+from pcsim.view.heat import heat_map
+from pcsim.view.style import save
+from pcsim.view.ticks import Point, ticks_against
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+    from pcsim.graph.graph import Graph
+
+__all__ = [
+    "Point",
+    "cone_by_level",
+    "convergence",
+    "drawing",
+    "heat_map",
+    "norms",
+    "plot_run",
+    "series_figure",
+    "ticks_against",
+]
+
+
+def plot_run(
+    tree: xr.DataTree,
+    graph: Graph | None,
+    out: Path,
+    title: str,
+    *,
+    tolerance: float | None = None,
+    moving: bool = True,
+) -> list[Path]:
+    """Draw all that a run recorded, as PNG and SVG in ``out``; return the paths.
+
+    Parameters
+    ----------
+    tree : its node ``series`` may hold energy (tick), and norm, divergence, theory (tick, vertex)
+    graph : drawn, and gives the light cone of the heat map
+    tolerance : shown in ``convergence``
+    moving : whether predictions moved, on which the light cone depends; True bounds every rule
+
+    Raises InputError where there is nothing to draw.
+    """
+    figures = _figures(_series(tree), graph, title, tolerance, moving=moving)
+    if not figures:
+        raise wrong(
+            "series",
+            "there is nothing to draw: the run recorded no series (energy, norm, divergence) "
+            "and no graph was given; run it again with a 'record' entry",
+        )
+    return [path for name, draw in figures.items() for path in save(draw(), out / name)]
+
+
+def _series(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+    """Return the series that hold at least one tick (and one vertex)."""
+    node = tree.children.get("series")
+    found = {} if node is None else {str(name): array for name, array in node.to_dataset().items()}
+    return {name: array for name, array in found.items() if array.size}
+
+
+def _figures(
+    series: Mapping[str, xr.DataArray], graph: Graph | None, title: str, tolerance: float | None, *, moving: bool
+) -> dict[str, Callable[[], Figure]]:
+    """Return how to draw each figure that these series allow, by the name of its files."""
+    norm, divergence, theory = (series.get(name) for name in ("norm", "divergence", "theory"))
+    cone = None if graph is None else cone_by_level(graph, moving=moving)
+    found: dict[str, Callable[[], Figure]] = {}
+    if divergence is not None:
+        found["convergence"] = lambda: convergence(divergence, tolerance, title, theory)
+    if norm is not None:
+        found["errors"] = lambda: norms(norm, title)
+    if norm is not None and "level" in norm.coords and (norm["level"] >= 0).any():
+        found["heat-map"] = lambda: heat_map(norm, cone, title)
+    if "energy" in series:
+        found["energy"] = lambda: series_figure(series["energy"], title)
+    return found if graph is None else found | {"graph": lambda: drawing(graph)}
+
+
+def cone_by_level(graph: Graph, *, moving: bool) -> dict[int, int]:
+    """Return the first tick at which the error of any vertex of a level can differ from zero."""
+    levels, first = vertex_levels(graph), light_cone(graph, moving=moving)
+    cone: dict[int, int] = {}
+    for name, tick in first.items():
+        level = levels[name]
+        if level is not None and tick is not None:
+            cone[level] = min(tick, cone.get(level, tick))
+    return cone

@@ -1,0 +1,121 @@
+"""The heat map: where the error is, level by level and tick by tick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.view.scales import whole_ticks
+from pcsim.view.style import BLACK, PALE, legend_below, look, new_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
+
+Array = np.ndarray
+
+
+@look()
+def heat_map(norm: xr.DataArray, cone: Mapping[int, int] | None = None, title: str = "") -> Figure:
+    """Draw the error of each level at each tick as a colour; exact zeros are light grey.
+
+    Parameters
+    ----------
+    norm : norm of the error, dims (tick, vertex), coords tick, vertex and level
+        (-1: reaches no output, and is left out)
+    cone : the first tick at which a level's error can differ from zero; drawn as a line
+
+    A level's error is the root of the sum of squares over its vertices. Cells that hold no number stay white.
+    """
+    levels, values = by_level(norm)
+    figure, axes = new_axes(3.2 + 0.05 * min(20, len(levels)), title)
+    mesh = _mesh(axes, norm["tick"].to_numpy(), values)
+    bar = figure.colorbar(mesh, ax=axes, label="log₁₀ of the error's norm", ticks=_whole(7))
+    bar.outline.set_visible(False)
+    _level_axis(axes, levels)
+    legend_below(figure, [*_zeros(values), *(_cone(axes, levels, cone) if cone else ())])
+    return figure
+
+
+def by_level(norm: xr.DataArray) -> tuple[Array, Array]:
+    """Return the levels, ascending, and the norms (level, tick) over the vertices of each."""
+    data = norm.transpose("vertex", "tick").to_numpy().astype(float)
+    of_vertex = norm["level"].to_numpy().astype(int)
+    levels = np.unique(of_vertex[of_vertex >= 0])
+    rows = [_together(data[of_vertex == level]) for level in levels]
+    return levels, np.reshape(rows, (len(levels), data.shape[1]))
+
+
+def _together(rows: Array) -> Array:
+    """Return the root of the sum of squares, without overflow and without losing tiny values to zero."""
+    known = np.isfinite(rows)
+    total: Array = np.hypot.reduce(np.where(known, rows, 0.0), axis=0)
+    return np.where(known.any(axis=0), total, np.nan)
+
+
+def _mesh(axes: Axes, ticks: Array, values: Array) -> QuadMesh:
+    positive = values > 0
+    logs = np.full(values.shape, np.nan)
+    np.log10(values, out=logs, where=positive)
+    low, high = (logs[positive].min(), logs[positive].max()) if positive.any() else (-1.0, 0.0)
+    low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+    logs[values == 0] = low - 1  # below the least colour, so that it takes the colour of zeros
+    rows = np.arange(len(values) + 1) - 0.5
+    mesh = axes.pcolormesh(_edges(ticks), rows, logs, cmap=_colours(), vmin=low, vmax=high, rasterized=True)
+    whole_ticks(axes, ticks)
+    axes.set_xlim(*_edges(ticks)[[0, -1]])
+    return mesh
+
+
+def _colours() -> Any:
+    import matplotlib as mpl
+
+    return mpl.colormaps["viridis"].with_extremes(under=PALE, bad="white")
+
+
+def _whole(most: int) -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=most, integer=True, min_n_ticks=1)
+
+
+def _edges(ticks: Array) -> Array:
+    """Return the borders of cells around ticks: half way between neighbours."""
+    halves = np.diff(ticks) / 2 if len(ticks) > 1 else np.full(1, 0.5)
+    between = ticks[:-1] + halves[: len(ticks) - 1]
+    return np.concatenate([[ticks[0] - halves[0]], between, [ticks[-1] + halves[-1]]])
+
+
+def _level_axis(axes: Axes, levels: Array) -> None:
+    rows = range(0, len(levels), -(-len(levels) // 12) or 1)
+    axes.set_yticks(list(rows), ["outputs  0" if levels[row] == 0 else str(levels[row]) for row in rows])
+    axes.set_ylabel("level")
+    axes.tick_params(axis="y", length=0)
+
+
+def _zeros(values: Array) -> list[Artist]:
+    from matplotlib.patches import Patch
+
+    zero = values == 0
+    if not zero.any():
+        return []
+    early = bool((np.logical_and.accumulate(zero, axis=1) == zero).all())
+    label = "exactly 0: outside the light cone" if early else "exactly 0"
+    return [Patch(facecolor=PALE, label=label)]
+
+
+def _cone(axes: Axes, levels: Array, cone: Mapping[int, int]) -> list[Artist]:
+    from matplotlib.patheffects import Normal, Stroke
+
+    rows = [row for row, level in enumerate(levels) if int(level) in cone]
+    first = np.repeat([cone[int(levels[row])] - 0.5 for row in rows], 2)
+    height = np.ravel([(row - 0.5, row + 0.5) for row in rows])
+    [line] = axes.plot(first, height, color=BLACK, linewidth=1.5, label="light cone", scalex=False)
+    line.set_path_effects([Stroke(linewidth=3.5, foreground="white"), Normal()])
+    return [line]

@@ -1,0 +1,135 @@
+"""What there is: ops, rules, engines, measures, data sets, scenarios; and what this machine can run."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from pcsim.errors import InputError, nearest, wrong
+
+Rows = list[dict[str, Any]]
+
+
+def _ops() -> Rows:
+    from pcsim.ops import OPS
+
+    return [
+        {"op": op.name, "inputs": _arity(op.arity), "attributes": ", ".join(op.attributes), "summary": op.summary, "source": op.source}
+        for op in OPS.values()
+    ]
+
+
+def _arity(arity: tuple[int, int | None]) -> str:
+    low, high = arity
+    return str(low) if low == high else f"{low}+" if high is None else f"{low}-{high}"
+
+
+def _rules() -> Rows:
+    from pcsim.rules import RULES
+
+    return [
+        {"rule": row.name, "predictions": "move" if row.moving else "fixed", "fires": row.fires, "step_size": row.step_size,
+         "ticks": row.ticks, "needs": row.needs or "nothing global", "summary": row.summary, "source": row.source}
+        for row in RULES.values()
+    ]  # fmt: skip
+
+
+def _engines() -> Rows:
+    from pcsim.engines import ENGINES
+
+    return [{"engine": row.name, "summary": row.summary} for row in ENGINES.values()]
+
+
+def _measures() -> Rows:
+    from pcsim.analysis.measures import MEASURES
+
+    return [{"measure": row.name, "summary": row.summary, "source": row.source} for row in MEASURES.values()]
+
+
+def _losses() -> Rows:
+    from pcsim.ops import LOSSES
+
+    return [{"loss": row.name, "summary": row.summary, "source": row.source} for row in LOSSES.values()]
+
+
+def _datasets() -> Rows:
+    from pcsim.scenario.data import DATASETS
+
+    return [{"dataset": row.name, "fields": ", ".join(row.fields), "summary": row.summary} for row in DATASETS.values()]
+
+
+def _scenarios() -> Rows:
+    from pcsim.scenario.reader import load
+
+    rows: Rows = []
+    for path in sorted(Path("scenarios").glob("*.yaml")):
+        try:
+            document = load(path).document
+            rows.append({"scenario": str(path), "title": document.title, "shows": document.about, "source": document.source})
+        except InputError as error:
+            rows.append({"scenario": str(path), "title": "wrong", "shows": str(error), "source": ""})
+    return rows
+
+
+LISTS: dict[str, Callable[[], Rows]] = {
+    "ops": _ops, "rules": _rules, "engines": _engines, "measures": _measures, "losses": _losses,
+    "datasets": _datasets, "scenarios": _scenarios,
+}  # fmt: skip
+
+
+def listing(what: str) -> Rows:
+    """Return the rows of a list; raises InputError for an unknown list."""
+    if what not in LISTS:
+        raise wrong((), f"there is no list of {what!r}" + nearest(what, LISTS))
+    return LISTS[what]()
+
+
+def listing_table(what: str, rows: Rows) -> Any:
+    """Return a list as a table for people."""
+    if not rows:
+        return f"no {what} here"
+    table = Table(*(key.replace("_", " ") for key in rows[0]), title=what, title_justify="left")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    return table
+
+
+OPTIONAL = {"scikit-learn": "the data set 'digits': pip install \"pcsim[data]\""}
+
+
+def diagnosis() -> dict[str, Any]:
+    """Return versions, engines and what is missing for the rest."""
+    from pcsim.simulate import versions
+
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": versions(),
+        "engines": [row["engine"] for row in _engines()],
+        "missing": {name: use for name, use in OPTIONAL.items() if not _installed(name)},
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def diagnosis_table(found: dict[str, Any]) -> Any:
+    """Return a diagnosis as a table for people."""
+    table = Table(title="pcsim doctor", show_header=False, title_justify="left")
+    table.add_row("machine", found["machine"])
+    for name, number in found["versions"].items():
+        table.add_row(name, number)
+    table.add_row("engines", ", ".join(found["engines"]))
+    for name, use in found["missing"].items():
+        table.add_row(f"{name} is missing", use)
+    return table

@@ -1,0 +1,130 @@
+"""What a scenario will cost, and how a graph is levelled: plain data, and tables of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from pcsim.graph.levels import level, levels, uneven_edges, vertex_levels
+from pcsim.program.lower import lower
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pcsim.graph.graph import Graph
+    from pcsim.program.program import Step
+    from pcsim.scenario.scenario import Scenario
+
+
+def plan_of(scenario: Scenario) -> dict[str, Any]:
+    """Return what a run would take, without allocating anything."""
+    graph, itemsize = scenario.levelled, scenario.dtype.itemsize
+    program = lower(graph, scenario.rule)
+    batch = scenario.document.batch
+    memory = program.memory(batch, itemsize)
+    return {
+        "title": scenario.document.title,
+        "rule": scenario.rule.name,
+        "ticks": scenario.ticks,
+        "batch": batch,
+        "dtype": scenario.document.dtype,
+        "vertices": len(graph.vertices),
+        "edges": len(graph.edges),
+        "parameters": sum(len(names) for names in program.parameters.values()),
+        "outputs": list(graph.outputs),
+        "levels": levels(graph),
+        "feedforward_ticks": max(graph.depths.values(), default=0),
+        "steps_per_tick": len(program.steps),
+        "steps": [_step(step) for step in program.steps],
+        "delay_lines": {
+            "error messages in flight": sum(post.ring.slots for post in program.posts.values()),
+            "values in flight": sum(history.ring.slots for history in program.histories.values()),
+        },
+        "memory": {**memory, "total": sum(memory.values())},
+        "traffic_per_tick": program.traffic(batch, itemsize),
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {
+        "op": step.op.name,
+        "vertices": len(step.names),
+        "shape": list(step.shape),
+        "inputs": [list(shape) for shape in step.call.shapes],
+        "names": f"{step.names[0]} .. {step.names[-1]}" if len(step.names) > 1 else step.names[0],
+    }
+
+
+def plan_tables(found: dict[str, Any]) -> list[Any]:
+    """Return a plan as tables for people."""
+    head = Table(title=found["title"] or "plan", show_header=False, title_justify="left")
+    for key in ("rule", "ticks", "batch", "dtype", "vertices", "edges", "parameters", "levels", "feedforward_ticks", "steps_per_tick"):
+        head.add_row(key.replace("_", " "), f"{found[key]:,}" if isinstance(found[key], int) else str(found[key]))
+    for key, number in {**found["memory"]}.items():
+        head.add_row(f"memory: {key}", size(number))
+    for key, number in found["traffic_per_tick"].items():
+        head.add_row(f"per tick: {key}", size(number) if "bytes" in key else f"{number:,}")
+    for key, number in found["delay_lines"].items():
+        head.add_row(key, f"{number:,}")
+    steps = Table("step", "op", "vertices", "shape", "inputs", "which", title="a tick: one row, one array operation each way", title_justify="left")
+    for number, step in enumerate(found["steps"][:40]):
+        steps.add_row(str(number), step["op"], f"{step['vertices']:,}", str(step["shape"]), " ".join(map(str, step["inputs"])), step["names"])
+    if len(found["steps"]) > 40:
+        steps.add_row("...", f"{len(found['steps']) - 40} more")
+    return [head, steps]
+
+
+def size(number: float) -> str:
+    """Return bytes as people write them.
+
+    >>> size(1536)
+    '1.5 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+def levels_of(graph: Graph) -> dict[str, Any]:
+    """Return the levels of a graph, the edges that break them, and what each form of levelling adds."""
+    found = vertex_levels(graph)
+    delayed, padded = level(graph, "delay"), level(graph, "identity")
+    uneven = uneven_edges(graph)
+    return {
+        "title": graph.title,
+        "levels": levels(graph),
+        "vertices": dict(found),
+        "uneven_edges": [{"edge": edge.name, "delay_to_level": _delay_of(delayed, edge.key)} for edge in uneven],
+        "identity_vertices_added": len(padded.vertices) - len(graph.vertices),
+        "ticks_of_delay_added": sum(edge.error_delay for edge in delayed.edges) - sum(edge.error_delay for edge in graph.edges),
+    }
+
+
+def _delay_of(graph: Graph, key: tuple[str, int]) -> int:
+    return next(edge.error_delay for edge in graph.edges if edge.key == key)
+
+
+def level_tables(found: dict[str, Any]) -> list[Any]:
+    """Return levels as tables for people."""
+    table = Table("level", "vertices", "which", title=found["title"] or "levels", title_justify="left")
+    count = Counter(found["vertices"].values())
+    for here in sorted(count, key=lambda one: (one is None, one)):
+        names = [name for name, one in found["vertices"].items() if one == here]
+        table.add_row("no output" if here is None else str(here), str(count[here]), _some(names))
+    if not found["uneven_edges"]:
+        return [table, "levelled: all paths between two vertices are equally long"]
+    edges = Table("edge", "delay that levels it", title="shorter than the level of their start", title_justify="left")
+    for edge in found["uneven_edges"]:
+        edges.add_row(edge["edge"], str(edge["delay_to_level"]))
+    says = f"level: identity adds {found['identity_vertices_added']} vertices; level: delay adds {found['ticks_of_delay_added']} ticks of delay"
+    return [table, edges, says]
+
+
+def _some(names: Iterable[str], most: int = 8) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f", ... {len(names) - most} more" if len(names) > most else "")
+

@@ -1,0 +1,59 @@
+"""Progress on what takes longer than a second: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WAIT = 1.0
+"""Seconds before anything is shown."""
+LINE_EVERY = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Bar:
+    """Shows how far a run or a sweep has come; shows nothing if it ends within a second."""
+
+    def __init__(self, console: Console, unit: str, *, quiet: bool) -> None:
+        self.console, self.unit, self.quiet = console, unit, quiet
+        self.began = self.said = time.monotonic()
+        self.progress: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+    def ticks(self, done: int, total: int) -> None:
+        """Follow a run."""
+        self._show(done, total, "")
+
+    def cells(self, done: int, total: int, row: dict[str, Any]) -> None:
+        """Follow a sweep."""
+        self._show(done, total, f"{row['rule']} {row['step_size']:g}")
+
+    def _show(self, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if self.quiet or now - self.began < WAIT:
+            return
+        if self.console.is_terminal:
+            self._bar(done, total, note)
+        elif now - self.said >= LINE_EVERY or done == total:
+            self.said = now
+            seconds = now - self.began
+            self.console.print(f"{done}/{total} {self.unit} {note} {seconds:.0f} s", highlight=False, markup=False)
+
+    def _bar(self, done: int, total: int, note: str) -> None:
+        if self.progress is None:
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.progress = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                                     TimeRemainingColumn(), console=self.console, transient=True)  # fmt: skip
+            self.task = self.progress.add_task(self.unit, total=total)
+            self.progress.start()
+        self.progress.update(self.task, completed=done, description=f"{self.unit} {note}")

@@ -1,0 +1,132 @@
+"""The look of every figure: colours, markers, sizes of type, and how a figure is saved.
+
+Figures are 12 cm wide and set in 9 and 10 points, so that type is near 7 points when printed 9 cm wide.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+BLACK, GREY, PALE = "#000000", "#7F7F7F", "#DCDCDC"
+BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
+
+COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, BLACK, SKY)
+"""Okabe and Ito's palette in the order of use, without its yellow, which is faint on white."""
+
+MARKERS = ("o", "s", "D", "P", "<", "*", "h", ">")
+"""Told apart without colour; ``^`` and ``x`` are kept for runs that did not converge."""
+
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
+WIDTH = 12 / 2.54
+DPI = 160
+LINE = 0.16
+"""Height of a line of text, in inches."""
+
+_LOOK: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
+    "font.size": 9,
+    "axes.labelsize": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.use_mathtext": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pcsim",
+    "figure.facecolor": "white",
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw with the settings of this package; those of the caller return on leaving."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_LOOK):
+        yield
+
+
+def new_axes(height: float, title: str = "") -> tuple[Figure, Axes]:
+    """Return an empty figure of the usual width, ``height`` inches high, and its axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(fill(title, 58), parse_math=False)
+    return figure, axes
+
+
+def sequential(count: int) -> ListedColormap:
+    """Return ``count`` colours from dark to light: viridis, but for its faint yellow end."""
+    import matplotlib as mpl
+    import numpy as np
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, max(1, count))))
+
+
+def text_size(text: str) -> tuple[float, float]:
+    """Return the width and height in inches of a text of 9 points, as wide as it is in bold."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family=_LOOK["font.sans-serif"], size=9, weight="bold")
+    lines = text.split("\n")
+    widths = [text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in lines]
+    return max(widths) / 72, LINE * len(lines)
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """Return the most columns, filled one after the other, in which a legend fits a width."""
+    import numpy as np
+
+    entries = np.array([text_size(label)[0] + 0.65 for label in labels])
+    for count in range(len(labels), 1, -1):
+        if sum(column.max() for column in np.array_split(entries, count)) <= width - 0.2:
+            return count
+    return 1
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Put a legend under the axes, in as many columns as its labels leave room for."""
+    if not handles:
+        return
+    labels = [str(handle.get_label()) for handle in handles]
+    columns = legend_columns(labels, WIDTH)
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def short(name: str, most: int = 22) -> str:
+    """Return a name cut in its middle where it is long, and fit for a legend.
+
+    >>> short("encoder.block1.attention.query", 16)
+    'encoder.…n.query'
+    """
+    name = f" {name}" if name.startswith("_") else name  # matplotlib hides labels that start with _
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - 1) // 2 :]}"
+
+
+@look()
+def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
+    """Write ``stem``.png and ``stem``.svg, the same bytes each time; return both paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
+    figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    figure.savefig(svg, dpi=2 * DPI, metadata={"Date": None, "Creator": None})
+    return png, svg

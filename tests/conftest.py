@@ -1,0 +1,42 @@
+"""What all tests share: every engine through one fixture, and hypothesis without chance or clock."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+from strategies import run_task
+
+from pcsim.engines import ENGINES, open_engine
+
+if TYPE_CHECKING:
+    from pcsim.engines import Engine
+
+__all__ = ["run_task"]
+
+SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("dev", deadline=None, derandomize=True, database=None, max_examples=30, suppress_health_check=SLOW_IS_FINE)
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def opened(name: str) -> Engine:
+    """Return an engine, or skip the test where a library that it needs is not there."""
+    try:
+        return open_engine(name)
+    except ImportError as error:
+        pytest.skip(f"engine {name!r}: {error}")
+
+
+@pytest.fixture(params=list(ENGINES))
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Every engine in turn."""
+    return opened(request.param)
+
+
+@pytest.fixture
+def numpy_engine() -> Engine:
+    """The fast engine, where one is enough."""
+    return opened("numpy")

@@ -1,0 +1,419 @@
+"""Random graphs and the runs they ask for: documents drawn from a seed, tasks made of them, tasks played.
+
+A document is plain data for ``graph_from``. It is drawn op by op, each op with a recipe that finds (or
+makes) inputs of fitting shapes and of tame size: what is exponentiated, squared or multiplied is bounded
+first, what is under a root, a logarithm or a fraction line is at least 2.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from pcsim.analysis.backprop import sweep
+from pcsim.engines.base import Task
+from pcsim.graph import graph_from, level
+from pcsim.graph.initialise import initialise, stream
+from pcsim.ops import ACTIVATIONS, OPS, complete
+from pcsim.program.lower import ticks_of
+from pcsim.rules import Rule, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pcsim.engines.base import Engine, Session
+    from pcsim.graph import Graph
+
+Document = dict[str, Any]
+
+SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (3,), (3,), (2, 3), (3, 3))
+BOUNDED = ("tanh", "sigmoid", "sin", "cos", "softmax")
+"""Ops whose values stay within [-1, 1]."""
+MILD = ("identity", "negate", "sin", "cos", "tanh", "sigmoid", "relu", "leaky_relu", "softplus", "gelu", "silu")
+"""Functions of one input that take any input and never grow it."""
+STEEP = ("exp", "square", "tan")
+MILD_ACTIVATIONS = tuple(name for name in ACTIVATIONS if name not in STEEP)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a random document may hold."""
+
+    size: int = 9
+    ops: tuple[str, ...] = tuple(OPS)
+    delays: bool = True
+    shared: bool = True
+    dead_ends: bool = False
+    precision: bool = False
+    inner_outputs: bool = True
+
+
+@dataclass
+class Draft:
+    """A document in the making."""
+
+    rng: np.random.Generator
+    features: Features
+    vertices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.rng.random() < probability)
+
+    def choose(self, items: Any) -> Any:
+        return items[int(self.rng.integers(len(items)))]
+
+    def add(self, op: str, *inputs: str, params: Mapping[str, str] | None = None, **attributes: Any) -> str:
+        """Add a vertex and return its name."""
+        name = f"{op}{len(self.vertices)}"
+        call = complete(OPS[op], tuple(self.shapes[pre] for pre in inputs), attributes)
+        self.shapes[name], self.used = call.shape, self.used | set(inputs)
+        entry = {"op": op, "inputs": [self._input(pre) for pre in inputs], "params": dict(params or {}), **attributes}
+        self.vertices[name] = {key: value for key, value in entry.items() if value or key not in ("inputs", "params")}
+        return name
+
+    def _input(self, pre: str) -> Any:
+        if not self.features.delays or self.vertices[pre]["op"] == "parameter" or self.chance(0.7):
+            return pre
+        value, error = (int(ticks) for ticks in self.rng.integers(0, 5, 2))
+        return {"from": pre, "delay": value if self.chance(0.3) else {"value": value, "error": error}}
+
+    def pick(self, fits: Callable[[tuple[int, ...]], bool] = lambda shape: True, fallback: tuple[int, ...] = (3,)) -> str:
+        """Return a vertex of a fitting shape, rather one that nobody uses yet; a new one if there is none."""
+        found = [name for name, shape in self.shapes.items() if fits(shape)]
+        fresh = [name for name in found if name not in self.used]
+        if fresh and self.chance(0.6):
+            return self.choose(fresh)
+        return self.choose(found) if found else self.source(fallback)
+
+    def source(self, shape: tuple[int, ...]) -> str:
+        """Add an input, a constant or a parameter of this shape."""
+        op = self.choose([op for op in ("input", "input", "constant", "parameter") if op in self.features.ops] or ["input"])
+        if op == "constant":
+            return self.add(op, value=0.5, shape=list(shape))
+        shared = self.named(shape) if op == "parameter" and self.features.shared and self.chance(0.5) else None
+        return self.add(op, shape=list(shape), params={"value": shared} if shared else None)
+
+    def named(self, shape: tuple[int, ...]) -> str:
+        """Return the shared parameter of this shape."""
+        name = "W" + "x".join(map(str, shape))
+        self.parameters[name] = {"shape": list(shape), "init": {"normal": [0.0, 0.4]}}
+        return name
+
+    def bounded(self, name: str) -> str:
+        """Return the vertex itself if its values are small, else a small function of it."""
+        op = self.vertices[name]["op"]
+        return name if op in (*BOUNDED, "constant", "parameter") else self.add(self.choose(BOUNDED[:4]), name)
+
+    def positive(self, name: str) -> str:
+        """Return a function of the vertex that is at least 2."""
+        shape = list(self.shapes[name])
+        lifted = self.add("softplus", name) if self.chance(0.5) else self.add("square", self.bounded(name))
+        return self.add("add", lifted, self.add("constant", value=2.0, shape=shape))
+
+    def mate(self, name: str) -> str:
+        """Return a vertex whose shape broadcasts with this one's: at times the same vertex."""
+        return name if self.chance(0.2) else self.pick(lambda shape: broadcasts(shape, self.shapes[name]))
+
+
+def broadcasts(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return all(m == n or 1 in (m, n) for m, n in zip(a[::-1], b[::-1], strict=False))
+
+
+def has_axes(shape: tuple[int, ...]) -> bool:
+    return len(shape) > 0
+
+
+def _affine(draft: Draft) -> str:
+    pre = draft.pick(has_axes)
+    fan_in = draft.shapes[pre][-1]
+    sharing = draft.features.shared and draft.chance(0.5)
+    units = fan_in if sharing else int(draft.rng.integers(1, 5))
+    params = {"weight": draft.named((units, fan_in))} if sharing else {}
+    if sharing and draft.chance(0.5):
+        params["bias"] = draft.named((units,))
+    convention = draft.choose(["f(Wx+b)", "W f(x)+b"])
+    bias = bool("bias" in params or draft.chance(0.7))
+    return draft.add("affine", pre, params=params, units=units, activation=draft.choose(MILD_ACTIVATIONS), bias=bias, convention=convention)
+
+
+def _matmul(draft: Draft) -> str:
+    a = draft.bounded(draft.pick(lambda shape: len(shape) in (1, 2)))
+    inner = draft.shapes[a][-1]
+    b = draft.pick(lambda shape: len(shape) in (1, 2) and shape[0] == inner, draft.choose([(inner,), (inner, 2)]))
+    return draft.add("matmul", a, draft.bounded(b))
+
+
+def _several(op: str) -> Callable[[Draft], str]:
+    def recipe(draft: Draft) -> str:
+        first = draft.pick()
+        names = [first, *(draft.mate(first) for _ in range(1 + draft.chance(0.2) * (op != "subtract")))]
+        fit = all(broadcasts(draft.shapes[a], draft.shapes[b]) for a in names for b in names)
+        names = names if fit else names[:2]
+        return draft.add(op, *(map(draft.bounded, names) if op == "multiply" else names))
+
+    return recipe
+
+
+def _divide(draft: Draft) -> str:
+    top = draft.pick()
+    return draft.add("divide", top, draft.positive(draft.mate(top)))
+
+
+def _power(draft: Draft) -> str:
+    base = draft.add("add", draft.bounded(draft.pick()), draft.add("constant", value=3.0))
+    if draft.chance(0.5):
+        return draft.add("power", base, exponent=draft.choose([2, 0.5, -1, 0]))
+    return draft.add("power", base, draft.bounded(draft.mate(base)))
+
+
+def _concat(draft: Draft) -> str:
+    first = draft.pick(has_axes)
+    axis = int(draft.rng.integers(len(draft.shapes[first])))
+    return draft.add("concat", first, draft.pick(lambda shape: shape == draft.shapes[first]), axis=axis)
+
+
+def _slice(draft: Draft) -> str:
+    return draft.add("slice", draft.pick(has_axes), **draft.choose([{"step": -1}, {"stop": 1}, {"start": -1, "axis": -1}]))
+
+
+def _reshape(draft: Draft) -> str:
+    name = draft.pick()
+    return draft.add("reshape", name, shape=draft.choose([[-1], [1, -1], list(draft.shapes[name])[::-1]]))
+
+
+def _transpose(draft: Draft) -> str:
+    return draft.add("transpose", draft.pick(lambda shape: len(shape) == 2, (2, 3)))
+
+
+def _reduce(op: str) -> Callable[[Draft], str]:
+    def recipe(draft: Draft) -> str:
+        name = draft.pick()
+        axis = draft.choose([None, *range(len(draft.shapes[name]))])
+        return draft.add(op, name, axis=axis, keepdims=draft.chance(0.3))
+
+    return recipe
+
+
+def _normal(op: str) -> Callable[[Draft], str]:
+    return lambda draft: draft.add(op, draft.pick(has_axes), axis=draft.choose([0, -1]))
+
+
+def _mild(op: str) -> Callable[[Draft], str]:
+    return lambda draft: draft.add(op, draft.pick())
+
+
+def _steep(op: str) -> Callable[[Draft], str]:
+    return lambda draft: draft.add(op, draft.bounded(draft.pick()))
+
+
+def _rooted(op: str) -> Callable[[Draft], str]:
+    return lambda draft: draft.add(op, draft.positive(draft.pick()))
+
+
+RECIPES: dict[str, Callable[[Draft], str]] = {
+    **{op: _mild(op) for op in MILD},
+    **{op: _steep(op) for op in STEEP},
+    **{op: _rooted(op) for op in ("sqrt", "log")},
+    **{op: _several(op) for op in ("add", "subtract", "multiply")},
+    **{op: _reduce(op) for op in ("sum", "mean")},
+    **{op: _normal(op) for op in ("softmax", "log_softmax")},
+    "divide": _divide, "power": _power, "affine": _affine, "matmul": _matmul,
+    "concat": _concat, "slice": _slice, "reshape": _reshape, "transpose": _transpose,
+    "input": lambda draft: draft.add("input", shape=list(draft.choose(SHAPES))),
+    "constant": lambda draft: draft.add("constant", value=-0.7, shape=list(draft.choose(SHAPES))),
+    "parameter": lambda draft: draft.add("parameter", shape=list(draft.choose(SHAPES))),
+}  # fmt: skip
+
+
+def random_document(seed: int, features: Features = Features()) -> Document:
+    """Return a random graph document; equal for equal arguments."""
+    draft = Draft(np.random.default_rng(seed), features)
+    draft.add("input", shape=list(draft.choose(SHAPES[1:])))
+    for _ in range(features.size):
+        op = draft.choose(features.ops)
+        RECIPES["affine" if "affine" in features.ops and draft.chance(0.15) else op](draft)
+    _compute_something(draft)
+    return _finished(draft)
+
+
+def _compute_something(draft: Draft) -> None:
+    """Let a parameter take part, so that there is something to learn."""
+    draft.add("affine", draft.pick(has_axes), units=2)
+
+
+def _finished(draft: Draft) -> Document:
+    functions = [name for name, entry in draft.vertices.items() if OPS[entry["op"]].role == "function"]
+    sinks = [name for name in functions if name not in draft.used]
+    outputs = [name for name in sinks if not (draft.features.dead_ends and draft.chance(0.5))] or sinks[-1:]
+    inner = [name for name in functions if name in draft.used]
+    if inner and draft.features.inner_outputs and draft.chance(0.3):
+        outputs.append(draft.choose(inner))
+    if draft.features.precision:
+        for name in functions:
+            _weigh(draft, name)
+    return {"vertices": draft.vertices, "parameters": draft.parameters, "outputs": outputs}
+
+
+def _weigh(draft: Draft, name: str) -> None:
+    if draft.chance(0.3):
+        weight = draft.rng.uniform(0.5, 1.5, draft.shapes[name] if draft.chance(0.5) else ())
+        draft.vertices[name]["precision"] = weight.tolist()
+
+
+def permuted(document: Document, seed: int) -> Document:
+    """Return the same document with its vertices, parameters and outputs in another order."""
+    rng = np.random.default_rng(seed)
+
+    def shuffled(items: Any) -> list[Any]:
+        items = list(items)
+        return [items[place] for place in rng.permutation(len(items))]
+
+    return {
+        "vertices": dict(shuffled(document["vertices"].items())),
+        "parameters": dict(shuffled(document["parameters"].items())),
+        "outputs": shuffled(document["outputs"]),
+    }
+
+
+def documents(max_size: int = 8, **fixed: Any) -> st.SearchStrategy[Document]:
+    """Return a strategy for documents; ``fixed`` features are as given, the others vary."""
+    flags = {key: st.booleans() for key in ("delays", "shared", "dead_ends", "inner_outputs")}
+    chosen = {key: st.just(value) for key, value in fixed.items()}
+    features = st.builds(Features, size=st.integers(0, max_size), **(flags | chosen))
+    return st.builds(random_document, st.integers(0, 2**32 - 1), features)
+
+
+# -- tasks ----------------------------------------------------------------------------------------------
+
+
+def make_task(
+    document: Document | Graph,
+    row: str | Rule = "fpa",
+    form: str = "none",
+    dtype: Any = np.float64,
+    seed: int = 0,
+    batch: int = 3,
+    ticks: int | None = None,
+    *,
+    away: float = 0.1,
+    losses: str = "squared_error",
+    keep_values: bool = True,
+) -> Task:
+    """Return a task on a document (or graph): random parameters and data, targets ``away`` from the predictions.
+
+    ``losses``: ``squared_error``, or ``mixed`` for cross_entropy at every other output that has axes. Values,
+    parameters and targets do not depend on ``form``.
+    """
+    row = rule(row) if isinstance(row, str) else row
+    graph = level(graph_from(document) if isinstance(document, dict) else document, "delay" if row.levelled else form)
+    inputs = {name: _data(graph, name, seed, batch).astype(dtype) for name in graph.vertices if graph.role(name) == "source"}
+    count = ticks_of(graph, row) if ticks is None else ticks
+    task = Task(graph, row, count, batch, np.dtype(dtype), initialise(graph, seed, dtype), inputs, {}, {}, keep_values=keep_values)
+    kinds = {name: _loss(graph, name, number, losses) for number, name in enumerate(graph.outputs)}
+    return replace(task, targets=_targets(task, seed, away, kinds), losses=kinds)
+
+
+def _data(graph: Graph, name: str, seed: int, batch: int) -> np.ndarray:
+    vertex = graph.vertices[name]
+    if vertex.op.name == "constant":
+        return np.broadcast_to(np.asarray(vertex.call["value"], float), (batch, *vertex.shape))
+    return stream(seed, "input", name).normal(0.0, 0.7, (batch, *vertex.shape))
+
+
+def _loss(graph: Graph, name: str, number: int, losses: str) -> str:
+    return "cross_entropy" if losses == "mixed" and number % 2 == 0 and graph.vertices[name].shape else "squared_error"
+
+
+def _targets(task: Task, seed: int, away: float, losses: Mapping[str, str]) -> dict[str, np.ndarray]:
+    found = {}
+    for name, local in sweep(task).items():
+        if name in losses:
+            noise = stream(seed, "target", name).normal(0.0, 1.0, local.mu.shape[1:])
+            clamped = losses[name] == "squared_error"
+            found[name] = (local.mu[0] + away * noise if clamped else np.abs(noise)).astype(task.dtype)
+    return found
+
+
+# -- runs -----------------------------------------------------------------------------------------------
+
+PER_TICK = ("value", "prediction", "error", "value message", "error message")
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a run was, tick by tick: {name: (tick, batch, *shape)} for each of ``PER_TICK``, and how it ended."""
+
+    seen: Mapping[str, Mapping[str, np.ndarray]]
+    taught: Mapping[str, np.ndarray]
+    """{parameter: (tick, *shape)}: what it had learnt by each tick."""
+    learnt: Mapping[str, np.ndarray]
+    parameters: Mapping[str, np.ndarray]
+    """{parameter: (tick, *shape)}: its value after each tick."""
+    fired: Mapping[str, int]
+    session: Session
+
+    @property
+    def errors(self) -> Mapping[str, np.ndarray]:
+        return self.seen["error"]
+
+    @property
+    def values(self) -> Mapping[str, np.ndarray]:
+        return self.seen["value"]
+
+
+def run_task(engine: Engine, task: Task, quantities: tuple[str, ...] = PER_TICK) -> Played:
+    """Play a task on the tick protocol and keep what it shows."""
+    session = engine(task)
+    readers = [(what, names, session.reader(what, names)) for what in quantities for names in _groups(task.graph, what)]
+    seen: dict[str, list[np.ndarray]] = defaultdict(list)
+    for tick in range(task.ticks):
+        session.predict(tick)
+        session.send(tick)
+        for what, names, read in readers:
+            seen[f"{what}/{names[0]}"].append(np.array(read()))
+        session.learn(tick, last=tick == task.ticks - 1)
+        _keep(seen, "taught", session.updates())
+        _keep(seen, "parameters", session.parameters())
+        session.move(tick)
+    return Played(
+        {what: _by_name(seen, readers, what) for what in quantities},
+        {name: np.stack(seen[f"taught/{name}"]) for name in task.graph.parameters},
+        session.updates(),
+        {name: np.stack(seen[f"parameters/{name}"]) for name in task.graph.parameters},
+        session.fired(),
+        session,
+    )
+
+
+def _keep(seen: dict[str, list[np.ndarray]], what: str, arrays: Mapping[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        seen[f"{what}/{name}"].append(np.array(array))
+
+
+def _by_name(seen: Mapping[str, list[np.ndarray]], readers: Any, what: str) -> dict[str, np.ndarray]:
+    found = {}
+    for quantity, names, _ in readers:
+        if quantity == what:
+            series = np.stack(seen[f"{what}/{names[0]}"])
+            found.update({name: series[:, row] for row, name in enumerate(names)})
+    return found
+
+
+def _groups(graph: Graph, what: str) -> list[list[str]]:
+    """Return what can be read of a quantity, by shape."""
+    groups: dict[Any, list[str]] = defaultdict(list)
+    if what.endswith("message"):
+        for edge in graph.edges:
+            if graph.role(edge.pre) != "parameter" and (what == "value message" or graph.carries_errors(edge)):
+                groups[graph.vertices[edge.pre].shape].append(edge.name)
+    else:
+        for name in graph.active:
+            groups[graph.vertices[name].shape].append(name)
+    return list(groups.values())
