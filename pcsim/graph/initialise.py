@@ -10,10 +10,12 @@ from collections.abc import Callable
 from math import prod, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+from zlib import error as Corrupt
 
 import numpy as np
 
-from pcsim.errors import InputError, nearest, wrong
+from pcsim.errors import InputError, Problem, nearest, wrong
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,66 +31,91 @@ def stream(seed: int, *names: str) -> Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *"/".join(names).encode()])))
 
 
-def initialise(graph: Graph, seed: int, dtype: Any = np.float64) -> dict[str, NDArray[Any]]:
+def initialise(graph: Graph, seed: int, dtype: Any = np.float64, folder: Path | None = None) -> dict[str, NDArray[Any]]:
     """Return {parameter: (*shape)}, drawn in float64 and rounded to ``dtype``.
 
+    Files that parameters start from are sought in ``folder`` (default: the working directory).
     Raises InputError where values or a file do not fit.
     """
-    problems, values = [], {}
+    problems: list[Problem] = []
+    values = {}
     for parameter in graph.parameters.values():
         try:
-            values[parameter.name] = _start(parameter, stream(seed, "parameter", parameter.name)).astype(dtype)
+            rng = stream(seed, "parameter", parameter.name)
+            values[parameter.name] = _start(parameter, rng, folder or Path()).astype(dtype)
         except InputError as error:
-            problems += error.map(lambda problem: problem.under("parameters", parameter.name)).problems  # noqa: B023
+            place = _place(graph, parameter.name)
+            problems += [problem.under(*place) for problem in error.problems]
     if problems:
         raise InputError(problems)
     return values
 
 
-def _start(parameter: Parameter, rng: Generator) -> NDArray[Any]:
+def _place(graph: Graph, parameter: str) -> tuple[str, ...]:
+    """Return where a document says how a parameter starts."""
+    vertex, dot, slot = parameter.rpartition(".")
+    own = dot and vertex in graph.vertices and (slot, parameter) in graph.vertices[vertex].params
+    return ("vertices", vertex, "init", slot) if own else ("parameters", parameter, "init")
+
+
+def _start(parameter: Parameter, rng: Generator, folder: Path) -> NDArray[Any]:
     kind, argument = parameter.init
     if kind in _RANDOM:
         fan_in, fan_out = _fans(parameter)
         return np.asarray(_RANDOM[kind](rng, parameter.shape, argument, fan_in, fan_out))
-    return _given(parameter.shape, argument if kind == "constant" else _values(kind, argument))
-
-
-def _values(kind: str, argument: Any) -> Any:
-    return argument if kind == "values" else read_npz(*argument)
+    values = read_npz(folder / argument[0], argument[1]) if kind == "file" else argument
+    return _given(parameter.shape, values)
 
 
 def _given(shape: Shape, values: Any) -> NDArray[Any]:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise wrong("init", f"expected numbers of shape {list(shape)}") from None
+        raise wrong((), f"expected numbers of shape {list(shape)}") from None
     if array.shape not in ((), shape):
-        raise wrong("init", f"has shape {list(array.shape)}, expected {list(shape)}")
+        raise wrong((), f"has shape {list(array.shape)}, expected {list(shape)}")
     return np.broadcast_to(array, shape)
 
 
-def read_npz(file: str, key: str | None) -> NDArray[Any]:
-    """Return an array of an .npz (by key) or .npy file; raises InputError if it is not there."""
+def read_npz(file: str | Path, key: str | None) -> NDArray[Any]:
+    """Return an array of numbers of an .npz (by key) or .npy file; raises InputError if there is none."""
     path = Path(file)
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise wrong("file", f"cannot read {path}: {error}") from None
+        array = _array(path, key)
+    except (OSError, ValueError, EOFError, BadZipFile, Corrupt) as error:
+        raise wrong("file", f"cannot read {path}: {_reason(error)}") from None
+    if array.dtype.kind not in "biuf":
+        raise wrong("file", f"{path} holds {array.dtype}, expected numbers")
+    return array
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if "pickle" in str(error):
+        return "it holds Python objects, expected plain numbers (saved with numpy.savez)"
+    return str(error)
+
+
+def _array(path: Path, key: str | None) -> NDArray[Any]:
+    found = np.load(path, allow_pickle=False)
     if isinstance(found, np.ndarray):
         return found
     with found:
         if key is None and len(found.files) == 1:
-            return np.asarray(found[found.files[0]])
+            key = found.files[0]
+        if key is None:
+            raise wrong("key", f"{path} holds {', '.join(found.files)}: say which with 'key'")
         if key not in found.files:
-            raise wrong("key", f"{path} has no array {key!r}" + nearest(str(key), found.files))
+            raise wrong("key", f"{path} has no array {key!r}" + nearest(key, found.files))
         return np.asarray(found[key])
 
 
 def _fans(parameter: Parameter) -> tuple[int, int]:
-    """Return fan-in and fan-out; a weight is (units, fan-in), anything else counts its elements."""
+    """Return fan-in and fan-out; a weight is (units, fan-in), a factor on the right of a product (fan-in, units)."""
     shape = parameter.shape
-    fan_out = shape[0] if shape else 1
-    return parameter.fan_in or prod(shape[1:] if len(shape) > 1 else shape) or 1, fan_out
+    fan_in = parameter.fan_in or prod(shape[1:] if len(shape) > 1 else shape) or 1
+    return fan_in, prod(shape) // fan_in if len(shape) > 1 else prod(shape)
 
 
 def _uniform(rng: Generator, shape: Shape, bound: float) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -33,7 +34,7 @@ class Dataset:
 
 def _digits() -> Any:
     try:
-        from sklearn.datasets import load_digits
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
     except ImportError:
         raise wrong("dataset", 'data set \'digits\' needs scikit-learn: pip install "pcsim[data]"') from None
     return load_digits()
@@ -41,14 +42,19 @@ def _digits() -> Any:
 
 def _mnist(name: str) -> Array:
     folder = Path(os.environ.get("PCSIM_DATA", "../shared/data")) / "mnist10k"
-    if not folder.is_dir():
-        raise wrong("dataset", f"data set 'mnist' is not in {folder}; set PCSIM_DATA to the folder that holds 'mnist10k'")
-    return read_idx(next(folder.glob(f"*{name}*")))
+    found = sorted(folder.glob(f"*{name}*"))
+    if not found:
+        message = f"data set 'mnist' is not in {folder}; set PCSIM_DATA to the folder that holds 'mnist10k'"
+        raise wrong("dataset", message)
+    return read_idx(found[0])
 
 
 def one_hot(labels: Array, classes: int) -> Array:
     """Return (samples, classes) with a 1 at each label."""
-    return np.eye(classes)[labels.astype(int)]
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        message = f"labels go from {labels.min()} to {labels.max()}, expected 0 to {classes - 1} for {classes} classes"
+        raise wrong("one_hot", message)
+    return np.asarray(np.eye(classes)[labels.astype(int)])
 
 
 DATASETS = {
@@ -68,21 +74,32 @@ DATASETS = {
 }  # fmt: skip
 
 
+_KINDS = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+
+
 def read_idx(path: Path) -> Array:
     """Return the array of an IDX file (the format of MNIST), gzipped or not; raises InputError."""
+    raw = _unzipped(path)
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _KINDS:
+        raise wrong("file", f"{path} is not an IDX file")
+    kind, start = np.dtype(_KINDS[raw[2]]), 4 + 4 * raw[3]
+    if len(raw) < start:
+        raise wrong("file", f"{path} is cut short: it has no shape")
+    shape = tuple(int.from_bytes(raw[place : place + 4], "big") for place in range(4, start, 4))
+    if len(raw) - start != prod(shape) * kind.itemsize:
+        message = f"{path} is cut short, or too long: it holds {len(raw) - start} bytes and says shape {list(shape)}"
+        raise wrong("file", message)
+    return np.frombuffer(raw, kind, offset=start).reshape(shape)
+
+
+def _unzipped(path: Path) -> bytes:
     try:
         raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError) as error:
+        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except FileNotFoundError:
+        raise wrong("file", f"cannot read {path}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
         raise wrong("file", f"cannot read {path}: {error}") from None
-    kinds = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in kinds:
-        raise wrong("file", f"{path} is not an IDX file")
-    shape = tuple(np.frombuffer(raw, ">u4", raw[3], 4).astype(int)) if len(raw) >= 4 + 4 * raw[3] else (-1,)
-    kind = np.dtype(kinds[raw[2]])
-    if len(raw) - 4 - 4 * raw[3] != prod(shape) * kind.itemsize:
-        raise wrong("file", f"{path} is cut short: it says shape {list(map(int, shape))}")
-    return np.frombuffer(raw, kind, offset=4 + 4 * raw[3]).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,11 @@ class Wanted:
     stream: Callable[[str], Generator]
     folder: Path
 
+    @property
+    def full(self) -> Shape:
+        """The shape of the data: (batch, *shape)."""
+        return (self.batch, *self.shape)
+
 
 def entry_of(source: Any) -> DataEntry:
     """Return a data source as an entry; numbers and lists stand for ``values``."""
@@ -102,38 +124,47 @@ def entry_of(source: Any) -> DataEntry:
     try:
         return DataEntry.model_validate(source)
     except ValidationError as error:
-        raise InputError(problems_of(error, DataEntry)) from None
+        raise InputError(problems_of(error, DataEntry, source)) from None
 
 
 def load(entry: DataEntry, wanted: Wanted) -> Array:
     """Return data as (batch, *shape) in float64; raises InputError where they do not fit."""
-    kinds = [key for key in ("values", "normal", "uniform", "file", "dataset") if getattr(entry, key) is not None]
+    kinds = [key for key in _SOURCES if getattr(entry, key) is not None]
     if len(kinds) != 1:
-        raise wrong((), "data are a number, a list, or exactly one of normal, uniform, file, dataset")
-    if entry.values is not None:
-        return _fit(_numbers(entry.values) * entry.scale, wanted)
-    full = (wanted.batch, *wanted.shape)
-    if entry.normal is not None:
-        return wanted.stream("normal").normal(*entry.normal, full) * entry.scale
-    if entry.uniform is not None:
-        return wanted.stream("uniform").uniform(*entry.uniform, full) * entry.scale
-    samples = _dataset(entry) if entry.dataset is not None else _file(entry, wanted)
-    return _choose(samples, entry, wanted) * entry.scale
+        raise wrong((), "data are a number, a list, or exactly one of normal, uniform, values, file, dataset")
+    array = _SOURCES[kinds[0]](entry, wanted)
+    return array if entry.scale == 1 else array * entry.scale
+
+
+def _in_place(entry: DataEntry, wanted: Wanted) -> Array:
+    return _fit(_numbers(entry.values), wanted)
+
+
+def _normal(entry: DataEntry, wanted: Wanted) -> Array:
+    mean, deviation = entry.normal or (0.0, 1.0)
+    return wanted.stream("normal").normal(mean, deviation, wanted.full)
+
+
+def _uniform(entry: DataEntry, wanted: Wanted) -> Array:
+    low, high = entry.uniform or (0.0, 1.0)
+    return wanted.stream("uniform").uniform(low, high, wanted.full)
 
 
 def _numbers(values: Any) -> Array:
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(values)
     except (TypeError, ValueError):
-        raise wrong((), f"expected numbers, got {str(values)[:60]!r}") from None
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise wrong((), f"expected numbers in lists of equal lengths, got {str(values)[:60]}") from None
+    if array.dtype.kind not in "iuf":
+        raise wrong((), f"expected numbers, got {str(values)[:60]!r}")
+    if not np.isfinite(array).all():
         raise wrong((), "data must be finite numbers")
-    return array
+    return array.astype(np.float64)
 
 
 def _fit(array: Array, wanted: Wanted) -> Array:
     """Take one sample for the whole batch, or a sample for each."""
-    full = (wanted.batch, *wanted.shape)
+    full = wanted.full
     if array.ndim == 0 or array.shape == wanted.shape:
         return np.broadcast_to(array, full)
     if array.shape != full:
@@ -141,29 +172,38 @@ def _fit(array: Array, wanted: Wanted) -> Array:
     return array
 
 
-def _dataset(entry: DataEntry) -> Array:
+def _dataset(entry: DataEntry, wanted: Wanted) -> Array:
     name, field = str(entry.dataset), entry.field or "images"
     if name not in DATASETS:
         raise wrong("dataset", f"unknown data set {name!r}" + nearest(name, DATASETS, "pcsim list datasets"))
     if field not in DATASETS[name].fields:
         raise wrong("field", f"data set {name!r} has no field {field!r}" + nearest(field, DATASETS[name].fields))
-    return DATASETS[name].fields[field]()
+    return _choose(DATASETS[name].fields[field](), entry, wanted)
 
 
 def _file(entry: DataEntry, wanted: Wanted) -> Array:
     path = wanted.folder / str(entry.file)
-    array = read_npz(str(path), entry.key) if path.suffix in (".npz", ".npy") else read_idx(path)
-    return array if entry.one_hot is None else one_hot(array, entry.one_hot)
+    array = read_npz(path, entry.key) if path.suffix in (".npz", ".npy") else read_idx(path)
+    return _choose(array if entry.one_hot is None else one_hot(array, entry.one_hot), entry, wanted)
 
 
 def _choose(samples: Array, entry: DataEntry, wanted: Wanted) -> Array:
     """Take ``batch`` samples from ``start`` on, in order or, shuffled, in one order for all of a scenario."""
     if samples.shape == wanted.shape and entry.file is not None:
-        return np.broadcast_to(samples, (wanted.batch, *wanted.shape)).astype(np.float64)
-    if prod(samples.shape[1:]) != prod(wanted.shape):
+        return np.broadcast_to(samples, wanted.full).astype(np.float64)
+    if samples.ndim == 0 or prod(samples.shape[1:]) != prod(wanted.shape):
         raise wrong((), f"a sample has shape {list(samples.shape[1:])}, expected {list(wanted.shape)}")
     order = wanted.stream("shuffle").permutation(len(samples)) if entry.shuffle else np.arange(len(samples))
     chosen = order[entry.start : entry.start + wanted.batch]
     if len(chosen) < wanted.batch:
         raise wrong((), f"has {len(samples)} samples, fewer than start {entry.start} + batch {wanted.batch}")
-    return samples[chosen].reshape(wanted.batch, *wanted.shape).astype(np.float64)
+    return samples[chosen].reshape(wanted.full).astype(np.float64)
+
+
+_SOURCES: dict[str, Callable[[DataEntry, Wanted], Array]] = {
+    "values": _in_place,
+    "normal": _normal,
+    "uniform": _uniform,
+    "file": _file,
+    "dataset": _dataset,
+}

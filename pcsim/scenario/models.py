@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt
 
-from pcsim.graph.models import Name, Strict
+from pcsim.graph.models import Interval, Name, Normal, Number, Strict
 
 Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update"]
 
@@ -21,8 +21,8 @@ class GraphReference(Strict):
 class DataEntry(Strict):
     """Where data come from, when they are not a number or a list in place."""
 
-    normal: tuple[float, float] | None = Field(default=None, description="[mean, standard deviation]")
-    uniform: tuple[float, float] | None = Field(default=None, description="[low, high]")
+    normal: Normal | None = Field(default=None, description="[mean, standard deviation]")
+    uniform: Interval | None = Field(default=None, description="[low, high]")
     values: Any = None
     file: str | None = Field(default=None, description=".npz, .npy or IDX file, also gzipped")
     key: str | None = Field(default=None, description="array of an .npz file")
@@ -31,7 +31,7 @@ class DataEntry(Strict):
     start: Annotated[StrictInt, Field(ge=0)] = Field(default=0, description="first sample taken")
     shuffle: StrictBool = Field(default=False, description="draw samples at random, by the seed")
     one_hot: Annotated[StrictInt, Field(ge=2)] | None = Field(default=None, description="classes, for a file of labels")
-    scale: float = Field(default=1.0, description="data are multiplied by this")
+    scale: Number = Field(default=1.0, description="data are multiplied by this")
     loss: str | None = Field(default=None, description="for a target: one of the losses")
 
 
@@ -39,10 +39,10 @@ class RuleEntry(Strict):
     """An algorithm and its settings; what is left out is as the row of ``pcsim list rules`` says."""
 
     name: str
-    step_size: float | None = None
+    step_size: Number | None = None
     ticks: StrictInt | Literal["levels"] | None = None
-    output_variance: float | None = None
-    learning_rate: float | None = None
+    output_variance: Number | None = None
+    learning_rate: Number | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that were given."""
@@ -53,7 +53,7 @@ class StopEntry(Strict):
     """End the run in the first tick in which a measure is at or below a bound."""
 
     measure: Literal["gradient", "update", "settled", "energy"]
-    below: Annotated[float, Field(gt=0)]
+    below: Annotated[Number, Field(gt=0)]
 
 
 def _listed(value: Any) -> Any:
@@ -73,7 +73,7 @@ class RecordEntry(Strict):
 class InitialEntry(Strict):
     """Values at tick 0 drawn from a normal distribution, or read from a file."""
 
-    normal: Annotated[float, Field(ge=0)] | None = Field(default=None, description="standard deviation, mean 0")
+    normal: Annotated[Number, Field(ge=0)] | None = Field(default=None, description="standard deviation, mean 0")
     file: str | None = Field(default=None, description=".npz with one array per vertex, as run.state")
 
 
@@ -95,7 +95,7 @@ class ScenarioDocument(Strict):
     stop: Literal["converged"] | StopEntry | None = Field(
         None, description="'converged': when the criterion of ticks_to_convergence is within the tolerance"
     )
-    tolerance: Annotated[float, Field(gt=0)] = Field(default=1e-3, description="what counts as converged")
+    tolerance: Annotated[Number, Field(gt=0)] = Field(default=1e-3, description="what counts as converged")
     converged: Literal["gradient", "update", "settled", "energy"] | None = Field(
         default=None, description="criterion of ticks_to_convergence; default: that of stop, else gradient for rules that follow backprop, settled for the others"
     )
