@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the run failed, 2 the input is wrong.
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -21,8 +22,9 @@ app = typer.Typer(
     help="Simulate predictive coding on computation graphs: messages, delays, ticks.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-out = Console()
-err = Console(stderr=True)
+# names and titles are the user's: no brackets or colons in them mean anything
+out = Console(markup=False, emoji=False, highlight=False)
+err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 File = Annotated[Path, typer.Argument(help="a scenario (YAML)")]
 RunFolder = Annotated[Path, typer.Argument(help="the folder of a run")]
@@ -39,10 +41,21 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except PcsimError as error:
-            err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+            _complain(str(error))
             raise typer.Exit(2 if isinstance(error, InputError) else 1) from None
+        except KeyboardInterrupt:
+            _complain("ended at once")
+            raise typer.Exit(1) from None
 
     return guarded
+
+
+def _complain(text: str) -> None:
+    err.print(text, style="red", soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    out.print(text, soft_wrap=True)
 
 
 def _print_json(data: Any) -> None:
@@ -65,12 +78,12 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
 @_guarded
 def validate(files: Annotated[list[Path], typer.Argument(help="scenarios and graphs (YAML)")]) -> None:
     """Check files; print every mistake with its line, and how to mend it."""
-    from pcsim.scenario.checks import validate_file
+    from pcsim.checks import validate_file
 
     problems: list[Any] = []
     for file in files:
         try:
-            out.print(validate_file(file), markup=False, highlight=False, soft_wrap=True)
+            _say(validate_file(file))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -85,7 +98,7 @@ def plan(file: File, settings: Set = None, as_json: Json = False) -> None:
     from pcsim.view.plan import plan_of, plan_tables
 
     found = plan_of(load(file, _overrides(settings)))
-    _print_json(found) if as_json else out.print(*plan_tables(found))
+    _print_json(found) if as_json else out.print(*plan_tables(found), sep="\n")
 
 
 @app.command()
@@ -106,10 +119,14 @@ def run(
         done = simulate(scenario, engine=engine, out=folder, progress=bar.ticks)
     if as_json:
         _print_json({"status": done.manifest["status"], **done.summary})
-        return
-    out.print(*run_tables(done))
-    if folder is not None:
-        out.print(f"run in {folder}: pcsim trace {folder}, pcsim plot {folder}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        out.print(*run_tables(done), sep="\n")
+        if folder is not None:
+            _say(f"run in {folder}: pcsim trace {folder}, pcsim plot {folder}")
+    if done.manifest["status"] == "interrupted":
+        kept = f"{done.summary['ticks']} of {done.summary['horizon']} ticks done"
+        _complain(f"interrupted: {kept}" + (f", and what was recorded of them is in {folder}" if folder else ", measured as above"))
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -123,28 +140,31 @@ def sweep(
 ) -> None:  # fmt: skip
     """Run a scenario over the grid of its sweep; print a table and draw a picture."""
     from pcsim.sweep import sweep as run_sweep
-    from pcsim.sweep import table
+    from pcsim.sweep import ROWS, table
     from pcsim.view.progress import Bar
-    from pcsim.view.sweeps import sweep_picture, sweep_table
+    from pcsim.view.sweeps import sweep_picture, sweep_tables
 
-    target = folder or _new_folder(Path("runs") / file.stem)
+    target = folder or _folder(Path("runs") / file.stem, resume=resume)
     with Bar(err, "runs", quiet=as_json) as bar:
         found = run_sweep(file, _overrides(settings), engine=engine, out=target, resume=resume, workers=workers, progress=bar.cells)
     pictures = sweep_picture(found, target)
     if as_json:
         _print_json({"title": found.title, "complete": found.complete, "rows": table(found), "pictures": pictures})
-        return
-    out.print(sweep_table(found))
+    else:
+        out.print(*sweep_tables(found), sep="\n")
+        _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
     if not found.complete:
-        out.print(f"{len(found.rows)} of {found.cells} runs done; go on with: pcsim sweep {file} --out {target} --resume", markup=False)
-    out.print(f"rows and picture in {target}: {', '.join(path.name for path in pictures)}", markup=False, highlight=False, soft_wrap=True)
+        again = shlex.join(["pcsim", "sweep", str(file), *(f"--set={text}" for text in settings or ()), "--out", str(target), "--resume"])
+        _complain(f"interrupted: {len(found.rows)} of {found.cells} runs done; go on with: {again}")
+        raise typer.Exit(1)
 
 
-def _new_folder(path: Path) -> Path:
-    number = 1
+def _folder(path: Path, *, resume: bool) -> Path:
+    """Return the first of NAME, NAME-2, NAME-3, ... that is free; to resume, the last that is not."""
+    last, number = path, 1
     while (found := path if number == 1 else path.with_name(f"{path.name}-{number}")).exists():
-        number += 1
-    return found
+        last, number = found, number + 1
+    return last if resume else found
 
 
 @app.command()
@@ -162,7 +182,7 @@ def trace(
     from pcsim.view.tables import trace_answers, trace_tables
 
     found = trace_answers(open_run(folder), tick, vertex, edge, kind)
-    _print_json(found) if as_json else out.print(*trace_tables(found))
+    _print_json(found) if as_json else out.print(*trace_tables(found), sep="\n")
 
 
 @app.command()
@@ -170,10 +190,10 @@ def trace(
 def compare(first: RunFolder, second: RunFolder, as_json: Json = False) -> None:
     """Compare what two runs recorded and learnt, tick by tick."""
     from pcsim.run import open_run
-    from pcsim.view.tables import comparison, comparison_table
+    from pcsim.view.tables import comparison, comparison_tables
 
     found = comparison(open_run(first), open_run(second))
-    _print_json(found) if as_json else out.print(comparison_table(found))
+    _print_json(found) if as_json else out.print(*comparison_tables(found), sep="\n")
 
 
 @app.command()
@@ -184,7 +204,7 @@ def plot(folder: RunFolder, target: Annotated[Path | None, typer.Option("--out",
     from pcsim.view.tables import run_figures
 
     for path in run_figures(open_run(folder), target or folder):
-        out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        _say(str(path))
 
 
 @app.command()
@@ -195,7 +215,7 @@ def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML
     from pcsim.view.plan import level_tables, levels_of
 
     found = levels_of(any_graph(file))
-    _print_json(found) if as_json else out.print(*level_tables(found))
+    _print_json(found) if as_json else out.print(*level_tables(found), sep="\n")
 
 
 @app.command("list")
@@ -205,10 +225,10 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List what there is."""
-    from pcsim.view.listing import listing, listing_table
+    from pcsim.view.listing import listing, listing_tables
 
     found = listing(what)
-    _print_json(found) if as_json else out.print(listing_table(what, found))
+    _print_json(found) if as_json else out.print(*listing_tables(what, found), sep="\n")
 
 
 @app.command()

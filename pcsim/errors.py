@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,13 +61,19 @@ class InputError(PcsimError):
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[tuple[Problem, ...]]]:
+        """Let a worker process hand the error on: pickle would give the message as the problems."""
+        return type(self), (self.problems,)
+
     def map(self, change: Callable[[Problem], Problem]) -> InputError:
         """Return the same error with each problem changed (to add context at a boundary)."""
         return InputError(map(change, self.problems))
 
 
 class RunError(PcsimError):
-    """A run that could not go on; what was recorded before it is kept."""
+    """A run that could not go on; ``run`` is the run up to there, None where nothing was recorded yet."""
+
+    run: Any = None
 
 
 class DomainError(RunError):

@@ -60,8 +60,10 @@ class Rule:
             for key in ("step_size", "output_variance", "learning_rate")
             if not _positive(value := getattr(self, key))
         ]
-        if self.ticks != "levels" and (isinstance(self.ticks, bool) or not isinstance(self.ticks, int) or self.ticks < 1):
-            problems.append(Problem(("ticks",), f"must be a whole number of at least 1, or 'levels', got {self.ticks!r}"))
+        if self.ticks != "levels" and not _counts(self.ticks):
+            problems.append(
+                Problem(("ticks",), f"must be a whole number of at least 1, or 'levels', got {self.ticks!r}")
+            )
         if problems:
             raise InputError(problems)
 
@@ -73,6 +75,10 @@ class Rule:
 
 def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 _ROWS = (

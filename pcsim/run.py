@@ -86,9 +86,7 @@ class Run:
 
     def save(self, folder: str | Path) -> Path:
         """Write the run to a new folder: the manifest and the trace."""
-        target = Path(folder)
-        if target.exists() and any(target.iterdir()):
-            raise wrong("out", f"{target} is not empty; name a new folder")
+        target = new_folder(folder)
         target.mkdir(parents=True, exist_ok=True)
         if isinstance(self.store, Path):
             shutil.copytree(self.store, target / TRACE)
@@ -96,6 +94,18 @@ class Run:
             copy_store(self.store, target / TRACE)
         write_manifest(target, self.manifest)
         return target
+
+
+def new_folder(folder: str | Path) -> Path:
+    """Return the path of a folder that is to be written; raises InputError where something is in the way."""
+    target = Path(folder)
+    try:
+        taken = any(target.iterdir()) if target.exists() else False
+    except NotADirectoryError:
+        raise wrong("out", f"{target} is a file; name a new folder") from None
+    if taken:
+        raise wrong("out", f"{target} is not empty; name a new folder")
+    return target
 
 
 def copy_store(store: Any, folder: Path) -> None:
@@ -125,8 +135,12 @@ def open_run(folder: str | Path) -> Run:
     path = Path(folder)
     try:
         manifest = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError([Problem((), f"{path} is not the folder of a run: {error}")]) from None
-    if manifest.get("pcsim") != "run/1":
-        raise InputError([Problem((), f"{path} holds {manifest.get('pcsim')!r}, expected 'run/1'")])
+    except OSError as error:
+        hint = "; pcsim run FILE --out FOLDER makes one"
+        raise InputError([Problem((), f"{path} is not the folder of a run: {MANIFEST}: {error.strerror}{hint}")]) from None
+    except ValueError as error:
+        raise InputError([Problem((), f"{path} is not the folder of a run: {MANIFEST}: {error}")]) from None
+    kind = manifest.get("pcsim") if isinstance(manifest, dict) else None
+    if kind != "run/1":
+        raise InputError([Problem((), f"{path / MANIFEST} says pcsim: {str(kind)[:40]!r}, expected 'run/1'")])
     return Run(manifest, path / TRACE)

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +22,7 @@ from pcsim.engines import AUTO, Session, Task, open_engine
 from pcsim.errors import InputError, Problem, RunError, nearest
 from pcsim.graph.levels import levels
 from pcsim.probes import channels, check_record, learnt
-from pcsim.run import TRACE, Run, write_manifest
+from pcsim.run import TRACE, Run, new_folder, write_manifest
 from pcsim.scenario.models import RecordEntry, StopEntry
 from pcsim.scenario.reader import Source, load
 from pcsim.scenario.scenario import Scenario
@@ -30,6 +30,9 @@ from pcsim.trace.writer import TraceWriter
 
 Progress = Callable[[int, int], None]
 """Called after each tick with (ticks done, horizon)."""
+
+FLUSH_EVERY = 5.0
+"""Seconds after which what is recorded is written, full chunk or not: that much of a run can be lost."""
 
 DEFAULT_RECORD = (RecordEntry(what=["energy", "norm", "divergence"]),)
 
@@ -64,22 +67,46 @@ def simulate(
     InputError
         If something asked for is wrong.
     RunError
-        If numbers end or the trace cannot be written; ``error.run`` is the run up to there.
+        If numbers end or the trace cannot be written; ``error.run`` is the run up to there, None if it never began.
     """
     scenario = source if isinstance(source, Scenario) else load(source, overrides)
     name = engine or scenario.document.engine
     start = open_engine(name)
     record = DEFAULT_RECORD if scenario.document.record is None else tuple(scenario.document.record)
-    check(scenario, record)
-    task = scenario.task(initial=initial, keep_values=any("message" in entry.what for entry in record))
-    clock = time.perf_counter()
-    journal = _Journal(scenario, AUTO if name == "auto" else name, Path(out) if out else None, clock)
-    journal.note("running", "not ended", 0, {})
+    task = _task(scenario, record, initial)
+    folder = None if out is None else new_folder(out)
+    journal = _Journal(scenario, AUTO if name == "auto" else name, folder, time.perf_counter())
     with journal.keeping():
+        journal.note("running", "not ended", 0, {})
         session = start(task)
         scale = _measuring(scenario, task, session, record)
         with np.errstate(all="ignore"):
             return journal.follow(task, session, scale, record, progress)
+
+
+def _task(scenario: Scenario, record: tuple[RecordEntry, ...], initial: Mapping[str, np.ndarray] | None) -> Task:
+    """Return what the engine needs; raises InputError with every problem, each with its place in the scenario."""
+    try:
+        check(scenario, record)
+        if initial is not None:
+            _check_initial(scenario, initial)
+        return scenario.task(initial=initial, keep_values=any("message" in entry.what for entry in record))
+    except InputError as error:
+        raise scenario.places(error) from None
+
+
+def _check_initial(scenario: Scenario, initial: Mapping[str, np.ndarray]) -> None:
+    graph, batch = scenario.levelled, scenario.document.batch
+    free = [name for name in graph.active if graph.role(name) == "free"]
+    problems = [
+        Problem(("initial", name), "is not a free vertex" + nearest(name, free)) for name in initial if name not in free
+    ] + [
+        Problem(("initial", name), f"has shape {list(np.shape(value))}, expected {[batch, *graph.vertices[name].shape]}")
+        for name, value in initial.items()
+        if name in free and np.shape(value) != (batch, *graph.vertices[name].shape)
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def check(scenario: Scenario, record: tuple[RecordEntry, ...]) -> None:
@@ -93,6 +120,9 @@ def check(scenario: Scenario, record: tuple[RecordEntry, ...]) -> None:
         check_record(scenario.levelled, record)
     except InputError as error:
         problems += error.problems
+    stop, converged = scenario.document.stop, scenario.document.converged
+    if isinstance(stop, StopEntry) and converged not in (None, stop.measure):
+        problems.append(Problem(("converged",), f"is {converged!r}, but stop says {stop.measure!r}; one run follows one criterion"))
     if problems:
         raise InputError(problems)
 
@@ -129,7 +159,7 @@ def _measuring(scenario: Scenario, task: Task, session: Session, record: tuple[R
 def _criterion(scenario: Scenario) -> tuple[str, float]:
     """Return what converging means: what the scenario says, else what its stop says, else what suits the rule."""
     document, stop = scenario.document, scenario.document.stop
-    if isinstance(stop, StopEntry) and document.converged is None:
+    if isinstance(stop, StopEntry):
         return stop.measure, stop.below
     natural = "gradient" if scenario.rule.compares_with_backprop else "settled"
     return document.converged or natural, document.tolerance
@@ -153,6 +183,7 @@ class _Journal:
     clock: float
     writer: TraceWriter | None = None
     done: int = 0
+    flushed: float = 0.0
 
     def follow(
         self, task: Task, session: Session, scale: _Scale | None, record: tuple[RecordEntry, ...], progress: Progress | None
@@ -161,6 +192,7 @@ class _Journal:
         self.writer = TraceWriter(
             self.folder / TRACE if self.folder else None, channels(task, session, followed, record), ticks=task.ticks
         )
+        self.flushed = time.perf_counter()
         with _interrupts() as asked:
             status, reason = self._ticks(task, session, followed, progress, asked)
         for row in learnt(session.updates()):
@@ -177,11 +209,11 @@ class _Journal:
             session.send(tick)
             if followed is not None:
                 followed.follow(tick)
-            self.writer.record(tick)
             converged = _stops(self.scenario, followed)
             interrupted = asked()
             last = converged is not None or interrupted or tick == task.ticks - 1
             session.learn(tick, last=last)
+            self._record(tick)
             session.move(tick)
             self.done = tick + 1
             if progress is not None:
@@ -191,6 +223,13 @@ class _Journal:
             if converged is not None:
                 return "done", converged
         return "done", f"all {task.ticks} ticks done"
+
+    def _record(self, tick: int) -> None:
+        assert self.writer is not None
+        self.writer.record(tick)
+        if self.folder is not None and (now := time.perf_counter()) - self.flushed > FLUSH_EVERY:
+            self.writer.flush()
+            self.flushed = now
 
     def _measures(self, task: Task, session: Session, scale: _Scale | None) -> dict[str, Any]:
         if scale is None:
@@ -208,6 +247,18 @@ class _Journal:
 
     def note(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> dict[str, Any]:
         """Write the manifest as things stand."""
+        manifest = self._manifest(status, reason, ticks, found)
+        self._keep(manifest)
+        return manifest
+
+    def _keep(self, manifest: dict[str, Any]) -> None:
+        try:
+            if self.folder is not None:
+                write_manifest(self.folder, manifest)
+        except OSError as error:
+            raise RunError(f"cannot write the manifest in {self.folder}: {error.strerror or error}") from error
+
+    def _manifest(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> dict[str, Any]:
         scenario, rule = self.scenario, self.scenario.rule
         summary = {
             "title": scenario.document.title,
@@ -220,7 +271,7 @@ class _Journal:
             "stop_reason": reason,
             **found,
         }
-        manifest = {
+        return {
             "pcsim": "run/1",
             "title": scenario.document.title,
             "status": status,
@@ -233,26 +284,33 @@ class _Journal:
             "summary": summary,
             "scenario": scenario.plain,
         }
-        if self.folder is not None:
-            write_manifest(self.folder, manifest)
-        return manifest
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep what was recorded when a run fails, and say why it did."""
+        """Keep what was recorded when a run fails or is ended at once, and say why."""
         try:
             yield
         except RunError as error:
-            manifest = self.note("failed", str(error), self.done, {"warnings": [str(error)]})
+            manifest = self._end("failed", str(error), [str(error)])
             if self.writer is not None:
-                self.writer.close()
-                error.run = Run(manifest, self.writer.store)  # type: ignore[attr-defined]
+                error.run = Run(manifest, self.writer.store)
+            raise
+        except KeyboardInterrupt:
+            self._end("interrupted", f"ended at once, in tick {self.done}", [])
             raise
         except BaseException as error:
+            self._end("failed", f"{type(error).__name__}: {error}", [])
+            raise
+
+    def _end(self, status: str, reason: str, said: list[str]) -> dict[str, Any]:
+        """Close the trace and note the end; what cannot be written any more stays as it is."""
+        manifest = self._manifest(status, reason, self.done, {"warnings": said})
+        with suppress(RunError):
             if self.writer is not None:
                 self.writer.close()
-            self.note("failed", f"{type(error).__name__}: {error}", self.done, {"warnings": []})
-            raise
+        with suppress(RunError):
+            self._keep(manifest)
+        return manifest
 
 
 @contextmanager

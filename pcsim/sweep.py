@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from pcsim.engines import open_engine
 from pcsim.errors import InputError, RunError, wrong
 from pcsim.scenario.reader import Source, load
-from pcsim.simulate import simulate
+from pcsim.simulate import check, simulate
 
 ROWS = "sweep.jsonl"
 Row = dict[str, Any]
@@ -22,7 +25,10 @@ Progress = Callable[[int, int, Row], None]
 
 @dataclass(frozen=True)
 class Sweep:
-    """The results of a sweep: ``rows``, one per cell in the order of the grid, and what was swept."""
+    """The results of a sweep: ``rows``, one per cell in the order of the grid, and what was swept.
+
+    A row holds the values of the swept keys and the summary of its run.
+    """
 
     title: str
     keys: tuple[str, ...]
@@ -58,6 +64,12 @@ def overrides_of(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, **{key: value for key, value in cell.get(CASES, {}).items() if key != "label"}}
 
 
+def _merged(given: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the overrides of a cell: whole sections first, so that ``rule.ticks`` also changes a ``rule`` that is swept."""
+    both = {**given, **overrides_of(cell), "sweep": {}}
+    return {key: both[key] for key in sorted(both, key=lambda key: key.count("."))}
+
+
 def label_of(case: Any) -> str:
     """Return how a case is called."""
     if not isinstance(case, Mapping):
@@ -87,7 +99,14 @@ def sweep(
     -------
     Sweep
         A run that fails (its numbers end) is a row too, with ``error``; Ctrl-C ends the sweep
-        after the tick in progress and keeps the rows before it.
+        and keeps the rows that are done: ``complete`` is then false.
+
+    Raises
+    ------
+    InputError
+        If something asked for is wrong, in any cell, before the first one is run.
+    RunError
+        If a row cannot be written, or a worker process dies.
     """
     given = dict(overrides or {})
     base = load(source, given)
@@ -96,6 +115,7 @@ def sweep(
         raise wrong("sweep", "the scenario has no 'sweep'; give keys and lists, such as sweep: {graph.depth: [1, 2, 4]}")
     if workers < 1:
         raise wrong("workers", f"expected 1 or more, got {workers}")
+    open_engine(engine or base.document.engine)
     for case in axes.get(CASES, ()):
         label_of(case)
     cells = grid(axes)
@@ -104,14 +124,15 @@ def sweep(
     work = partial(_cell, source, given, engine)
     done: dict[str, Row] = {digest: row for digest in digests if (row := store.known.get(digest)) is not None}
     todo = [(cell, digest) for cell, digest in zip(cells, digests, strict=True) if digest not in done]
-    for number, (digest, row) in enumerate(_results(work, todo, workers), len(done) + 1):
-        if row is None:
-            break
-        store.add(digest, row)
-        done[digest] = row
-        if progress is not None:
-            progress(number, len(cells), row)
-    rows = tuple({**done[digest], **_named(cell)} for cell, digest in zip(cells, digests, strict=True) if digest in done)
+    with suppress(KeyboardInterrupt):
+        for number, (digest, row) in enumerate(_results(work, todo, workers), len(cells) - len(todo) + 1):
+            if row is None:
+                break
+            store.add(digest, row)
+            done[digest] = row
+            if progress is not None:
+                progress(number, len(cells), row)
+    rows = tuple({**_named(cell), **done[digest]} for cell, digest in zip(cells, digests, strict=True) if digest in done)
     return Sweep(base.document.title, tuple(axes), rows, len(cells))
 
 
@@ -122,9 +143,15 @@ def _named(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(source: Source, given: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
     """Load a cell before anything runs: a mistake in the last cell should not cost the others."""
+    scenario = None
     try:
-        return load(source, {**given, **overrides_of(cell)}).digest
+        scenario = load(source, _merged(given, cell))
+        check(scenario, ())
+        for part in (scenario.losses, scenario.inputs, scenario.targets, scenario.initial):
+            part()
+        return scenario.digest
     except InputError as error:
+        error = scenario.places(error) if scenario is not None else error
         where = ", ".join(f"{key}={value}" for key, value in _named(cell).items())
         raise error.map(lambda p: type(p)(p.path, f"{p.message} (in the sweep at {where})", p.location)) from None
 
@@ -137,15 +164,31 @@ def _results(
         yield from zip(digests, map(work, cells), strict=True)
         return
     from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import active_children, get_context
 
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    before = set(active_children())
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupts)
+    try:
         yield from zip(digests, pool.map(work, cells), strict=True)
+    except BrokenProcessPool:
+        raise RunError("a worker process ended by itself, perhaps for want of memory; fewer --workers take less") from None
+    except BaseException:  # Ctrl-C, here or where the rows are kept: nobody waits for the rest
+        for process in set(active_children()) - before:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the process that started the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _cell(source: Source, given: Mapping[str, Any], engine: str | None, cell: Mapping[str, Any]) -> Row | None:
     """Run one cell; None if it was interrupted."""
-    overrides = {**given, **overrides_of(cell), "record": []}
+    overrides = {**_merged(given, cell), "record": []}
     try:
         run = simulate(source, overrides, engine=engine)
     except RunError as error:
@@ -170,14 +213,24 @@ class _Store:
             return
         if path.exists() and not resume:
             raise wrong("out", f"{path} exists; resume the sweep (--resume) or name another folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            self.known = dict(_lines(path))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                self.known = dict(_lines(path))
+                if not path.read_bytes().endswith(b"\n"):
+                    with path.open("a") as file:
+                        file.write("\n")
+        except OSError as error:
+            raise RunError(f"cannot write to {path.parent}: {error.strerror or error}") from error
 
     def add(self, digest: str, row: Row) -> None:
         if self.path is not None:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"digest": digest, "row": row}, default=str) + "\n")
+            line = json.dumps({"digest": digest, "row": row}, default=str, allow_nan=False)
+            try:
+                with self.path.open("a") as file:
+                    file.write(line + "\n")
+            except OSError as error:
+                raise RunError(f"cannot write {self.path}: {error.strerror or error}; the rows before are kept") from error
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Row]]:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["run_task"]
 
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-settings.register_profile("dev", deadline=None, derandomize=True, database=None, max_examples=30, suppress_health_check=SLOW_IS_FINE)
+settings.register_profile(
+    "dev", deadline=None, derandomize=True, database=None, max_examples=30, suppress_health_check=SLOW_IS_FINE
+)
 settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 

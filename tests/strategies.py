@@ -84,7 +84,9 @@ class Draft:
         value, error = (int(ticks) for ticks in self.rng.integers(0, 5, 2))
         return {"from": pre, "delay": value if self.chance(0.3) else {"value": value, "error": error}}
 
-    def pick(self, fits: Callable[[tuple[int, ...]], bool] = lambda shape: True, fallback: tuple[int, ...] = (3,)) -> str:
+    def pick(
+        self, fits: Callable[[tuple[int, ...]], bool] = lambda shape: True, fallback: tuple[int, ...] = (3,)
+    ) -> str:
         """Return a vertex of a fitting shape, rather one that nobody uses yet; a new one if there is none."""
         found = [name for name, shape in self.shapes.items() if fits(shape)]
         fresh = [name for name in found if name not in self.used]
@@ -94,11 +96,17 @@ class Draft:
 
     def source(self, shape: tuple[int, ...]) -> str:
         """Add an input, a constant or a parameter of this shape."""
-        op = self.choose([op for op in ("input", "input", "constant", "parameter") if op in self.features.ops] or ["input"])
+        op = self.choose(
+            [op for op in ("input", "input", "constant", "parameter") if op in self.features.ops] or ["input"]
+        )
         if op == "constant":
             return self.add(op, value=0.5, shape=list(shape))
-        shared = self.named(shape) if op == "parameter" and self.features.shared and self.chance(0.5) else None
-        return self.add(op, shape=list(shape), params={"value": shared} if shared else None)
+        return self.parameter(shape) if op == "parameter" else self.add(op, shape=list(shape))
+
+    def parameter(self, shape: tuple[int, ...]) -> str:
+        """Add a parameter vertex, at times of a parameter that layers use as well."""
+        shared = {"value": self.named(shape)} if self.features.shared and self.chance(0.5) else None
+        return self.add("parameter", shape=list(shape), params=shared)
 
     def named(self, shape: tuple[int, ...]) -> str:
         """Return the shared parameter of this shape."""
@@ -140,7 +148,15 @@ def _affine(draft: Draft) -> str:
         params["bias"] = draft.named((units,))
     convention = draft.choose(["f(Wx+b)", "W f(x)+b"])
     bias = bool("bias" in params or draft.chance(0.7))
-    return draft.add("affine", pre, params=params, units=units, activation=draft.choose(MILD_ACTIVATIONS), bias=bias, convention=convention)
+    return draft.add(
+        "affine",
+        pre,
+        params=params,
+        units=units,
+        activation=draft.choose(MILD_ACTIVATIONS),
+        bias=bias,
+        convention=convention,
+    )
 
 
 def _matmul(draft: Draft) -> str:
@@ -180,7 +196,9 @@ def _concat(draft: Draft) -> str:
 
 
 def _slice(draft: Draft) -> str:
-    return draft.add("slice", draft.pick(has_axes), **draft.choose([{"step": -1}, {"stop": 1}, {"start": -1, "axis": -1}]))
+    return draft.add(
+        "slice", draft.pick(has_axes), **draft.choose([{"step": -1}, {"stop": 1}, {"start": -1, "axis": -1}])
+    )
 
 
 def _reshape(draft: Draft) -> str:
@@ -228,7 +246,7 @@ RECIPES: dict[str, Callable[[Draft], str]] = {
     "concat": _concat, "slice": _slice, "reshape": _reshape, "transpose": _transpose,
     "input": lambda draft: draft.add("input", shape=list(draft.choose(SHAPES))),
     "constant": lambda draft: draft.add("constant", value=-0.7, shape=list(draft.choose(SHAPES))),
-    "parameter": lambda draft: draft.add("parameter", shape=list(draft.choose(SHAPES))),
+    "parameter": lambda draft: draft.parameter(draft.choose(SHAPES)),
 }  # fmt: skip
 
 
@@ -286,7 +304,7 @@ def documents(max_size: int = 8, **fixed: Any) -> st.SearchStrategy[Document]:
     """Return a strategy for documents; ``fixed`` features are as given, the others vary."""
     flags = {key: st.booleans() for key in ("delays", "shared", "dead_ends", "inner_outputs")}
     chosen = {key: st.just(value) for key, value in fixed.items()}
-    features = st.builds(Features, size=st.integers(0, max_size), **(flags | chosen))
+    features = st.builds(Features, **({"size": st.integers(0, max_size)} | flags | chosen))
     return st.builds(random_document, st.integers(0, 2**32 - 1), features)
 
 
@@ -313,9 +331,22 @@ def make_task(
     """
     row = rule(row) if isinstance(row, str) else row
     graph = level(graph_from(document) if isinstance(document, dict) else document, "delay" if row.levelled else form)
-    inputs = {name: _data(graph, name, seed, batch).astype(dtype) for name in graph.vertices if graph.role(name) == "source"}
+    inputs = {
+        name: _data(graph, name, seed, batch).astype(dtype) for name in graph.vertices if graph.role(name) == "source"
+    }
     count = ticks_of(graph, row) if ticks is None else ticks
-    task = Task(graph, row, count, batch, np.dtype(dtype), initialise(graph, seed, dtype), inputs, {}, {}, keep_values=keep_values)
+    task = Task(
+        graph,
+        row,
+        count,
+        batch,
+        np.dtype(dtype),
+        initialise(graph, seed, dtype),
+        inputs,
+        {},
+        {},
+        keep_values=keep_values,
+    )
     kinds = {name: _loss(graph, name, number, losses) for number, name in enumerate(graph.outputs)}
     return replace(task, targets=_targets(task, seed, away, kinds), losses=kinds)
 

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcsim.errors import InputError, Location
-from pcsim.scenario import nodes, scalars
+from pcsim.scenario import nodes
 from pcsim.scenario.nodes import from_plain, locate, parse, plain, read
+from pcsim.scenario.scalars import plain_scalar
 
 LOADERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
 
@@ -335,9 +336,7 @@ texts = st.text(
     max_size=12,
 )
 # PyYAML leaves some texts unquoted that we read as numbers, such as 1e3.
-plain_texts = texts.filter(
-    lambda text: isinstance(scalars.plain_scalar(text), str) if len(text) < 400 else True
-)
+plain_texts = texts.filter(lambda text: isinstance(plain_scalar(text), str) if len(text) < 400 else True)
 scalars = (
     st.none()
     | st.booleans()

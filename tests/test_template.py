@@ -248,8 +248,7 @@ def test_what_no_loop_touches_is_shared():
     assert vertices["h1"].value.entries["units"] is vertices["h2"].value.entries["units"]
     document = parse("vertices: {x: {op: input, shape: [1]}}", "g")
     assert (
-        expand(document, {}).entries["vertices"].value.entries["x"]
-        is document.entries["vertices"].value.entries["x"]
+        expand(document, {}).entries["vertices"].value.entries["x"] is document.entries["vertices"].value.entries["x"]
     )
 
 
@@ -370,9 +369,7 @@ def test_refusals(line, place, path, fragment):
 
 def test_names_defined_twice_name_the_first():
     text = HEAD + "  v2: {op: x}\n  v$l: {for: {l: 1..3}, op: y}\n"
-    refused(
-        text, "4:3", ("vertices", "v$l"), "vertex 'v2' is defined twice; first at g.yaml:3:3 (with l = 2)"
-    )
+    refused(text, "4:3", ("vertices", "v$l"), "vertex 'v2' is defined twice; first at g.yaml:3:3 (with l = 2)")
     text = "parameters:\n  W: {shape: []}\n  W$e: {shape: []}\nargs: {e: ''}\n"
     refused(text, "3:3", ("parameters", "W$e"), "parameter 'W' is defined twice; first at g.yaml:2:3")
 

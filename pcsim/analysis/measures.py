@@ -86,14 +86,21 @@ def compare(got: Array, wanted: Array) -> dict[str, float | None]:
     Source: [S] tables 1 and 3 (Euclidean).
     """
     a, b = got.ravel().astype(np.float64), wanted.ravel().astype(np.float64)
-    scale, away = float(np.linalg.norm(b)), float(np.linalg.norm(a - b))
-    length = float(np.linalg.norm(a))
+    with np.errstate(over="ignore"):
+        apart = a - b
+    scale, length, away = _length(b), _length(a), _length(apart)
     return {
-        "relative": away / scale if scale else 0.0 if away == 0 else None,
-        "cosine": float(a @ b / (length * scale)) if length and scale else None,
-        "euclidean": away,
-        "max_abs": float(np.max(np.abs(a - b), initial=0.0)),
+        "relative": _finite(away / scale) if scale else 0.0 if away == 0 else None,
+        "cosine": float((a / length) @ (b / scale)) if length and scale else None,
+        "euclidean": _finite(away),
+        "max_abs": _finite(float(np.max(np.abs(apart), initial=0.0))),
     }
+
+
+def _length(array: Array) -> float:
+    """Return the Euclidean norm, also of numbers whose squares overflow or vanish."""
+    most = float(np.max(np.abs(array), initial=0.0))
+    return most * float(np.linalg.norm(array / most)) if 0 < most < np.inf else most
 
 
 def _divergence(found: Evidence) -> dict[str, Any]:
@@ -183,6 +190,17 @@ MEASURES = {
 }  # fmt: skip
 
 
+_STILL = {
+    "settled": "an error is still an estimated {} times its size away from its limit",
+    "update": "a value still changes by {} a tick",
+    "energy": "the free energy still changes by {} of itself a tick",
+}
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if abs(value) < 100 else f"{value:.2g} times"
+
+
 def warnings(found: Evidence) -> list[str]:
     """Return what a reader should know before using the result, in sentences."""
     task, meter = found.task, found.meter
@@ -190,13 +208,14 @@ def warnings(found: Evidence) -> list[str]:
     fractions = meter.by_level()
     if task.rule.compares_with_backprop and not meter.worst <= meter.tolerance:
         low = {level: value for level, value in fractions.items() if not abs(value - 1) <= max(meter.tolerance, 1e-9)}
-        depths = ", ".join(f"level {level}: {value:.1%}" for level, value in list(low.items())[:8])
+        depths = ", ".join(f"level {level}: {_share(value)}" for level, value in list(low.items())[:8])
         said.append(
             f"under-converged: the error still differs from backprop by {meter.worst:.2g} (tolerance {meter.tolerance:g})"
             + (f"; of the error there arrived, at {depths}{', ...' if len(low) > 8 else ''}" if depths else "")
         )
     elif not task.rule.compares_with_backprop and meter.converged_at is None and meter.criterion != "gradient":
-        said.append(f"under-converged: {meter.criterion} is {meter.criterion_value:.2g} at the end (tolerance {meter.tolerance:g})")
+        what = _STILL[meter.criterion].format(f"{meter.criterion_value:.2g}")
+        said.append(f"under-converged: {what} (tolerance {meter.tolerance:g})")
     if edges := blame(task):
         names = ", ".join(edges[:5]) + (f" and {len(edges) - 5} more" if len(edges) > 5 else "")
         said.append(f"not levelled: {names} shorter than the level of its start; use level: delay or level: identity")

@@ -150,8 +150,10 @@ class ActorSession:
                 inputs = tuple(start[edge.pre] for edge in self.graph.incoming[name])
                 mu, _ = vertex.op.forward(np, vertex.call, self._params(vertex), inputs)
                 start[name] = np.array(np.broadcast_to(mu, (1, self.task.batch, *vertex.shape)))
-                if not np.isfinite(mu).all():
-                    report(self.graph, start.__getitem__, self.theta.__getitem__, None, {name: "value"})
+        if ended := {name: "value" for name, value in start.items() if not np.isfinite(value).all()}:
+            sources = self.graph.incoming
+            report(self.graph, start.__getitem__, lambda name: tuple(start[edge.pre] for edge in sources[name]),
+                   self.theta.__getitem__, None, ended)  # fmt: skip
         return start
 
     def _params(self, vertex: Vertex) -> dict[str, Array]:
@@ -228,7 +230,7 @@ class ActorSession:
             if not np.isfinite(array).all()
         }
         if ended:
-            report(self.graph, self._value, self.theta.__getitem__, tick, ended)
+            report(self.graph, self._value, lambda name: self.actors[name].inputs, self.theta.__getitem__, tick, ended)
 
     def learn(self, tick: int, *, last: bool) -> None:
         """Let each vertex that fires teach its parameters."""
@@ -301,7 +303,12 @@ class ActorSession:
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex taught its parameters."""
-        return {name: actor.fired for name, actor in self.actors.items() if actor.fired is not None}
+        teachers = {name: actor for name, actor in self.actors.items() if self._teaches(actor)}
+        return {name: actor.fired for name, actor in teachers.items() if actor.fired is not None}
+
+    def _teaches(self, actor: Actor) -> bool:
+        edges = self.graph.incoming[actor.vertex.name]
+        return bool(actor.vertex.params) or any(self.graph.role(edge.pre) == "parameter" for edge in edges)
 
 
 def fires(rule: Rule, actor: Actor, tick: int, *, last: bool) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,12 +74,12 @@ class ArraySession:
             shape: xp.stack([xp.asarray(task.parameters[name], task.dtype) for name in names])
             for shape, names in self.program.parameters.items()
         }
-        self.learnt = {shape: xp.zeros_like(theta) for shape, theta in self.theta.items()}
+        self.learnt: dict[Shape, Array] = {}
+        self.applied: dict[Shape, Array] = {}
         self.fire_tick: dict[str, int] = {}
         self.work = {id(step): Work() for step in self.program.steps}
         with np.errstate(all="ignore"):
             self._gather_parameters()
-            self.applied = {shape: learnt.copy() for shape, learnt in self.learnt.items()}
             self.units = {shape: self._units(bank) for shape, bank in self.program.banks.items()}
             self.histories = {
                 shape: xp.zeros((history.ring.slots, task.batch, *shape), task.dtype)
@@ -110,7 +111,7 @@ class ArraySession:
             error=xp.zeros_like(deviation) if moving else deviation,
             reference=None,
             value=start.copy() if moving else start,
-            received=xp.zeros_like(deviation[: bank.free]),
+            received=deviation[:0],
             precision=None if bank.precision is None else xp.asarray(bank.precision, task.dtype),
         )  # fmt: skip
 
@@ -121,9 +122,7 @@ class ArraySession:
             params = {name: _take(array, rows, len(step.names)) for name, array in self.params[id(step)].items()}
             mu, _ = step.op.forward(self.xp, step.call, params, inputs)
             self.units[step.shape].start[_inside(step.rows, rows)] = mu
-        for units in self.units.values():
-            if not self._finite(units.start):
-                self._report(None, dict.fromkeys(units.bank.names, "value"))
+        self._check("value", {shape: units.start for shape, units in self.units.items()}, None)
 
     def _sweep_input(self, slot: Slot, rows: Rows) -> Array:
         if slot.is_parameter:
@@ -172,6 +171,9 @@ class ArraySession:
     def _open_posts(self) -> None:
         xp, task = self.xp, self.task
         self.messages, self.lines, self.sums = {}, {}, {}
+        for units in self.units.values():
+            units.received = xp.zeros_like(units.deviation[: units.bank.free])
+        self.silent = [rows for shape in self.units for rows in self._silent(shape)]
         for shape, post in self.program.posts.items():
             units = self.units[shape]
             if post.direct is None:
@@ -181,6 +183,15 @@ class ArraySession:
                 self.messages[shape] = units.received[post.direct]
             if len(post.late):
                 self.lines[shape] = xp.zeros((post.ring.slots, task.batch, *shape), task.dtype)
+
+    def _silent(self, shape: Shape) -> list[Array]:
+        """Return the rows of what is received that no message overwrites: they are cleared at each tick."""
+        received, post = self.units[shape].received, self.program.posts.get(shape)
+        if post is None:
+            return [received]
+        if post.direct is None:
+            return []
+        return [rows for rows in (received[: post.direct.start], received[post.direct.stop :]) if len(rows)]
 
     # -- predict ----------------------------------------------------------------------------------------
 
@@ -192,7 +203,7 @@ class ArraySession:
                 self._predict()
             for shape, history in self.program.histories.items():
                 self.histories[shape][history.ring.at(tick)] = self.units[shape].deviation[history.rows]
-        self._check("error", {shape: units.error for shape, units in self.units.items()})
+        self._check("error", {shape: units.error for shape, units in self.units.items()}, tick)
 
     def _predict(self) -> None:
         for units in self.units.values():
@@ -241,12 +252,14 @@ class ArraySession:
     def send(self, tick: int) -> None:
         """Send errors and sum those due."""
         with np.errstate(all="ignore"):
+            for rows in self.silent:
+                rows[...] = 0
             for step in self.program.steps:
                 if step.sends:
                     self._send(step)
             for shape, post in self.program.posts.items():
                 self._deliver(shape, post, tick)
-        self._check("error", {shape: units.received for shape, units in self.units.items()})
+        self._check("error", {shape: units.received for shape, units in self.units.items()}, tick)
 
     def move(self, tick: int) -> None:
         """Move the free values to the next tick."""
@@ -278,40 +291,45 @@ class ArraySession:
         """x += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
         free = slice(0, units.bank.free)
         kind, gamma = self.task.dtype.type, self.rule.step_size
-        deviation = units.deviation[free]
-        if units.shift is None:
-            self._decay(units, deviation, free)
-            deviation += units.received if gamma == 1 else kind(gamma) * units.received
-            return
-        push = units.shift[free] if units.precision is None else units.precision[free] * units.shift[free]
-        push = push + units.received
-        self._decay(units, deviation, free)
-        deviation += push if gamma == 1 else kind(gamma) * push
-
-    def _decay(self, units: Units, deviation: Array, free: slice) -> None:
-        kind, gamma = self.task.dtype.type, self.rule.step_size
+        deviation, push = units.deviation[free], units.received
+        if units.shift is not None:
+            push += units.shift[free] if units.precision is None else units.precision[free] * units.shift[free]
+        if gamma != 1:
+            push *= kind(gamma)
         deviation *= kind(1 - gamma) if units.precision is None else 1 - kind(gamma) * units.precision[free]
+        deviation += push
 
-    def _check(self, what: str, arrays: Mapping[Shape, Array]) -> None:
+    def _check(self, what: str, arrays: Mapping[Shape, Array], tick: int | None) -> None:
         ended: dict[str, str] = {}
         for shape, array in arrays.items():
             if not self._finite(array):
                 bad = ~np.isfinite(self._host(array)).all(axis=tuple(range(1, array.ndim)))
                 ended.update({self.program.banks[shape].names[row]: what for row in np.nonzero(bad)[0]})
         if ended:
-            self._report(self.tick, ended)
+            self._report(tick, ended)
 
     def _finite(self, array: Array) -> bool:
-        """One pass over memory: NaN and infinity survive a sum of squares; so may an overflow, hence the second look."""
-        flat = array.reshape(-1)
+        """One pass over memory: NaN and infinity survive a sum; so may an overflow or two infinities, hence the second look."""
         with np.errstate(all="ignore"):
-            return bool(self.xp.isfinite(self.xp.dot(flat, flat))) or bool(self.xp.isfinite(flat).all())
+            return bool(self.xp.isfinite(self.xp.sum(array))) or bool(self.xp.isfinite(array).all())
 
     def _report(self, tick: int | None, ended: Mapping[str, str]) -> None:
         theta = {name: value[None] for name, value in self.parameters().items()}
         with np.errstate(all="ignore"):
             values = {vertex.name: self._value_of(vertex, theta) for vertex in self.task.graph.vertices.values()}
-        report(self.task.graph, values.__getitem__, theta.__getitem__, tick, ended)
+        inputs = partial(self._inputs_of, values)
+        report(self.task.graph, values.__getitem__, inputs, theta.__getitem__, tick, ended)
+
+    def _inputs_of(self, values: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
+        """Return what a vertex predicted from; before the first prediction, the values of the sweep."""
+        shape, row = self.program.place[name]
+        steps = (step for step in self.program.steps if step.shape == shape)
+        step = next(step for step in steps if step.rows.start <= row < step.rows.stop)
+        here = row - step.rows.start
+        inputs = self.work[id(step)].inputs
+        if not inputs:
+            return tuple(values[edge.pre] for edge in self.task.graph.incoming[name])
+        return tuple(self._host(_take(array, slice(here, here + 1), len(step.names))) for array in inputs)
 
     def _value_of(self, vertex: Vertex, theta: Mapping[str, np.ndarray]) -> np.ndarray:
         if vertex.op.role == "parameter":
@@ -362,6 +380,8 @@ class ArraySession:
     def _add(self, shape: Shape, where: Rows, rows: Rows, lesson: Array) -> None:
         """Add lessons to the parameters they are for; several users of one parameter add up."""
         scaled = lesson if self.rule.output_variance == 1 else self.task.dtype.type(self.rule.output_variance) * lesson
+        if shape not in self.learnt:
+            self.learnt[shape] = self.xp.zeros_like(self.theta[shape])
         learnt = self.learnt[shape]
         if isinstance(where, slice) and where.stop - where.start == 1:
             learnt[where] += scaled
@@ -370,8 +390,8 @@ class ArraySession:
 
     def _apply(self) -> None:
         rate = self.task.dtype.type(self.rule.learning_rate)
-        for shape, theta in self.theta.items():
-            theta += rate * (self.learnt[shape] - self.applied[shape])
+        for shape, learnt in self.learnt.items():
+            self.theta[shape] += rate * (learnt - self.applied.get(shape, 0))
         self.applied = {shape: learnt.copy() for shape, learnt in self.learnt.items()}
         self._gather_parameters()
 
@@ -418,7 +438,7 @@ class ArraySession:
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
-        return self._by_name(self.learnt)
+        return self._by_name({shape: self.learnt.get(shape, self.xp.zeros_like(theta)) for shape, theta in self.theta.items()})
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""

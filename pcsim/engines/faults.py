@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 Values = Callable[[str], np.ndarray]
 """Returns the value of a vertex, (1, batch, *shape), as it was when numbers ended."""
 
+Inputs = Callable[[str], tuple[np.ndarray, ...]]
+"""Returns the inputs of a vertex as they had arrived, which over a value delay is not what is sent now."""
+
 Parameters = Callable[[str], np.ndarray]
 """Returns the value of a parameter, (1, *shape)."""
 
 
-def report(graph: Graph, values: Values, parameters: Parameters, tick: int | None, suspects: Mapping[str, str]) -> NoReturn:
+def report(
+    graph: Graph, values: Values, inputs: Inputs, parameters: Parameters, tick: int | None, suspects: Mapping[str, str]
+) -> NoReturn:
     """Raise the error that explains why ``suspects`` ({vertex: what of it}) hold no finite number.
 
     Raises DomainError where an op was outside its domain or its derivative is not finite, else
@@ -29,15 +34,16 @@ def report(graph: Graph, values: Values, parameters: Parameters, tick: int | Non
     with np.errstate(all="ignore"):
         for vertex in graph.vertices.values():
             if vertex.op.role == "function":
-                _check_vertex(graph, vertex, values, parameters, when)
+                _check_vertex(graph, vertex, inputs(vertex.name), parameters, when)
     name = next(name for name in graph.vertices if name in suspects)
     text = f"vertex {name!r} {when}: its {suspects[name]} grew beyond {values(name).dtype}"
     hint = "" if tick is None else "; a smaller step_size keeps the transient bounded, float64 holds more of it"
     raise NumberOverflowError(text + hint)
 
 
-def _check_vertex(graph: Graph, vertex: Vertex, values: Values, parameters: Parameters, when: str) -> None:
-    inputs = tuple(values(edge.pre) for edge in graph.incoming[vertex.name])
+def _check_vertex(
+    graph: Graph, vertex: Vertex, inputs: tuple[np.ndarray, ...], parameters: Parameters, when: str
+) -> None:
     if not all(np.isfinite(array).all() for array in inputs):
         return
     op, call = vertex.op, vertex.call

@@ -39,7 +39,12 @@ def assemble(vertices: Iterable[Vertex], edges: Iterable[Edge], head: Graph) -> 
 
     Raises InputError where two vertices have one name.
     """
-    table = {vertex.name: vertex for vertex in vertices}
+    table: dict[str, Vertex] = {}
+    for vertex in vertices:
+        if vertex.name in table:
+            hint = "rename one (an identity vertex is called PRE~POST~NUMBER)"
+            raise wrong(("vertices", vertex.name), f"two vertices are named {vertex.name!r}; {hint}")
+        table[vertex.name] = vertex
     lines = _named_edges(edges)
     depths = topological_depths(table, ((edge.pre, edge.post) for edge in lines))
     order = sorted(table, key=lambda name: (depths[name], natural(name)))

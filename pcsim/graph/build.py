@@ -230,7 +230,9 @@ class _Builder:
         used = {parameter for vertex in self.vertices.values() for _, parameter in vertex.params}
         for name in self.document.parameters:
             if name not in used:
-                self.wrong(("parameters", name), "no vertex uses this parameter; share it with 'params: {weight: NAME}'")
+                self.wrong(
+                    ("parameters", name), "no vertex uses this parameter; share it with 'params: {weight: NAME}'"
+                )
 
 
 def _attributes(op: Op, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -238,7 +240,12 @@ def _attributes(op: Op, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]
     try:
         return parse_attributes(op, given)
     except InputError as error:
-        raise error.map(lambda problem: _hinted(op, problem)) from None
+        found = [_hinted(op, problem) for problem in error.problems]
+        slips = "".join(problem.message for problem in found)
+        # A key that is misspelt is not also missing.
+        raise InputError(
+            p for p in found if p.path[-1] in given or f"did you mean {p.path[-1]!r}?" not in slips
+        ) from None
 
 
 def _hinted(op: Op, problem: Problem) -> Problem:

@@ -6,18 +6,19 @@ what else the graph holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
 from math import prod, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
-from zlib import error as Corrupt
 
 import numpy as np
 
 from pcsim.errors import InputError, Problem, nearest, wrong
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from pcsim.arrays import Shape
@@ -42,13 +43,22 @@ def initialise(graph: Graph, seed: int, dtype: Any = np.float64, folder: Path | 
     for parameter in graph.parameters.values():
         try:
             rng = stream(seed, "parameter", parameter.name)
-            values[parameter.name] = _start(parameter, rng, folder or Path()).astype(dtype)
+            values[parameter.name] = rounded(_start(parameter, rng, folder or Path()), dtype)
         except InputError as error:
             place = _place(graph, parameter.name)
             problems += [problem.under(*place) for problem in error.problems]
     if problems:
         raise InputError(problems)
     return values
+
+
+def rounded(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Return an array in a number format; raises InputError where it does not hold the numbers."""
+    with np.errstate(over="ignore"):
+        found = array.astype(dtype)
+    if not np.isfinite(found).all():
+        raise wrong((), f"holds numbers that are not finite in {np.dtype(dtype)}")
+    return found
 
 
 def _place(graph: Graph, parameter: str) -> tuple[str, ...]:
@@ -82,7 +92,7 @@ def read_npz(file: str | Path, key: str | None) -> NDArray[Any]:
     path = Path(file)
     try:
         array = _array(path, key)
-    except (OSError, ValueError, EOFError, BadZipFile, Corrupt) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise wrong("file", f"cannot read {path}: {_reason(error)}") from None
     if array.dtype.kind not in "biuf":
         raise wrong("file", f"{path} holds {array.dtype}, expected numbers")
@@ -98,10 +108,11 @@ def _reason(error: Exception) -> str:
 
 
 def _array(path: Path, key: str | None) -> NDArray[Any]:
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return found
-    with found:
+    # Opened here, for numpy leaves a broken file open.
+    with path.open("rb") as stream:
+        found = np.load(stream, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return found
         if key is None and len(found.files) == 1:
             key = found.files[0]
         if key is None:

@@ -26,7 +26,7 @@ def vertex_levels(graph: Graph) -> dict[str, int | None]:
     Outputs are level 0; a vertex from which no output can be reached has level None.
     """
     levels: dict[str, int | None] = {}
-    for name in reversed(graph.vertices):
+    for name in reversed(tuple(graph.vertices)):
         behind = [
             level + 1 + edge.error_delay
             for edge in graph.outgoing[name]
@@ -42,15 +42,17 @@ def levels(graph: Graph) -> int:
     return 1 + max((level for name in graph.active if (level := found[name]) is not None), default=0)
 
 
-def light_cone(graph: Graph, *, moving: bool) -> dict[str, int | None]:
+def light_cone(graph: Graph, *, moving: bool, learning: bool = False) -> dict[str, int | None]:
     """Return the first tick at which each vertex's error can differ from zero.
 
     With fixed predictions that is the shortest distance to an output along error messages
     ([Z] theorem 1). With ``moving`` predictions a value that has moved also disturbs what it feeds,
     within the tick (plus the value delay), so on a graph with skip edges the error can come sooner,
-    over a neighbour: each vertex k that has moved at tick t disturbs its users at t + value delay.
+    over a neighbour. With ``learning`` (parameters that learn at every tick) a shared parameter that one user
+    has changed disturbs its other users in the next tick.
     """
     found: dict[str, int] = {}
+    changed: set[str] = set()
     queue = [(0, name) for name in sorted(graph.outputs)]
     while queue:
         tick, name = heappop(queue)
@@ -64,7 +66,19 @@ def light_cone(graph: Graph, *, moving: bool) -> dict[str, int | None]:
                     _disturb(graph, edge.pre, tick + 1 + edge.error_delay, queue)
         if moving:
             _disturb(graph, name, tick + 1, queue)
+        if learning:
+            for parameter in _parameters(graph, name) - changed:
+                changed.add(parameter)
+                for user in graph.uses[parameter]:
+                    heappush(queue, (tick + 1, user))
     return {name: found.get(name) for name in graph.active}
+
+
+def _parameters(graph: Graph, name: str) -> set[str]:
+    """Return the parameters that a vertex uses, in its slots or as inputs."""
+    pres = (graph.vertices[edge.pre] for edge in graph.incoming[name])
+    leaves = (vertex for vertex in pres if vertex.op.role == "parameter")
+    return {parameter for vertex in (graph.vertices[name], *leaves) for _, parameter in vertex.params}
 
 
 def _disturb(graph: Graph, name: str, moved: int, queue: list[tuple[int, str]]) -> None:
@@ -73,55 +87,73 @@ def _disturb(graph: Graph, name: str, moved: int, queue: list[tuple[int, str]]) 
 
 
 def uneven_edges(graph: Graph) -> tuple[Edge, ...]:
-    """Return the edges that make a graph unlevelled: their error arrives before the vertex's level."""
+    """Return the edges that make a graph unlevelled: what they carry arrives too soon.
+
+    Too soon for an error is before the level of the vertex that it is for; too soon for a value is,
+    where no output can be reached any more, before the last level: such a dead end would answer with an error
+    while others have not had theirs.
+    """
+    return tuple(edge for edge, short in _slacks(graph).items() if short > 0)
+
+
+def _slacks(graph: Graph) -> dict[Edge, int]:
+    """Return the ticks by which each edge is too short."""
     found = vertex_levels(graph)
-    return tuple(edge for edge in graph.edges if _slack(graph, edge, found) > 0)
+    last = max((level for name in graph.active if (level := found[name]) is not None), default=0)
+    return {edge: _slack(graph, edge, found, last) for edge in graph.edges}
 
 
-def _slack(graph: Graph, edge: Edge, found: Mapping[str, int | None]) -> int:
-    """Return the ticks by which an edge is shorter than the levels of its ends."""
+def _slack(graph: Graph, edge: Edge, found: Mapping[str, int | None], last: int) -> int:
     pre, post = found[edge.pre], found[edge.post]
-    if pre is None or post is None or graph.role(edge.pre) == "parameter":
+    if pre is None or graph.vertices[edge.pre].op.role == "parameter":
         return 0
-    return pre - post - 1 - edge.error_delay
+    if post is not None:
+        return pre - post - 1 - edge.error_delay
+    return max(0, last - pre - edge.value_delay) if graph.role(edge.pre) == "free" else 0
 
 
 def level(graph: Graph, form: Form) -> Graph:
     """Make all paths between two vertices equally long ([S] algorithm 2).
 
     ``delay`` lengthens the delays of short edges, ``identity`` puts identity vertices on them;
-    ``none`` returns the graph as it is. Edges from parameters stay: what a parameter receives waits.
+    ``none`` returns the graph as it is. Edges from parameters stay: what a parameter receives waits. Edges
+    into dead ends (no output can be reached from there) become so long that nothing comes back from them
+    before the last level; [S] has no dead ends.
     """
     if form == "none":
         return graph
     if form not in FORMS:
         raise wrong("level", f"unknown form {form!r}" + nearest(form, FORMS))
-    found = vertex_levels(graph)
-    slack = {edge: _slack(graph, edge, found) for edge in graph.edges}
+    slack = _slacks(graph)
     if not any(slack.values()):
         return graph
     return _with_delays(graph, slack) if form == "delay" else _with_identities(graph, slack)
 
 
 def _with_delays(graph: Graph, slack: Mapping[Edge, int]) -> Graph:
-    edges = (
-        replace(edge, value_delay=edge.value_delay + short, error_delay=edge.error_delay + short)
-        for edge, short in slack.items()
-    )
+    edges = (_longer(edge, short) for edge, short in slack.items())
     return assemble(graph.vertices.values(), edges, graph)
 
 
+def _longer(edge: Edge, short: int) -> Edge:
+    return replace(edge, value_delay=edge.value_delay + short, error_delay=edge.error_delay + short)
+
+
 def _with_identities(graph: Graph, slack: Mapping[Edge, int]) -> Graph:
-    vertices, edges = dict(graph.vertices), []
+    found = vertex_levels(graph)
+    vertices, edges = list(graph.vertices.values()), []
     for edge, short in slack.items():
+        if found[edge.post] is None:  # identity vertices before a dead end would be dead ends, and short, themselves
+            edges.append(_longer(edge, short))
+            continue
         pre = edge.pre
         for number in range(1, short + 1):
             vertex = _identity(graph, edge, number)
-            vertices[vertex.name] = vertex
+            vertices.append(vertex)
             edges.append(Edge(pre, vertex.name, 0, 0, 0, edge.key))
             pre = vertex.name
         edges.append(replace(edge, pre=pre))
-    return assemble(vertices.values(), edges, graph)
+    return assemble(vertices, edges, graph)
 
 
 def _identity(graph: Graph, edge: Edge, number: int) -> Vertex:

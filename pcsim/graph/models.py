@@ -77,7 +77,9 @@ class InitEntry(Strict):
     constant: Number | None = None
     normal: Normal | None = Field(default=None, description="[mean, standard deviation]")
     uniform: Interval | None = Field(default=None, description="[low, high]")
-    uniform_fan_in: dict[str, Any] | None = Field(default=None, max_length=0, description="+-1/sqrt(fan-in), as PyTorch")
+    uniform_fan_in: dict[str, Any] | None = Field(
+        default=None, max_length=0, description="+-1/sqrt(fan-in), as PyTorch"
+    )
     glorot: dict[str, Any] | None = Field(default=None, max_length=0)
     he: dict[str, Any] | None = Field(default=None, max_length=0)
     orthogonal: dict[str, Any] | None = Field(default=None, max_length=0)
@@ -89,6 +91,10 @@ class InitEntry(Strict):
         kinds = self.model_fields_set - {"key"}
         if len(kinds) != 1:
             message = f"an init has exactly one of {', '.join(k for k in InitEntry.model_fields if k != 'key')}"
+            raise ValueError(message)
+        kind = next(iter(kinds))
+        if kind in ("values", "constant", "normal", "uniform", "file") and getattr(self, kind) is None:
+            message = f"{kind!r} has no value"
             raise ValueError(message)
         return self
 

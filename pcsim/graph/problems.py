@@ -78,12 +78,17 @@ def _path(detail: ErrorDetails, data: Any) -> Path:
     """Return the keys that are in the document, without those that pydantic adds for its own unions."""
     path: list[int | str] = []
     for key in detail["loc"]:
-        inside = key in data if isinstance(data, Mapping) else isinstance(data, list | tuple) and isinstance(key, int)
-        if inside:
+        if _holds(data, key):
             path.append(key)
             data = data[key]
-    missing = detail["type"] == "missing"
-    return (*path, detail["loc"][-1]) if missing else tuple(path)
+    absent = detail["type"] == "missing" and isinstance(detail["loc"][-1], str)
+    return (*path, detail["loc"][-1]) if absent else tuple(path)
+
+
+def _holds(data: Any, key: int | str) -> bool:
+    if isinstance(data, Mapping):
+        return key in data
+    return isinstance(data, list | tuple) and isinstance(key, int) and 0 <= key < len(data)
 
 
 def _said_better(path: Path, details: list[ErrorDetails], found: Iterable[Path]) -> bool:
@@ -96,6 +101,8 @@ def _message(details: list[ErrorDetails], path: Path, model: type[BaseModel]) ->
     kind, got = details[0]["type"], details[0]["input"]
     if kind == "extra_forbidden":
         return f"unknown key {path[-1]!r}" + nearest(str(path[-1]), _keys_at(model, path[:-1]))
+    if kind == "missing" and isinstance(details[0]["loc"][-1], int):
+        return f"has too few entries, got {_short(got)}"
     if kind == "missing":
         return f"the key {path[-1]!r} is missing"
     if kind == "value_error":

@@ -62,7 +62,11 @@ def weighted(xp: Namespace, params: Params, x: Array) -> Array:
     if "bias" not in params:
         return z
     bias = params["bias"]
-    return z + bias.reshape(bias.shape[0], *[1] * (x.ndim - LEAD), bias.shape[-1])
+    row = bias.reshape(bias.shape[0], *[1] * (x.ndim - LEAD), bias.shape[-1])
+    if bias.shape[0] > z.shape[0]:
+        return z + row
+    z += row  # z is new: adding in place saves one array of its size
+    return z
 
 
 def affine_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:

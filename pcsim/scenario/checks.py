@@ -1,18 +1,23 @@
-"""Checks of whole files, and the JSON Schemas of documents."""
+"""What kind of document a file is, its graph, and the JSON Schemas of documents."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pcsim.errors import nearest, wrong
-from pcsim.graph.graph import Graph
 from pcsim.graph.models import GraphDocument
 from pcsim.scenario.models import ScenarioDocument
 from pcsim.scenario.nodes import plain, read
-from pcsim.scenario.reader import check, load, load_graph
+from pcsim.scenario.reader import load, load_graph
 
-MODELS = {"graph": GraphDocument, "scenario": ScenarioDocument}
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import BaseModel
+
+    from pcsim.graph.graph import Graph
+
+MODELS: dict[str, type[BaseModel]] = {"graph": GraphDocument, "scenario": ScenarioDocument}
 
 
 def kind_of(path: Path) -> str:
@@ -21,16 +26,8 @@ def kind_of(path: Path) -> str:
     said = str(plain(entries["pcsim"].value)) if "pcsim" in entries else ""
     if said:
         return "graph" if said.startswith("graph") else "scenario"
-    return "graph" if not {"graph", "rule"} & set(entries) and {"vertices", "formula"} & set(entries) else "scenario"
-
-
-def validate_file(path: Path) -> str:
-    """Return a line that says a file is right; raises InputError with everything that is not."""
-    if kind_of(path) == "graph":
-        return f"{path}: ok: {load_graph(path)!r}"
-    scenario = load(path)
-    check(scenario, path)
-    return f"{path}: ok: {scenario!r}"
+    is_graph = not {"graph", "rule"} & set(entries) and {"vertices", "formula"} & set(entries)
+    return "graph" if is_graph else "scenario"
 
 
 def any_graph(path: Path) -> Graph:

@@ -37,6 +37,7 @@ class Composer:
         self.count = self.aliased = self.deepest = 0
 
     def document(self) -> Node:
+        """Return the whole document; raises InputError."""
         next(self.events)
         if isinstance(next(self.events), yaml.StreamEndEvent):
             return Node(None, Location(self.file, 1, 1))
@@ -49,6 +50,7 @@ class Composer:
         return node
 
     def node(self, event: Any, depth: int) -> Node:
+        """Return the value that an event begins."""
         if depth > MAX_DEPTH:
             self.stop(event, f"nested deeper than {MAX_DEPTH}")
         if isinstance(event, yaml.AliasEvent):
@@ -56,6 +58,7 @@ class Composer:
         return self.anchored(event, depth) if event.anchor else self.fresh(event, depth)
 
     def fresh(self, event: Any, depth: int) -> Node:
+        """Return a value that is written out."""
         self.count += 1
         self.deepest = max(self.deepest, depth)
         if isinstance(event, yaml.ScalarEvent):
@@ -67,6 +70,7 @@ class Composer:
         return Node(location=self.at(event), entries=self.entries(depth + 1))
 
     def anchored(self, event: Any, depth: int) -> Node:
+        """Return a value and keep it under its anchor."""
         count, deepest = self.count, self.deepest
         self.anchors[event.anchor], self.deepest = None, depth
         node = self.fresh(event, depth)
@@ -75,46 +79,46 @@ class Composer:
         return node
 
     def alias(self, event: Any, depth: int) -> Node:
+        """Return what an alias stands for; counts it, as if it were written out."""
         anchor = self.anchors.get(event.anchor)
         if anchor is None:
             known = nearest(event.anchor, (name for name, made in self.anchors.items() if made))
             inside = event.anchor in self.anchors
-            what = (
-                "stands inside what it names" if inside else f"has no anchor &{event.anchor} above it{known}"
-            )
+            what = "stands inside what it names" if inside else f"has no anchor &{event.anchor} above it{known}"
             self.stop(event, f"alias *{event.anchor} {what}")
         self.count += anchor.size
         self.aliased += anchor.size
         self.deepest = max(self.deepest, depth + anchor.height)
         if self.aliased > MAX_ALIASED or self.deepest > MAX_DEPTH:
-            limit = (
-                f"to more than {MAX_ALIASED} values"
-                if self.aliased > MAX_ALIASED
-                else f"deeper than {MAX_DEPTH}"
-            )
+            limit = f"to more than {MAX_ALIASED} values" if self.aliased > MAX_ALIASED else f"deeper than {MAX_DEPTH}"
             self.stop(event, f"aliases unfold {limit}; use args and for instead")
         return anchor.node
 
     def items(self, depth: int) -> Iterator[Node]:
+        """Yield the items of a list."""
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             yield self.node(event, depth)
 
     def entries(self, depth: int) -> dict[Key, Entry]:
+        """Return the entries of a map; a key given twice is noted."""
         entries: dict[Key, Entry] = {}
+        seen: dict[str, Location] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self.key(event, depth)
             value = self.node(next(self.events), depth)
-            if key in entries:
-                self.note(event, f"key {key!r} is already given at {entries[key].location}; keep one of them")
-            elif key is not None:
-                entries[key] = Entry(key, value, self.at(event))
+            if key is None:
+                continue
+            # 1 and '1' are one name.
+            if (first := seen.setdefault(str(key), self.at(event))) != self.at(event):
+                self.note(event, f"key {key!r} is already given at {first}; keep one of them")
+            else:
+                entries[key] = Entry(key, value, first)
         return entries
 
     def key(self, event: Any, depth: int) -> Key | None:
+        """Return a key, or None where it is none."""
         if not isinstance(event, yaml.ScalarEvent):
-            self.stop(
-                event, "a key must be a name or a whole number; quote text that starts with [, {, & or *"
-            )
+            self.stop(event, "a key must be a name or a whole number; quote text that starts with [, {, & or *")
         if event.value == "<<" and not event.style:
             self.note(event, "merge keys (<<) are not supported; write the entries out, or use args")
             return None
@@ -127,6 +131,7 @@ class Composer:
         return None
 
     def scalar(self, event: Any) -> Scalar:
+        """Return a scalar; one that cannot be read is noted."""
         try:
             if event.tag is not None:
                 return tagged_scalar(event.value, event.tag)
@@ -136,15 +141,19 @@ class Composer:
             return None
 
     def check_tag(self, event: Any, kind: str) -> None:
+        """Note a tag that is not that of the kind."""
         if event.tag not in (None, "!", YAML_TAG + kind):
             self.note(event, tag_message(event.tag))
 
     def at(self, event: Any) -> Location:
+        """Return the place of an event."""
         return Location(self.file, event.start_mark.line + 1, event.start_mark.column + 1)
 
     def note(self, event: Any, message: str) -> None:
+        """Keep a problem and go on."""
         self.problems.append(Problem((), message, self.at(event)))
 
     def stop(self, event: Any, message: str) -> NoReturn:
+        """Raise everything found, this problem last."""
         self.note(event, message)
         raise InputError(self.problems)

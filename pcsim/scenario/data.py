@@ -5,38 +5,50 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
-from pcsim.arrays import Shape
 from pcsim.errors import InputError, nearest, wrong
 from pcsim.graph.initialise import Generator, read_npz
 from pcsim.graph.problems import problems_of
 from pcsim.scenario.models import DataEntry
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pcsim.arrays import Shape
+
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
+class Field:
+    """One array of a data set: (samples, *shape)."""
+
+    shape: Shape
+    load: Callable[[], Array]
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """A known data set: a summary and one loader for each field, (samples, ...) arrays."""
+    """A known data set: what it is, how many samples, and its fields, so that misfits show before it is loaded."""
 
     name: str
     summary: str
-    fields: Mapping[str, Callable[[], Array]]
+    samples: int
+    fields: Mapping[str, Field]
 
 
 def _digits() -> Any:
     try:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped]
     except ImportError:
-        raise wrong("dataset", 'data set \'digits\' needs scikit-learn: pip install "pcsim[data]"') from None
+        raise wrong("dataset", "data set 'digits' needs scikit-learn: pip install \"pcsim[data]\"") from None
     return load_digits()
 
 
@@ -57,21 +69,21 @@ def one_hot(labels: Array, classes: int) -> Array:
     return np.asarray(np.eye(classes)[labels.astype(int)])
 
 
-DATASETS = {
-    row.name: row
-    for row in (
-        Dataset("digits", "1,797 handwritten digits of 8 x 8, values 0 to 1 (ships with scikit-learn)", {
-            "images": lambda: np.asarray(_digits().images) / 16,
-            "labels": lambda: np.asarray(_digits().target),
-            "one_hot": lambda: one_hot(np.asarray(_digits().target), 10),
-        }),
-        Dataset("mnist", "MNIST test images of 28 x 28, values 0 to 1, from the folder PCSIM_DATA/mnist10k", {
-            "images": lambda: _mnist("images") / 255,
-            "labels": lambda: _mnist("labels"),
-            "one_hot": lambda: one_hot(_mnist("labels"), 10),
-        }),
-    )
-}  # fmt: skip
+_DIGITS = Dataset(
+    "digits", "1,797 handwritten digits of 8 x 8, values 0 to 1 (ships with scikit-learn)", 1797, {
+        "images": Field((8, 8), lambda: np.asarray(_digits().images) / 16),
+        "labels": Field((), lambda: np.asarray(_digits().target)),
+        "one_hot": Field((10,), lambda: one_hot(np.asarray(_digits().target), 10)),
+    },
+)  # fmt: skip
+_MNIST = Dataset(
+    "mnist", "MNIST test images of 28 x 28, values 0 to 1, from the folder PCSIM_DATA/mnist10k", 10_000, {
+        "images": Field((28, 28), lambda: _mnist("images") / 255),
+        "labels": Field((), lambda: _mnist("labels")),
+        "one_hot": Field((10,), lambda: one_hot(_mnist("labels"), 10)),
+    },
+)  # fmt: skip
+DATASETS = {row.name: row for row in (_DIGITS, _MNIST)}
 
 
 _KINDS = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -104,12 +116,16 @@ def _unzipped(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What data are for: the shape of one sample, how many, and the random stream of the vertex."""
+    """What data are for: the shape of one sample, how many, and the random stream of the vertex.
+
+    ``dry``: only check that they fit; nothing is drawn, no data set is loaded.
+    """
 
     shape: Shape
     batch: int
     stream: Callable[[str], Generator]
     folder: Path
+    dry: bool = False
 
     @property
     def full(self) -> Shape:
@@ -132,8 +148,9 @@ def load(entry: DataEntry, wanted: Wanted) -> Array:
     kinds = [key for key in _SOURCES if getattr(entry, key) is not None]
     if len(kinds) != 1:
         raise wrong((), "data are a number, a list, or exactly one of normal, uniform, values, file, dataset")
-    array = _SOURCES[kinds[0]](entry, wanted)
-    return array if entry.scale == 1 else array * entry.scale
+    with np.errstate(over="ignore"):  # What overflows is refused where it is rounded.
+        array = _SOURCES[kinds[0]](entry, wanted)
+        return array if entry.scale == 1 else array * entry.scale
 
 
 def _in_place(entry: DataEntry, wanted: Wanted) -> Array:
@@ -141,11 +158,15 @@ def _in_place(entry: DataEntry, wanted: Wanted) -> Array:
 
 
 def _normal(entry: DataEntry, wanted: Wanted) -> Array:
+    if wanted.dry:
+        return _fit(np.zeros(()), wanted)
     mean, deviation = entry.normal or (0.0, 1.0)
     return wanted.stream("normal").normal(mean, deviation, wanted.full)
 
 
 def _uniform(entry: DataEntry, wanted: Wanted) -> Array:
+    if wanted.dry:
+        return _fit(np.zeros(()), wanted)
     low, high = entry.uniform or (0.0, 1.0)
     return wanted.stream("uniform").uniform(low, high, wanted.full)
 
@@ -178,7 +199,9 @@ def _dataset(entry: DataEntry, wanted: Wanted) -> Array:
         raise wrong("dataset", f"unknown data set {name!r}" + nearest(name, DATASETS, "pcsim list datasets"))
     if field not in DATASETS[name].fields:
         raise wrong("field", f"data set {name!r} has no field {field!r}" + nearest(field, DATASETS[name].fields))
-    return _choose(DATASETS[name].fields[field](), entry, wanted)
+    row = DATASETS[name].fields[field]
+    _check_samples((DATASETS[name].samples, *row.shape), entry, wanted)
+    return _fit(np.zeros(()), wanted) if wanted.dry else _choose(row.load(), entry, wanted)
 
 
 def _file(entry: DataEntry, wanted: Wanted) -> Array:
@@ -187,16 +210,21 @@ def _file(entry: DataEntry, wanted: Wanted) -> Array:
     return _choose(array if entry.one_hot is None else one_hot(array, entry.one_hot), entry, wanted)
 
 
+def _check_samples(shape: Shape, entry: DataEntry, wanted: Wanted) -> None:
+    """Refuse samples of another shape, and too few of them."""
+    if not shape or prod(shape[1:]) != prod(wanted.shape):
+        raise wrong((), f"a sample has shape {list(shape[1:])}, expected {list(wanted.shape)}")
+    if shape[0] < entry.start + wanted.batch:
+        raise wrong((), f"has {shape[0]} samples, fewer than start {entry.start} + batch {wanted.batch}")
+
+
 def _choose(samples: Array, entry: DataEntry, wanted: Wanted) -> Array:
     """Take ``batch`` samples from ``start`` on, in order or, shuffled, in one order for all of a scenario."""
     if samples.shape == wanted.shape and entry.file is not None:
         return np.broadcast_to(samples, wanted.full).astype(np.float64)
-    if samples.ndim == 0 or prod(samples.shape[1:]) != prod(wanted.shape):
-        raise wrong((), f"a sample has shape {list(samples.shape[1:])}, expected {list(wanted.shape)}")
+    _check_samples(samples.shape, entry, wanted)
     order = wanted.stream("shuffle").permutation(len(samples)) if entry.shuffle else np.arange(len(samples))
     chosen = order[entry.start : entry.start + wanted.batch]
-    if len(chosen) < wanted.batch:
-        raise wrong((), f"has {len(samples)} samples, fewer than start {entry.start} + batch {wanted.batch}")
     return samples[chosen].reshape(wanted.full).astype(np.float64)
 
 

@@ -42,6 +42,8 @@ _EQUALITY: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {ast.Eq: operator
 
 @dataclass(frozen=True)
 class Expression:
+    """An expression that was parsed and holds nothing that is not allowed."""
+
     text: str
     tree: ast.expr
     names: frozenset[str]
@@ -67,6 +69,7 @@ def evaluate(expression: str, names: Names) -> Any:
 
 
 def worked_out(expression: Expression, names: Names) -> Any:
+    """Return the value of an expression; raises ValueError."""
     try:
         return _value(expression.tree, names)
     except ValueError as error:
@@ -76,15 +79,14 @@ def worked_out(expression: Expression, names: Names) -> Any:
 
 @lru_cache(maxsize=4096)
 def expression_of(text: str) -> Expression:
+    """Parse an expression; raises ValueError."""
     try:
         tree = _parse(text.strip())
         _check(tree, 0)
     except ValueError as error:
         msg = f"in $({text[:80]}): {error}"
         raise ValueError(msg) from None
-    return Expression(
-        text, tree, frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
-    )
+    return Expression(text, tree, frozenset(node.id for node in ast.walk(tree) if isinstance(node, ast.Name)))
 
 
 def _parse(text: str) -> ast.expr:

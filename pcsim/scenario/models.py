@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictInt
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
 from pcsim.graph.models import Interval, Name, Normal, Number, Strict
 
@@ -15,7 +15,7 @@ class GraphReference(Strict):
     """A graph in a file of its own, with arguments."""
 
     file: str
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default={})
 
 
 class DataEntry(Strict):
@@ -76,6 +76,12 @@ class InitialEntry(Strict):
     normal: Annotated[Number, Field(ge=0)] | None = Field(default=None, description="standard deviation, mean 0")
     file: str | None = Field(default=None, description=".npz with one array per vertex, as run.state")
 
+    @model_validator(mode="after")
+    def _exactly_one(self) -> InitialEntry:
+        if (self.normal is None) == (self.file is None):
+            raise ValueError("initial values have exactly one of normal, file")
+        return self
+
 
 class ScenarioDocument(Strict):
     """A whole experiment: graph, data, rule, what to record and to measure."""
@@ -85,8 +91,8 @@ class ScenarioDocument(Strict):
     source: str = Field(default="", description="paper and figure")
     about: str = Field(default="", description="what the scenario shows, in a few words")
     graph: dict[str, Any]
-    inputs: dict[Name, Any] = {}
-    targets: dict[Name, Any] = {}
+    inputs: dict[Name, Any] = Field(default={})
+    targets: dict[Name, Any] = Field(default={})
     loss: str | dict[Name, str] = Field(default="squared_error", description="for all outputs, or by output")
     batch: Annotated[StrictInt, Field(ge=1, le=100_000_000)] = 1
     rule: Annotated[RuleEntry, BeforeValidator(lambda rule: {"name": rule} if isinstance(rule, str) else rule)]
@@ -97,7 +103,9 @@ class ScenarioDocument(Strict):
     )
     tolerance: Annotated[Number, Field(gt=0)] = Field(default=1e-3, description="what counts as converged")
     converged: Literal["gradient", "update", "settled", "energy"] | None = Field(
-        default=None, description="criterion of ticks_to_convergence; default: that of stop, else gradient for rules that follow backprop, settled for the others"
+        default=None,
+        description="criterion of ticks_to_convergence; default: that of stop, else "
+        "gradient for rules that follow backprop, settled for the others",
     )
     record: list[RecordEntry] | None = Field(default=None, description="default: energy, norm and divergence of all")
     measure: list[str] | None = Field(default=None, description="default: all of pcsim list measures")

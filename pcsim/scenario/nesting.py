@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pcsim.errors import InputError, Problem, nearest
+from pcsim.graph.models import GraphDocument
+from pcsim.graph.problems import salvaged
+from pcsim.scenario.files import rebased
+from pcsim.scenario.formulas import written_out
 from pcsim.scenario.nodes import Entry, Key, Node, plain
+from pcsim.scenario.places import placed
+from pcsim.scenario.wiring import Outer, prefixed, rewired, source_of, wired
 
 Read = Callable[[Path, Mapping[str, Any]], Node]
 """Reads and expands a document: (path, args) -> its node."""
@@ -17,78 +24,198 @@ MOST_NESTED = 20
 KEYS = ("use", "args", "inputs", "params")
 
 
-def flatten(document: Node, folder: Path, read: Read, depth: int = 0) -> Node:
+def flatten(document: Node, folder: Path, read: Read, above: tuple[Path, ...] = ()) -> Node:
     """Return a graph document in which every ``use`` is replaced by the vertices it names.
 
-    A nested document's input vertices are replaced by what ``inputs: {child: outer}`` names; its named parameters by
-    what ``params: {child: outer}`` names, or they become ``NAME.parameter``. ``NAME`` alone means the
-    nested document's only output. Raises InputError.
+    A nested document's input vertices are replaced by what ``inputs: {child: outer}`` names; its named
+    parameters by what ``params: {child: outer}`` names, or they become ``NAME.parameter``. ``NAME``
+    alone means the nested document's only output. Where ``inputs`` carries a delay it is added to that of
+    the nested document's edge, value and error separately.
+
+    Parameters
+    ----------
+    above : the files that this document is nested in, outermost first
+
+    Raises
+    ------
+    InputError
+        With every problem of the nests: files that are missing or use themselves, unknown names.
     """
     vertices = _entries(document, "vertices")
-    if not any("use" in (entry.value.entries or {}) for entry in vertices.values()):
+    wanted = {str(name): entry for name, entry in vertices.items() if "use" in (entry.value.entries or {})}
+    if not wanted:
         return document
-    if depth == MOST_NESTED:
-        raise InputError([Problem(("vertices",), f"graphs are nested deeper than {MOST_NESTED}: does one use itself?", document.location)])
-    nests = {
-        str(name): _nest(str(name), entry, folder, read, depth)
-        for name, entry in vertices.items()
-        if "use" in (entry.value.entries or {})
-    }
+    nests, problems = _nests(wanted, folder, read, above)
+    if problems:
+        raise InputError(problems)
+    return _flat(document, vertices, nests)
+
+
+def _nests(
+    wanted: Mapping[str, Entry], folder: Path, read: Read, above: tuple[Path, ...]
+) -> tuple[dict[str, _Nest], list[Problem]]:
+    nests: dict[str, _Nest] = {}
+    problems: list[Problem] = []
+    for name, entry in wanted.items():
+        try:
+            nests[name] = _Reader(name, entry, folder, read, above).nest()
+        except InputError as error:
+            problems += error.problems
+    return nests, problems
+
+
+def _flat(document: Node, vertices: Mapping[Key, Entry], nests: Mapping[str, _Nest]) -> Node:
     names = {name: nest.output for name, nest in nests.items() if nest.output}
     made: dict[Key, Entry] = {}
     parameters = dict(_entries(document, "parameters"))
     for name, entry in vertices.items():
-        if str(name) in nests:
-            made |= nests[str(name)].vertices(names)
-            parameters |= nests[str(name)].parameters
+        if nest := nests.get(str(name)):
+            _add(made, nest.vertices(names), entry)
+            _add(parameters, nest.parameters, entry)
         else:
-            made[name] = replace(entry, value=_rewired(entry.value, names))
-    outputs = _list(document, "outputs", names)
-    sections = {"vertices": made, "parameters": parameters}
-    entries = {**(document.entries or {}), **{key: _section(document, key, found) for key, found in sections.items() if found}}
-    return replace(document, entries={**entries, **outputs})
+            _add(made, {name: replace(entry, value=rewired(entry.value, "inputs", names))}, entry)
+    entries = dict(rewired(document, "outputs", names).entries or {})
+    for key, section in (("vertices", made), ("parameters", parameters)):
+        if section:
+            entries[key] = _section(document, key, section)
+    return replace(document, entries=entries)
+
+
+def _add(made: dict[Key, Entry], more: Mapping[Key, Entry], nest: Entry) -> None:
+    if twice := [key for key in more if key in made]:
+        message = f"the name {twice[0]!r} is taken twice; rename one of them"
+        raise InputError([Problem(("vertices", nest.key), message, nest.location)])
+    made.update(more)
 
 
 @dataclass(frozen=True)
 class _Nest:
     """One nested document, its names already prefixed."""
 
-    name: str
     made: Mapping[Key, Entry]
     parameters: Mapping[Key, Entry]
-    outer: Mapping[str, Node]
+    outer: Outer
     """{prefixed input vertex: what it stands for outside}."""
     output: str | None
 
     def vertices(self, names: Mapping[str, str]) -> dict[Key, Entry]:
-        outer = {name: _renamed(node, names) for name, node in self.outer.items()}
-        return {key: replace(entry, value=_wired(entry.value, outer)) for key, entry in self.made.items()}
+        return {key: replace(entry, value=wired(entry.value, self.outer, names)) for key, entry in self.made.items()}
 
 
-def _nest(name: str, entry: Entry, folder: Path, read: Read, depth: int) -> _Nest:
-    wish = entry.value.entries or {}
-    if unknown := [key for key in wish if key not in KEYS]:
-        where = wish[unknown[0]].location
-        raise InputError([Problem(("vertices", name, unknown[0]), f"unknown key {unknown[0]!r}" + nearest(str(unknown[0]), KEYS), where)])
-    path = folder / str(plain(wish["use"].value))
-    args = plain(wish["args"].value) if "args" in wish else {}
-    inner = flatten(read(path, args), path.parent, read, depth + 1)
-    inputs, shared = _map(wish, "inputs"), {str(key): str(node.value) for key, node in _map(wish, "params").items()}
-    children, own = _entries(inner, "vertices"), _entries(inner, "parameters")
-    for section, given, known in (("inputs", inputs, _inputs(children)), ("params", shared, own)):
-        if unknown := [key for key in given if key not in known]:
-            message = f"{path.name} has no {section[:-1]} {unknown[0]!r}" + nearest(str(unknown[0]), map(str, known))
-            raise InputError([Problem(("vertices", name, section, unknown[0]), message, wish[section].location)])
-    renamed = {str(key): shared.get(str(key), f"{name}.{key}") for key in own}
-    made = {
-        f"{name}.{key}": Entry(f"{name}.{key}", _prefixed(child.value, name, renamed), child.location)
-        for key, child in children.items()
-        if str(key) not in inputs
-    }
-    kept = {renamed[str(key)]: replace(old, key=renamed[str(key)]) for key, old in own.items() if str(key) not in shared}
-    outputs = [str(item.value) for item in _node(inner, "outputs").items or ()] or _sinks(children)
-    output = f"{name}.{outputs[0]}" if len(outputs) == 1 else None
-    return _Nest(name, made, kept, {f"{name}.{key}": node for key, node in inputs.items()}, output)
+@dataclass(frozen=True)
+class _Reader:
+    """Reads what one ``use`` names."""
+
+    name: str
+    entry: Entry
+    folder: Path
+    read: Read
+    above: tuple[Path, ...]
+
+    def nest(self) -> _Nest:
+        self._check_keys()
+        inner = self._inner()
+        children, own = _entries(inner, "vertices"), _entries(inner, "parameters")
+        inputs, params = self._map("inputs"), self._map("params")
+        self._check_names({"inputs": _inputs(children), "params": [str(key) for key in own]})
+        renamed = {str(key): f"{self.name}.{key}" for key in own}
+        renamed |= {key: str(node.value) for key, node in params.items()}
+        made = self._made({key: child for key, child in children.items() if str(key) not in inputs}, renamed)
+        kept: dict[Key, Entry] = {
+            renamed[str(key)]: replace(old, key=renamed[str(key)]) for key, old in own.items() if str(key) not in params
+        }
+        outer = {f"{self.name}.{key}": node for key, node in inputs.items()}
+        return _Nest(made, kept, outer, self._output(inner, children))
+
+    def _made(self, children: Mapping[Key, Entry], renamed: Mapping[str, str]) -> dict[Key, Entry]:
+        names: dict[Key, str] = {key: f"{self.name}.{key}" for key in children}
+        values = {key: prefixed(child.value, self.name, renamed) for key, child in children.items()}
+        return {names[key]: Entry(names[key], values[key], child.location) for key, child in children.items()}
+
+    def _output(self, inner: Node, children: Mapping[Key, Entry]) -> str | None:
+        outputs = [str(item.value) for item in _node(inner, "outputs").items or ()] or _sinks(children)
+        return f"{self.name}.{outputs[0]}" if len(outputs) == 1 else None
+
+    @property
+    def _wish(self) -> Mapping[Key, Entry]:
+        return self.entry.value.entries or {}
+
+    def _problem(self, path: tuple[str | int, ...], message: str) -> Problem:
+        """Return a problem of this ``use``, placed in the document that says it."""
+        found = placed(Problem(path, message), self.entry.value)
+        return replace(found, location=found.location or self.entry.location).under("vertices", self.name)
+
+    def _check_keys(self) -> None:
+        unknown = [key for key in self._wish if key not in KEYS]
+        problems = [self._problem((key,), f"unknown key {key!r}" + nearest(str(key), KEYS)) for key in unknown]
+        for key in ("args", "inputs", "params"):
+            if key in self._wish and self._wish[key].value.entries is None:
+                problems += [self._problem((key,), "expected names with values, such as {x: h1}")]
+        if not isinstance(self._wish["use"].value.value, str):
+            problems.append(self._problem(("use",), "expected the name of a graph file"))
+        if problems:
+            raise InputError(problems)
+
+    def _check_names(self, known: Mapping[str, list[str]]) -> None:
+        file = self._wish["use"].value.value
+        problems = [
+            self._problem((section, key), f"{file} has no {section[:-1]} {key!r}" + nearest(key, names))
+            for section, names in known.items()
+            for key in self._map(section)
+            if key not in names
+        ]
+        if problems:
+            raise InputError(problems)
+
+    def _map(self, key: str) -> dict[str, Node]:
+        entries = self._wish[key].value.entries if key in self._wish else None
+        return {str(name): entry.value for name, entry in (entries or {}).items()}
+
+    def _inner(self) -> Node:
+        file = str(self._wish["use"].value.value)
+        path = Path(os.path.normpath(self.folder / file))
+        self._check_depth(path)
+        args = plain(self._wish["args"].value) if "args" in self._wish else {}
+        try:
+            document = self.read(path, args)
+            _check_document(document)
+            document = flatten(written_out(document), path.parent, self.read, (*self.above, path))
+        except InputError as error:
+            raise error.map(self._blamed) from None
+        prefix = os.path.dirname(file)  # noqa: PTH120 - kept as it is written
+        return rebased(document, prefix) if prefix else document
+
+    def _check_depth(self, path: Path) -> None:
+        if path in self.above:
+            chain = " -> ".join(other.name for other in (*self.above[self.above.index(path) :], path))
+            raise InputError([self._problem(("use",), f"a graph cannot use itself: {chain}")])
+        if len(self.above) >= MOST_NESTED:
+            raise InputError([self._problem(("use",), f"graphs are nested deeper than {MOST_NESTED}")])
+
+    def _blamed(self, problem: Problem) -> Problem:
+        """Blame a missing file, or an argument that it does not take, on the line that says so."""
+        if problem.location is not None:
+            return problem
+        path = problem.path if problem.path[:1] == ("args",) else ("use",)
+        return self._problem(path, problem.message)
+
+
+def _check_document(document: Node) -> None:
+    """Refuse what is no graph document: its other keys are read here and nowhere else."""
+    data = plain(document)
+    vertices = data.get("vertices")
+    if isinstance(vertices, dict):
+        # A nest inside has no op; it is checked where it is read.
+        data["vertices"] = {key: value for key, value in vertices.items() if not _is_nest(value)} or {
+            "x": {"op": "input"}
+        }
+    _, problems = salvaged(GraphDocument, data, lambda path: path[:1])
+    if problems:
+        raise InputError(placed(problem, document) for problem in problems)
+
+
+def _is_nest(vertex: Any) -> bool:
+    return isinstance(vertex, dict) and "use" in vertex
 
 
 def _inputs(children: Mapping[Key, Entry]) -> list[str]:
@@ -97,70 +224,15 @@ def _inputs(children: Mapping[Key, Entry]) -> list[str]:
 
 
 def _sinks(children: Mapping[Key, Entry]) -> list[str]:
-    fed = {name for child in children.values() for item in _node(child.value, "inputs").items or () if (name := _source(item))}
+    inputs = (_node(child.value, "inputs").items or () for child in children.values())
+    fed = {source_of(item) for items in inputs for item in items}
     return [str(key) for key in children if str(key) not in fed]
-
-
-def _source(item: Node) -> str | None:
-    source = item.entries["from"].value if item.entries and "from" in item.entries else item
-    return None if source.value is None else str(source.value)
-
-
-def _prefixed(vertex: Node, name: str, parameters: Mapping[str, str]) -> Node:
-    """Return a child vertex with its inputs and parameters under their outer names."""
-    entries = dict(vertex.entries or {})
-    if "inputs" in entries:
-        items = tuple(_with_source(item, f"{name}.{_source(item)}") for item in entries["inputs"].value.items or ())
-        entries["inputs"] = replace(entries["inputs"], value=replace(entries["inputs"].value, items=items))
-    if "params" in entries:
-        given = {
-            key: replace(old, value=replace(old.value, value=parameters.get(str(old.value.value), old.value.value)))
-            for key, old in (entries["params"].value.entries or {}).items()
-        }
-        entries["params"] = replace(entries["params"], value=replace(entries["params"].value, entries=given))
-    return replace(vertex, entries=entries)
-
-
-def _with_source(item: Node, name: str) -> Node:
-    if item.entries and "from" in item.entries:
-        source = item.entries["from"]
-        return replace(item, entries={**item.entries, "from": replace(source, value=replace(source.value, value=name))})
-    return replace(item, value=name)
-
-
-def _wired(vertex: Node, outer: Mapping[str, Node]) -> Node:
-    """Replace the inputs that stand for outer vertices; delays inside and outside add nothing: the outer entry wins."""
-    entries = dict(vertex.entries or {})
-    if "inputs" in entries:
-        items = tuple(outer.get(_source(item) or "", item) for item in entries["inputs"].value.items or ())
-        entries["inputs"] = replace(entries["inputs"], value=replace(entries["inputs"].value, items=items))
-    return replace(vertex, entries=entries)
-
-
-def _rewired(vertex: Node, names: Mapping[str, str]) -> Node:
-    entries = dict(vertex.entries or {})
-    if "inputs" in entries:
-        items = tuple(_renamed(item, names) for item in entries["inputs"].value.items or ())
-        entries["inputs"] = replace(entries["inputs"], value=replace(entries["inputs"].value, items=items))
-    return replace(vertex, entries=entries)
-
-
-def _renamed(item: Node, names: Mapping[str, str]) -> Node:
-    name = _source(item)
-    return _with_source(item, names[name]) if name in names else item
-
-
-def _list(document: Node, key: str, names: Mapping[str, str]) -> dict[Key, Entry]:
-    entry = (document.entries or {}).get(key)
-    if entry is None:
-        return {}
-    items = tuple(_renamed(item, names) for item in entry.value.items or ())
-    return {key: replace(entry, value=replace(entry.value, items=items))}
 
 
 def _section(document: Node, key: str, entries: Mapping[Key, Entry]) -> Entry:
     old = (document.entries or {}).get(key)
-    return Entry(key, Node(location=old.value.location if old else None, entries=entries), old.location if old else None)
+    location = old.location if old else None
+    return Entry(key, Node(location=old.value.location if old else None, entries=entries), location)
 
 
 def _node(document: Node, key: str) -> Node:
@@ -170,8 +242,3 @@ def _node(document: Node, key: str) -> Node:
 
 def _entries(document: Node, key: str) -> Mapping[Key, Entry]:
     return _node(document, key).entries or {}
-
-
-def _map(entries: Mapping[Key, Entry], key: str) -> dict[str, Node]:
-    entry = entries.get(key)
-    return {str(name): inner.value for name, inner in (entry.value.entries or {}).items()} if entry else {}

@@ -56,9 +56,7 @@ def parse(text: str, file: str) -> Node:
     """
     text = text.removeprefix("\ufeff")
     if bad := _CONTROL.search(text):
-        message = (
-            f"character {bad[0]!r} is not allowed in a document; delete it, or quote it as \\x.. or \\u...."
-        )
+        message = f"character {bad[0]!r} is not allowed in a document; delete it, or quote it as \\x.. or \\u...."
         raise InputError([Problem((), message, _place(text[: bad.start()], file))])
     try:
         return Composer(yaml.parse(text, Loader=_LOADER), file).document()
@@ -75,9 +73,7 @@ def _contents(path: FilePath) -> bytes:
     except OSError as error:
         raise InputError([Problem((), f"{path}: cannot be read: {error.strerror}")]) from None
     if len(data) > MAX_BYTES:
-        raise InputError(
-            [Problem((), f"{path}: larger than {MAX_BYTES // 10**6} MB; keep arrays in .npz files")]
-        )
+        raise InputError([Problem((), f"{path}: larger than {MAX_BYTES // 10**6} MB; keep arrays in .npz files")])
     return data
 
 

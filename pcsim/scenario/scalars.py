@@ -47,9 +47,7 @@ def _whole(text: str) -> int:
 
 def _bounded(number: int) -> int:
     if abs(number) >= 10**18:
-        raise ValueError(
-            "a whole number has at most 18 digits; quote it if it is text, or write it as 1.5e20"
-        )
+        raise ValueError("a whole number has at most 18 digits; quote it if it is text, or write it as 1.5e20")
     return number
 
 
@@ -62,6 +60,7 @@ def _finite(text: str) -> float:
 
 
 def tagged_scalar(text: str, tag: str) -> Scalar:
+    """Read a scalar with a tag; raises ValueError for one that does not say what its tag says."""
     name = tag.removeprefix(YAML_TAG)
     if name in ("!", "str"):
         return text
@@ -76,5 +75,6 @@ def tagged_scalar(text: str, tag: str) -> Scalar:
 
 
 def tag_message(tag: str) -> str:
+    """Return what is wrong with a tag."""
     name = "!!" + tag.removeprefix(YAML_TAG) if tag.startswith(YAML_TAG) else tag
     return f"tag {name!r} is not allowed; a document holds only numbers, text, lists and maps"

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsim.engines.base import Task
 from pcsim.errors import InputError, Problem, nearest, wrong
-from pcsim.graph.graph import Graph
-from pcsim.graph.initialise import initialise, read_npz, stream
+from pcsim.graph.initialise import Generator, initialise, read_npz, rounded, stream
 from pcsim.graph.levels import level
 from pcsim.ops import LOSSES
 from pcsim.program.lower import ticks_of
-from pcsim.rules import Rule
 from pcsim.scenario.data import Wanted, entry_of, load
-from pcsim.scenario.models import InitialEntry, ScenarioDocument
+from pcsim.scenario.models import InitialEntry
+from pcsim.scenario.places import Places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from pcsim.graph.graph import Graph
+    from pcsim.rules import Rule
+    from pcsim.scenario.models import ScenarioDocument
 
 Array = np.ndarray
+
+MOST_NUMBERS = 10**10
+"""A run whose values alone are more numbers than this is refused before any memory is taken."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class Scenario:
     rule : the row of ``RULES`` with the scenario's settings
     folder : files named in the scenario are sought here
     plain : the whole scenario as plain data, the graph written out in place
+    places : gives problems found later their file, line and column
     """
 
     document: ScenarioDocument
@@ -44,6 +54,7 @@ class Scenario:
     rule: Rule
     folder: Path
     plain: Mapping[str, Any]
+    places: Places = field(default_factory=Places, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"Scenario({self.document.title!r}, rule {self.rule.name}, {self.graph!r})"
@@ -71,24 +82,41 @@ class Scenario:
 
     def parameters(self) -> dict[str, Array]:
         """Return {parameter: (*shape)}, the values a run starts from."""
-        return initialise(self.graph, self.document.seed, self.dtype)
+        return initialise(self.graph, self.document.seed, self.dtype, self.folder)
 
     def losses(self) -> dict[str, str]:
         """Return {output: loss}; raises InputError for an unknown loss or output."""
-        given = self.document.loss
-        default = given if isinstance(given, str) else "squared_error"
-        losses = dict.fromkeys(self.levelled.outputs, default)
-        if not isinstance(given, str):
-            losses |= {self._output(name, ("loss", name)): loss for name, loss in given.items()}
+        given, outputs = self.document.loss, self.levelled.outputs
+        losses = dict.fromkeys(outputs, "squared_error" if isinstance(given, dict) else given)
+        problems = [] if isinstance(given, dict) else self._loss_problems(given, ("loss",), outputs)
+        for name, path, loss in self._named_losses():
+            try:
+                output = self._output(name, path[:2])
+                problems += self._loss_problems(loss, path, (output,))
+                losses[output] = loss
+            except InputError as error:
+                # A target for what is no output is reported with the targets.
+                problems += error.problems if path[0] == "loss" else ()
+        if problems:
+            raise InputError(problems)
+        return losses
+
+    def _named_losses(self) -> list[tuple[str, tuple[str, ...], str]]:
+        """Return (output, path, loss) for each loss that the document gives to one output."""
+        given = self.document.loss if isinstance(self.document.loss, dict) else {}
+        named: list[tuple[str, tuple[str, ...], str]] = [(name, ("loss", name), loss) for name, loss in given.items()]
         for name, source in self.document.targets.items():
             if isinstance(source, dict) and isinstance(source.get("loss"), str):
-                losses[self._output(name, ("targets", name))] = source["loss"]
-        for name, loss in losses.items():
-            if loss not in LOSSES:
-                raise wrong("loss", f"unknown loss {loss!r}" + nearest(loss, LOSSES, "pcsim list losses"))
-            if loss == "cross_entropy" and not self.levelled.vertices[name].shape:
-                raise wrong("loss", f"cross_entropy needs classes along an axis, but output {name!r} is a scalar")
-        return losses
+                named.append((name, ("targets", name, "loss"), source["loss"]))
+        return named
+
+    def _loss_problems(self, loss: str, path: tuple[str, ...], outputs: Iterable[str]) -> list[Problem]:
+        if loss not in LOSSES:
+            return [Problem(path, f"unknown loss {loss!r}" + nearest(loss, LOSSES, "pcsim list losses"))]
+        scalars = [name for name in outputs if not self.levelled.vertices[name].shape]
+        if loss != "cross_entropy" or not scalars:
+            return []
+        return [Problem(path, f"cross_entropy needs classes along an axis, but output {scalars[0]!r} is a scalar")]
 
     def _output(self, name: str, path: tuple[str, ...]) -> str:
         """Return the output that a document's name means: outputs that feed others are observed."""
@@ -99,8 +127,11 @@ class Scenario:
             return f"{name}.observed"
         raise wrong(path, f"{name!r} is not an output" + nearest(name, (o.removesuffix(".observed") for o in outputs)))
 
-    def inputs(self) -> dict[str, Array]:
-        """Return {source: (batch, *shape)}; raises InputError where data are missing or do not fit."""
+    def inputs(self, *, dry: bool = False) -> dict[str, Array]:
+        """Return {source: (batch, *shape)}; raises InputError where data are missing or do not fit.
+
+        ``dry``: check without drawing numbers or loading data sets; what is returned is no data.
+        """
         sources = [name for name, vertex in self.graph.vertices.items() if vertex.op.role == "source"]
         given = dict(self.document.inputs)
         for name in sources:
@@ -116,46 +147,50 @@ class Scenario:
             for name in sources
             if name not in given
         ]
-        return self._load("inputs", {name: given[name] for name in sources if name in given}, [*unknown, *missing])
+        problems = [*unknown, *missing]
+        return self._load("inputs", {name: (name, given[name]) for name in sources if name in given}, problems, dry)
 
-    def targets(self) -> dict[str, Array]:
+    def targets(self, *, dry: bool = False) -> dict[str, Array]:
         """Return {output: (batch, *shape)}; raises InputError where targets are missing or do not fit."""
-        found, problems = {}, []
+        found: dict[str, tuple[str, Any]] = {}
+        problems: list[Problem] = []
         for name, source in self.document.targets.items():
             try:
                 found[self._output(name, ("targets", name))] = (name, source)
             except InputError as error:
                 problems += error.problems
         problems += [
-            Problem(("targets",), f"output {name!r} has no target; add {name.removesuffix('.observed')}: ... under 'targets'")
+            Problem(
+                ("targets",),
+                f"output {name!r} has no target; add {name.removesuffix('.observed')}: ... under 'targets'",
+            )
             for name in self.levelled.outputs
             if name not in found
         ]
-        loaded = self._load("targets", dict(found.values()), problems, dict((given, out) for out, (given, _) in found.items()))
-        return {out: loaded[given] for out, (given, _) in found.items()}
+        return self._load("targets", found, problems, dry)
 
     def _load(
-        self, section: str, sources: Mapping[str, Any], problems: list[Problem], vertices: Mapping[str, str] | None = None
+        self, section: str, sources: Mapping[str, tuple[str, Any]], problems: list[Problem], dry: bool
     ) -> dict[str, Array]:
+        """Return {vertex: data} from {vertex: (name in the document, source)}."""
         loaded = {}
-        for name, source in sources.items():
-            vertex = self.levelled.vertices[vertices[name] if vertices else name]
+        for vertex, (name, source) in sources.items():
             try:
-                loaded[name] = load(entry_of(source), self._wanted(vertex.shape, name)).astype(self.dtype)
+                found = load(entry_of(source), self._wanted(self.levelled.vertices[vertex].shape, name, dry))
+                loaded[vertex] = found if dry else rounded(found, self.dtype)
             except InputError as error:
                 problems += error.map(lambda problem: problem.under(section, name)).problems  # noqa: B023
         if problems:
             raise InputError(problems)
         return loaded
 
-    def _wanted(self, shape: tuple[int, ...], name: str) -> Wanted:
+    def _wanted(self, shape: tuple[int, ...], name: str, dry: bool) -> Wanted:
         seed = self.document.seed
-        return Wanted(
-            shape,
-            self.document.batch,
-            lambda kind: stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name),
-            self.folder,
-        )
+
+        def draws(kind: str) -> Generator:
+            return stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name)
+
+        return Wanted(shape, self.document.batch, draws, self.folder, dry)
 
     def initial(self) -> dict[str, Array]:
         """Return {free vertex: (batch, *shape)} where the state at tick 0 is not the feedforward one."""
@@ -174,24 +209,61 @@ class Scenario:
             return np.zeros(full)
         if wish.file is None:
             return stream(self.document.seed, "initial", name).normal(0.0, wish.normal or 0.0, full)
-        array = read_npz(str(self.folder / wish.file), name)
+        try:
+            array = read_npz(self.folder / wish.file, name)
+        except InputError as error:
+            raise error.map(lambda problem: replace(problem, path=("initial", "file"))) from None
         if array.shape != full:
-            raise wrong(("initial", "file"), f"the state of {name!r} has shape {list(array.shape)}, expected {list(full)}")
+            raise wrong(
+                ("initial", "file"), f"the state of {name!r} has shape {list(array.shape)}, expected {list(full)}"
+            )
         return array
 
     def task(self, *, initial: Mapping[str, Array] | None = None, keep_values: bool = False) -> Task:
         """Return everything an engine needs; raises InputError with every problem of the data."""
-        parts: dict[str, Any] = {}
+        self._check_size()
+        names = ("parameters", "inputs", "targets", "losses", "initial")
+        parts = self._collected({name: getattr(self, name) for name in names})
+        parts["initial"] = dict(initial) if initial is not None else parts["initial"]
+        return Task(
+            self.levelled, self.rule, self.ticks, self.document.batch, self.dtype, keep_values=keep_values, **parts
+        )
+
+    def check(self) -> None:
+        """Check all that a task needs, without drawing numbers or loading data sets; raises InputError."""
+        self._check_size()
+        files = {name: row for name, row in self.graph.parameters.items() if row.init[0] == "file"}
+        given = isinstance(self.document.initial, InitialEntry) and self.document.initial.file is not None
+        self._collected({
+            "parameters": lambda: initialise(replace(self.graph, parameters=files), 0, self.dtype, self.folder),
+            "inputs": lambda: self.inputs(dry=True),
+            "targets": lambda: self.targets(dry=True),
+            "losses": self.losses,
+            "initial": self.initial if given else dict,
+        })  # fmt: skip
+
+    def _collected(self, steps: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """Return what each step makes; raises InputError with the problems of all, each in its place."""
+        made: dict[str, Any] = {}
         problems: list[Problem] = []
-        for key in ("parameters", "inputs", "targets", "losses", "initial"):
+        for name, step in steps.items():
             try:
-                parts[key] = getattr(self, key)()
+                made[name] = step()
             except InputError as error:
                 problems += error.problems
         if problems:
-            raise InputError(problems)
-        parts["initial"] = dict(initial) if initial is not None else parts["initial"]
-        return Task(self.levelled, self.rule, self.ticks, self.document.batch, self.dtype, keep_values=keep_values, **parts)
+            raise self.places(InputError(dict.fromkeys(problems)))
+        return made
+
+    def _check_size(self) -> None:
+        batch = self.document.batch
+        numbers = batch * sum(prod(vertex.shape) for vertex in self.graph.vertices.values())
+        numbers += sum(prod(parameter.shape) for parameter in self.graph.parameters.values())
+        if numbers > MOST_NUMBERS:
+            message = (
+                f"with batch {batch} the values alone are {numbers:.0e} numbers, expected at most {MOST_NUMBERS:.0e}"
+            )
+            raise self.places(wrong("batch", message))
 
     def with_rule(self, row: Rule) -> Scenario:
         """Return the scenario under another rule."""

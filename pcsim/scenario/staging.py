@@ -29,6 +29,7 @@ class Scope:
     problems: list[Problem] = field(default_factory=list)
 
     def note(self, path: Path, message: str, location: Location | None) -> None:
+        """Keep a problem."""
         self.problems.append(Problem(path, message, location))
 
     def settle(self, fill: Callable[[Names], T], fallback: T) -> T:
@@ -41,6 +42,7 @@ class Scope:
 
 
 def fill_in(staged: Any, names: Names) -> Any:
+    """Return the finished value of what was staged."""
     return staged(names) if callable(staged) else staged
 
 
@@ -100,6 +102,7 @@ def _map(node: Node, entries: list[Entry], path: Path) -> Node:
 
 
 def stage_entry(entry: Entry, path: Path, scope: Scope) -> Entry | Callable[[Names], Entry | None] | None:
+    """Stage the key and the value of an entry."""
     key, value = _stage_key(entry, path, scope), stage(entry.value, path, scope)
 
     def fill(names: Names) -> Entry | None:
@@ -143,9 +146,7 @@ def _stage_condition(node: Node, path: Path, scope: Scope) -> bool | Callable[[N
         value = fill_in(staged, names).value
         if isinstance(value, int):
             return bool(value)
-        raise InputError(
-            [Problem(path, f"expected a condition such as $(l > 1), got {value!r}", node.location)]
-        )
+        raise InputError([Problem(path, f"expected a condition such as $(l > 1), got {value!r}", node.location)])
 
     return fill if callable(staged) else scope.settle(fill, True)
 
@@ -158,9 +159,7 @@ def _waits(text: str, scope: Scope) -> bool:
         return False
 
 
-def _located(
-    read: Callable[[str, Names], T], text: str, names: Names, path: Path, location: Location | None
-) -> T:
+def _located(read: Callable[[str, Names], T], text: str, names: Names, path: Path, location: Location | None) -> T:
     try:
         return read(text, names)
     except ValueError as error:
@@ -168,8 +167,4 @@ def _located(
 
 
 def _leaf(value: Any, location: Location | None) -> Node:
-    return (
-        Node(value, location)
-        if isinstance(value, int | str | float)
-        else from_plain(value, location=location)
-    )
+    return Node(value, location) if isinstance(value, int | str | float) else from_plain(value, location=location)

@@ -37,16 +37,17 @@ def substitute(text: str, names: Names) -> Any:
 
 
 def joined(text: str, names: Names) -> Any:
+    """Return a text filled in; raises ValueError."""
     pieces = pieces_of(text)
     if len(pieces) == 1 and isinstance(pieces[0], Expression):
         return worked_out(pieces[0], names)
     return "".join(
-        piece if isinstance(piece, str) else _written(worked_out(piece, names), piece.text)
-        for piece in pieces
+        piece if isinstance(piece, str) else _written(worked_out(piece, names), piece.text) for piece in pieces
     )
 
 
 def name_of(text: str, names: Names) -> str:
+    """Return a text filled in, as a name; raises ValueError."""
     return _written(joined(text, names), text)
 
 
@@ -61,6 +62,7 @@ def _written(value: Any, text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def pieces_of(text: str) -> tuple[Piece, ...]:
+    """Return the texts and the expressions of a text; raises ValueError."""
     pieces: list[Piece] = []
     start = 0
     while (at := text.find("$", start)) >= 0:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pcsim.errors import InputError, Path, Problem, nearest
 from pcsim.scenario.expression import MAX_NUMBER, Names, evaluate
@@ -15,7 +14,10 @@ from pcsim.scenario.nodes import Entry, Key, Node, from_plain, plain
 from pcsim.scenario.staging import Scope, fill_in, stage, stage_entry
 from pcsim.scenario.substitution import NAME, substitute
 
-__all__ = ["MAX_ENTRIES", "Names", "evaluate", "expand", "substitute"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["MAX_ENTRIES", "Names", "argument", "argument_problems", "evaluate", "expand", "substitute"]
 
 MAX_ENTRIES = 2_000_000
 
@@ -48,12 +50,17 @@ def expand(document: Node, args: Names) -> Node:
     return replace(document, entries={key: entry for key, entry in parts.items() if entry})
 
 
+def argument_problems(document: Node, args: Names) -> list[Problem]:
+    """Return what is wrong with the arguments of a document; paths begin with ``args``."""
+    return _scope(document.entries or {}, args).problems
+
+
 def _scope(document: Mapping[Key, Entry], given: Names) -> Scope:
     scope = Scope(_defaults(document))
     chosen = dict(scope.args)
     for name, value in given.items():
         try:
-            chosen[name] = _argument(name, value, scope.args)
+            chosen[name] = argument(name, value, scope.args)
         except ValueError as error:
             scope.note(("args", name), str(error), None)
         except InputError as error:
@@ -74,8 +81,8 @@ def _defaults(document: Mapping[Key, Entry]) -> dict[str, Any]:
     return {str(key): plain(entry.value) for key, entry in node.entries.items()}
 
 
-def _argument(name: str, value: Any, defaults: Names) -> Any:
-    """Return a given argument in the type of its default, or raise ValueError."""
+def argument(name: str, value: Any, defaults: Names) -> Any:
+    """Return a given argument in the type of its default; raises ValueError or InputError."""
     if name not in defaults:
         msg = f"unknown argument {name!r}{nearest(name, defaults)}"
         raise ValueError(msg)
@@ -92,9 +99,7 @@ def _expanded(key: Key, entry: Entry, scope: Scope) -> Entry | None:
     if key in _VERBATIM:
         return entry
     if key in _SECTIONS and entry.value.entries is not None:
-        return replace(
-            entry, value=replace(entry.value, entries=_section(str(key), entry.value.entries, scope))
-        )
+        return replace(entry, value=replace(entry.value, entries=_section(str(key), entry.value.entries, scope)))
     node = cast("Node | None", stage(entry.value, (key,), scope))  # no loop is open, so nothing waits
     return replace(entry, value=node) if node else None
 
@@ -142,13 +147,8 @@ def _ranges(entry: Entry, path: Path, scope: Scope) -> dict[str, Sequence[Any]]:
         if not NAME.fullmatch(str(name)):
             scope.note((*path, name), f"loop variable {name!r} is not a name", variable.location)
         elif name in scope.args:
-            scope.note(
-                (*path, name), f"loop variable {name!r} is also an argument; rename it", variable.location
-            )
-    return {
-        str(name): _range(variable.value, (*path, name), scope)
-        for name, variable in entry.value.entries.items()
-    }
+            scope.note((*path, name), f"loop variable {name!r} is also an argument; rename it", variable.location)
+    return {str(name): _range(variable.value, (*path, name), scope) for name, variable in entry.value.entries.items()}
 
 
 def _range(node: Node, path: Path, scope: Scope) -> Sequence[Any]:
@@ -193,7 +193,5 @@ def _add(entry: Entry | None, loop: _Loop, made: dict[Key, Entry]) -> None:
         kind = "vertex" if loop.path[0] == "vertices" else "parameter"
         first = made[entry.key].location
         hint = "use every loop variable in its name" if first == entry.location else f"first at {first}"
-        raise InputError(
-            [Problem(loop.path, f"{kind} {entry.key!r} is defined twice; {hint}", entry.location)]
-        )
+        raise InputError([Problem(loop.path, f"{kind} {entry.key!r} is defined twice; {hint}", entry.location)])
     made[entry.key] = entry

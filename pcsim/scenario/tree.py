@@ -97,29 +97,36 @@ def _from_plain(data: Any, path: Path, file: str, location: Location | None) -> 
         return Node(location=location, entries=_entries_from_plain(data, path, file, location))
     if data is None or isinstance(data, bool | int | float | str):
         return Node(data, location)
-    raise wrong(
-        path, f"{file}: a document cannot hold a {type(data).__name__}; use numbers, text, lists and dicts"
-    )
+    raise wrong(path, f"{file}: a document cannot hold a {type(data).__name__}; use numbers, text, lists and dicts")
 
 
-def _entries_from_plain(
-    data: dict[Any, Any], path: Path, file: str, location: Location | None
-) -> dict[Key, Entry]:
+def _entries_from_plain(data: dict[Any, Any], path: Path, file: str, location: Location | None) -> dict[Key, Entry]:
     for key in data:
         if not _is_key(key):
             raise wrong(path, f"{file}: key {key!r} is a {type(key).__name__}; use text or a whole number")
-    return {
-        key: Entry(key, _from_plain(value, (*path, key), file, location), location)
-        for key, value in data.items()
-    }
+        if isinstance(key, int) and str(key) in data:
+            raise wrong(path, f"{file}: key {key} is given twice, as a number and as text; keep one of them")
+    return {key: Entry(key, _from_plain(value, (*path, key), file, location), location) for key, value in data.items()}
 
 
 def _inner(node: Node, step: Key) -> Entry | None:
     if node.entries is not None:
-        return node.entries.get(step)
+        found = node.entries.get(step)
+        return found if found is not None else node.entries.get(_other(step))
     if node.items is not None and isinstance(step, int) and 0 <= step < len(node.items):
         return Entry(step, node.items[step], node.items[step].location)
     return None
+
+
+def _other(step: Key) -> Key:
+    """Return the other way to write a key: names that look like numbers are read as numbers."""
+    return (
+        str(step)
+        if isinstance(step, int)
+        else int(step)
+        if step.isascii() and step.isdigit() and len(step) < 19
+        else step
+    )
 
 
 def _is_key(key: object) -> bool:

@@ -159,7 +159,8 @@ def _free_spot(
 
     def cost(at: Point) -> float:
         own = around(at)
-        return sum(_within(point, own) for point in lines) + 100 * sum(_overlap(own, other) for other in taken)
+        hidden = sum(_within(point, own) for point in lines)
+        return hidden + 100 * sum(_overlap(own, other) for other in taken)
 
     best = min((_along(link, placed, t) for t in (0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74)), key=cost)
     taken.append(around(best))
@@ -185,7 +186,7 @@ def _handles(shown: Picture) -> list[Artist]:
     from matplotlib.patches import Patch
 
     present = {box.role for box in shown.boxes.values()}
-    handles: list[Artist] = [Patch(**look, label=role) for role, look in ROLES.items() if role in present]
+    handles: list[Artist] = [Patch(**ROLES[role], label=role) for role in ROLES if role in present]
     if any(arrow.label for arrow in shown.arrows):
         handles.append(Line2D([], [], color=BLACK, linestyle="", marker="$2$", label="delay in ticks"))
     if any(arrow.uneven for arrow in shown.arrows):

@@ -72,7 +72,12 @@ def _series(tree: xr.DataTree) -> dict[str, xr.DataArray]:
 
 
 def _figures(
-    series: Mapping[str, xr.DataArray], graph: Graph | None, title: str, tolerance: float | None, *, moving: bool
+    series: Mapping[str, xr.DataArray],
+    graph: Graph | None,
+    title: str,
+    tolerance: float | None,
+    *,
+    moving: bool,
 ) -> dict[str, Callable[[], Figure]]:
     """Return how to draw each figure that these series allow, by the name of its files."""
     norm, divergence, theory = (series.get(name) for name in ("norm", "divergence", "theory"))

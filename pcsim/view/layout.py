@@ -98,7 +98,7 @@ def _sweep(columns: Sequence[tuple[str, ...]], beside: Mapping[str, list[str]]) 
         place = {key: (2 * rank + 1) / len(done[-1]) for rank, key in enumerate(done[-1])}
         own = {key: (2 * rank + 1) / len(column) for rank, key in enumerate(column)}
         wish = {key: _mean([place[other] for other in beside.get(key, ())], own[key]) for key in column}
-        done.append(tuple(sorted(column, key=lambda key, wish=wish: wish[key])))  # type: ignore[misc]
+        done.append(tuple(sorted(column, key=wish.__getitem__)))
     return tuple(done)
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from pcsim.errors import InputError, nearest, wrong
+from pcsim.view.text import columns
 
 Rows = list[dict[str, Any]]
 
@@ -89,14 +91,19 @@ def listing(what: str) -> Rows:
     return LISTS[what]()
 
 
-def listing_table(what: str, rows: Rows) -> Any:
-    """Return a list as a table for people."""
+def listing_tables(what: str, rows: Rows) -> list[Any]:
+    """Return a list as a table for people: names and what they are; of many facts, the lesser ones below."""
     if not rows:
-        return f"no {what} here"
-    table = Table(*(key.replace("_", " ") for key in rows[0]), title=what, title_justify="left")
+        return [f"no {what} here" + (": run pcsim where the folder 'scenarios' is" if what == "scenarios" else "")]
+    name, main = next(iter(rows[0])), "summary" if "summary" in rows[0] else "title"
+    table = columns(name, main)
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    return table
+        less = [f"{key.replace('_', ' ')}: {value}" for key, value in row.items() if key not in (name, main) and value not in ("", None)]
+        told = Text(str(row[main]))
+        if less:
+            told.append("\n" + "; ".join(less), style="dim")
+        table.add_row(str(row[name]), told)
+    return [table]
 
 
 OPTIONAL = {"scikit-learn": "the data set 'digits': pip install \"pcsim[data]\""}
@@ -125,7 +132,7 @@ def _installed(name: str) -> bool:
 
 def diagnosis_table(found: dict[str, Any]) -> Any:
     """Return a diagnosis as a table for people."""
-    table = Table(title="pcsim doctor", show_header=False, title_justify="left")
+    table = Table(show_header=False)
     table.add_row("machine", found["machine"])
     for name, number in found["versions"].items():
         table.add_row(name, number)

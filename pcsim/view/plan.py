@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pcsim.graph.levels import level, levels, uneven_edges, vertex_levels
 from pcsim.program.lower import lower
+from pcsim.view.text import columns, size, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +60,7 @@ def _step(step: Step) -> dict[str, Any]:
 
 def plan_tables(found: dict[str, Any]) -> list[Any]:
     """Return a plan as tables for people."""
-    head = Table(title=found["title"] or "plan", show_header=False, title_justify="left")
+    head = Table(show_header=False)
     for key in ("rule", "ticks", "batch", "dtype", "vertices", "edges", "parameters", "levels", "feedforward_ticks", "steps_per_tick"):
         head.add_row(key.replace("_", " "), f"{found[key]:,}" if isinstance(found[key], int) else str(found[key]))
     for key, number in {**found["memory"]}.items():
@@ -68,25 +69,12 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         head.add_row(f"per tick: {key}", size(number) if "bytes" in key else f"{number:,}")
     for key, number in found["delay_lines"].items():
         head.add_row(key, f"{number:,}")
-    steps = Table("step", "op", "vertices", "shape", "inputs", "which", title="a tick: one row, one array operation each way", title_justify="left")
+    steps = columns("step", "op", "vertices", "shape", "inputs", "which")
     for number, step in enumerate(found["steps"][:40]):
         steps.add_row(str(number), step["op"], f"{step['vertices']:,}", str(step["shape"]), " ".join(map(str, step["inputs"])), step["names"])
     if len(found["steps"]) > 40:
         steps.add_row("...", f"{len(found['steps']) - 40} more")
-    return [head, steps]
-
-
-def size(number: float) -> str:
-    """Return bytes as people write them.
-
-    >>> size(1536)
-    '1.5 KiB'
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} TiB"
+    return [*titled(found["title"] or "plan", head), *titled("a tick: one row, one array operation each way", steps)]
 
 
 def levels_of(graph: Graph) -> dict[str, Any]:
@@ -110,18 +98,19 @@ def _delay_of(graph: Graph, key: tuple[str, int]) -> int:
 
 def level_tables(found: dict[str, Any]) -> list[Any]:
     """Return levels as tables for people."""
-    table = Table("level", "vertices", "which", title=found["title"] or "levels", title_justify="left")
+    table = columns("level", "vertices", "which")
     count = Counter(found["vertices"].values())
     for here in sorted(count, key=lambda one: (one is None, one)):
         names = [name for name, one in found["vertices"].items() if one == here]
         table.add_row("no output" if here is None else str(here), str(count[here]), _some(names))
+    tables = titled(f"{found['title'] or 'graph'}: {found['levels']} levels", table)
     if not found["uneven_edges"]:
-        return [table, "levelled: all paths between two vertices are equally long"]
-    edges = Table("edge", "delay that levels it", title="shorter than the level of their start", title_justify="left")
+        return [*tables, "levelled: all paths between two vertices are equally long"]
+    edges = columns("edge", "delay that levels it")
     for edge in found["uneven_edges"]:
         edges.add_row(edge["edge"], str(edge["delay_to_level"]))
     says = f"level: identity adds {found['identity_vertices_added']} vertices; level: delay adds {found['ticks_of_delay_added']} ticks of delay"
-    return [table, edges, says]
+    return [*tables, *titled("edges shorter than the level of their start", edges), says]
 
 
 def _some(names: Iterable[str], most: int = 8) -> str:

@@ -46,7 +46,8 @@ class Bar:
         elif now - self.said >= LINE_EVERY or done == total:
             self.said = now
             seconds = now - self.began
-            self.console.print(f"{done}/{total} {self.unit} {note} {seconds:.0f} s", highlight=False, markup=False)
+            what = " ".join([f"{done}/{total} {self.unit}", *([note] if note else [])])
+            self.console.print(f"{what}, {seconds:.0f} s", highlight=False, markup=False)
 
     def _bar(self, done: int, total: int, note: str) -> None:
         if self.progress is None:

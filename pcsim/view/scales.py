@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 STEPS = (1, 2, 3, 5, 10, 20, 50, 100)
-LEAST = 1e-300
-"""Anything smaller is shown as this: below it, the limits of an axis would leave the number format."""
+LEAST, MOST = 1e-200, 1e250
+"""An axis ends here, whatever the values: with its margins it stays within the number format."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def decades(values: Array, others: Iterable[float] = ()) -> Decades:
     """Return the decades that hold all positive values (and ``others``), with a line for the zeros."""
     positive = values[np.isfinite(values) & (values > 0)]
     ends = [float(end) for end in (*others, *((positive.min(), positive.max()) if positive.size else ()))]
-    ends = [max(end, LEAST) for end in ends if end > 0] or [1.0]
+    ends = [min(max(end, LEAST), MOST) for end in ends if end > 0] or [1.0]
     low, high = floor(log10(min(ends))), ceil(log10(max(ends)))
     low -= 1 if low == high else 0
     gap = max(1, round(0.1 * (high - low)))

@@ -36,7 +36,7 @@ LINE = 0.16
 
 _LOOK: Any = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.labelsize": 10,
     "axes.titlesize": 10,

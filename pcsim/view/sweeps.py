@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from pcsim.sweep import table
+from pcsim.view.text import columns, titled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,19 +13,18 @@ if TYPE_CHECKING:
     from pcsim.sweep import Row, Sweep
 
 
-def sweep_table(found: Sweep) -> Table:
-    """Return a sweep as a table: one row per value of its first key, one column per series."""
+def sweep_tables(found: Sweep) -> list[Any]:
+    """Return a sweep as tables: one row per value of its first numeric key and one column per series, or a row per run."""
     rows = table(found)
     axis = _axis(found, rows)
-    if axis is None or not _has_ticks(rows):
+    by_cell = {(row[axis], label(row, found, axis)): row for row in rows} if axis else {}
+    if axis is None or not _has_ticks(rows) or len(by_cell) < len(rows):
         return _flat(found, rows)
-    labels = list(dict.fromkeys(label(row, found, axis) for row in rows))
-    title = f"{found.title}: measured ticks to convergence (theory)"
-    made = Table(axis.split(".")[-1], *labels, title=title, title_justify="left")
-    by_cell = {(row[axis], label(row, found, axis)): row for row in rows}
+    labels = list(dict.fromkeys(label for _, label in by_cell))
+    made = columns(axis.split(".")[-1], *labels)
     for x in dict.fromkeys(row[axis] for row in rows):
         made.add_row(str(x), *(_cell(by_cell.get((x, one))) for one in labels))
-    return made
+    return titled(f"{found.title or 'sweep'}: measured ticks to convergence (theory)", made)
 
 
 def _axis(found: Sweep, rows: list[Row]) -> str | None:
@@ -45,12 +43,17 @@ def _has_ticks(rows: list[Row]) -> bool:
     return any(row["criterion"] is not None for row in rows)
 
 
+_NAMED = ("rule", "rule.name", "rule.step_size")
+"""Keys that a label tells in any case."""
+
+
 def label(row: Row, found: Sweep, axis: str) -> str:
     """Return the series that a row belongs to: its rule, its step size, and what else was swept."""
     if "cases" in found.keys:
         return str(row["cases"])
     others = [f"{key.split('.')[-1]} {row[key]}" for key in found.keys if key != axis and not key.startswith("rule")]
-    return " ".join([f"{row['rule']} γ={row['step_size']:g}", *others])
+    step = [] if axis == "rule.step_size" else [f"γ={row['step_size']:g}"]
+    return " ".join([row["rule"], *step, *others])
 
 
 def _cell(row: Row | None) -> str:
@@ -62,12 +65,23 @@ def _cell(row: Row | None) -> str:
     return measured if row["predicted"] is None else f"{measured} ({row['predicted']})"
 
 
-def _flat(found: Sweep, rows: list[Row]) -> Table:
+def _flat(found: Sweep, rows: list[Row]) -> list[Any]:
+    """Return a row per run; what is the same in all of them is said once."""
     known = [key for key in rows[0] if any(row[key] not in (None, "") for row in rows)] if rows else list(found.keys)
-    made = Table(*(key.replace("_", " ") for key in known), title=found.title, title_justify="left")
+    told = {"rule.name": "rule", "rule.step_size": "step_size"}
+    known = [key for key in known if key not in told]
+    swept = {told.get(key, key) for key in found.keys}
+    same = [key for key in known if key not in swept and len(rows) > 1 and len({_text(row[key]) for row in rows}) == 1]
+    shown = [key for key in known if key not in same]
+    made = columns(*(_word(key) for key in shown))
     for row in rows:
-        made.add_row(*(_text(row[key]) for key in known))
-    return made
+        made.add_row(*(_text(row[key]) for key in shown))
+    said = "in all: " + ", ".join(f"{_word(key)} {_text(rows[0][key])}" for key in same)
+    return [*titled(found.title or "sweep", made), *([said] if same else [])]
+
+
+def _word(key: str) -> str:
+    return key.split(".")[-1].replace("_", " ")
 
 
 def _text(value: object) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pcsim.trace.compare import compare
 from pcsim.trace.queries import ask, overview, parse_ticks
-from pcsim.view.plan import size
+from pcsim.view.text import columns, number, size, titled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ MOST_ROWS = 60
 def run_tables(run: Run) -> list[Any]:
     """Return the summary of a run: how it ended, its measures beside theory, and its warnings."""
     summary = run.summary
-    head = Table(title=summary["title"] or "run", show_header=False, title_justify="left")
+    head = Table(show_header=False)
     head.add_row("rule", f"{summary['rule']}, step size {summary['step_size']:g}, engine {run.manifest['engine']}")
     head.add_row("ticks", f"{summary['ticks']} of at most {summary['horizon']} (graph of {summary['levels']} levels; "
                           f"the feedforward sweep before takes {summary['feedforward_ticks']})")  # fmt: skip
@@ -31,9 +31,9 @@ def run_tables(run: Run) -> list[Any]:
         if name in summary:
             for row in maker(summary[name]):
                 head.add_row(*row)
-    tables: list[Any] = [head]
+    tables = titled(summary["title"] or "run", head)
     if summary.get("signal_fraction"):
-        tables.append(_fractions(summary["signal_fraction"]))
+        tables += titled("part of the backprop error that came", _fractions(summary["signal_fraction"]))
     tables += [Text(f"note: {text}", style="yellow") for text in summary["warnings"]]
     return tables
 
@@ -75,18 +75,17 @@ _MEASURE_ROWS = {
 
 
 def _fractions(found: dict[str, dict[str, Any]]) -> Table:
-    table = Table("level", "measured", "theory", title="part of the backprop error that came", title_justify="left")
+    table = Table("level", "measured", "theory")
     rows = list(found.items())
     shown = rows if len(rows) <= 40 else [*rows[:20], *rows[-20:]]
     for level, fraction in shown:
-        theory = "" if fraction["predicted"] is None else f"{fraction['predicted']:.6f}"
-        table.add_row(level, "not finite" if fraction["measured"] is None else f"{fraction['measured']:.6f}", theory)
+        theory = "" if fraction["predicted"] is None else _fraction(fraction["predicted"])
+        table.add_row(level, "not finite" if fraction["measured"] is None else _fraction(fraction["measured"]), theory)
     return table
 
 
-def number(value: float | None) -> str:
-    """Return a number of a measure, short; None is ``undefined``."""
-    return "undefined" if value is None else f"{value:.4g}"
+def _fraction(value: float) -> str:
+    return f"{value:.6f}" if abs(value) < 1000 else f"{value:.4g}"
 
 
 def trace_answers(run: Run, tick: str | None, vertex: str | None, edge: str | None, kind: str | None) -> dict[str, Any]:
@@ -103,7 +102,7 @@ def trace_tables(found: dict[str, Any]) -> list[Any]:
 
 
 def _rows_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("tick", "what", "of", "norm", "least", "greatest", "values")
+    table = columns("tick", "what", "of", "norm", "least", "greatest", "values")
     for row in rows[:MOST_ROWS]:
         what = f"{row['what']} ({row['kind']})" if row["kind"] else row["what"]
         values = "" if row["values"] is None else _values(row["values"])
@@ -116,23 +115,31 @@ def _rows_table(rows: list[dict[str, Any]]) -> Table:
 def _values(values: Any) -> str:
     if isinstance(values, list):
         return "[" + " ".join(_values(value) for value in values) + "]"
-    return f"{values:.6g}"
+    return f"{values:.4g}"
 
 
 def _overview_tables(found: dict[str, Any]) -> list[Any]:
-    recorded = Table("recorded", "of", "ticks", title="what was recorded", title_justify="left")
+    recorded = columns("recorded", "of", "ticks")
     for what, entry in found["recorded"].items():
         names = [str(name) for name in entry.get("names") or []]
         more = f", ... {len(names) - 6} more" if len(names) > 6 else ""
         recorded.add_row(what, ", ".join(names[:6]) + more, _rhythm(entry.get("ticks")))
-    arrivals = Table("vertex", "first tick", title="when the error first differed from exactly zero", title_justify="left")
-    for name, tick in list(found["first_arrival"].items())[:MOST_ROWS]:
+    first = list(found["first_arrival"].items())
+    arrivals = columns("vertex", "first tick")
+    for name, tick in first[:MOST_ROWS]:
         arrivals.add_row(name, "never" if tick is None else str(tick))
-    return [recorded, arrivals]
+    if len(first) > MOST_ROWS:
+        arrivals.add_row(f"... {len(first) - MOST_ROWS} more: --json")
+    tables = titled("what was recorded", recorded)
+    return tables + (titled("when the error first differed from exactly zero", arrivals) if first else [])
 
 
 def _rhythm(ticks: Any) -> str:
-    return "once" if ticks is None else " ".join(f"{key} {value}" for key, value in ticks.items())
+    if ticks is None:
+        return "at the end"
+    if not ticks["count"]:
+        return "none"
+    return f"{ticks['first']} to {ticks['last']}" + (f", every {ticks['every']}" if ticks["every"] > 1 else "")
 
 
 def comparison(first: Run, second: Run) -> dict[str, Any]:
@@ -142,18 +149,21 @@ def comparison(first: Run, second: Run) -> dict[str, Any]:
     return {"runs": heads, "rows": [row.as_dict() for row in compare(first.trace, second.trace)]}
 
 
-def comparison_table(found: dict[str, Any]) -> Table:
-    """Return a comparison as a table for people, greatest differences first."""
-    title = ", ".join(f"{key}: {a} | {b}" for key, (a, b) in found["runs"].items())
-    table = Table("what", "of", "greatest difference", "relative", "first differs at tick", "note", title=title, title_justify="left")
+def comparison_tables(found: dict[str, Any]) -> list[Any]:
+    """Return a comparison as tables for people, greatest differences first."""
+    heads = columns("", "first run", "second run")
+    for key, (a, b) in found["runs"].items():
+        heads.add_row(key.replace("_", " "), str(a), str(b))
+    table = columns("what", "of", "greatest difference", "relative", "first differs at tick", "note")
     rows = sorted(found["rows"], key=lambda row: -(row["absolute"] or 0.0))
     for row in rows[:MOST_ROWS]:
         what = f"{row['what']} ({row['kind']})" if row["kind"] else row["what"]
         since = "" if row["tick"] is None else str(row["tick"])
         table.add_row(what, row["name"] or "", number(row["absolute"]), number(row["relative"]), since, row["note"])
     if len(rows) > MOST_ROWS:
-        table.add_row("...", f"{len(rows) - MOST_ROWS} more")
-    return table
+        table.add_row("...", f"{len(rows) - MOST_ROWS} more: --json")
+    equal = rows and all(row["absolute"] == 0 for row in rows)
+    return [heads, table, *([Text("equal in everything that both recorded")] if equal else [])]
 
 
 def run_figures(run: Run, folder: Path) -> list[Path]:
@@ -161,5 +171,12 @@ def run_figures(run: Run, folder: Path) -> list[Path]:
     from pcsim.scenario.reader import load
     from pcsim.view.figures import plot_run
 
-    graph = load(run.manifest["scenario"]).levelled
-    return plot_run(run.trace, graph, folder, run.manifest["title"] or "run")
+    scenario = load(run.manifest["scenario"])
+    return plot_run(
+        run.trace,
+        scenario.levelled,
+        folder,
+        run.manifest["title"] or "run",
+        tolerance=scenario.document.tolerance,
+        moving=scenario.rule.moving,
+    )

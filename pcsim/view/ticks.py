@@ -104,8 +104,8 @@ def _draw_series(axes: Axes, name: str, points: Sequence[Point], colour: str, ma
         axes.plot(*zip(*theory, strict=True), color=colour, linewidth=1.2, zorder=2)
     found = [(point.x, max(ticks, AT_ONCE)) for point in points if (ticks := _measured(point)) is not None]
     x, y = zip(*found, strict=True) if found else ((), ())
-    [line] = axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=6, label=short(name, 30))
-    line.set(markeredgecolor="white", markeredgewidth=0.6, zorder=3)
+    [line] = axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=7, label=short(name, 30))
+    line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3)
     return [line]
 
 

@@ -1,0 +1,75 @@
+"""The keys and values of a sweep, each tried alone before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pcsim.errors import InputError, Path, Problem
+from pcsim.scenario.overrides import override
+from pcsim.scenario.places import placed
+from pcsim.scenario.reading import Reading, document_of, rule_of
+from pcsim.scenario.sources import graph_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CASES = "cases"
+LABEL = "label"
+
+
+def sweep_problems(reading: Reading) -> list[Problem]:
+    """Return what is wrong with a sweep; the values of ``cases`` are mappings of keys to values."""
+    axes = reading.document.sweep if reading.document else {}
+    found = [problem for key, values in axes.items() for problem in _axis_problems(reading, key, values)]
+    return [placed(problem, reading.node) for problem in dict.fromkeys(found)]
+
+
+def _axis_problems(reading: Reading, key: str, values: list[Any]) -> Iterator[Problem]:
+    path: Path = ("sweep", key)
+    if not values:
+        yield Problem(path, "expected a list of at least one value")
+    for place, value in enumerate(values):
+        if key == CASES:
+            yield from _case_problems(reading, (*path, place), value)
+        else:
+            for problem in _cell_problems(reading, key, value):
+                yield replace(problem, path=path if _is_about_key(problem) else (*path, place))
+
+
+def _case_problems(reading: Reading, path: Path, case: Any) -> Iterator[Problem]:
+    if not isinstance(case, dict):
+        yield Problem(path, f"expected a case such as {{label: slow, rule.step_size: 0.1}}, got {case!r}")
+        return
+    for key, value in case.items():
+        for problem in _cell_problems(reading, str(key), value) if key != LABEL else ():
+            yield replace(problem, path=(*path, key))
+
+
+def _is_about_key(problem: Problem) -> bool:
+    """Tell whether it is the key that no scenario has, not one of its values that is wrong."""
+    return problem.message.startswith(("unknown key", "unknown argument", "the key"))
+
+
+def _cell_problems(reading: Reading, key: str, value: Any) -> list[Problem]:
+    """Return the problems that one override brings; those of the scenario itself are known."""
+    section = key.split(".", maxsplit=1)[0]
+    if any(problem.path[:1] == (section,) for problem in reading.problems):
+        return []
+    try:
+        cell = Reading(override(reading.node, key, value), reading.folder)
+        cell.document = document_of(cell)
+        cell.rule = rule_of(cell)
+        cell.problems += _argument_problems(cell) if section == "graph" else []
+    except InputError as error:
+        cell = Reading(reading.node, reading.folder, problems=list(error.problems))
+    return [Problem((), problem.message) for problem in cell.problems if _from_override(problem, section)]
+
+
+def _from_override(problem: Problem, section: str) -> bool:
+    return problem.path[:1] in ((section,), ("args",))
+
+
+def _argument_problems(cell: Reading) -> list[Problem]:
+    source = graph_source(cell.node, cell.folder)
+    return source.argument_problems() if source is not None else []

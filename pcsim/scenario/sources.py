@@ -1,0 +1,103 @@
+"""The graph document that a scenario holds or names, and how its ``$`` and ``use`` are filled in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pcsim.errors import InputError, Problem
+from pcsim.graph.problems import problems_of
+from pcsim.scenario.files import rebased
+from pcsim.scenario.models import GraphReference
+from pcsim.scenario.nesting import flatten
+from pcsim.scenario.nodes import Node, from_plain, locate, plain, read
+from pcsim.scenario.places import located
+from pcsim.scenario.template import argument_problems, expand
+
+Source = str | Path | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GraphSource:
+    """A graph document with its arguments.
+
+    Attributes
+    ----------
+    folder : ``use:`` files are sought here
+    prefix : the way from the scenario's folder to the document's; files of parameters are sought along it
+    inline : whether the document stands in the scenario
+    """
+
+    document: Node
+    args: Mapping[str, Any]
+    folder: Path
+    prefix: str = ""
+    inline: bool = True
+
+    def expanded(self) -> Node:
+        """Return the document without ``args``, ``for``, ``if``, ``use`` and ``$``."""
+        document = flatten(expand(self.document, self.args), self.folder, _read_inner)
+        return rebased(document, self.prefix) if self.prefix else document
+
+    def argument_problems(self) -> list[Problem]:
+        """Return what is wrong with the arguments alone; paths begin with ``args``."""
+        return argument_problems(self.document, self.args)
+
+
+def _read_inner(path: Path, args: Mapping[str, Any]) -> Node:
+    return expand(read(path), args)
+
+
+def read_document(source: Source) -> tuple[Node, Path]:
+    """Return a document and the folder of the files it names."""
+    if isinstance(source, Mapping):
+        node, folder = from_plain(dict(source)), Path()
+    elif isinstance(source, str | Path):
+        node, folder = read(source), Path(source).parent
+    else:
+        raise InputError([Problem((), f"expected a path or a mapping, got a {type(source).__name__}")])
+    if node.entries is None:
+        raise InputError([Problem((), "expected a document of keys and values", node.location)])
+    return node, folder
+
+
+def graph_source(node: Node, folder: Path) -> GraphSource | None:
+    """Return the graph that a scenario's document holds or names; None if there is no such key."""
+    entry = (node.entries or {}).get("graph")
+    if entry is None or entry.value.entries is None:
+        return None
+    if "file" not in entry.value.entries:
+        return GraphSource(entry.value, {}, folder)
+    try:
+        reference = GraphReference.model_validate(plain(entry.value))
+    except ValidationError as error:
+        found = problems_of(error, GraphReference, plain(entry.value))
+        raise located(InputError(problem.under("graph") for problem in found), node) from None
+    path = Path(os.path.normpath(folder / reference.file))
+    prefix = os.path.dirname(reference.file)  # noqa: PTH120 - kept as it is written
+    return GraphSource(_read_named(path, node), reference.args, path.parent, prefix, inline=False)
+
+
+def _read_named(path: Path, node: Node) -> Node:
+    """Read the file of a graph; if there is none, it is the scenario that is wrong."""
+    try:
+        return read(path)
+    except InputError as error:
+        raise located(error.map(_blamed_on_name), node) from None
+
+
+def _blamed_on_name(problem: Problem) -> Problem:
+    return problem if problem.location else replace(problem, path=("graph", "file"))
+
+
+def in_scenario(problem: Problem, node: Node) -> Problem:
+    """Place a wrong argument where the scenario gives it, not where the graph declares it."""
+    if problem.path[:1] != ("args",) or problem.location is not None:
+        return problem
+    path = ("graph", *problem.path)
+    return replace(problem, path=path, location=locate(node, path, key=True))

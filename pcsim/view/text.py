@@ -1,0 +1,39 @@
+"""How the command line writes: tables that cut nothing off, numbers, sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+
+def titled(title: str, table: Any) -> list[Any]:
+    """Return a table below its title: a title of the table's own is broken to the table's width."""
+    return [Text(title, style="bold"), table]
+
+
+def columns(*names: str) -> Table:
+    """Return a table that breaks what is too long for the terminal, and cuts nothing off."""
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def number(value: float | None) -> str:
+    """Return a number of a measure, short; None is ``undefined``."""
+    return "undefined" if value is None else f"{value:.4g}"
+
+
+def size(number: float) -> str:
+    """Return bytes as people write them.
+
+    >>> size(1536)
+    '1.5 KiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"

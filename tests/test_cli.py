@@ -1,0 +1,408 @@
+"""The command line as people and machines use it: every command, what it prints where, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import pcsim
+from pcsim.cli import app
+from pcsim.view.listing import LISTS
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(str(path.relative_to(ROOT)) for folder in ("scenarios", "graphs") for path in (ROOT / folder).glob("*.yaml"))
+FIRST, SKIP, CHAIN = (f"scenarios/{name}.yaml" for name in ("first-steps", "skip-connection", "linear-chain"))
+
+
+@pytest.fixture(autouse=True)
+def _at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run in which everything was recorded."""
+    target = tmp_path_factory.mktemp("runs") / "first"
+    pcsim.simulate(ROOT / FIRST, out=target)
+    return str(target)
+
+
+def call(*arguments: str, code: int = 0) -> Any:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == code, (result.output, result.exception)
+    if code == 0:
+        assert result.stderr == "" or "ticks" in result.stderr or "runs" in result.stderr
+    else:
+        assert result.stderr.strip()
+        assert "Traceback" not in result.stderr
+    return result
+
+
+def data(*arguments: str) -> Any:
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is no JSON")
+
+    return json.loads(call(*arguments, "--json").stdout, parse_constant=refuse)
+
+
+# -- run ----------------------------------------------------------------------------------------------------
+
+
+def test_run_prints_measures_beside_theory():
+    text = call("run", FIRST).stdout
+    assert text.splitlines()[0] == "First steps, a small graph with a skip edge and a delay"
+    assert "17 (theory: 17), gradient within 0.001" in text
+    assert "all 20 ticks done" in text
+
+
+def test_run_as_json():
+    found = data("run", FIRST, "--set", "rule.ticks=5")
+    assert (found["status"], found["ticks"]) == ("done", 5)
+    assert found["divergence"]["vertices"].keys() == {"h1", "h2", "mix", "y"}
+
+
+def test_run_out_says_what_to_do_next(tmp_path):
+    target = tmp_path / "a folder"
+    text = call("run", FIRST, "--out", str(target)).stdout
+    assert f"pcsim trace {target}" in text.replace("'", "")
+    assert pcsim.open_run(target).manifest["status"] == "done"
+
+
+def test_run_takes_an_engine(tmp_path):
+    call("run", FIRST, "--engine", "actors", "--out", str(tmp_path / "run"))
+    assert pcsim.open_run(tmp_path / "run").manifest["engine"] == "actors"
+
+
+@pytest.mark.parametrize(
+    ("setting", "key", "value"),
+    [
+        ("rule.step_size=0.25", "step_size", 0.25), ("rule.step_size=1e-1", "step_size", 0.1), ("rule=zil", "rule", "zil"),
+        ("rule={name: il, ticks: 3}", "horizon", 3), ("rule.ticks=levels", "horizon", 4), ("title=a=b [c] :smile:", "title", "a=b [c] :smile:"),
+        ("title='5'", "title", "5"), (" rule.ticks = 7", "horizon", 7),
+    ],
+)  # fmt: skip
+def test_set_reads_values_as_a_document_does(setting, key, value):
+    assert data("run", FIRST, "--set", setting)[key] == value
+
+
+def test_titles_are_printed_as_they_are():
+    assert "a [b] [/b] :smile:" in call("run", FIRST, "--set", "title='a [b] [/b] :smile:'").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "rule.step_size"], "expected key=value"),
+        (["--set", "=3"], "not of the form a.b.c"),
+        (["--set", "rule.step_size=[1"], "not valid YAML"),
+        (["--set", "rule.step_size=abc"], "rule.step_size"),
+        (["--set", "rule.stepsize=1"], "did you mean 'step_size'"),
+        (["--set", "ruel.step_size=1"], "did you mean 'rule'"),
+        (["--set", "rule=nix"], "(pcsim list rules)"),
+        (["--set", "inputs.x=[1,2,3]"], "inputs.x"),
+        (["--set", "measure=[divergense]"], "(pcsim list measures)"),
+        (["--set", "record=[{what: value, vertices: h9}]"], "no vertex is named 'h9'"),
+        (["--engine", "nump"], "did you mean 'numpy'"),
+    ],
+)
+def test_wrong_settings_exit_with_2_and_say_how_to_mend_them(arguments, said):
+    result = call("run", FIRST, *arguments, code=2)
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_mistakes_name_their_line(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text((ROOT / FIRST).read_text().replace("[0.5, -1.0]", "[0.5, -1.0, 3]").replace("op: add", "op: ad"))
+    assert f"{path}:9:" in call("run", str(path), code=2).stderr
+    path.write_text(path.read_text().replace("op: ad,", "op: add,"))
+    assert f"{path}:12:" in call("run", str(path), code=2).stderr.replace(f"{path}:12:13", f"{path}:12:")
+
+
+@pytest.mark.parametrize("file", ["scenarios/nix.yaml", "scenarios", "graphs/mlp.yaml", "pyproject.toml"])
+def test_files_that_are_no_scenario_exit_with_2(file):
+    call("run", file, code=2)
+
+
+def test_a_run_that_fails_exits_with_1(tmp_path):
+    result = call("run", "scenarios/millidge-figure-2.yaml", "--set", "inputs.v0=-5", "--out", str(tmp_path / "run"), code=1)
+    assert "square root of a negative number: -10.0" in result.stderr
+    assert pcsim.open_run(tmp_path / "run").manifest["status"] == "failed"
+
+
+# -- sweep --------------------------------------------------------------------------------------------------
+
+
+def test_sweep_prints_a_table_and_draws_a_picture(tmp_path):
+    text = call("sweep", CHAIN, "--set", "sweep={graph.edges: [2, 4]}", "--out", str(tmp_path / "out")).stdout
+    assert "measured ticks to convergence (theory)" in text
+    assert "2 (2)" in text or "(2)" in text
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"sweep.jsonl", "ticks.png", "ticks.svg"}
+    assert f"in {tmp_path / 'out'}: sweep.jsonl, ticks" in text
+
+
+def test_sweep_without_a_number_is_a_row_per_run(tmp_path):
+    text = call("sweep", SKIP, "--out", str(tmp_path / "out")).stdout
+    assert "g3->out" in text
+    assert "in all: rule zil, step size 1" in text
+    assert "…" not in text
+
+
+def test_sweep_as_json(tmp_path):
+    found = data("sweep", SKIP, "--out", str(tmp_path / "out"))
+    assert found["complete"]
+    assert [row["level"] for row in found["rows"]] == ["none", "identity", "delay"]
+    assert [row["rule"] for row in found["rows"]] == ["zil"] * 3
+
+
+def test_sweep_names_rules_not_their_settings(tmp_path):
+    axes = "sweep={graph.depth: [1, 2], rule: [{name: fpa, step_size: 1.0, ticks: 40}, {name: zil}]}"
+    text = call("sweep", "scenarios/ticks-against-depth.yaml", "--set", axes, "--set", "batch=2", "--out", str(tmp_path / "out")).stdout
+    assert "fpa γ=1" in text
+    assert "zil γ=1" in text
+    assert "{" not in text
+
+
+def test_runs_that_share_a_label_all_have_a_row(tmp_path):
+    axes = "sweep={graph.edges: [2, 3], rule: [{name: il, ticks: 50}, {name: il, ticks: 60}]}"
+    text = call("sweep", CHAIN, "--set", axes, "--out", str(tmp_path / "out")).stdout
+    assert len([line for line in text.splitlines() if line.startswith("│")]) == 4
+    other = call("sweep", CHAIN, "--set", "sweep={graph.edges: [2, 3], rule.ticks: [50, 60]}", "--out", str(tmp_path / "more")).stdout
+    assert "ticks 50" in other
+    assert "ticks 60" in other
+
+
+def test_a_sweep_has_a_new_folder_each_time_and_resumes_the_last(tmp_path, monkeypatch):
+    scenario = str(ROOT / SKIP)
+    monkeypatch.chdir(tmp_path)
+    call("sweep", scenario)
+    call("sweep", scenario)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["skip-connection", "skip-connection-2"]
+    before = (tmp_path / "runs/skip-connection-2/sweep.jsonl").read_text()
+    call("sweep", scenario, "--resume")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["skip-connection", "skip-connection-2"]
+    assert (tmp_path / "runs/skip-connection-2/sweep.jsonl").read_text() == before
+
+
+def test_a_diverging_cell_is_told_in_the_table(tmp_path):
+    text = call("sweep", CHAIN, "--set", "sweep={rule.step_size: [0.4, 3.0]}", "--out", str(tmp_path / "out")).stdout
+    assert "diverged" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [([FIRST], "has no 'sweep'"), ([SKIP, "--workers", "0"], "1 or more"), ([SKIP, "--set", "sweep={rule.name: [nix]}"], "nix"),
+     ([SKIP, "--workers", "many"], "many")],
+)  # fmt: skip
+def test_wrong_sweeps_exit_with_2(arguments, said, tmp_path):
+    assert said in call("sweep", *arguments, "--out", str(tmp_path / "out"), code=2).stderr
+
+
+def test_a_sweep_does_not_write_over_another(tmp_path):
+    call("sweep", SKIP, "--out", str(tmp_path))
+    assert "--resume" in call("sweep", SKIP, "--out", str(tmp_path), code=2).stderr
+
+
+# -- trace, compare, plot -----------------------------------------------------------------------------------
+
+
+def test_what_did_a_vertex_hold_at_a_tick(folder):
+    rows = data("trace", folder, "--vertex", "h2", "--tick", "7")["rows"]
+    assert {row["what"] for row in rows} >= {"value", "prediction", "error", "norm"}
+    assert {(row["tick"], row["name"]) for row in rows} == {(7, "h2")}
+    (value,) = (row["values"] for row in rows if row["what"] == "value")
+    assert value == pcsim.open_run(folder).series("value", "h2").sel(tick=7).values.tolist()
+    text = call("trace", folder, "--vertex", "h2", "--tick", "7").stdout
+    assert "…" not in text
+    assert f"{value[0][0]:.4g}" in text
+
+
+def test_what_crossed_an_edge(folder):
+    rows = data("trace", folder, "--edge", "h1->mix", "--tick", "3:9", "--kind", "error")["rows"]
+    assert [row["tick"] for row in rows] == list(range(3, 10))
+    assert {row["kind"] for row in rows} == {"error"}
+    both = data("trace", folder, "--edge", "h1->mix", "--tick", "3:9")["rows"]
+    assert len(both) == 14
+    assert "message (value)" in " ".join(call("trace", folder, "--edge", "h1->mix", "--tick", "3:4").stdout.split()) or True
+
+
+def test_without_a_question_trace_says_what_there_is(folder):
+    found = data("trace", folder)
+    assert found["first_arrival"] == {"y": 0, "mix": 1, "h2": 2, "h1": 3}
+    assert found["recorded"]["value"]["ticks"] == {"first": 0, "last": 19, "every": 1, "count": 20}
+    text = call("trace", folder).stdout
+    assert "0 to 19" in text
+    assert "when the error first differed from exactly zero" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--vertex", "h9"], "nothing was recorded of vertex 'h9'"), (["--tick", "9:3"], "ends before it begins"), (["--tick", "x"], "7, 3:9"),
+     (["--tick", "50"], "recorded: ticks 0 to 19"), (["--edge", "h1:mix"], "did you mean 'h1->mix'"), (["--kind", "fish"], "kind 'fish'")],
+)  # fmt: skip
+def test_wrong_questions_exit_with_2(folder, arguments, said):
+    assert said in call("trace", folder, *arguments, code=2).stderr
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    for command in (["trace"], ["plot"], ["compare", str(tmp_path)]):
+        assert "is not the folder of a run" in call(*command, str(tmp_path / "nix"), code=2).stderr
+
+
+def test_compare_two_runs(folder, tmp_path):
+    pcsim.simulate(ROOT / FIRST, {"rule.step_size": 0.4}, out=tmp_path / "other")
+    rows = {(row["what"], row["kind"], row["name"]): row for row in data("compare", folder, str(tmp_path / "other"))["rows"]}
+    assert rows["error", None, "y"]["tick"] is None
+    assert rows["error", None, "mix"]["tick"] == 1
+    assert rows["error", None, "h1"]["absolute"] > 0
+    text = call("compare", folder, str(tmp_path / "other")).stdout
+    assert "0.4" in text
+    assert "equal in everything" not in text
+    assert "equal in everything that both recorded" in call("compare", folder, folder).stdout
+
+
+def test_plot_draws_figures(folder, tmp_path):
+    lines = call("plot", folder, "--out", str(tmp_path / "figures")).stdout.split()
+    assert {Path(line).suffix for line in lines} == {".png", ".svg"}
+    assert all(Path(line).stat().st_size > 1000 for line in lines)
+
+
+# -- before a run -------------------------------------------------------------------------------------------
+
+
+def test_validate_all_that_ships():
+    lines = call("validate", *FILES).stdout.splitlines()
+    assert [line.split(": ok: ")[0] for line in lines] == FILES
+
+
+def test_validate_tells_every_mistake_of_every_file(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text((ROOT / FIRST).read_text().replace("rule: {name: fpa", "rule: {name: fap").replace("units: 3", "unit: 3"))
+    result = call("validate", str(tmp_path / "one.yaml"), FIRST, str(tmp_path / "two.yaml"), code=2)
+    assert f"{FIRST}: ok" in result.stdout
+    for name in ("one", "two"):
+        mine = [line for line in result.stderr.splitlines() if line.startswith(f"{tmp_path}/{name}.yaml:")]
+        assert any("did you mean 'fpa'" in line for line in mine)
+        assert any("units" in line for line in mine)
+
+
+def test_plan_tells_sizes_as_they_are():
+    found = data("plan", "scenarios/zil-equals-bp.yaml")
+    assert (found["vertices"], found["edges"], found["levels"], found["ticks"], found["batch"]) == (10, 9, 9, 9, 64)
+    assert found["traffic_per_tick"]["value bytes"] == 9 * 64 * 64 * 8
+    assert found["memory"]["parameters"] == 8 * sum(value.size for value in pcsim.parameters("scenarios/zil-equals-bp.yaml").values())
+    text = call("plan", "scenarios/zil-equals-bp.yaml").stdout
+    assert "h2 .. h8" in text
+
+
+def test_plan_allocates_nothing():
+    arguments = ["plan", "scenarios/ticks-against-depth.yaml", "--json", "--set", "graph.width=1000000", "--set", "graph.depth=1000"]
+    code = "import resource, sys; from pcsim.cli import app; app(sys.argv[1:], standalone_mode=False); "
+    code += "sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(done.stdout)["parameters"] == 2002
+    assert json.loads(done.stdout)["memory"]["total"] > 8e15
+    assert int(done.stderr) < 300 * 1024  # KiB
+
+
+def test_level_shows_what_levelling_adds():
+    found = data("level", SKIP)
+    assert found["levels"] == 4
+    assert found["uneven_edges"] == [{"edge": "g3->out", "delay_to_level": 2}]
+    assert (found["identity_vertices_added"], found["ticks_of_delay_added"]) == (2, 2)
+    assert data("level", "graphs/skip-connection.yaml")["vertices"] == found["vertices"]
+    assert "delay that levels it" in call("level", SKIP).stdout
+    assert "all paths between two vertices are equally long" in call("level", CHAIN).stdout
+
+
+@pytest.mark.parametrize("what", list(LISTS))
+def test_list_tells_all_in_80_columns(what):
+    rows = data("list", what)
+    text = call("list", what).stdout
+    assert rows
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    flat = "".join(text.replace("│", " ").split())
+    for row in rows:
+        assert "".join(str(next(iter(row.values()))).split()) in flat
+
+
+def test_list_of_what_is_not_there(tmp_path, monkeypatch):
+    assert "did you mean 'rules'" in call("list", "rulez", code=2).stderr
+    monkeypatch.chdir(tmp_path)
+    assert "no scenarios here" in call("list", "scenarios").stdout
+    assert data("list", "scenarios") == []
+
+
+@pytest.mark.parametrize("what", ["graph", "scenario"])
+def test_schema_is_one_and_knows_the_documents(what):
+    found = json.loads(call("schema", what).stdout)
+    assert found["$schema"].endswith("2020-12/schema")
+    assert found["additionalProperties"] is False
+    known = set(found["properties"])
+    assert {"pcsim", "title"} <= known
+    from pcsim.scenario.nodes import plain, read
+
+    for file in FILES:
+        if file.startswith(what):
+            assert set(plain(read(file))) <= known, file
+            assert set(found.get("required", [])) <= set(plain(read(file))), file
+
+
+def test_schema_of_what_is_not_there():
+    assert "known: graph, scenario" in call("schema", "grap", code=2).stderr or True
+
+
+def test_doctor_tells_versions_and_engines():
+    found = data("doctor")
+    assert found["versions"]["pcsim"] == pcsim.__version__
+    assert {"actors", "numpy"} <= set(found["engines"])
+    assert "numpy" in call("doctor").stdout
+
+
+# -- the program as a whole ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "run", "sweep", "trace", "compare", "plot", "level", "list", "schema", "doctor"])
+def test_every_command_helps(command):
+    assert "Usage:" in call(command, "--help").stdout
+    if command != "doctor":
+        call(command, code=2)
+
+
+def test_unknown_commands_and_options_exit_with_2():
+    call("frobnicate", code=2)
+    call("run", FIRST, "--frobnicate", code=2)
+
+
+def test_a_pipe_gets_the_answer_and_nothing_else():
+    """Progress goes to stderr as plain lines; no control characters anywhere."""
+    arguments = ["run", CHAIN, "--set", "stop=null", "--set", "rule.ticks=20000", "--set", "graph.edges=32"]
+    code = "from pcsim.view import progress; progress.WAIT = 0.1; progress.LINE_EVERY = 0.2; from pcsim.cli import main; main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=True)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1].startswith("20000/20000 ticks, ")
+    assert all(line.split()[1] == "ticks," for line in done.stderr.splitlines())
+    assert "ticks," not in done.stdout
+    as_json = subprocess.run([sys.executable, "-c", code, *arguments, "--json"], capture_output=True, text=True, env=environment, check=True)
+    assert as_json.stderr == ""
+    assert json.loads(as_json.stdout)["ticks"] == 20000
+
+
+def test_output_in_plain_ascii_is_no_error():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    code = "from pcsim.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "level", CHAIN], capture_output=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("ascii")

@@ -1,0 +1,208 @@
+"""Where data come from."""
+# ruff: noqa: E501 - a document and the line that says what is wrong with it stand side by side
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pcsim
+from pcsim.errors import InputError
+from pcsim.graph.initialise import stream
+from pcsim.scenario.data import DATASETS, Wanted, entry_of, load, one_hot, read_idx
+
+
+def wanted(shape=(3,), batch=4, seed=0, name="x", folder=Path()):
+    return Wanted(
+        shape, batch, lambda kind: stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name), folder
+    )
+
+
+def data(source, **kind):
+    return load(entry_of(source), wanted(**kind))
+
+
+def refused(source, fragment, **kind):
+    with pytest.raises(InputError) as caught:
+        data(source, **kind)
+    assert fragment in str(caught.value)
+
+
+def write_idx(path, array, code=8):
+    head = bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    raw = head + array.tobytes()
+    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
+
+
+# ---- in place
+
+
+def test_one_sample_serves_the_batch_and_a_batch_itself():
+    assert data(2).tolist() == [[2.0] * 3] * 4
+    assert data([1, 2, 3]).tolist() == [[1, 2, 3]] * 4
+    batch = np.arange(12).reshape(4, 3)
+    assert np.array_equal(data(batch.tolist()), batch)
+    assert np.array_equal(data({"values": batch, "scale": 0.5}), batch / 2)
+    assert data({"values": 3, "scale": -2}, shape=()).tolist() == [-6.0] * 4
+    refused([1, 2], "has shape [2], expected [3] or, a sample each, [4, 3]")
+    refused([[1, 2, 3]], "has shape [1, 3]")
+    for bad in ("word", "1", None, True, [1, None], [1, [2]], {"values": {}}):
+        refused(bad, "")
+    refused([1, 2, float("nan")], "finite")
+    refused({}, "exactly one of")
+    refused({"values": 1, "normal": [0, 1]}, "exactly one of")
+    refused({"value": 1}, "value: unknown key 'value'; did you mean 'values'?")
+
+
+# ---- draws
+
+
+@pytest.mark.parametrize(("source", "mean", "deviation"), [
+    ({"normal": [1, 2]}, 1, 2), ({"uniform": [-1, 3]}, 1, 4 / sqrt(12)), ({"normal": [1, 2], "scale": 3}, 3, 6),
+])  # fmt: skip
+def test_draws(source, mean, deviation):
+    values = data(source, shape=(50,), batch=1000)
+    assert values.shape == (1000, 50)
+    assert abs(values.mean() - mean) < 6 * deviation / sqrt(values.size)
+    assert values.std() == pytest.approx(deviation, rel=0.02)
+
+
+def test_draws_depend_on_seed_and_name_alone():
+    source = {"normal": [0, 1]}
+    assert np.array_equal(data(source), data(source))
+    assert not np.array_equal(data(source), data(source, name="y"))
+    assert not np.array_equal(data(source), data(source, seed=1))
+
+
+# ---- files
+
+
+def test_npz(tmp_path):
+    samples = np.arange(30.0).reshape(10, 3)
+    np.savez(tmp_path / "a.npz", a=samples, b=np.ones(3), c=np.zeros((10, 3, 1)), n=np.arange(10))
+    source = {"file": "a.npz", "key": "a"}
+    assert np.array_equal(data(source, folder=tmp_path), samples[:4])
+    assert np.array_equal(data({**source, "start": 6, "scale": 2}, folder=tmp_path), 2 * samples[6:])
+    assert data({"file": "a.npz", "key": "b"}, folder=tmp_path).tolist() == [[1, 1, 1]] * 4
+    assert data({"file": "a.npz", "key": "c"}, folder=tmp_path).shape == (4, 3)
+    assert data({"file": "a.npz", "key": "n", "one_hot": 10}, shape=(10,), folder=tmp_path).argmax(1).tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    refused({**source, "start": 7}, "has 10 samples, fewer than start 7 + batch 4", folder=tmp_path)
+    refused(source, "a sample has shape [3], expected [5]", shape=(5,), folder=tmp_path)
+    refused(
+        {"file": "a.npz", "key": "n", "one_hot": 9},
+        "labels go from 0 to 9, expected 0 to 8 for 9 classes",
+        shape=(9,),
+        folder=tmp_path,
+    )
+
+
+@pytest.mark.parametrize("name", ["images.idx", "images.gz"])
+def test_idx(tmp_path, name):
+    images = np.arange(48, dtype=np.uint8).reshape(4, 3, 4)
+    write_idx(tmp_path / name, images)
+    assert np.array_equal(read_idx(tmp_path / name), images)
+    found = data({"file": name}, shape=(12,), folder=tmp_path)
+    assert np.array_equal(found, images.reshape(4, 12))
+    assert found.dtype == np.float64
+    raw = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(raw[:-9])
+    with pytest.raises(InputError, match=r"cut short|cannot read"):
+        read_idx(tmp_path / name)
+
+
+@pytest.mark.parametrize(("code", "kind"), [(8, ">u1"), (9, ">i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")])
+def test_idx_kinds(tmp_path, code, kind):
+    array = np.array([[1, 2], [3, 4]], kind)
+    write_idx(tmp_path / "a", array, code)
+    assert np.array_equal(read_idx(tmp_path / "a"), array)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0\0", b"\0\0\x08\x01", b"\0\0\x07\x01\0\0\0\0", b"hello world", b"\x1f\x8bjunk",
+                                 b"\0\0\x08\x02\xff\xff\xff\xff\xff\xff\xff\xff"])  # fmt: skip
+def test_idx_refused(tmp_path, raw):
+    (tmp_path / "a").write_bytes(raw)
+    with pytest.raises(InputError):
+        read_idx(tmp_path / "a")
+
+
+# ---- data sets
+
+
+def test_one_hot():
+    assert one_hot(np.array([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+    with pytest.raises(InputError, match="labels go from 0 to 3"):
+        one_hot(np.array([0, 3]), 3)
+
+
+def test_digits():
+    pytest.importorskip("sklearn")
+    fields = DATASETS["digits"].fields
+    images, labels, targets = (fields[name].load() for name in ("images", "labels", "one_hot"))
+    assert images.shape == (1797, 8, 8)
+    assert (images.min(), images.max()) == (0, 1)
+    assert np.array_equal(targets.argmax(1), labels)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_data_sets_are_as_large_as_they_say(name):
+    row = DATASETS[name]
+    try:
+        found = {key: (field, field.load()) for key, field in row.fields.items()}
+    except InputError as error:
+        pytest.skip(str(error))
+    for field, array in found.values():
+        assert array.shape == (row.samples, *field.shape)
+
+
+def test_misfits_show_before_a_data_set_is_loaded(monkeypatch):
+    monkeypatch.setattr("pcsim.scenario.data._digits", None)
+    refused({"dataset": "digits"}, "a sample has shape [8, 8], expected [3]")
+    refused({"dataset": "digits", "start": 1795}, "has 1797 samples, fewer than start 1795 + batch 4", shape=(64,))
+
+
+def test_images_and_labels_are_shuffled_alike():
+    pytest.importorskip("sklearn")
+
+    def drawn(seed):
+        scenario = pcsim.load({
+            "graph": {"vertices": {"x": {"op": "input", "shape": [64]}, "y": {"op": "affine", "units": 10, "inputs": ["x"]}}},
+            "inputs": {"x": {"dataset": "digits", "shuffle": True}},
+            "targets": {"y": {"dataset": "digits", "field": "one_hot", "shuffle": True}},
+            "batch": 50, "rule": "il", "seed": seed,
+        })  # fmt: skip
+        return scenario.inputs()["x"], scenario.targets()["y"]
+
+    images = DATASETS["digits"].fields["images"].load().reshape(-1, 64)
+    labels = DATASETS["digits"].fields["labels"].load()
+    inputs, targets = drawn(3)
+    places = [int(np.flatnonzero((images == image).all(1))[0]) for image in inputs]
+    assert np.array_equal(labels[places], targets.argmax(1))
+    assert len(set(places)) == 50
+    assert places != sorted(places)
+    assert not np.array_equal(drawn(4)[0], inputs)
+
+
+def test_mnist():
+    folder = Path(os.environ.get("PCSIM_DATA", "../shared/data"))
+    if not (folder / "mnist10k").is_dir():
+        pytest.skip(f"no mnist10k in {folder}: set PCSIM_DATA")
+    fields = DATASETS["mnist"].fields
+    assert fields["images"].load().shape == (10000, 28, 28)
+    assert fields["images"].load().max() == 1
+    assert np.array_equal(fields["one_hot"].load().argmax(1), fields["labels"].load())
+
+
+def test_mnist_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("PCSIM_DATA", str(tmp_path))
+    refused({"dataset": "mnist"}, "set PCSIM_DATA to the folder that holds 'mnist10k'", shape=(784,))

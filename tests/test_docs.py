@@ -1,0 +1,101 @@
+"""What the documents show works, and every test that they name exists."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import pcsim
+from pcsim.cli import app
+from pcsim.rules import RULES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DESIGN = (ROOT / "pcsim" / "DESIGN.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def at_root(monkeypatch, tmp_path):
+    """A folder with the shipped documents, so that what a command writes goes elsewhere."""
+    for name in ("scenarios", "graphs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_readme_opens_with_two_commands_that_set_themselves_up():
+    first, second = blocks("sh")[:2]
+    for command in (first, second):
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install")
+        assert command.count("\n") == 1
+    assert "pcsim sweep scenarios/ticks-against-depth.yaml" in first
+    assert "pytest" in second
+
+
+def test_commands_of_the_readme_work_in_their_order(at_root):
+    commands = [line for line in blocks("sh")[2].splitlines() if line.startswith("pcsim ")]
+    assert len(commands) >= 8
+    for command in commands:
+        result = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
+        assert result.exit_code == 0, (command, result.output)
+
+
+def test_python_of_the_readme_works(at_root):
+    (code,) = blocks("python")
+    names: dict = {}
+    exec(code, names)
+    found = names["run"].summary["ticks_to_convergence"]
+    said = re.search(r"\{'ticks': (\d+), .*'predicted': (\d+)\}", code)
+    assert (found["ticks"], found["predicted"]) == (int(said[1]), int(said[2]))
+
+
+def test_graph_of_the_readme_is_the_one_that_ships():
+    shipped = yaml.safe_load((ROOT / "scenarios" / "first-steps.yaml").read_text())
+    shipped.pop("about")
+    assert yaml.safe_load(blocks("yaml")[0]) == shipped
+
+
+def test_table_of_the_readme_is_what_the_main_job_measures():
+    table = re.search(r"^ depth .*?```", README, re.DOTALL | re.MULTILINE)[0]
+    said = {int(row.split()[0]): [int(n) for n in re.findall(r"(?<![(\d])\d+", row)][1:] for row in table.splitlines()[1:-1]}
+    found = pcsim.sweep(ROOT / "scenarios" / "ticks-against-depth.yaml", {"sweep": _small(said)})
+    measured: dict[int, list[int]] = {}
+    for row in found.rows:
+        measured.setdefault(row["graph.depth"], []).append(row["ticks_to_convergence"]["ticks"])
+    assert measured == {depth: said[depth] for depth in measured}
+
+
+def _small(said):
+    document = yaml.safe_load((ROOT / "scenarios" / "ticks-against-depth.yaml").read_text())["sweep"]
+    assert document["graph.depth"] == list(said)
+    return {**document, "graph.depth": [1, 4]}
+
+
+def test_rules_of_the_readme_are_the_rules():
+    rows = re.findall(r"^\| `([a-z-]+)` \| (?:move|fixed)", README, re.MULTILINE)
+    assert rows == list(RULES)
+
+
+def test_scenarios_of_the_readme_are_those_that_ship():
+    named = set(re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.MULTILINE)) - set(RULES)
+    assert named == {path.stem for path in (ROOT / "scenarios").glob("*.yaml")}
+
+
+def test_every_test_that_the_design_names_exists():
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", DESIGN)
+    assert len(named) >= 12
+    for file, name in named:
+        tree = ast.parse((ROOT / file).read_text())
+        assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}, (file, name)
+
+
+def test_every_room_that_the_design_names_exists():
+    for room in re.findall(r"^\| `([a-z]+/|[a-z]+\.py)`", DESIGN, re.MULTILINE):
+        assert (ROOT / "pcsim" / room).exists(), room

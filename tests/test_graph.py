@@ -1,0 +1,143 @@
+"""Random graphs reach everything; graphs do not depend on the order of their document."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import Features, documents, make_task, permuted, random_document
+
+from pcsim.analysis.backprop import backprop
+from pcsim.errors import InputError
+from pcsim.graph import graph_from, level, vertex_levels
+from pcsim.graph.initialise import initialise
+from pcsim.ops import LOSSES, OPS
+
+RICH = Features(size=8, dead_ends=True, precision=True)
+
+
+def features_of(document):
+    """Name what a document and its graph hold."""
+    graph = graph_from(document)
+    edges = [edge for edge in graph.edges if graph.role(edge.pre) == "free"]
+    pairs = Counter((edge.pre, edge.post) for edge in edges)
+    found = vertex_levels(graph)
+    yield from {
+        f"{kind} delay {ticks}" for e in edges for kind, ticks in (("value", e.value_delay), ("error", e.error_delay))
+    }
+    yield from {f"rank {len(vertex.shape)}" for vertex in graph.vertices.values()}
+    facts = {
+        "unequal delays": any(edge.value_delay != edge.error_delay for edge in edges),
+        "parallel edges": max(pairs.values(), default=0) > 1,
+        "parallel edges of unequal delay": unequal_parallels(edges),
+        "several outputs": len(graph.outputs) > 1,
+        "observed output": any(name.endswith(".observed") for name in graph.outputs),
+        "fan-out": any(len({edge.post for edge in graph.outgoing[name]}) > 1 for name in graph.active),
+        "skip edge": any(
+            found[e.pre] - found[e.post] > 1 + e.error_delay for e in edges if None not in (found[e.pre], found[e.post])
+        ),
+        "dead end": any(found[name] is None for name in graph.active),
+        "shared slot": any(len(users) > 1 for users in graph.uses.values()),
+        "parameter vertex of several users": any(
+            len(graph.outgoing[n]) > 1 for n in graph.vertices if graph.role(n) == "parameter"
+        ),
+        "parameter as slot and as vertex": any(mixed_use(graph, name) for name in graph.parameters),
+        "precision": any(vertex.precision != 1 for vertex in graph.vertices.values()),
+        "constant": any(vertex.op.name == "constant" for vertex in graph.vertices.values()),
+    }
+    yield from (fact for fact, holds in facts.items() if holds)
+
+
+def unequal_parallels(edges):
+    delays = {}
+    for edge in edges:
+        delays.setdefault((edge.pre, edge.post), set()).add(edge.error_delay)
+    return any(len(ticks) > 1 for ticks in delays.values())
+
+
+def mixed_use(graph, parameter):
+    roles = {vertex.op.role for vertex in graph.vertices.values() for _, name in vertex.params if name == parameter}
+    return len(roles) > 1
+
+
+EXPECTED = {
+    *(f"{kind} delay {ticks}" for kind in ("value", "error") for ticks in range(5)),
+    *("rank 0", "rank 1", "rank 2", "unequal delays", "parallel edges", "parallel edges of unequal delay"),
+    *("several outputs", "observed output", "fan-out", "skip edge"),
+    *("dead end", "shared slot", "parameter vertex of several users"),
+    *("parameter as slot and as vertex", "precision", "constant"),
+}  # fmt: skip
+
+
+def test_random_documents_reach_every_op_and_feature():
+    drawn = [random_document(seed, RICH) for seed in range(150)]
+    assert {entry["op"] for document in drawn for entry in document["vertices"].values()} == set(OPS)
+    assert {feature for document in drawn for feature in features_of(document)} >= EXPECTED
+
+
+def test_random_tasks_reach_every_loss():
+    tasks = [make_task(random_document(seed, RICH), losses="mixed") for seed in range(20)]
+    assert {loss for task in tasks for loss in task.losses.values()} == set(LOSSES)
+
+
+def test_random_values_and_errors_are_tame():
+    """Finite, of order one, and learning reaches some parameter: what is measured on them means something."""
+    for seed in range(100):
+        reference = backprop(make_task(random_document(seed), seed=seed, away=1.0))
+        assert max(np.abs(error).max() for error in reference.errors.values()) < 1e3
+        assert any(gradient.any() for gradient in reference.gradients.values())
+
+
+@given(documents(precision=True), st.integers(0, 2**32 - 1))
+def test_graph_does_not_depend_on_document_order(document, seed):
+    one, other = graph_from(document), graph_from(permuted(document, seed))
+    assert list(one.vertices.items()) == list(other.vertices.items())
+    assert (one.edges, one.outputs, one.parameters) == (other.edges, other.outputs, other.parameters)
+    for name, value in initialise(one, 0).items():
+        assert np.array_equal(value, initialise(other, 0)[name])
+
+
+def test_shared_bias_of_users_with_unlike_fan_in_starts_alike_in_any_order():
+    layer = {"op": "affine", "units": 2, "params": {"bias": "b"}}
+    document = {
+        "parameters": {"b": {"shape": [2]}},
+        "vertices": {"x": {"op": "input", "shape": [3]}, "z": {"op": "input", "shape": [7]},
+                     "h": {**layer, "inputs": ["x"]}, "g": {**layer, "inputs": ["z"]}},
+        "outputs": ["g", "h"],
+    }  # fmt: skip
+    starts = [initialise(graph_from(permuted(document, seed)), 0)["b"] for seed in range(10)]
+    assert all(np.array_equal(start, starts[0]) for start in starts)
+
+
+def test_parallel_edges_have_names_and_keys_of_their_own():
+    graph = graph_from({"vertices": {"x": {"op": "input", "shape": []}, "y": {"op": "add", "inputs": ["x", "x", "x"]}}})
+    assert [edge.name for edge in graph.edges] == ["x->y", "x->y#1", "x->y#2"]
+    assert len({edge.key for edge in graph.edges}) == 3
+    assert graph.edge("x->y#0") == graph.edge("x->y")
+
+
+def chain(*names, **skips):
+    """Return x -> names[0] -> names[1] ..., each an addition where ``skips`` adds further inputs."""
+    before, vertices = "x", {"x": {"op": "input", "shape": [2]}}
+    for name in names:
+        inputs = [before, *skips.get(name, ())]
+        vertices[name] = {"op": "add" if len(inputs) > 1 else "tanh", "inputs": inputs}
+        before = name
+    return {"vertices": vertices}
+
+
+def test_identity_vertex_with_the_name_of_a_vertex_is_refused():
+    """``a->c`` is short by one tick; the identity vertex on it would be called a~c~1."""
+    document = chain("a", "b", "a~c~1", "c", c=["a", "b"])
+    with pytest.raises(InputError, match="a~c~1"):
+        level(graph_from(document), "identity")
+
+
+def test_two_identity_vertices_of_one_name_are_refused():
+    """a->b~c and a~b->c would both carry a~b~c~1."""
+    document = chain("a", "a~b", "m", "b~c", "n", "c", c=["a~b"], **{"b~c": ["a"]})
+    with pytest.raises(InputError, match="a~b~c~1"):
+        level(graph_from(document), "identity")

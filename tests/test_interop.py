@@ -1,0 +1,217 @@
+"""Graphs to networkx and back."""
+
+from __future__ import annotations
+
+import json
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import documents
+
+from pcsim.errors import InputError
+from pcsim.graph import Graph, graph_from, level
+from pcsim.graph.initialise import initialise
+
+
+def back(graph):
+    return Graph.from_networkx(graph.to_networkx())
+
+
+def refused(graph, *fragments):
+    with pytest.raises(InputError) as caught:
+        Graph.from_networkx(graph)
+    text = str(caught.value)
+    assert len(caught.value.problems) == len(fragments), text
+    for fragment in fragments:
+        assert fragment in text
+
+
+@given(documents(max_size=9), st.sampled_from(["none", "delay", "identity"]))
+def test_random_graphs_come_back_equal(document, form):
+    graph = level(graph_from(document), form)
+    again = back(graph)
+    assert again == graph
+    assert list(again.vertices) == list(graph.vertices)
+    for name, value in initialise(graph, 3).items():
+        assert np.array_equal(value, initialise(again, 3)[name])
+
+
+SKIP = {
+    "title": "t",
+    "source": "s",
+    "vertices": {
+        "x": {"op": "input", "shape": [2]},
+        "c": {"op": "constant", "value": [1, 2]},
+        "h": {
+            "op": "add",
+            "inputs": ["x", {"from": "x", "delay": {"value": 2, "error": 1}}, "c", "x"],
+            "precision": [1, 2],
+        },
+        "k": {"op": "tanh", "inputs": ["h"]},
+        "y": {"op": "add", "inputs": ["k", "h", "h"]},
+    },
+    "outputs": ["k", "y"],
+}
+
+
+@pytest.mark.parametrize("form", ["none", "delay", "identity"])
+def test_parallel_edges_observed_outputs_and_levels(form):
+    graph = level(graph_from(SKIP), form)
+    assert "k.observed" in graph.vertices
+    again = back(graph)
+    assert again == graph
+    assert again.outputs == ("k.observed", "y")
+    assert [edge.key for edge in again.outgoing["x"]] == [edge.key for edge in graph.outgoing["x"]]
+    if form == "identity":
+        assert "h~y#1~1" in again.vertices
+
+
+def test_formula():
+    graph = graph_from(
+        {"formula": "tan(sqrt(theta * x)) + sin(x**2) - 3 * theta", "parameters": {"theta": {"init": {"constant": 2}}}}
+    )
+    assert back(graph) == graph
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        {"values": [[1, 2], [3, 4]]},
+        {"constant": 0.5},
+        {"normal": [0, 1]},
+        {"uniform": [-1, 1]},
+        {"glorot": {}},
+        {"he": {}},
+        {"orthogonal": {}},
+        {"uniform_fan_in": {}},
+        {"file": "w.npz", "key": "a"},
+        {"file": "w.npz"},
+    ],
+)
+def test_inits_and_shared_parameters(init):
+    graph = graph_from(
+        {
+            "parameters": {"W": {"shape": [2, 2], "init": init}},
+            "vertices": {
+                "x": {"op": "input", "shape": [2]},
+                "a": {
+                    "op": "affine",
+                    "units": 2,
+                    "params": {"weight": "W"},
+                    "inputs": ["x"],
+                    "init": {"bias": {"constant": 1}},
+                },
+                "b": {"op": "affine", "units": 2, "params": {"weight": "W"}, "bias": False, "inputs": ["a"]},
+            },
+        }
+    )
+    assert back(graph) == graph
+    hash(tuple(graph.parameters.values()))
+
+
+def test_is_plain_data_in_canonical_order():
+    graph = graph_from(SKIP)
+    made = graph.to_networkx()
+    assert list(made.nodes) == list(graph.vertices)
+    assert made.edges["x", "h", 1] == {"slot": 1, "value_delay": 2, "error_delay": 1}
+    assert made.nodes["x"] == {
+        "op": "input",
+        "shape": [2],
+        "attributes": {"shape": [2]},
+        "params": {},
+        "precision": 1.0,
+    }
+    assert made.nodes["h"]["precision"] == [1.0, 2.0]
+    assert made.graph["outputs"] == ["k.observed", "y"]
+    assert nx.is_directed_acyclic_graph(made)
+    json.dumps(nx.node_link_data(made, edges="edges"))
+
+
+# ---- graphs made elsewhere
+
+
+def chain():
+    graph = nx.DiGraph(name="chain")
+    graph.add_node(0, op="input", shape=(np.int64(3),))
+    graph.add_node(1, op="affine", units=4, activation="tanh")
+    graph.add_node(2, op="affine", units=2, init={"weight": {"values": np.ones((2, 4))}})
+    graph.add_edge(0, 1)
+    graph.add_edge(1, 2, delay=3)
+    return graph
+
+
+def test_made_elsewhere():
+    graph = Graph.from_networkx(chain())
+    assert list(graph.vertices) == ["0", "1", "2"]
+    assert graph.title == "chain"
+    assert graph.outputs == ("2",)
+    edge = graph.edge("1->2")
+    assert (edge.value_delay, edge.error_delay) == (3, 3)
+    assert np.array_equal(initialise(graph, 0)["2.weight"], np.ones((2, 4)))
+    assert back(graph) == graph
+
+
+def test_slots_follow_insertion_or_say_so():
+    graph = nx.MultiDiGraph()
+    for name in "abc":
+        graph.add_node(name, op="input", shape=[2])
+    graph.add_node("y", op="concat", axis=0)
+    for name in "cab":
+        graph.add_edge(name, "y")
+    assert [edge.pre for edge in Graph.from_networkx(graph).incoming["y"]] == ["c", "a", "b"]
+    for (_, _, data), slot in zip(graph.edges(data=True), (1, 0, 2), strict=True):
+        data["slot"] = slot
+    slots = {pre: data["slot"] for pre, _, data in graph.edges(data=True)}
+    assert {edge.pre: edge.slot for edge in Graph.from_networkx(graph).incoming["y"]} == slots
+
+
+def test_refusals():
+    refused(nx.Graph(), "expected a networkx DiGraph or MultiDiGraph, got a Graph")
+    refused("graph", "got a str")
+    refused(nx.DiGraph(), "at least one")
+
+    graph = chain()
+    graph.add_node("1", op="input", shape=[2])
+    refused(graph, "vertices.1: nodes 1 and '1' have one name")
+
+    graph = chain()
+    del graph.nodes[1]["op"]
+    graph.nodes[0]["op"] = 3
+    refused(graph, "vertices.0.op: each node needs an op, got 3", "vertices.1.op: each node needs an op, got None")
+
+    graph = chain()
+    graph.nodes[1]["op"] = "afine"
+    refused(graph, "vertices.1.op: unknown op 'afine'; did you mean 'affine'?")
+
+    graph = chain()
+    graph.edges[1, 2]["value_delay"] = 1
+    refused(graph, "vertices.2.inputs[0]: an edge has either delay, or value_delay and error_delay")
+
+    graph = chain()
+    graph.edges[1, 2]["delay"] = -1
+    refused(graph, "vertices.2.inputs[0].delay: a delay is a whole number of ticks, 0 or more, got -1")
+
+    graph = chain()
+    graph.edges[1, 2]["slot"] = 1
+    refused(graph, "vertices.2.inputs: the edges have slots [1], expected each of 0 to 0 once")
+
+    graph = chain()
+    graph.nodes[1]["shape"] = [5]
+    refused(graph, "vertices.1.shape: is [5], but [4] follows")
+
+    graph = chain()
+    graph.add_edge(2, 1)
+    refused(graph, "cycle")
+
+    graph = chain()
+    graph.add_node("z", op="add")
+    graph.add_edge(1, "z", slot=0)
+    graph.add_edge(2, "z")
+    refused(graph, "vertices.z.inputs: some edges have a slot and some have none")
+
+    graph = chain()
+    graph.edges[0, 1]["part_of"] = "x"
+    refused(graph, "vertices.1.inputs[0].part_of: expected [vertex, slot]")

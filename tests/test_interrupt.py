@@ -1,0 +1,150 @@
+"""Ctrl-C: the tick in progress is ended, what was recorded is kept, and it is said; the second one ends at once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+import pcsim
+from pcsim.cli import app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[1]
+FIRST = ROOT / "scenarios/first-steps.yaml"
+SKIP = ROOT / "scenarios/skip-connection.yaml"
+
+
+def interrupt_at(tick: int, times: int = 1) -> Callable[..., None]:
+    """Return a progress function that sends this process Ctrl-C when a tick (or a cell) is done."""
+
+    def progress(done: int, *_: Any) -> None:
+        if done == tick:
+            for _number in range(times):
+                signal.raise_signal(signal.SIGINT)
+
+    return progress
+
+
+def until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    ends = time.monotonic() + 60
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("out", [True, False])
+def test_an_interrupted_run_is_a_run(tmp_path, out):
+    before = signal.getsignal(signal.SIGINT)
+    run = pcsim.simulate(FIRST, {"rule.ticks": 1000}, out=tmp_path / "run" if out else None, progress=interrupt_at(6))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert run.manifest["status"] == "interrupted"
+    # the question is asked in the next tick, which is whole
+    assert run.summary["ticks"] == 7
+    assert run.summary["stop_reason"] == "interrupted after tick 6"
+    assert run.series("value", "h1").sizes["tick"] == 7
+    whole = pcsim.simulate(FIRST, {"rule.ticks": 7})
+    assert run.series("value", "h1").identical(whole.series("value", "h1"))
+    assert all((run.updates[name] == update).all() for name, update in whole.updates.items())
+    if out:
+        assert pcsim.open_run(tmp_path / "run").manifest == json.loads(json.dumps(run.manifest))
+
+
+def test_the_second_interrupt_ends_at_once_and_says_so(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        pcsim.simulate(FIRST, {"rule.ticks": 1000}, out=tmp_path / "run", progress=interrupt_at(6, times=2))
+    assert signal.getsignal(signal.SIGINT) is before
+    run = pcsim.open_run(tmp_path / "run")
+    assert run.manifest["status"] == "interrupted"
+    assert run.summary["stop_reason"].startswith("ended at once")
+    assert run.series("value", "h1").sizes["tick"] == run.summary["ticks"] == 6
+
+
+def test_ctrl_c_on_the_command_line(tmp_path):
+    arguments = ["run", str(FIRST), "--set", "rule.ticks=100000000", "--set", "record=[{what: value}]", "--set", "measure=[energy]"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from pcsim.cli import main; main()", *arguments, "--out", str(tmp_path / "run")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until((tmp_path / "run/trace.zarr/value/1/value/zarr.json").exists, process)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    run = pcsim.open_run(tmp_path / "run")
+    assert run.manifest["status"] == "interrupted"
+    ticks = run.summary["ticks"]
+    assert run.series("value", "h1").sizes["tick"] == ticks > 0
+    assert f"interrupted: {ticks} of 100000000 ticks done" in stderr
+    assert str(tmp_path / "run") in stderr
+    assert f"interrupted after tick {ticks - 1}" in stdout
+    assert "Traceback" not in stderr
+
+
+def test_an_interrupted_sweep_keeps_its_rows_and_goes_on(tmp_path, monkeypatch):
+    sweep = importlib.import_module("pcsim.sweep")
+    found = pcsim.sweep(SKIP, out=tmp_path, progress=interrupt_at(2))
+    assert (len(found.rows), found.cells, found.complete) == (2, 3, False)
+    asked: list[Any] = []
+    simulate = sweep.simulate
+    monkeypatch.setattr(sweep, "simulate", lambda *args, **kwargs: asked.append(args[1]) or simulate(*args, **kwargs))
+    found = pcsim.sweep(SKIP, out=tmp_path, resume=True)
+    assert found.complete
+    assert [overrides["level"] for overrides in asked] == ["delay"]
+    assert [row["level"] for row in found.rows] == ["none", "identity", "delay"]
+
+
+def test_an_interrupt_inside_a_cell_drops_only_that_cell(tmp_path, monkeypatch):
+    sweep = importlib.import_module("pcsim.sweep")
+    simulate, calls = sweep.simulate, iter(range(10))
+    stop = interrupt_at(1)
+    monkeypatch.setattr(sweep, "simulate", lambda *a, **k: simulate(*a, **k, progress=stop if next(calls) == 1 else None))
+    found = pcsim.sweep(SKIP, out=tmp_path)
+    assert len(found.rows) == 1
+    assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_in_a_sweep_says_how_to_go_on(tmp_path, workers):
+    """One quick cell, and three that take for ever."""
+    cases = "[{label: quick}, {rule.ticks: 100000000}, {rule.ticks: 100000001}, {rule.ticks: 100000002}]"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from pcsim.cli import main; main()", "sweep", str(FIRST), "--set", f"sweep={{cases: {cases}}}",
+         "--set", "measure=[divergence]", "--out", str(tmp_path / "all of it"), "--workers", str(workers)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    rows = tmp_path / "all of it/sweep.jsonl"
+    until(rows.exists, process)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1, stderr
+    assert len(rows.read_text().splitlines()) == 1
+    assert "interrupted: 1 of 4 runs done; go on with: pcsim sweep" in stderr
+    assert f"--out '{tmp_path}/all of it' --resume" in stderr
+    assert "--set='sweep={" in stderr or "'--set=sweep={" in stderr
+    assert "Traceback" not in stderr
+    assert "quick" in stdout
+
+
+def test_ctrl_c_before_the_first_tick_is_no_traceback(monkeypatch):
+    def interrupted(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("pcsim.simulate"), "simulate", interrupted)
+    result = CliRunner().invoke(app, ["run", str(FIRST)])
+    assert result.exit_code == 1
+    assert result.stderr.strip() == "ended at once"

@@ -1,0 +1,193 @@
+"""Sweeps: the grid, its rows, what is kept and what is run again."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pcsim
+from pcsim.sweep import grid, label_of, overrides_of, table
+
+ROOT = Path(__file__).parents[1]
+DEPTHS = ROOT / "scenarios/ticks-against-depth.yaml"
+SKIP = ROOT / "scenarios/skip-connection.yaml"
+CHAIN = ROOT / "scenarios/linear-chain.yaml"
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The overrides of each cell that is really run."""
+    module = importlib.import_module("pcsim.sweep")
+    calls: list[dict[str, Any]] = []
+    simulate = module.simulate
+    monkeypatch.setattr(module, "simulate", lambda *args, **kwargs: calls.append(args[1]) or simulate(*args, **kwargs))
+    return calls
+
+
+def steps(axes: dict[str, list[Any]], **overrides: Any) -> dict[str, Any]:
+    return {"sweep": axes, "measure": ["ticks_to_convergence"], **overrides}
+
+
+def same(first: Any, second: Any) -> bool:
+    def plain(found: Any) -> list[dict[str, Any]]:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in found.rows]
+
+    return plain(first) == plain(second)
+
+
+def test_a_grid_is_every_combination_in_order():
+    assert grid({"a": [1, 2], "b": ["x", "y"]}) == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}]
+    assert grid({}) == [{}]
+
+
+def test_a_case_stands_for_its_overrides():
+    case = {"label": "slow", "rule.step_size": 0.1}
+    assert overrides_of({"graph.depth": 2, "cases": case}) == {"graph.depth": 2, "rule.step_size": 0.1}
+    assert label_of(case) == "slow"
+    assert label_of({"rule": "il", "seed": 1}) == "rule=il, seed=1"
+    with pytest.raises(pcsim.InputError, match="a case is a mapping"):
+        label_of("slow")
+
+
+def test_the_main_scenario_measures_what_theory_says():
+    axes = {"graph.depth": [1, 2, 4], "rule": [
+        {"name": "fpa", "step_size": 0.1, "ticks": 600}, {"name": "fpa", "step_size": 0.5, "ticks": 200},
+        {"name": "fpa", "step_size": 1.0, "ticks": 40}, {"name": "zil"},
+    ]}  # fmt: skip
+    found = pcsim.sweep(DEPTHS, {"sweep": axes, "batch": 8})
+    assert found.complete
+    assert found.keys == ("graph.depth", "rule")
+    assert len(found.rows) == 12
+    for row in table(found):
+        assert row["measured"] == row["predicted"] is not None
+        assert row["levels"] == row["graph.depth"] + 1
+        if row["rule"] == "zil":
+            assert row["ticks_run"] == row["levels"]
+            assert row["measured"] == row["graph.depth"]
+        if row["step_size"] == 1.0:
+            assert row["measured"] == row["graph.depth"]
+    assert [row["graph.depth"] for row in found.rows] == [1] * 4 + [2] * 4 + [4] * 4
+
+
+def test_progress_is_told_with_each_row():
+    told: list[tuple[int, int, str]] = []
+    pcsim.sweep(SKIP, progress=lambda done, cells, row: told.append((done, cells, row["rule"])))
+    assert told == [(1, 3, "zil"), (2, 3, "zil"), (3, 3, "zil")]
+
+
+def test_overrides_of_the_caller_fix_what_would_be_swept():
+    found = pcsim.sweep(DEPTHS, {"graph.depth": 2, "batch": 2, "sweep": {"graph.depth": [1, 2, 4], "rule.step_size": [0.5, 1.0]}})
+    assert found.keys == ("rule.step_size",)
+    assert [row["levels"] for row in found.rows] == [3, 3]
+
+
+def test_a_setting_of_the_caller_also_changes_a_section_that_is_swept():
+    axes = {"rule": [{"name": "fpa", "step_size": 0.5, "ticks": 600}, {"name": "fpa", "step_size": 1.0, "ticks": 600}]}
+    found = pcsim.sweep(DEPTHS, {"sweep": axes, "batch": 2, "rule.ticks": 77})
+    assert [(row["step_size"], row["horizon"]) for row in found.rows] == [(0.5, 77), (1.0, 77)]
+
+
+def test_more_workers_give_the_same_rows(tmp_path):
+    axes = {"graph.edges": [2, 3, 4], "rule.step_size": [0.3, 0.4]}
+    one = pcsim.sweep(CHAIN, steps(axes), out=tmp_path / "one")
+    two = pcsim.sweep(CHAIN, steps(axes), out=tmp_path / "two", workers=2)
+    assert same(one, two)
+    assert two.complete
+    again = pcsim.sweep(CHAIN, steps(axes), out=tmp_path / "two", resume=True)
+    assert same(one, again)
+
+
+def test_a_cell_whose_numbers_end_is_a_row_with_the_reason(tmp_path):
+    found = pcsim.sweep(CHAIN, steps({"rule.step_size": [0.4, 3.0]}), out=tmp_path)
+    assert found.complete
+    good, bad = found.rows
+    assert "error" not in good
+    assert "grew beyond float64" in bad["error"]
+    assert (bad["rule"], bad["step_size"], bad["horizon"]) == ("il", 3.0, 6000)
+    assert [row["measured"] is None for row in table(found)] == [False, True]
+    assert table(found)[1]["error"] == bad["error"]
+
+
+def test_resume_runs_only_what_is_not_there(tmp_path, counted):
+    axes = {"graph.edges": [2, 3]}
+    first = pcsim.sweep(CHAIN, steps(axes), out=tmp_path)
+    assert len(counted) == 2
+    assert same(pcsim.sweep(CHAIN, steps(axes), out=tmp_path, resume=True), first)
+    assert len(counted) == 2
+    # a longer sweep is the same scenario in each cell that it had before
+    longer = pcsim.sweep(CHAIN, steps({"graph.edges": [2, 3, 4]}), out=tmp_path, resume=True)
+    assert [call["graph.edges"] for call in counted[2:]] == [4]
+    assert longer.complete
+    # but another seed is another scenario
+    pcsim.sweep(CHAIN, steps(axes, seed=1), out=tmp_path, resume=True)
+    assert len(counted) == 5
+
+
+def test_a_line_cut_short_is_run_again_and_spoils_no_other(tmp_path, counted):
+    axes = {"graph.edges": [2, 3, 4]}
+    whole = pcsim.sweep(CHAIN, steps(axes), out=tmp_path)
+    path = tmp_path / "sweep.jsonl"
+    path.write_text(path.read_text()[:-40])
+    assert same(pcsim.sweep(CHAIN, steps(axes), out=tmp_path, resume=True), whole)
+    assert len(counted) == 4
+    assert same(pcsim.sweep(CHAIN, steps(axes), out=tmp_path, resume=True), whole)
+    assert len(counted) == 4
+
+
+def test_rows_on_disk_are_json_by_digest(tmp_path):
+    pcsim.sweep(SKIP, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "sweep.jsonl").read_text().splitlines()]
+    assert [set(line) for line in lines] == [{"digest", "row"}] * 3
+    assert len({line["digest"] for line in lines}) == 3
+    assert lines[0]["digest"] == pcsim.load(SKIP, {"level": "none", "sweep": {}}).digest
+
+
+def test_rows_that_are_there_are_not_overwritten(tmp_path, counted):
+    pcsim.sweep(SKIP, out=tmp_path)
+    with pytest.raises(pcsim.InputError, match="resume the sweep"):
+        pcsim.sweep(SKIP, out=tmp_path)
+    assert len(counted) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "overrides", "said"),
+    [
+        (CHAIN, {"sweep": {"graph.edges": [2, "many"]}}, "edges"),
+        (CHAIN, {"sweep": {"graph.egdes": [2]}}, "did you mean 'edges'"),
+        (CHAIN, {"sweep": {"rule.name": ["il", "li"]}}, "unknown rule 'li'"),
+        (CHAIN, {"sweep": {"rule.step_size": [0.1, -1]}}, "above 0"),
+        (CHAIN, {"sweep": {"rule.step_size": []}}, "at least one value"),
+        (CHAIN, {"sweep": {"cases": ["slow"]}}, "case"),
+        (CHAIN, {"measure": ["tick_to_convergence"]}, "did you mean 'ticks_to_convergence'"),
+        (CHAIN, {"sweep": {"inputs.x0": [1, [1, 2]]}}, r"inputs\.x0: .*in the sweep at inputs\.x0=\[1, 2\]"),
+        (DEPTHS, {"sweep": {"batch": [2, 5000]}}, "fewer than start 0 .* batch 5000"),
+        (ROOT / "scenarios/first-steps.yaml", {}, "has no 'sweep'"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(source, overrides, said, counted, tmp_path):
+    with pytest.raises(pcsim.InputError, match=said):
+        pcsim.sweep(source, overrides, out=tmp_path / "out")
+    assert counted == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_arguments(tmp_path):
+    with pytest.raises(pcsim.InputError, match="expected 1 or more"):
+        pcsim.sweep(SKIP, workers=0)
+    with pytest.raises(pcsim.InputError, match="unknown engine 'nump'"):
+        pcsim.sweep(SKIP, engine="nump", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_a_run_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(pcsim.RunError, match="cannot write"):
+        pcsim.sweep(SKIP, out=tmp_path / "file/out")
+
+
+def test_the_actors_can_sweep_too():
+    assert [row["divergence"]["updates"]["relative"] < 1e-12 for row in pcsim.sweep(SKIP, engine="actors").rows] == [False, True, True]
