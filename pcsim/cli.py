@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from pcsim.errors import InputError, PcsimError, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(
     help="Simulate predictive coding on computation graphs: messages, delays, ticks.",
@@ -45,6 +47,11 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(2 if isinstance(error, InputError) else 1) from None
         except KeyboardInterrupt:
             _complain("ended at once")
+            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _complain(f"cannot write: {error.strerror or error}")
             raise typer.Exit(1) from None
 
     return guarded
@@ -77,7 +84,10 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
 @app.command()
 @_guarded
 def validate(files: Annotated[list[Path], typer.Argument(help="scenarios and graphs (YAML)")]) -> None:
-    """Check files; print every mistake with its line, and how to mend it."""
+    """Check files, and tell every mistake with its line.
+
+    Each comes with the nearest legal name, or how to mend it.
+    """
     from pcsim.checks import validate_file
 
     problems: list[Any] = []
@@ -125,7 +135,10 @@ def run(
             _say(f"run in {folder}: pcsim trace {folder}, pcsim plot {folder}")
     if done.manifest["status"] == "interrupted":
         kept = f"{done.summary['ticks']} of {done.summary['horizon']} ticks done"
-        _complain(f"interrupted: {kept}" + (f", and what was recorded of them is in {folder}" if folder else ", measured as above"))
+        _complain(
+            f"interrupted: {kept}"
+            + (f", and what was recorded of them is in {folder}" if folder else ", measured as above")
+        )
         raise typer.Exit(1)
 
 
@@ -138,15 +151,20 @@ def sweep(
     workers: Annotated[int, typer.Option(help="processes")] = 1,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Run a scenario over the grid of its sweep; print a table and draw a picture."""
-    from pcsim.sweep import sweep as run_sweep
+    """Run a scenario over the grid of its sweep.
+
+    Prints a table, measured beside theory, and draws a picture of it.
+    """
     from pcsim.sweep import ROWS, table
+    from pcsim.sweep import sweep as run_sweep
     from pcsim.view.progress import Bar
     from pcsim.view.sweeps import sweep_picture, sweep_tables
 
     target = folder or _folder(Path("runs") / file.stem, resume=resume)
     with Bar(err, "runs", quiet=as_json) as bar:
-        found = run_sweep(file, _overrides(settings), engine=engine, out=target, resume=resume, workers=workers, progress=bar.cells)
+        found = run_sweep(
+            file, _overrides(settings), engine=engine, out=target, resume=resume, workers=workers, progress=bar.cells
+        )
     pictures = sweep_picture(found, target)
     if as_json:
         _print_json({"title": found.title, "complete": found.complete, "rows": table(found), "pictures": pictures})
@@ -154,7 +172,17 @@ def sweep(
         out.print(*sweep_tables(found), sep="\n")
         _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
     if not found.complete:
-        again = shlex.join(["pcsim", "sweep", str(file), *(f"--set={text}" for text in settings or ()), "--out", str(target), "--resume"])
+        again = shlex.join(
+            [
+                "pcsim",
+                "sweep",
+                str(file),
+                *(f"--set={text}" for text in settings or ()),
+                "--out",
+                str(target),
+                "--resume",
+            ]
+        )
         _complain(f"interrupted: {len(found.rows)} of {found.cells} runs done; go on with: {again}")
         raise typer.Exit(1)
 
@@ -177,7 +205,10 @@ def trace(
     kind: Annotated[str | None, typer.Option(help="for an edge: value or error")] = None,
     as_json: Json = False,
 ) -> None:
-    """Answer what a vertex held, what crossed an edge, when errors first arrived."""
+    """Tell what a vertex held, what crossed an edge, and when.
+
+    Without a question: what was recorded, and when errors first arrived.
+    """
     from pcsim.run import open_run
     from pcsim.view.tables import trace_answers, trace_tables
 
@@ -198,7 +229,9 @@ def compare(first: RunFolder, second: RunFolder, as_json: Json = False) -> None:
 
 @app.command()
 @_guarded
-def plot(folder: RunFolder, target: Annotated[Path | None, typer.Option("--out", help="default: the run's folder")] = None) -> None:
+def plot(
+    folder: RunFolder, target: Annotated[Path | None, typer.Option("--out", help="default: the run's folder")] = None
+) -> None:
     """Draw the figures of a run as PNG and SVG."""
     from pcsim.run import open_run
     from pcsim.view.tables import run_figures
@@ -243,7 +276,7 @@ def schema(what: Annotated[str, typer.Argument(help="graph | scenario")]) -> Non
 @app.command()
 @_guarded
 def doctor(as_json: Json = False) -> None:
-    """Say which versions and engines are here, and what is missing for the others."""
+    """Say which versions and engines are here, and what is missing."""
     from pcsim.view.listing import diagnosis, diagnosis_table
 
     found = diagnosis()

@@ -34,7 +34,9 @@ def selected(graph: Graph, patterns: str | Sequence[str]) -> tuple[str, ...]:
         known = names if "->" not in pattern else [edge.name for edge in graph.edges]
         if not any(fnmatchcase(name, pattern) for name in known):
             kind = "edge" if "->" in pattern else "vertex"
-            raise InputError([Problem(("vertices", place), f"no {kind} is named {pattern!r}" + nearest(pattern, known))])
+            raise InputError(
+                [Problem(("vertices", place), f"no {kind} is named {pattern!r}" + nearest(pattern, known))]
+            )
     return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in wanted))
 
 
@@ -46,7 +48,9 @@ def selected_edges(graph: Graph, patterns: str | Sequence[str]) -> list[str]:
         edge.name
         for edge in graph.edges
         if graph.vertices[edge.pre].op.role != "parameter"
-        and (edge.pre in vertices or edge.post in vertices or any(fnmatchcase(edge.name, pattern) for pattern in chosen))
+        and (
+            edge.pre in vertices or edge.post in vertices or any(fnmatchcase(edge.name, pattern) for pattern in chosen)
+        )
     ]
 
 
@@ -75,7 +79,11 @@ def channels(task: Task, session: Session, meter: Meter | None, record: Iterable
     for entry in record:
         for what in entry.what:
             every[what] = entry.every
-            names = selected_edges(task.graph, entry.vertices) if what == "message" else selected(task.graph, entry.vertices)
+            names = (
+                selected_edges(task.graph, entry.vertices)
+                if what == "message"
+                else selected(task.graph, entry.vertices)
+            )
             wanted[what] |= dict.fromkeys(task.graph.parameters if what == "update" else names)
     makers: Mapping[str, Callable[..., list[Channel]]] = {
         **dict.fromkeys(UNITS, _units), **dict.fromkeys(SERIES, _series), "message": _messages, "update": _updates,
@@ -123,7 +131,9 @@ def _channel(
     return Channel(path, variable, dims, (len(names), *shape), dtype, read, tuple(names), {}, every)
 
 
-def _series(what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int) -> list[Channel]:
+def _series(
+    what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int
+) -> list[Channel]:
     assert meter is not None
     if what == "energy":
         return [Channel("series", what, (), (), np.dtype(float), lambda: np.asarray(meter.energy), (), {}, every)]
@@ -142,18 +152,33 @@ def _series(what: str, task: Task, session: Session, meter: Meter | None, names:
     return made
 
 
-def _messages(what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int) -> list[Channel]:
+def _messages(
+    what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int
+) -> list[Channel]:
     graph = task.graph
     made = []
     for kind in ("value", "error"):
         kept = [name for name in names if kind == "value" or graph.carries_errors(graph.edge(name))]
         for shape, members in _by_shape(kept, lambda name: graph.vertices[graph.edge(name).pre].shape).items():
             read = session.reader(f"{kind} message", members)
-            made.append(_channel(f"message/{kind}/{shape_key(shape)}", what, "edge", members, (task.batch, *shape), task.dtype, read, every))
+            made.append(
+                _channel(
+                    f"message/{kind}/{shape_key(shape)}",
+                    what,
+                    "edge",
+                    members,
+                    (task.batch, *shape),
+                    task.dtype,
+                    read,
+                    every,
+                )
+            )
     return made
 
 
-def _updates(what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int) -> list[Channel]:
+def _updates(
+    what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int
+) -> list[Channel]:
     made = []
     for shape, members in _by_shape(names, lambda name: task.graph.parameters[name].shape).items():
         dims = ("parameter", *_axes(shape))
@@ -173,6 +198,12 @@ def _update_reader(session: Session, names: Sequence[str]) -> Callable[[], np.nd
 def learnt(updates: Mapping[str, np.ndarray]) -> list[tuple[str, str, tuple[str, ...], np.ndarray, tuple[str, ...]]]:
     """Return what was learnt as static arrays of a trace: (path, variable, dims, array, names)."""
     return [
-        (f"learnt/{shape_key(shape)}", "learnt", ("parameter", *_axes(shape)), np.stack([updates[name] for name in names]), tuple(names))
+        (
+            f"learnt/{shape_key(shape)}",
+            "learnt",
+            ("parameter", *_axes(shape)),
+            np.stack([updates[name] for name in names]),
+            tuple(names),
+        )
         for shape, names in _by_shape(updates, lambda name: updates[name].shape).items()
     ]

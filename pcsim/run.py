@@ -39,7 +39,8 @@ class Run:
     _state: Callable[[], dict[str, np.ndarray]] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
-        return f"Run({self.manifest['title']!r}, {self.summary['ticks']} ticks, {self.manifest['status']}: {self.summary['stop_reason']})"
+        ended = f"{self.manifest['status']}: {self.summary['stop_reason']}"
+        return f"Run({self.manifest['title']!r}, {self.summary['ticks']} ticks, {ended})"
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -137,7 +138,9 @@ def open_run(folder: str | Path) -> Run:
         manifest = json.loads((path / MANIFEST).read_text())
     except OSError as error:
         hint = "; pcsim run FILE --out FOLDER makes one"
-        raise InputError([Problem((), f"{path} is not the folder of a run: {MANIFEST}: {error.strerror}{hint}")]) from None
+        raise InputError(
+            [Problem((), f"{path} is not the folder of a run: {MANIFEST}: {error.strerror}{hint}")]
+        ) from None
     except ValueError as error:
         raise InputError([Problem((), f"{path} is not the folder of a run: {MANIFEST}: {error}")]) from None
     kind = manifest.get("pcsim") if isinstance(manifest, dict) else None

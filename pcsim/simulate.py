@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +26,9 @@ from pcsim.scenario.models import RecordEntry, StopEntry
 from pcsim.scenario.reader import Source, load
 from pcsim.scenario.scenario import Scenario
 from pcsim.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Progress = Callable[[int, int], None]
 """Called after each tick with (ticks done, horizon)."""
@@ -101,7 +103,9 @@ def _check_initial(scenario: Scenario, initial: Mapping[str, np.ndarray]) -> Non
     problems = [
         Problem(("initial", name), "is not a free vertex" + nearest(name, free)) for name in initial if name not in free
     ] + [
-        Problem(("initial", name), f"has shape {list(np.shape(value))}, expected {[batch, *graph.vertices[name].shape]}")
+        Problem(
+            ("initial", name), f"has shape {list(np.shape(value))}, expected {[batch, *graph.vertices[name].shape]}"
+        )
         for name, value in initial.items()
         if name in free and np.shape(value) != (batch, *graph.vertices[name].shape)
     ]
@@ -122,7 +126,9 @@ def check(scenario: Scenario, record: tuple[RecordEntry, ...]) -> None:
         problems += error.problems
     stop, converged = scenario.document.stop, scenario.document.converged
     if isinstance(stop, StopEntry) and converged not in (None, stop.measure):
-        problems.append(Problem(("converged",), f"is {converged!r}, but stop says {stop.measure!r}; one run follows one criterion"))
+        problems.append(
+            Problem(("converged",), f"is {converged!r}, but stop says {stop.measure!r}; one run follows one criterion")
+        )
     if problems:
         raise InputError(problems)
 
@@ -148,7 +154,9 @@ class _Scale:
 
 def _measuring(scenario: Scenario, task: Task, session: Session, record: tuple[RecordEntry, ...]) -> _Scale | None:
     document = scenario.document
-    needed = document.measure != [] or document.stop or any({"energy", "norm", "divergence"} & set(e.what) for e in record)
+    needed = (
+        document.measure != [] or document.stop or any({"energy", "norm", "divergence"} & set(e.what) for e in record)
+    )
     if not needed:
         return None
     reference = backprop(task)
@@ -186,7 +194,12 @@ class _Journal:
     flushed: float = 0.0
 
     def follow(
-        self, task: Task, session: Session, scale: _Scale | None, record: tuple[RecordEntry, ...], progress: Progress | None
+        self,
+        task: Task,
+        session: Session,
+        scale: _Scale | None,
+        record: tuple[RecordEntry, ...],
+        progress: Progress | None,
     ) -> Run:
         followed = scale.meter if scale else None
         self.writer = TraceWriter(
@@ -256,7 +269,8 @@ class _Journal:
             if self.folder is not None:
                 write_manifest(self.folder, manifest)
         except OSError as error:
-            raise RunError(f"cannot write the manifest in {self.folder}: {error.strerror or error}") from error
+            msg = f"cannot write the manifest in {self.folder}: {error.strerror or error}"
+            raise RunError(msg) from error
 
     def _manifest(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> dict[str, Any]:
         scenario, rule = self.scenario, self.scenario.rule

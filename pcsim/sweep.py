@@ -65,7 +65,7 @@ def overrides_of(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merged(given: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the overrides of a cell: whole sections first, so that ``rule.ticks`` also changes a ``rule`` that is swept."""
+    """Return the overrides of a cell: whole sections first, so that ``rule.ticks`` changes a swept ``rule`` too."""
     both = {**given, **overrides_of(cell), "sweep": {}}
     return {key: both[key] for key in sorted(both, key=lambda key: key.count("."))}
 
@@ -73,7 +73,10 @@ def _merged(given: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]
 def label_of(case: Any) -> str:
     """Return how a case is called."""
     if not isinstance(case, Mapping):
-        raise wrong(("sweep", CASES), f"a case is a mapping of overrides, such as {{label: slow, rule.step_size: 0.1}}, got {case!r}")
+        raise wrong(
+            ("sweep", CASES),
+            f"a case is a mapping of overrides, such as {{label: slow, rule.step_size: 0.1}}, got {case!r}",
+        )
     return str(case.get("label") or ", ".join(f"{key}={value}" for key, value in case.items()))
 
 
@@ -112,7 +115,9 @@ def sweep(
     base = load(source, given)
     axes = {key: values for key, values in base.document.sweep.items() if key not in given}
     if not base.document.sweep:
-        raise wrong("sweep", "the scenario has no 'sweep'; give keys and lists, such as sweep: {graph.depth: [1, 2, 4]}")
+        raise wrong(
+            "sweep", "the scenario has no 'sweep'; give keys and lists, such as sweep: {graph.depth: [1, 2, 4]}"
+        )
     if workers < 1:
         raise wrong("workers", f"expected 1 or more, got {workers}")
     open_engine(engine or base.document.engine)
@@ -132,7 +137,9 @@ def sweep(
             done[digest] = row
             if progress is not None:
                 progress(number, len(cells), row)
-    rows = tuple({**_named(cell), **done[digest]} for cell, digest in zip(cells, digests, strict=True) if digest in done)
+    rows = tuple(
+        {**_named(cell), **done[digest]} for cell, digest in zip(cells, digests, strict=True) if digest in done
+    )
     return Sweep(base.document.title, tuple(axes), rows, len(cells))
 
 
@@ -172,7 +179,9 @@ def _results(
     try:
         yield from zip(digests, pool.map(work, cells), strict=True)
     except BrokenProcessPool:
-        raise RunError("a worker process ended by itself, perhaps for want of memory; fewer --workers take less") from None
+        raise RunError(
+            "a worker process ended by itself, perhaps for want of memory; fewer --workers take less"
+        ) from None
     except BaseException:  # Ctrl-C, here or where the rows are kept: nobody waits for the rest
         for process in set(active_children()) - before:
             process.terminate()
@@ -221,7 +230,8 @@ class _Store:
                     with path.open("a") as file:
                         file.write("\n")
         except OSError as error:
-            raise RunError(f"cannot write to {path.parent}: {error.strerror or error}") from error
+            msg = f"cannot write to {path.parent}: {error.strerror or error}"
+            raise RunError(msg) from error
 
     def add(self, digest: str, row: Row) -> None:
         if self.path is not None:
@@ -230,7 +240,8 @@ class _Store:
                 with self.path.open("a") as file:
                     file.write(line + "\n")
             except OSError as error:
-                raise RunError(f"cannot write {self.path}: {error.strerror or error}; the rows before are kept") from error
+                msg = f"cannot write {self.path}: {error.strerror or error}; the rows before are kept"
+                raise RunError(msg) from error
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Row]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,7 +15,6 @@ from strategies import Features, documents, make_task, random_document, run_task
 
 from pcsim.analysis.backprop import backprop
 from pcsim.analysis.measures import MEASURES, Evidence
-from pcsim.errors import RunError
 from pcsim.graph import light_cone, vertex_levels
 from pcsim.rules import rule
 
@@ -137,8 +135,8 @@ def moved_loss(task, direction, by):
 # -- rules that equal backprop --------------------------------------------------------------------------
 
 TOLERANCE = {"float64": 1e-12, "float32": 5e-6}
-COUNT = 224
-"""So many that at least 200 run to their end."""
+COUNT = 200
+"""Random graphs; each is run with targets far from and near to the outputs."""
 
 
 def norm(arrays):
@@ -159,36 +157,16 @@ def differences(learnt, wanted, names=None):
 
 
 def exact_tasks(row, form, dtype, count=COUNT):
-    """Yield tasks on random graphs; small errors, so that vertices that have fired seldom leave their domains.
-
-    Every other graph may have dead ends, which fa-zil cannot be late for: they have no error to wait for.
-    """
+    """Yield tasks on random graphs, with dead ends in every other, and targets near and far in turn."""
     for seed in range(count):
-        features = Features(dead_ends=row != "fa-zil" and seed % 2 == 0)
-        yield make_task(random_document(seed, features), row, form, dtype, seed, away=1e-6)
-
-
-def fired_before(task, error):
-    """Return whether the vertex that an error names had been due before the tick that it names."""
-    name, tick = re.match(r"vertex '(.*?)' at tick (\d+)", str(error)).groups()
-    return vertex_levels(task.graph)[name] <= int(tick)
+        features = Features(dead_ends=seed % 2 == 0)
+        yield make_task(random_document(seed, features), row, form, dtype, seed, away=(1.0, 1e-3, 10.0)[seed % 3])
 
 
 def played(engine, tasks):
-    """Yield (task, run) for runs that end; those that do not must fail in a vertex that has fired.
-
-    The equality holds while a vertex waits for its error. Afterwards it moves on at step size 1, which is
-    beyond what is stable, and may leave its op's domain or the number format before the last vertex fires.
-    """
-    failures, count = [], 0
+    """Yield (task, run): every run comes to its end, also where vertices that have taught diverge."""
     for task in tasks:
-        count += 1
-        try:
-            yield task, run_task(engine, task, ("error",))
-        except RunError as error:
-            failures.append((task, error))
-    assert all(fired_before(task, error) for task, error in failures)
-    assert len(failures) <= 0.1 * count
+        yield task, run_task(engine, task, ("error",))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -290,4 +268,4 @@ def test_zil_short_of_ticks_learns_only_what_has_fired(engine):
 def test_light_cone_is_the_level_on_levelled_graphs():
     for task in exact_tasks("fa-zil", "delay", "float64", 50):
         found, cone = vertex_levels(task.graph), light_cone(task.graph, moving=True)
-        assert all(cone[name] == found[name] for name in task.graph.active)
+        assert all(cone[name] == found[name] for name in task.graph.active if found[name] is not None)

@@ -17,7 +17,9 @@ from pcsim.cli import app
 from pcsim.view.listing import LISTS
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(str(path.relative_to(ROOT)) for folder in ("scenarios", "graphs") for path in (ROOT / folder).glob("*.yaml"))
+FILES = sorted(
+    str(path.relative_to(ROOT)) for folder in ("scenarios", "graphs") for path in (ROOT / folder).glob("*.yaml")
+)
 FIRST, SKIP, CHAIN = (f"scenarios/{name}.yaml" for name in ("first-steps", "skip-connection", "linear-chain"))
 
 
@@ -84,11 +86,16 @@ def test_run_takes_an_engine(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "key", "value"),
     [
-        ("rule.step_size=0.25", "step_size", 0.25), ("rule.step_size=1e-1", "step_size", 0.1), ("rule=zil", "rule", "zil"),
-        ("rule={name: il, ticks: 3}", "horizon", 3), ("rule.ticks=levels", "horizon", 4), ("title=a=b [c] :smile:", "title", "a=b [c] :smile:"),
-        ("title='5'", "title", "5"), (" rule.ticks = 7", "horizon", 7),
+        ("rule.step_size=0.25", "step_size", 0.25),
+        ("rule.step_size=1e-1", "step_size", 0.1),
+        ("rule=zil", "rule", "zil"),
+        ("rule={name: il, ticks: 3}", "horizon", 3),
+        ("rule.ticks=levels", "horizon", 4),
+        ("title=a=b [c]", "title", "a=b [c]"),
+        ("title='5'", "title", "5"),
+        (" rule.ticks = 7", "horizon", 7),
     ],
-)  # fmt: skip
+)
 def test_set_reads_values_as_a_document_does(setting, key, value):
     assert data("run", FIRST, "--set", setting)[key] == value
 
@@ -124,7 +131,7 @@ def test_mistakes_name_their_line(tmp_path):
     path.write_text((ROOT / FIRST).read_text().replace("[0.5, -1.0]", "[0.5, -1.0, 3]").replace("op: add", "op: ad"))
     assert f"{path}:9:" in call("run", str(path), code=2).stderr
     path.write_text(path.read_text().replace("op: ad,", "op: add,"))
-    assert f"{path}:12:" in call("run", str(path), code=2).stderr.replace(f"{path}:12:13", f"{path}:12:")
+    assert f"{path}:12:" in call("run", str(path), code=2).stderr
 
 
 @pytest.mark.parametrize("file", ["scenarios/nix.yaml", "scenarios", "graphs/mlp.yaml", "pyproject.toml"])
@@ -133,7 +140,9 @@ def test_files_that_are_no_scenario_exit_with_2(file):
 
 
 def test_a_run_that_fails_exits_with_1(tmp_path):
-    result = call("run", "scenarios/millidge-figure-2.yaml", "--set", "inputs.v0=-5", "--out", str(tmp_path / "run"), code=1)
+    result = call(
+        "run", "scenarios/millidge-figure-2.yaml", "--set", "inputs.v0=-5", "--out", str(tmp_path / "run"), code=1
+    )
     assert "square root of a negative number: -10.0" in result.stderr
     assert pcsim.open_run(tmp_path / "run").manifest["status"] == "failed"
 
@@ -143,8 +152,9 @@ def test_a_run_that_fails_exits_with_1(tmp_path):
 
 def test_sweep_prints_a_table_and_draws_a_picture(tmp_path):
     text = call("sweep", CHAIN, "--set", "sweep={graph.edges: [2, 4]}", "--out", str(tmp_path / "out")).stdout
-    assert "measured ticks to convergence (theory)" in text
-    assert "2 (2)" in text or "(2)" in text
+    assert "measured ticks to convergence (theory)" in " ".join(text.split())
+    assert "il γ=0.4" in text
+    assert "5 (5)" in text
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"sweep.jsonl", "ticks.png", "ticks.svg"}
     assert f"in {tmp_path / 'out'}: sweep.jsonl, ticks" in text
@@ -166,7 +176,9 @@ def test_sweep_as_json(tmp_path):
 
 def test_sweep_names_rules_not_their_settings(tmp_path):
     axes = "sweep={graph.depth: [1, 2], rule: [{name: fpa, step_size: 1.0, ticks: 40}, {name: zil}]}"
-    text = call("sweep", "scenarios/ticks-against-depth.yaml", "--set", axes, "--set", "batch=2", "--out", str(tmp_path / "out")).stdout
+    text = call(
+        "sweep", "scenarios/ticks-against-depth.yaml", "--set", axes, "--set", "batch=2", "--out", str(tmp_path / "out")
+    ).stdout
     assert "fpa γ=1" in text
     assert "zil γ=1" in text
     assert "{" not in text
@@ -176,7 +188,9 @@ def test_runs_that_share_a_label_all_have_a_row(tmp_path):
     axes = "sweep={graph.edges: [2, 3], rule: [{name: il, ticks: 50}, {name: il, ticks: 60}]}"
     text = call("sweep", CHAIN, "--set", axes, "--out", str(tmp_path / "out")).stdout
     assert len([line for line in text.splitlines() if line.startswith("│")]) == 4
-    other = call("sweep", CHAIN, "--set", "sweep={graph.edges: [2, 3], rule.ticks: [50, 60]}", "--out", str(tmp_path / "more")).stdout
+    other = call(
+        "sweep", CHAIN, "--set", "sweep={graph.edges: [2, 3], rule.ticks: [50, 60]}", "--out", str(tmp_path / "more")
+    ).stdout
     assert "ticks 50" in other
     assert "ticks 60" in other
 
@@ -200,9 +214,13 @@ def test_a_diverging_cell_is_told_in_the_table(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [([FIRST], "has no 'sweep'"), ([SKIP, "--workers", "0"], "1 or more"), ([SKIP, "--set", "sweep={rule.name: [nix]}"], "nix"),
-     ([SKIP, "--workers", "many"], "many")],
-)  # fmt: skip
+    [
+        ([FIRST], "has no 'sweep'"),
+        ([SKIP, "--workers", "0"], "1 or more"),
+        ([SKIP, "--set", "sweep={rule.name: [nix]}"], "nix"),
+        ([SKIP, "--workers", "many"], "--workers"),
+    ],
+)
 def test_wrong_sweeps_exit_with_2(arguments, said, tmp_path):
     assert said in call("sweep", *arguments, "--out", str(tmp_path / "out"), code=2).stderr
 
@@ -232,7 +250,7 @@ def test_what_crossed_an_edge(folder):
     assert {row["kind"] for row in rows} == {"error"}
     both = data("trace", folder, "--edge", "h1->mix", "--tick", "3:9")["rows"]
     assert len(both) == 14
-    assert "message (value)" in " ".join(call("trace", folder, "--edge", "h1->mix", "--tick", "3:4").stdout.split()) or True
+    assert "h1->mix" in call("trace", folder, "--edge", "h1->mix", "--tick", "3:4").stdout
 
 
 def test_without_a_question_trace_says_what_there_is(folder):
@@ -246,9 +264,15 @@ def test_without_a_question_trace_says_what_there_is(folder):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["--vertex", "h9"], "nothing was recorded of vertex 'h9'"), (["--tick", "9:3"], "ends before it begins"), (["--tick", "x"], "7, 3:9"),
-     (["--tick", "50"], "recorded: ticks 0 to 19"), (["--edge", "h1:mix"], "did you mean 'h1->mix'"), (["--kind", "fish"], "kind 'fish'")],
-)  # fmt: skip
+    [
+        (["--vertex", "h9"], "nothing was recorded of vertex 'h9'"),
+        (["--tick", "9:3"], "ends before it begins"),
+        (["--tick", "x"], "7, 3:9"),
+        (["--tick", "50"], "recorded: ticks 0 to 19"),
+        (["--edge", "h1:mix"], "did you mean 'h1->mix'"),
+        (["--kind", "fish"], "kind 'fish'"),
+    ],
+)
 def test_wrong_questions_exit_with_2(folder, arguments, said):
     assert said in call("trace", folder, *arguments, code=2).stderr
 
@@ -260,7 +284,9 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 def test_compare_two_runs(folder, tmp_path):
     pcsim.simulate(ROOT / FIRST, {"rule.step_size": 0.4}, out=tmp_path / "other")
-    rows = {(row["what"], row["kind"], row["name"]): row for row in data("compare", folder, str(tmp_path / "other"))["rows"]}
+    rows = {
+        (row["what"], row["kind"], row["name"]): row for row in data("compare", folder, str(tmp_path / "other"))["rows"]
+    }
     assert rows["error", None, "y"]["tick"] is None
     assert rows["error", None, "mix"]["tick"] == 1
     assert rows["error", None, "h1"]["absolute"] > 0
@@ -286,7 +312,9 @@ def test_validate_all_that_ships():
 
 def test_validate_tells_every_mistake_of_every_file(tmp_path):
     for name in ("one", "two"):
-        (tmp_path / f"{name}.yaml").write_text((ROOT / FIRST).read_text().replace("rule: {name: fpa", "rule: {name: fap").replace("units: 3", "unit: 3"))
+        (tmp_path / f"{name}.yaml").write_text(
+            (ROOT / FIRST).read_text().replace("rule: {name: fpa", "rule: {name: fap").replace("units: 3", "unit: 3")
+        )
     result = call("validate", str(tmp_path / "one.yaml"), FIRST, str(tmp_path / "two.yaml"), code=2)
     assert f"{FIRST}: ok" in result.stdout
     for name in ("one", "two"):
@@ -299,18 +327,30 @@ def test_plan_tells_sizes_as_they_are():
     found = data("plan", "scenarios/zil-equals-bp.yaml")
     assert (found["vertices"], found["edges"], found["levels"], found["ticks"], found["batch"]) == (10, 9, 9, 9, 64)
     assert found["traffic_per_tick"]["value bytes"] == 9 * 64 * 64 * 8
-    assert found["memory"]["parameters"] == 8 * sum(value.size for value in pcsim.parameters("scenarios/zil-equals-bp.yaml").values())
+    assert found["memory"]["parameters"] == 8 * sum(
+        value.size for value in pcsim.parameters("scenarios/zil-equals-bp.yaml").values()
+    )
     text = call("plan", "scenarios/zil-equals-bp.yaml").stdout
     assert "h2 .. h8" in text
 
 
 def test_plan_allocates_nothing():
-    arguments = ["plan", "scenarios/ticks-against-depth.yaml", "--json", "--set", "graph.width=1000000", "--set", "graph.depth=1000"]
+    arguments = [
+        "plan",
+        "scenarios/ticks-against-depth.yaml",
+        "--json",
+        "--set",
+        "graph.width=30000",
+        "--set",
+        "graph.depth=1000",
+    ]
     code = "import resource, sys; from pcsim.cli import app; app(sys.argv[1:], standalone_mode=False); "
     code += "sys.stderr.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=30, check=True
+    )
     assert json.loads(done.stdout)["parameters"] == 2002
-    assert json.loads(done.stdout)["memory"]["total"] > 8e15
+    assert json.loads(done.stdout)["memory"]["total"] > 7e12
     assert int(done.stderr) < 300 * 1024  # KiB
 
 
@@ -359,7 +399,7 @@ def test_schema_is_one_and_knows_the_documents(what):
 
 
 def test_schema_of_what_is_not_there():
-    assert "known: graph, scenario" in call("schema", "grap", code=2).stderr or True
+    assert "did you mean 'graph'" in call("schema", "grap", code=2).stderr
 
 
 def test_doctor_tells_versions_and_engines():
@@ -372,7 +412,9 @@ def test_doctor_tells_versions_and_engines():
 # -- the program as a whole ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["validate", "plan", "run", "sweep", "trace", "compare", "plot", "level", "list", "schema", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["validate", "plan", "run", "sweep", "trace", "compare", "plot", "level", "list", "schema", "doctor"]
+)
 def test_every_command_helps(command):
     assert "Usage:" in call(command, "--help").stdout
     if command != "doctor":
@@ -386,23 +428,44 @@ def test_unknown_commands_and_options_exit_with_2():
 
 def test_a_pipe_gets_the_answer_and_nothing_else():
     """Progress goes to stderr as plain lines; no control characters anywhere."""
-    arguments = ["run", CHAIN, "--set", "stop=null", "--set", "rule.ticks=20000", "--set", "graph.edges=32"]
-    code = "from pcsim.view import progress; progress.WAIT = 0.1; progress.LINE_EVERY = 0.2; from pcsim.cli import main; main()"
+    arguments = ["run", CHAIN, "--set", "stop=null", "--set", "rule.ticks=4000"]
+    code = "from pcsim.view import progress; progress.WAIT = 0.05; progress.LINE_EVERY = 0.1; "
+    code += "from pcsim.cli import main; main()"
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, check=True
+    )
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
-    assert done.stderr.splitlines()[-1].startswith("20000/20000 ticks, ")
+    assert done.stderr.splitlines()[-1].startswith("4000/4000 ticks, ")
     assert all(line.split()[1] == "ticks," for line in done.stderr.splitlines())
     assert "ticks," not in done.stdout
-    as_json = subprocess.run([sys.executable, "-c", code, *arguments, "--json"], capture_output=True, text=True, env=environment, check=True)
+    as_json = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--json"], capture_output=True, text=True, env=environment, check=True
+    )
     assert as_json.stderr == ""
-    assert json.loads(as_json.stdout)["ticks"] == 20000
+    assert json.loads(as_json.stdout)["ticks"] == 4000
+
+
+def test_an_answer_that_cannot_be_written_is_no_traceback():
+    code = "from pcsim.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "list", "rules"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+
+
+def test_help_is_not_cut_off_in_80_columns():
+    assert "..." not in call("--help").stdout.split("Commands:")[1]
 
 
 def test_output_in_plain_ascii_is_no_error():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     code = "from pcsim.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, "level", CHAIN], capture_output=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "level", CHAIN], capture_output=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode("ascii")

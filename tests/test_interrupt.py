@@ -74,11 +74,22 @@ def test_the_second_interrupt_ends_at_once_and_says_so(tmp_path):
 
 
 def test_ctrl_c_on_the_command_line(tmp_path):
-    arguments = ["run", str(FIRST), "--set", "rule.ticks=100000000", "--set", "record=[{what: value}]", "--set", "measure=[energy]"]
+    arguments = [
+        "run",
+        str(FIRST),
+        "--set",
+        "rule.ticks=100000000",
+        "--set",
+        "record=[{what: value}]",
+        "--set",
+        "measure=[energy]",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-c", "from pcsim.cli import main; main()", *arguments, "--out", str(tmp_path / "run")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     until((tmp_path / "run/trace.zarr/value/1/value/zarr.json").exists, process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -111,7 +122,9 @@ def test_an_interrupt_inside_a_cell_drops_only_that_cell(tmp_path, monkeypatch):
     sweep = importlib.import_module("pcsim.sweep")
     simulate, calls = sweep.simulate, iter(range(10))
     stop = interrupt_at(1)
-    monkeypatch.setattr(sweep, "simulate", lambda *a, **k: simulate(*a, **k, progress=stop if next(calls) == 1 else None))
+    monkeypatch.setattr(
+        sweep, "simulate", lambda *a, **k: simulate(*a, **k, progress=stop if next(calls) == 1 else None)
+    )
     found = pcsim.sweep(SKIP, out=tmp_path)
     assert len(found.rows) == 1
     assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == 1
@@ -122,10 +135,26 @@ def test_ctrl_c_in_a_sweep_says_how_to_go_on(tmp_path, workers):
     """One quick cell, and three that take for ever."""
     cases = "[{label: quick}, {rule.ticks: 100000000}, {rule.ticks: 100000001}, {rule.ticks: 100000002}]"
     process = subprocess.Popen(
-        [sys.executable, "-c", "from pcsim.cli import main; main()", "sweep", str(FIRST), "--set", f"sweep={{cases: {cases}}}",
-         "--set", "measure=[divergence]", "--out", str(tmp_path / "all of it"), "--workers", str(workers)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "from pcsim.cli import main; main()",
+            "sweep",
+            str(FIRST),
+            "--set",
+            f"sweep={{cases: {cases}}}",
+            "--set",
+            "measure=[divergence]",
+            "--out",
+            str(tmp_path / "all of it"),
+            "--workers",
+            str(workers),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     rows = tmp_path / "all of it/sweep.jsonl"
     until(rows.exists, process)
     time.sleep(0.3)

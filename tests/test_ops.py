@@ -169,9 +169,7 @@ def layouts(case: Case) -> list[Layout]:
     return found
 
 
-SITUATIONS = [
-    pytest.param(case, layout, id=f"{case}-{i}") for case in CASES for i, layout in enumerate(layouts(case))
-]
+SITUATIONS = [pytest.param(case, layout, id=f"{case}-{i}") for case in CASES for i, layout in enumerate(layouts(case))]
 every_situation = pytest.mark.parametrize(("case", "layout"), SITUATIONS)
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -398,9 +396,7 @@ def test_sources(name):
     call = complete(op, (), attributes)
     assert op.role == ("parameter" if name == "parameter" else "source")
     assert call.shape == shape
-    assert {k: v.shape for k, v in op.params(call).items()} == (
-        {"value": shape} if name == "parameter" else {}
-    )
+    assert {k: v.shape for k, v in op.params(call).items()} == ({"value": shape} if name == "parameter" else {})
     assert len({call}) == 1
     with pytest.raises(TypeError, match="computes nothing"):
         op.forward(np, call, {}, ())

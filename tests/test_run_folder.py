@@ -38,7 +38,9 @@ def test_a_folder_can_be_read_while_it_is_written(tmp_path, monkeypatch):
         assert run.manifest["status"] == "running"
         seen.append(run.series("value", "h1").sizes["tick"])
 
-    whole = pcsim.simulate(FIRST, {"record": [{"what": "value"}], "rule.ticks": 13}, out=tmp_path / "run", progress=look)
+    whole = pcsim.simulate(
+        FIRST, {"record": [{"what": "value"}], "rule.ticks": 13}, out=tmp_path / "run", progress=look
+    )
     # the second, fifth, eighth tick is flushed, and what was before with it
     assert seen == [0, 2, 2, 2, 5, 5, 5, 8, 8, 8, 11, 11, 13]
     assert pcsim.open_run(tmp_path / "run").series("value", "h1").identical(whole.series("value", "h1"))
@@ -48,8 +50,8 @@ def test_a_killed_writer_leaves_a_folder_that_opens(tmp_path):
     script = f"""
 import os, sys, pcsim
 sys.modules["pcsim.simulate"].FLUSH_EVERY = 0.0
-pcsim.simulate({str(FIRST)!r}, {{"rule.ticks": 100_000, "record": [{{"what": ["value", "error"]}}]}}, out={str(tmp_path / "run")!r},
-               progress=lambda done, total: os._exit(9) if done == 40 else None)
+pcsim.simulate({str(FIRST)!r}, {{"rule.ticks": 100_000, "record": [{{"what": ["value", "error"]}}]}},
+               out={str(tmp_path / "run")!r}, progress=lambda done, total: os._exit(9) if done == 40 else None)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     run = pcsim.open_run(tmp_path / "run")
@@ -65,7 +67,12 @@ def test_the_manifest_says_what_was_run(tmp_path):
     pcsim.simulate(FIRST, {"seed": 3}, out=tmp_path / "run")
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
     assert manifest["pcsim"] == "run/1"
-    assert (manifest["status"], manifest["seed"], manifest["engine"], manifest["dtype"]) == ("done", 3, "numpy", "float64")
+    assert (manifest["status"], manifest["seed"], manifest["engine"], manifest["dtype"]) == (
+        "done",
+        3,
+        "numpy",
+        "float64",
+    )
     assert manifest["summary"]["stop_reason"] == "all 20 ticks done"
     assert {"python", "pcsim", "numpy", "xarray", "zarr"} <= manifest["versions"].keys()
     assert manifest["versions"]["pcsim"] == pcsim.__version__
@@ -136,7 +143,16 @@ def test_a_disk_that_fills_up_ends_the_run_with_what_is_there(tmp_path, monkeypa
         full() if next(count) > 40 else write(column, rows)
 
     monkeypatch.setattr(Column, "write", filling)
-    arguments = ["run", str(FIRST), "--set", "rule.ticks=500", "--set", "record=[{what: value}]", "--out", str(tmp_path / "run")]
+    arguments = [
+        "run",
+        str(FIRST),
+        "--set",
+        "rule.ticks=500",
+        "--set",
+        "record=[{what: value}]",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
     assert "No space left on device" in result.stderr

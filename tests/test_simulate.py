@@ -20,7 +20,10 @@ def chain(**changes: Any) -> dict[str, Any]:
     """x = 2, h = 0.5 x, y = 3 h, target 1: at first h = 1, y = 3, the output's error -2."""
     document: dict[str, Any] = {
         "graph": {
-            "parameters": {"w": {"shape": [1, 1], "init": {"constant": 0.5}}, "v": {"shape": [1, 1], "init": {"constant": 3}}},
+            "parameters": {
+                "w": {"shape": [1, 1], "init": {"constant": 0.5}},
+                "v": {"shape": [1, 1], "init": {"constant": 3}},
+            },
             "vertices": {
                 "x": {"op": "input", "shape": [1]},
                 "h": {"op": "affine", "units": 1, "bias": False, "inputs": ["x"], "params": {"weight": "w"}},
@@ -161,11 +164,17 @@ def test_only_edges_that_carry_errors_have_error_messages():
 @pytest.mark.parametrize(
     ("what", "name", "shape"),
     [
-        ("value", "x", (12, 3, 2)), ("value", "y", (12, 3, 2)), ("value", "h1", (12, 3, 3)), ("prediction", "mix", (12, 3, 3)),
-        ("error", "h2", (12, 3, 3)), ("norm", "h2", (12,)), ("divergence", "h2", (12,)), ("energy", None, (12,)),
+        ("value", "x", (12, 3, 2)),
+        ("value", "y", (12, 3, 2)),
+        ("value", "h1", (12, 3, 3)),
+        ("prediction", "mix", (12, 3, 3)),
+        ("error", "h2", (12, 3, 3)),
+        ("norm", "h2", (12,)),
+        ("divergence", "h2", (12,)),
+        ("energy", None, (12,)),
         ("update", "h1.weight", (12, 3, 2)),
     ],
-)  # fmt: skip
+)
 def test_each_quantity_alone(what, name, shape):
     run = pcsim.simulate(deep(record=[{"what": what}]))
     found = run.series(what, name)
@@ -186,8 +195,11 @@ def test_the_recorded_update_ends_as_what_was_learnt():
 
 
 def test_patterns_and_rhythm_choose():
-    record = [{"what": "value", "vertices": ["h*"], "every": 5}, {"what": "error", "vertices": "y"},
-              {"what": "message", "vertices": ["h1->*"]}]  # fmt: skip
+    record = [
+        {"what": "value", "vertices": ["h*"], "every": 5},
+        {"what": "error", "vertices": "y"},
+        {"what": "message", "vertices": ["h1->*"]},
+    ]
     run = pcsim.simulate(deep(record=record))
     assert run.series("value", "h1").coords["tick"].values.tolist() == [0, 5, 10]
     assert run.series("error", "y").shape == (12, 3, 2)
@@ -273,12 +285,16 @@ def test_a_stop_ends_the_run_in_the_first_tick_within_the_bound_and_learns_there
         worst = stopped.trace["series"]["divergence"].values.max(axis=1)
         assert worst[-1] <= 1e-4 < worst[-2]
     if criterion == "update":
-        moved = [np.abs(np.diff(stopped.series("value", name).values, axis=0)).max((1, 2)) for name in ("h1", "h2", "mix")]
+        moved = [
+            np.abs(np.diff(stopped.series("value", name).values, axis=0)).max((1, 2)) for name in ("h1", "h2", "mix")
+        ]
         moved = np.max(moved, axis=0)
         assert moved[-1] <= 1e-4 < moved[-2]
 
 
-@pytest.mark.parametrize(("rule", "criterion"), [("fpa", "gradient"), ("zil", "gradient"), ("il", "settled"), ("incremental", "settled")])
+@pytest.mark.parametrize(
+    ("rule", "criterion"), [("fpa", "gradient"), ("zil", "gradient"), ("il", "settled"), ("incremental", "settled")]
+)
 def test_converged_means_what_suits_the_rule(rule, criterion):
     run = pcsim.simulate(deep(), {"rule.name": rule})
     assert run.summary["ticks_to_convergence"]["criterion"] == criterion
@@ -307,7 +323,9 @@ def test_a_run_goes_on_from_the_state_of_another(engine, tmp_path):
     first = pcsim.simulate(deep(graph=graph), {"rule.ticks": 7}, engine=engine)
     rest = pcsim.simulate(deep(graph=graph), {"rule.ticks": 5}, engine=engine, initial=first.state)
     np.savez(tmp_path / "state.npz", **first.state)
-    read = pcsim.simulate(deep(graph=graph, initial={"file": str(tmp_path / "state.npz")}), {"rule.ticks": 5}, engine=engine)
+    read = pcsim.simulate(
+        deep(graph=graph, initial={"file": str(tmp_path / "state.npz")}), {"rule.ticks": 5}, engine=engine
+    )
     for name in ("h1", "h2", "mix"):
         wanted = whole.series("value", name).values[7:]
         np.testing.assert_allclose(rest.series("value", name).values, wanted, rtol=1e-12, atol=1e-14)
@@ -320,14 +338,19 @@ def test_other_starts():
     start = random.series("value", "h2").values[0]
     assert 0.2 < start.std() < 6
     assert np.array_equal(start, pcsim.simulate(deep(initial={"normal": 2.0})).series("value", "h2").values[0])
-    assert not np.array_equal(start, pcsim.simulate(deep(initial={"normal": 2.0}, seed=1)).series("value", "h2").values[0])
+    assert not np.array_equal(
+        start, pcsim.simulate(deep(initial={"normal": 2.0}, seed=1)).series("value", "h2").values[0]
+    )
 
 
 @pytest.mark.parametrize(
     ("initial", "said"),
-    [({"y": np.zeros((3, 2))}, "is not a free vertex"), ({"h9": np.zeros((3, 3))}, "known: h1, h2, mix"),
-     ({"h1": np.zeros((1, 3))}, r"has shape \[1, 3\], expected \[3, 3\]")],
-)  # fmt: skip
+    [
+        ({"y": np.zeros((3, 2))}, "is not a free vertex"),
+        ({"h9": np.zeros((3, 3))}, "known: h1, h2, mix"),
+        ({"h1": np.zeros((1, 3))}, r"has shape \[1, 3\], expected \[3, 3\]"),
+    ],
+)
 def test_a_start_that_does_not_fit_is_refused(initial, said):
     with pytest.raises(pcsim.InputError, match=said):
         pcsim.simulate(deep(), initial=initial)
@@ -345,11 +368,18 @@ def test_a_run_from_a_folder_has_no_state(tmp_path):
 @pytest.mark.parametrize("rule", list(pcsim.RULES))
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
 def test_two_engines_give_the_same_series(rule, loss):
-    runs = [pcsim.simulate(deep(loss=loss, targets={"y": [0.3, 0.7]}), {"rule.name": rule}, engine=engine) for engine in ENGINES]
+    runs = [
+        pcsim.simulate(deep(loss=loss, targets={"y": [0.3, 0.7]}), {"rule.name": rule}, engine=engine)
+        for engine in ENGINES
+    ]
     for quantity, names in {
-        "value": ["x", "h1", "mix", "y"], "prediction": ["h1", "y"], "error": ["h1", "y"], "norm": ["h2"],
-        "energy": [None], "update": ["h1.weight", "y.bias"],
-    }.items():  # fmt: skip
+        "value": ["x", "h1", "mix", "y"],
+        "prediction": ["h1", "y"],
+        "error": ["h1", "y"],
+        "norm": ["h2"],
+        "energy": [None],
+        "update": ["h1.weight", "y.bias"],
+    }.items():
         for name in names:
             a, b = (run.series(quantity, name).values for run in runs)
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14, err_msg=f"{quantity} {name}")
@@ -411,8 +441,10 @@ def test_numbers_that_end_end_the_run_and_keep_what_was_recorded(engine, tmp_pat
 def test_a_value_that_leaves_the_domain_of_an_op_ends_the_run(engine):
     document = chain(
         graph={"formula": "sqrt(a * x)", "parameters": {"a": {"init": {"constant": 1.0}}}},
-        inputs={"x": 1.0}, targets={"v2": -9.0}, rule={"name": "il", "step_size": 1.0, "ticks": 50},
-    )  # fmt: skip
+        inputs={"x": 1.0},
+        targets={"v2": -9.0},
+        rule={"name": "il", "step_size": 1.0, "ticks": 50},
+    )
     with pytest.raises(pcsim.RunError, match=r"at tick 1: square root of a negative number: -4.0") as caught:
         pcsim.simulate(document, engine=engine)
     assert caught.value.run.summary["ticks"] == 1

@@ -40,7 +40,12 @@ def same(first: Any, second: Any) -> bool:
 
 
 def test_a_grid_is_every_combination_in_order():
-    assert grid({"a": [1, 2], "b": ["x", "y"]}) == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}]
+    assert grid({"a": [1, 2], "b": ["x", "y"]}) == [
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "y"},
+        {"a": 2, "b": "x"},
+        {"a": 2, "b": "y"},
+    ]
     assert grid({}) == [{}]
 
 
@@ -80,7 +85,9 @@ def test_progress_is_told_with_each_row():
 
 
 def test_overrides_of_the_caller_fix_what_would_be_swept():
-    found = pcsim.sweep(DEPTHS, {"graph.depth": 2, "batch": 2, "sweep": {"graph.depth": [1, 2, 4], "rule.step_size": [0.5, 1.0]}})
+    found = pcsim.sweep(
+        DEPTHS, {"graph.depth": 2, "batch": 2, "sweep": {"graph.depth": [1, 2, 4], "rule.step_size": [0.5, 1.0]}}
+    )
     assert found.keys == ("rule.step_size",)
     assert [row["levels"] for row in found.rows] == [3, 3]
 
@@ -190,4 +197,8 @@ def test_a_place_that_cannot_be_written_is_a_run_error(tmp_path):
 
 
 def test_the_actors_can_sweep_too():
-    assert [row["divergence"]["updates"]["relative"] < 1e-12 for row in pcsim.sweep(SKIP, engine="actors").rows] == [False, True, True]
+    assert [row["divergence"]["updates"]["relative"] < 1e-12 for row in pcsim.sweep(SKIP, engine="actors").rows] == [
+        False,
+        True,
+        True,
+    ]

@@ -253,9 +253,7 @@ def test_only_common_ticks_are_compared(tree):
 
 
 def one(value):
-    channel = Channel(
-        "value/s", "value", ("vertex", "axis_0"), value.shape, value.dtype, lambda: value, ("a",)
-    )
+    channel = Channel("value/s", "value", ("vertex", "axis_0"), value.shape, value.dtype, lambda: value, ("a",))
     with TraceWriter(None, [channel], ticks=1) as writer:
         writer.record(0)
     return open_trace(writer.store)

@@ -54,9 +54,7 @@ def play(writer, now, ticks):
     flushes=st.sets(st.integers(0, 40), max_size=3),
     on_disk=st.booleans(),
 )
-def test_what_is_recorded_comes_back(
-    tmp_path_factory, shapes, every, slow, ticks, stop, buffer, flushes, on_disk
-):
+def test_what_is_recorded_comes_back(tmp_path_factory, shapes, every, slow, ticks, stop, buffer, flushes, on_disk):
     now, done = SimpleNamespace(tick=0), min(ticks, stop)
     channels = [error_channel(now, shape=shape, every=every) for shape in shapes]
     channels.append(clocked("series", "energy", (), (), now, every=slow))
@@ -91,13 +89,9 @@ def test_xarray_alone_opens_every_node(tmp_path):
     message = clocked(
         "message/error/3", "message", ("edge", "batch", "axis_0"), (2, 1, 3), now, names=("a->b", "a->b#1")
     )
-    with TraceWriter(
-        tmp_path / "t", [error_channel(now), norm, message], ticks=5, attrs={"title": "x"}
-    ) as writer:
+    with TraceWriter(tmp_path / "t", [error_channel(now), norm, message], ticks=5, attrs={"title": "x"}) as writer:
         play(writer, now, range(5))
-        writer.static(
-            "learnt/2x2", "learnt", ("parameter", "axis_0", "axis_1"), np.ones((1, 2, 2)), ["h1.weight"]
-        )
+        writer.static("learnt/2x2", "learnt", ("parameter", "axis_0", "axis_1"), np.ones((1, 2, 2)), ["h1.weight"])
         writer.close({"reason": "horizon"})
     tree = xr.open_datatree(tmp_path / "t", engine="zarr")
     assert tree.attrs == {"title": "x", "reason": "horizon"}
@@ -128,9 +122,7 @@ def test_float32_integers_and_minus_zero_keep_their_bits(tmp_path):
 
 def test_memory_stays_bounded(tmp_path):
     record = np.random.default_rng(0).standard_normal((2, 64, 1024))
-    channel = Channel(
-        "value/1024", "value", ("vertex", "batch", "axis_0"), record.shape, FLOAT, lambda: record
-    )
+    channel = Channel("value/1024", "value", ("vertex", "batch", "axis_0"), record.shape, FLOAT, lambda: record)
     writer = TraceWriter(tmp_path / "t", [channel], ticks=200, buffer_bytes=4 * 2**20)
     tracemalloc.start()
     play(writer, SimpleNamespace(), range(200))
@@ -148,9 +140,7 @@ def test_memory_stays_bounded(tmp_path):
     ticks=st.integers(0, 10**6),
 )
 def test_buffers_keep_to_their_budget_or_hold_one_record(sizes, budget, ticks):
-    channels = [
-        Channel("x", "y", ("a",), (size,), FLOAT, lambda: np.empty(0), every=every) for size, every in sizes
-    ]
+    channels = [Channel("x", "y", ("a",), (size,), FLOAT, lambda: np.empty(0), every=every) for size, every in sizes]
     rows = chunk_rows(channels, ticks, budget)
     total = sum(channel.nbytes * n for channel, n in zip(channels, rows, strict=True))
     assert total <= max(budget, sum(channel.nbytes for channel in channels) + budget // 4)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.analysis.meter import cone_of
 from pcsim.analysis.theory import SETTLED_FROM, arrived, has_closed_form, paths, predicted_gradient_ticks, relaxation
-from pcsim.graph.levels import light_cone, uneven_edges, vertex_levels
-from pcsim.program.lower import lower
+from pcsim.graph.levels import uneven_edges, vertex_levels
+from pcsim.program.lower import lower, precision_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pcsim.analysis.backprop import Reference
     from pcsim.analysis.meter import Meter
@@ -61,13 +61,15 @@ def predicted_ticks(task: Task, criterion: str, tolerance: float) -> int | None:
     found = relaxation(task) if criterion in ("update", "settled") else None
     if found is None:
         return None
-    cone = light_cone(task.graph, moving=True)
+    cone = cone_of(task)
     reached = max((tick for tick in cone.values() if tick is not None), default=0)
-    return found.ticks_until(criterion, tolerance, task.ticks, start=max(reached, SETTLED_FROM) if criterion == "settled" else 1)
+    return found.ticks_until(
+        criterion, tolerance, task.ticks, start=max(reached, SETTLED_FROM) if criterion == "settled" else 1
+    )
 
 
 def _first_arrival(found: Evidence) -> dict[str, Any]:
-    cone = light_cone(found.task.graph, moving=found.task.rule.moving)
+    cone = cone_of(found.task)
     ticks = dict(zip(found.meter.names, found.meter.arrival.tolist(), strict=True))
     return {
         "vertices": {name: {"tick": _none(ticks[name]), "light_cone": cone[name]} for name in found.task.graph.active},
@@ -144,7 +146,9 @@ def _traffic(found: Evidence) -> dict[str, Any]:
 def _signal_fraction(found: Evidence) -> dict[str, Any]:
     measured = found.meter.by_level()
     predicted = _predicted_fraction(found.task, found.meter.tick)
-    return {str(level): {"measured": _finite(value), "predicted": predicted.get(level)} for level, value in measured.items()}
+    return {
+        str(level): {"measured": _finite(value), "predicted": predicted.get(level)} for level, value in measured.items()
+    }
 
 
 def _predicted_fraction(task: Task, tick: int) -> dict[int, float]:
@@ -165,12 +169,20 @@ def _predicted_fraction(task: Task, tick: int) -> dict[int, float]:
 
 
 def _late_firing(found: Evidence) -> dict[str, Any]:
-    """Vertices of a rule that fires on arrival whose error was exactly zero when it should have come."""
+    """Vertices of a rule that fires on arrival whose error was exactly zero when it should have come.
+
+    A vertex from which no output can be reached has no error to wait for.
+    """
     if found.task.rule.fires != "arrival":
         return {}
-    cone = light_cone(found.task.graph, moving=found.task.rule.moving)
+    reached = vertex_levels(found.task.graph)
+    cone = {name: due for name, due in cone_of(found.task).items() if reached[name] is not None}
     ticks = dict(zip(found.meter.names, found.meter.arrival.tolist(), strict=True))
-    return {name: {"fired": _none(ticks[name]), "expected": due} for name, due in cone.items() if due is not None and ticks[name] != due}
+    return {
+        name: {"fired": _none(ticks[name]), "expected": due}
+        for name, due in cone.items()
+        if due is not None and ticks[name] != due
+    }
 
 
 MEASURES = {
@@ -180,14 +192,31 @@ MEASURES = {
                 _ticks_to_convergence, "negative binomial ticks; linear modes"),
         Measure("first_arrival", "first tick at which each error is not exactly zero, beside the light cone",
                 _first_arrival, "[Z] theorem 1"),
-        Measure("divergence", "relative L2, cosine, Euclidean and greatest difference from backprop", _divergence, "[S] tables 1 and 3"),
+        Measure("divergence", "relative L2, cosine, Euclidean and greatest difference from backprop", _divergence,
+                "[S] tables 1 and 3"),
         Measure("energy", "free energy at the first and the last tick, and the loss", _energy, "[M] eq. 1; [S] eq. 6"),
         Measure("traffic", "messages and bytes that crossed edges, by direction", _traffic),
-        Measure("signal_fraction", "part of the backprop error that reached each level, beside theory", _signal_fraction,
-                "negative binomial"),
-        Measure("late_firing", "vertices that fired later than their error was due (rules that fire on arrival)", _late_firing, "[So]"),
+        Measure("signal_fraction", "part of the backprop error that reached each level, beside theory",
+                _signal_fraction, "negative binomial"),
+        Measure("late_firing", "vertices that fired later than their error was due (rules that fire on arrival)",
+                _late_firing, "[So]"),
     )
 }  # fmt: skip
+
+
+def _weighed(task: Task) -> list[str]:
+    """Return the free vertices whose precision is not 1."""
+    graph = task.graph
+    return [
+        name
+        for name in graph.active
+        if graph.role(name) == "free" and np.any(precision_of(graph, name, task.rule) != 1)
+    ]
+
+
+def _counted(names: Mapping[str, int]) -> str:
+    first, tick = next(iter(names.items()))
+    return f"vertex {first!r} (tick {tick})" + (f" and {len(names) - 1} more, each" if len(names) > 1 else "")
 
 
 _STILL = {
@@ -210,7 +239,8 @@ def warnings(found: Evidence) -> list[str]:
         low = {level: value for level, value in fractions.items() if not abs(value - 1) <= max(meter.tolerance, 1e-9)}
         depths = ", ".join(f"level {level}: {_share(value)}" for level, value in list(low.items())[:8])
         said.append(
-            f"under-converged: the error still differs from backprop by {meter.worst:.2g} (tolerance {meter.tolerance:g})"
+            f"under-converged: the error still differs from backprop by {meter.worst:.2g} "
+            f"(tolerance {meter.tolerance:g})"
             + (f"; of the error there arrived, at {depths}{', ...' if len(low) > 8 else ''}" if depths else "")
         )
     elif not task.rule.compares_with_backprop and meter.converged_at is None and meter.criterion != "gradient":
@@ -220,10 +250,21 @@ def warnings(found: Evidence) -> list[str]:
         names = ", ".join(edges[:5]) + (f" and {len(edges) - 5} more" if len(edges) > 5 else "")
         said.append(f"not levelled: {names} shorter than the level of its start; use level: delay or level: identity")
     if task.rule.exact_step is not None and task.rule.step_size != task.rule.exact_step:
-        said.append(f"rule {task.rule.name} equals backprop at step_size {task.rule.exact_step:g} only, not at {task.rule.step_size:g}")
-    unfired = [name for name, due in vertex_levels(task.graph).items() if due is not None and due > meter.tick and name in task.graph.active]
+        only, here = task.rule.exact_step, task.rule.step_size
+        said.append(f"rule {task.rule.name} equals backprop at step_size {only:g} only, not at {here:g}")
+    unfired = [
+        name
+        for name, due in vertex_levels(task.graph).items()
+        if due is not None and due > meter.tick and name in task.graph.active
+    ]
     if task.rule.fires == "level" and unfired:
-        said.append(f"{len(unfired)} vertices never fired: their level lies beyond the last tick, {meter.tick}")
+        said.append(f"{len(unfired)} of the vertices never fired: their level lies beyond the last tick, {meter.tick}")
+    if task.rule.exact_step is not None and (weighed := _weighed(task)):
+        said.append(f"rule {task.rule.name} equals backprop at precision 1 only, and {weighed[0]!r} has another")
+    if rested := found.session.rested():
+        said.append(
+            f"{_counted(rested)} left the range of numbers after it had taught, and rested; no update depends on it"
+        )
     if late := _late_firing(found):
         said.append(f"fired late, with an error exactly zero when it was due: {', '.join(list(late)[:5])}")
     return said

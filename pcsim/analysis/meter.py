@@ -186,7 +186,22 @@ def _energy(meter: Meter, energy: float) -> float:
     return abs(energy - meter.energy) / abs(energy) if energy else 0.0 if meter.energy == 0 else float("inf")
 
 
-_CRITERIA: dict[str, Callable[[Meter, float], float]] = {"gradient": _gradient, "update": _update, "settled": _settled, "energy": _energy}
+_CRITERIA: dict[str, Callable[[Meter, float], float]] = {
+    "gradient": _gradient,
+    "update": _update,
+    "settled": _settled,
+    "energy": _energy,
+}
+
+
+def cone_of(task: Task) -> dict[str, int | None]:
+    """Return the first tick at which each error can differ from zero; None for never.
+
+    A run that starts elsewhere than in the feedforward sweep has errors from tick 0 on.
+    """
+    if task.initial:
+        return dict.fromkeys(task.graph.active, 0)
+    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires == "every")
 
 
 def meter(task: Task, session: Session, reference: Reference, criterion: str, tolerance: float) -> Meter:
@@ -200,14 +215,19 @@ def meter(task: Task, session: Session, reference: Reference, criterion: str, to
             groups.append(_group_of(task, session, reference, layout, len(names), whole))
             names += layout
     levels = np.array([-1 if (level := found[name]) is None else level for name in names])
-    cone = light_cone(task.graph, moving=task.rule.moving)
+    cone = cone_of(task)
     first = np.array([-1 if (tick := cone[name]) is None else tick for name in names])
     return Meter(task, tuple(names), groups, levels, first, criterion, tolerance, _lossy(task, session))
 
 
 def _lossy(task: Task, session: Session) -> list[Lossy]:
     return [
-        Lossy(loss, np.asarray(task.targets[name], task.dtype)[None], session.reader("error", [name]), session.reader("prediction", [name]))
+        Lossy(
+            loss,
+            np.asarray(task.targets[name], task.dtype)[None],
+            session.reader("error", [name]),
+            session.reader("prediction", [name]),
+        )
         for name, loss in task.losses.items()
         if loss != "squared_error"
     ]
@@ -223,4 +243,3 @@ def _group_of(
     precision = None if unit else np.stack([np.tile(row.ravel(), task.batch) for row in rows]).astype(task.dtype)
     return Group(names, session.reader("error", names), session.reader("value", names), wanted,
                  np.where(scale > 0, scale, whole), precision, slice(start, start + len(names)))  # fmt: skip
-

@@ -185,8 +185,8 @@ def _worst_missing(task: Task) -> Array | None:
     t, gamma = np.arange(task.ticks), task.rule.step_size
     if all(len(here) <= 1 for here in found.values()):
         kinds = {path for here in found.values() for path in here}
-        return np.max([np.abs(missing(hops, t - delay, gamma)) for hops, delay in kinds], axis=0)
-    return np.max([_missing_norm(parts, t, gamma) for parts in path_parts(task).values() if parts], axis=0)
+        return np.asarray(np.max([np.abs(missing(hops, t - delay, gamma)) for hops, delay in kinds], axis=0))
+    return np.asarray(np.max([_missing_norm(parts, t, gamma) for parts in path_parts(task).values() if parts], axis=0))
 
 
 def divergence_series(task: Task, names: Sequence[str], ticks: Array) -> Array | None:

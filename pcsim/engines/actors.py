@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.faults import report
-from pcsim.graph.levels import vertex_levels
+from pcsim.engines.faults import overflowed, report
+from pcsim.graph.levels import uneven_edges, vertex_levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pcsim.engines.base import Read, Task
     from pcsim.graph.graph import Edge, Vertex
@@ -115,6 +115,10 @@ class Actor:
         op, g = self.vertex.op, self.precision * self.error
         return op.to_params(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
 
+    def rest(self) -> None:
+        """Go back to the feedforward value, with no error, and forget what has come."""
+        self.deviation, self.shift, self.error = (np.zeros_like(self.start) for _ in range(3))
+
     def correct(self, gamma: float) -> None:
         """Sum the errors that are due, by edge key, and move: x += gamma (-Pi eps + sum)."""
         received = np.zeros_like(self.start)
@@ -133,6 +137,8 @@ class ActorSession:
         self.theta = {name: np.array(value, task.dtype)[None] for name, value in task.parameters.items()}
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
         self.levels = vertex_levels(task.graph)
+        self.resting: dict[str, int] = {}
+        self.may_rest = task.rule.moving and task.rule.fires in ("level", "arrival") and not uneven_edges(task.graph)
         self.applied = dict(self.learnt)
         with np.errstate(all="ignore"):
             self.start = self._feedforward()
@@ -166,7 +172,9 @@ class ActorSession:
         actor = Actor(vertex, graph.role(name) == "free", task.losses.get(name), None if target is None else target[None],
                       precision, self.levels[name], self.start[name], self._params(vertex))  # fmt: skip
         initial = task.initial.get(name)
-        actor.settle(tuple(self.start[edge.pre] for edge in graph.incoming[name]), None if initial is None else initial[None])
+        actor.settle(
+            tuple(self.start[edge.pre] for edge in graph.incoming[name]), None if initial is None else initial[None]
+        )
         return actor
 
     def _fill_value_lines(self) -> None:
@@ -185,7 +193,7 @@ class ActorSession:
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
                 actor.predict(moving=self.rule.moving)
-        self._check(tick, lambda actor: {"error": actor.error})
+        self._check(tick, lambda actor: actor.error)
 
     def _value(self, name: str) -> Array:
         vertex = self.graph.vertices[name]
@@ -203,7 +211,7 @@ class ActorSession:
             for name, actor in self.actors.items():
                 self._send_errors(tick, name, actor)
             self._deliver(tick)
-        self._check(tick, lambda actor: {"error": sum(actor.inbox["error"].values(), np.zeros(()))})
+        self._check(tick, lambda actor: np.asarray(sum(actor.inbox["error"].values(), np.zeros(()))), due=1)
 
     def move(self, tick: int) -> None:
         """Move the free values to the next tick."""
@@ -222,15 +230,22 @@ class ActorSession:
     def _moves(self, edge: Edge) -> bool:
         return self.graph.vertices[edge.pre].op.role == "function"
 
-    def _check(self, tick: int, units: Callable[[Actor], Mapping[str, Array]]) -> None:
-        ended = {
-            name: what
-            for name, actor in self.actors.items()
-            for what, array in units(actor).items()
-            if not np.isfinite(array).all()
-        }
-        if ended:
-            report(self.graph, self._value, lambda name: self.actors[name].inputs, self.theta.__getitem__, tick, ended)
+    def _check(self, tick: int, quantity: Callable[[Actor], Array], due: int = 0) -> None:
+        """Name what is not finite; an actor that has taught before ``tick + due`` is put to rest instead."""
+        ended = [name for name, actor in self.actors.items() if not np.isfinite(quantity(actor)).all()]
+        for name in ended:
+            level = self.actors[name].level
+            if not self.may_rest or (level is not None and level >= tick + due):
+                inputs = self._inputs
+                report(self.graph, self._value, inputs, self.theta.__getitem__, tick, dict.fromkeys(ended, "error"))
+        for name in ended:
+            self.resting.setdefault(name, tick)
+            self.actors[name].inbox["error"].clear()
+            if not due:
+                self.actors[name].rest()
+
+    def _inputs(self, name: str) -> tuple[Array, ...]:
+        return self.actors[name].inputs
 
     def learn(self, tick: int, *, last: bool) -> None:
         """Let each vertex that fires teach its parameters."""
@@ -244,15 +259,21 @@ class ActorSession:
 
     def _teach(self, actor: Actor) -> None:
         scale = self.task.dtype.type(self.rule.output_variance)
-        lessons = actor.lessons()
+        for parameter, lesson in self._lessons(actor):
+            if not np.isfinite(lesson).all():
+                overflowed(actor.vertex.name, actor.fired, "update", self.task.dtype)
+            self.learnt[parameter] = self.learnt[parameter] + scale * lesson
+
+    def _lessons(self, actor: Actor) -> Iterator[tuple[str, Array]]:
+        """Yield what an actor sends to each parameter: of a slot, or used as an input."""
+        lessons = actor.lessons() if actor.vertex.params else {}
         for slot, parameter in actor.vertex.params:
-            self.learnt[parameter] = self.learnt[parameter] + scale * lessons[slot]
-        edges = self.graph.incoming[actor.vertex.name]
-        for place, edge in enumerate(edges):
-            pre = self.graph.vertices[edge.pre]
-            if pre.op.role == "parameter":
-                parameter = pre.params[0][1]
-                self.learnt[parameter] = self.learnt[parameter] + scale * actor.messages()[place][:, 0]
+            yield parameter, lessons[slot]
+        pres = [self.graph.vertices[edge.pre] for edge in self.graph.incoming[actor.vertex.name]]
+        if any(pre.op.role == "parameter" for pre in pres):
+            for pre, message in zip(pres, actor.messages(), strict=True):
+                if pre.op.role == "parameter":
+                    yield pre.params[0][1], message[:, 0]
 
     def _apply(self) -> None:
         for name in self.theta:
@@ -305,6 +326,10 @@ class ActorSession:
         """Return the tick at which each vertex taught its parameters."""
         teachers = {name: actor for name, actor in self.actors.items() if self._teaches(actor)}
         return {name: actor.fired for name, actor in teachers.items() if actor.fired is not None}
+
+    def rested(self) -> dict[str, int]:
+        """Return the vertices whose numbers ended after they had taught, and the tick."""
+        return dict(self.resting)
 
     def _teaches(self, actor: Actor) -> bool:
         edges = self.graph.incoming[actor.vertex.name]

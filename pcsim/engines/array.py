@@ -8,14 +8,17 @@ zero while no input has moved, because the same operation on the same numbers gi
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.engines.faults import report
+from pcsim.engines.faults import overflowed, report
+from pcsim.engines.readers import Readers
+from pcsim.engines.rows import by_depth, indices, inside, masked, take
 from pcsim.engines.sums import Sum
+from pcsim.engines.units import Units, Work, units_of
+from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 from pcsim.program.lower import lower
 from pcsim.program.program import rows_of
@@ -26,41 +29,8 @@ if TYPE_CHECKING:
 
     from pcsim.arrays import Array, Namespace, Shape
     from pcsim.engines.base import Read, Task
-    from pcsim.graph.graph import Edge, Vertex
-    from pcsim.program.program import Bank, Post, Program, Rows, Slot, Step
-
-@dataclass
-class Units:
-    """The units of one bank. All arrays but ``start`` and ``value`` cover the active rows only."""
-
-    bank: Bank
-    start: Array
-    """(rows, batch, *shape): feedforward values, sources included."""
-    deviation: Array
-    shift: Array | None
-    """How far predictions have moved; None where they are fixed."""
-    error: Array
-    reference: Array | None
-    value: Array
-    received: Array
-    """(free, batch, *shape): errors due."""
-    precision: Array | None
-    targets: tuple[tuple[str, Array, Array], ...] = ()
-    """(loss, rows, target) of outputs whose loss is not a clamp."""
-
-    def weighted(self, rows: slice) -> Array:
-        """Return Pi eps of some rows."""
-        error = self.error[rows]
-        return error if self.precision is None else self.precision[rows] * error
-
-
-@dataclass
-class Work:
-    """What a step keeps from predict to learn."""
-
-    inputs: tuple[Array, ...] = ()
-    mu: Array = None
-    saved: tuple[Array, ...] = ()
+    from pcsim.graph.graph import Vertex
+    from pcsim.program.program import Post, Rows, Slot, Step
 
 
 class ArraySession:
@@ -76,20 +46,34 @@ class ArraySession:
         }
         self.learnt: dict[Shape, Array] = {}
         self.applied: dict[Shape, Array] = {}
-        self.fire_tick: dict[str, int] = {}
+        self.taught = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
         self.work = {id(step): Work() for step in self.program.steps}
+        self.messages: dict[Shape, Array] = {}
+        self.resting: dict[str, int] = {}
+        self.may_rest = task.rule.moving and task.rule.fires in ("level", "arrival") and not uneven_edges(task.graph)
+        self.levels = self._levels()
         with np.errstate(all="ignore"):
             self._gather_parameters()
-            self.units = {shape: self._units(bank) for shape, bank in self.program.banks.items()}
+            self.units = {shape: units_of(bank, task, xp) for shape, bank in self.program.banks.items()}
             self.histories = {
                 shape: xp.zeros((history.ring.slots, task.batch, *shape), task.dtype)
                 for shape, history in self.program.histories.items()
             }
+            self.readers = Readers(
+                self.program, self.units, self.histories, self.messages, self._host, lambda: self.tick
+            )
             self._sweep()
             self._settle()
         self._open_posts()
 
     # -- start ------------------------------------------------------------------------------------------
+
+    def _levels(self) -> dict[Shape, np.ndarray]:
+        """Return the level of every active row of each bank."""
+        levels = {shape: np.full(bank.active, -1) for shape, bank in self.program.banks.items()}
+        for step in self.program.steps:
+            levels[step.shape][step.rows] = step.levels
+        return levels
 
     def _gather_parameters(self) -> None:
         """Take each step's parameters: views where rows are consecutive, copies where they are not."""
@@ -98,36 +82,19 @@ class ArraySession:
             for step in self.program.steps
         }
 
-    def _units(self, bank: Bank) -> Units:
-        xp, task = self.xp, self.task
-        start = xp.zeros((len(bank.names), task.batch, *bank.shape), task.dtype)
-        for row, name in enumerate(bank.names[bank.active :], bank.active):
-            start[row] = xp.asarray(task.inputs[name], task.dtype)
-        deviation = xp.zeros_like(start[: bank.active])
-        moving = self.rule.moving
-        return Units(
-            bank, start, deviation,
-            shift=xp.zeros_like(deviation) if moving else None,
-            error=xp.zeros_like(deviation) if moving else deviation,
-            reference=None,
-            value=start.copy() if moving else start,
-            received=deviation[:0],
-            precision=None if bank.precision is None else xp.asarray(bank.precision, task.dtype),
-        )  # fmt: skip
-
     def _sweep(self) -> None:
         """Set the feedforward values, depth by depth."""
-        for step, rows in _by_depth(self.program.steps):
+        for step, rows in by_depth(self.program.steps):
             inputs = tuple(self._sweep_input(slot, rows) for slot in step.slots)
-            params = {name: _take(array, rows, len(step.names)) for name, array in self.params[id(step)].items()}
+            params = {name: take(array, rows, len(step.names)) for name, array in self.params[id(step)].items()}
             mu, _ = step.op.forward(self.xp, step.call, params, inputs)
-            self.units[step.shape].start[_inside(step.rows, rows)] = mu
+            self.units[step.shape].start[inside(step.rows, rows)] = mu
         self._check("value", {shape: units.start for shape, units in self.units.items()}, None)
 
     def _sweep_input(self, slot: Slot, rows: Rows) -> Array:
         if slot.is_parameter:
-            return _take(self.theta[slot.shape][slot.rows], rows, len(slot.edges))[:, None]
-        return self.units[slot.shape].start[_inside(slot.rows, rows)]
+            return take(self.theta[slot.shape][slot.rows], rows, len(slot.edges))[:, None]
+        return self.units[slot.shape].start[inside(slot.rows, rows)]
 
     def _settle(self) -> None:
         """Predict from the feedforward values, clamp the outputs, set the values at tick 0."""
@@ -170,7 +137,7 @@ class ArraySession:
 
     def _open_posts(self) -> None:
         xp, task = self.xp, self.task
-        self.messages, self.lines, self.sums = {}, {}, {}
+        self.lines, self.sums = {}, {}
         for units in self.units.values():
             units.received = xp.zeros_like(units.deviation[: units.bank.free])
         self.silent = [rows for shape in self.units for rows in self._silent(shape)]
@@ -259,7 +226,7 @@ class ArraySession:
                     self._send(step)
             for shape, post in self.program.posts.items():
                 self._deliver(shape, post, tick)
-        self._check("error", {shape: units.received for shape, units in self.units.items()}, tick)
+        self._check("error", {shape: units.received for shape, units in self.units.items()}, tick, due=1)
 
     def move(self, tick: int) -> None:
         """Move the free values to the next tick."""
@@ -288,7 +255,7 @@ class ArraySession:
             self.sums[shape](messages, out=self.units[shape].received)
 
     def _move(self, units: Units) -> None:
-        """x += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
+        """X += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
         free = slice(0, units.bank.free)
         kind, gamma = self.task.dtype.type, self.rule.step_size
         deviation, push = units.deviation[free], units.received
@@ -299,14 +266,30 @@ class ArraySession:
         deviation *= kind(1 - gamma) if units.precision is None else 1 - kind(gamma) * units.precision[free]
         deviation += push
 
-    def _check(self, what: str, arrays: Mapping[Shape, Array], tick: int | None) -> None:
+    def _check(self, what: str, arrays: Mapping[Shape, Array], tick: int | None, due: int = 0) -> None:
+        """Name what is not finite; a vertex that has taught before ``tick + due`` is put to rest instead."""
         ended: dict[str, str] = {}
         for shape, array in arrays.items():
-            if not self._finite(array):
-                bad = ~np.isfinite(self._host(array)).all(axis=tuple(range(1, array.ndim)))
-                ended.update({self.program.banks[shape].names[row]: what for row in np.nonzero(bad)[0]})
+            if self._finite(array):
+                continue
+            bad = np.nonzero(~np.isfinite(self._host(array)).all(axis=tuple(range(1, array.ndim))))[0]
+            if tick is None or not self.may_rest or (self.levels[shape][bad] >= tick + due).any():
+                ended.update({self.program.banks[shape].names[row]: what for row in bad})
+            else:
+                self._rest(shape, bad, array, tick)
         if ended:
             self._report(tick, ended)
+
+    def _rest(self, shape: Shape, rows: np.ndarray, array: Array, tick: int) -> None:
+        """Let vertices rest that have taught: on a levelled graph nothing that is still to be learnt hears of them.
+
+        One that is due at this very tick still needs its error, so what it received is all that goes.
+        """
+        array[rows] = 0
+        if array is self.units[shape].error:
+            self.units[shape].rest(rows)
+        for row in rows:
+            self.resting.setdefault(self.program.banks[shape].names[row], tick)
 
     def _finite(self, array: Array) -> bool:
         """One pass over memory: NaN and infinity survive a sum; so may an overflow or two infinities, hence the second look."""
@@ -329,7 +312,7 @@ class ArraySession:
         inputs = self.work[id(step)].inputs
         if not inputs:
             return tuple(values[edge.pre] for edge in self.task.graph.incoming[name])
-        return tuple(self._host(_take(array, slice(here, here + 1), len(step.names))) for array in inputs)
+        return tuple(self._host(take(array, slice(here, here + 1), len(step.names))) for array in inputs)
 
     def _value_of(self, vertex: Vertex, theta: Mapping[str, np.ndarray]) -> np.ndarray:
         if vertex.op.role == "parameter":
@@ -343,8 +326,8 @@ class ArraySession:
         with np.errstate(all="ignore"):
             for step in self.program.steps:
                 if step.learns and (rows := self._firing(step, tick, last=last)) is not None:
-                    self._teach(step, rows)
-                    self.fire_tick.update(dict.fromkeys(_pick(step.names, rows), tick))
+                    self._teach(step, rows, tick)
+                    self.taught[id(step)][rows] = tick
             if self.rule.fires == "every":
                 self._apply()
 
@@ -354,39 +337,40 @@ class ArraySession:
         if fires == "every" or (fires == "end" and last):
             return slice(0, len(step.names))
         if fires == "level":
-            return _rows(step.levels == tick)
+            return masked(step.levels == tick)
         if fires == "arrival":
             error = self.units[step.shape].error[step.rows]
             new = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
-            return _rows(new & np.array([name not in self.fire_tick for name in step.names]))
+            return masked(new & (self.taught[id(step)] < 0))
         return None
 
-    def _teach(self, step: Step, rows: Rows) -> None:
+    def _teach(self, step: Step, rows: Rows, tick: int) -> None:
         count = len(step.names)
-        work, units = self.work[id(step)], self.units[step.shape]
-        inputs = tuple(_take(array, rows, count) for array in work.inputs)
-        saved = tuple(_take(array, rows, count) for array in work.saved)
-        params = {name: _take(array, rows, count) for name, array in self.params[id(step)].items()}
-        args = (self.xp, step.call, params, inputs, _take(work.mu, rows, count), saved, _take(units.weighted(step.rows), rows, count))
-        if step.parameters:
-            lessons = step.op.to_params(*args)
-            for slot in step.parameters:
-                self._add(slot.shape, slot.rows, rows, lessons[slot.name])
+        work, g = self.work[id(step)], self.units[step.shape].weighted(step.rows)
+        inputs = tuple(take(array, rows, count) for array in work.inputs)
+        saved = tuple(take(array, rows, count) for array in work.saved)
+        params = {name: take(array, rows, count) for name, array in self.params[id(step)].items()}
+        args = (self.xp, step.call, params, inputs, take(work.mu, rows, count), saved, take(g, rows, count))
+        lessons = step.op.to_params(*args) if step.parameters else {}
+        taught = [(slot.shape, slot.rows, lessons[slot.name]) for slot in step.parameters]
         if any(slot.is_parameter for slot in step.slots):
-            for slot, back in zip(step.slots, step.op.to_inputs(*args), strict=True):
-                if slot.is_parameter:
-                    self._add(slot.shape, slot.rows, rows, back[:, 0])
+            back = zip(step.slots, step.op.to_inputs(*args), strict=True)
+            taught += [(slot.shape, slot.rows, message[:, 0]) for slot, message in back if slot.is_parameter]
+        for shape, where, lesson in taught:
+            if not self._finite(lesson):
+                overflowed(step.names[indices(rows)[0]], tick, "update", self.task.dtype)
+            self._add(shape, where, rows, lesson)
 
     def _add(self, shape: Shape, where: Rows, rows: Rows, lesson: Array) -> None:
         """Add lessons to the parameters they are for; several users of one parameter add up."""
-        scaled = lesson if self.rule.output_variance == 1 else self.task.dtype.type(self.rule.output_variance) * lesson
+        if self.rule.output_variance != 1:
+            lesson = self.task.dtype.type(self.rule.output_variance) * lesson
         if shape not in self.learnt:
             self.learnt[shape] = self.xp.zeros_like(self.theta[shape])
-        learnt = self.learnt[shape]
         if isinstance(where, slice) and where.stop - where.start == 1:
-            learnt[where] += scaled
+            self.learnt[shape][where] += lesson
         else:
-            self.xp.add.at(learnt, _indices(_inside(where, rows)), scaled)
+            self.xp.add.at(self.learnt[shape], indices(inside(where, rows)), lesson)
 
     def _apply(self) -> None:
         rate = self.task.dtype.type(self.rule.learning_rate)
@@ -403,42 +387,16 @@ class ArraySession:
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
-        if quantity == "value message":
-            return self._value_messages([self.task.graph.edge(name) for name in names])
-        if quantity == "error message":
-            shape = self.task.graph.vertices[self.task.graph.edge(names[0]).pre].shape
-            places = {edge.name: number for number, edge in enumerate(self.program.posts[shape].edges)}
-            index = rows_of(np.array([places[self.task.graph.edge(name).name] for name in names], np.intp))
-            return lambda: self._host(self.messages[shape][index])
-        shape = self.program.place[names[0]][0]
-        return self._vertex_reader(quantity, self.units[shape], _row_index(self.program, names))
-
-    def _vertex_reader(self, quantity: str, units: Units, rows: Rows) -> Read:
-        active = _below(rows, units.bank.active)
-        if quantity == "error":
-            return lambda: self._host(units.error[rows])
-        if not active or (quantity == "prediction" and units.shift is None):
-            return lambda: self._host(units.start[rows])
-        moved = units.deviation if quantity == "value" else units.shift
-        return lambda: self._host(units.start[rows] + moved[rows])
-
-    def _value_messages(self, edges: Sequence[Edge]) -> Read:
-        """Values as they arrive: now, or as they were when they were sent."""
-        return lambda: np.concatenate([self._arrived(edge) for edge in edges])
-
-    def _arrived(self, edge: Edge) -> np.ndarray:
-        shape, row = self.program.place[edge.pre]
-        units, history = self.units[shape], self.program.histories.get(shape)
-        if row >= units.bank.active:
-            return self._host(units.start[row : row + 1])
-        if not edge.value_delay or history is None:
-            return self._host(units.start[row : row + 1] + units.deviation[row : row + 1])
-        line = np.nonzero(history.rows == row)[0]
-        return self._host(units.start[row : row + 1] + self.histories[shape][history.ring.at(self.tick, line, edge.value_delay)])
+        if quantity.endswith("message"):
+            edges = [self.task.graph.edge(name) for name in names]
+            return self.readers.of_values(edges) if quantity == "value message" else self.readers.of_errors(edges)
+        return self.readers.of_vertices(quantity, names)
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
-        return self._by_name({shape: self.learnt.get(shape, self.xp.zeros_like(theta)) for shape, theta in self.theta.items()})
+        return self._by_name(
+            {shape: self.learnt.get(shape, self.xp.zeros_like(theta)) for shape, theta in self.theta.items()}
+        )
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
@@ -446,58 +404,25 @@ class ArraySession:
 
     def _by_name(self, banks: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
         rows = {shape: self._host(banks[shape]) for shape in self.program.parameters}
-        return {name: rows[shape][row] for shape, names in self.program.parameters.items() for row, name in enumerate(names)}
+        return {
+            name: rows[shape][row] for shape, names in self.program.parameters.items() for row, name in enumerate(names)
+        }
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex taught its parameters."""
-        return dict(self.fire_tick)
+        pairs = (
+            (name, tick)
+            for step in self.program.steps
+            for name, tick in zip(step.names, self.taught[id(step)], strict=True)
+        )
+        return {name: int(tick) for name, tick in pairs if tick >= 0}
+
+    def rested(self) -> dict[str, int]:
+        """Return the vertices whose numbers ended after they had taught, and the tick."""
+        return dict(self.resting)
 
     def _host(self, array: Array) -> np.ndarray:
         return array if self.xp is np else self.xp.asnumpy(array)
-
-
-def _by_depth(steps: Sequence[Step]) -> list[tuple[Step, slice]]:
-    """Cut steps into runs of equal depth, nearest the sources first."""
-    runs = []
-    for step in steps:
-        depths, first = np.unique(step.depths, return_index=True)
-        ends = [*first[1:].tolist(), len(step.depths)]
-        runs += [(int(depth), step, slice(int(a), b)) for depth, a, b in zip(depths, first, ends, strict=True)]
-    return [(step, rows) for _, step, rows in sorted(runs, key=lambda run: run[0])]
-
-
-def _rows(mask: np.ndarray) -> Rows | None:
-    """Return the rows that a mask selects; None for none."""
-    index = np.nonzero(mask)[0]
-    return rows_of(index) if len(index) else None
-
-
-def _inside(where: Rows, rows: Rows) -> Rows:
-    """Return the bank rows of some rows of a step."""
-    if isinstance(where, slice) and isinstance(rows, slice):
-        return slice(where.start + rows.start, where.start + rows.stop)
-    return where.start + rows if isinstance(where, slice) else where[rows]
-
-
-def _indices(rows: Rows) -> np.ndarray:
-    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-
-
-def _take(array: Array, rows: Rows, count: int) -> Array:
-    """Return some rows of an array that has one row per vertex, or one row for all."""
-    return array if array.shape[0] == 1 != count else array[rows]
-
-
-def _pick(names: Sequence[str], rows: Rows) -> Sequence[str]:
-    return names[rows] if isinstance(rows, slice) else [names[row] for row in rows]
-
-
-def _below(rows: Rows, limit: int) -> bool:
-    return bool((_indices(rows) < limit).all())
-
-
-def _row_index(program: Program, names: Sequence[str]) -> Rows:
-    return rows_of(np.array([program.place[name][1] for name in names], np.intp))
 
 
 def start(task: Task) -> ArraySession:

@@ -79,5 +79,13 @@ class Session(Protocol):
     def fired(self) -> dict[str, int]:
         """Return {vertex: tick at which the parameters it uses took its error}, where it has happened."""
 
+    def rested(self) -> dict[str, int]:
+        """Return {vertex: tick}: vertices whose numbers ended after they had taught.
+
+        Under a rule that fires once, at step size 1, a vertex that has fired may diverge. On a levelled graph
+        nothing that is still to be learnt hears of it any more, so it is put to rest at its feedforward value
+        instead of ending the run.
+        """
+
 
 Engine = Callable[[Task], Session]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -36,9 +36,14 @@ def report(
             if vertex.op.role == "function":
                 _check_vertex(graph, vertex, inputs(vertex.name), parameters, when)
     name = next(name for name in graph.vertices if name in suspects)
-    text = f"vertex {name!r} {when}: its {suspects[name]} grew beyond {values(name).dtype}"
+    overflowed(name, tick, suspects[name], values(name).dtype)
+
+
+def overflowed(name: str, tick: int | None, what: str, dtype: np.dtype[Any]) -> NoReturn:
+    """Raise the error that says that a quantity of a vertex left the number format."""
+    when = "in the feedforward sweep" if tick is None else f"at tick {tick}"
     hint = "" if tick is None else "; a smaller step_size keeps the transient bounded, float64 holds more of it"
-    raise NumberOverflowError(text + hint)
+    raise NumberOverflowError(f"vertex {name!r} {when}: its {what} grew beyond {dtype}{hint}")
 
 
 def _check_vertex(
@@ -60,7 +65,9 @@ def _check_vertex(
     for array, back in zip(inputs, op.to_inputs(np, call, params, inputs, mu, saved, np.ones_like(mu)), strict=True):
         if not np.isfinite(back).all():
             bad, where = _first(array, ~np.isfinite(back))
-            raise DomainError(f"vertex {vertex.name!r} {when}: the derivative of {op.name} is not finite at {bad!r} ({where})")
+            raise DomainError(
+                f"vertex {vertex.name!r} {when}: the derivative of {op.name} is not finite at {bad!r} ({where})"
+            )
 
 
 def _first(array: np.ndarray, mask: np.ndarray) -> tuple[float, str]:

@@ -19,9 +19,10 @@ class Sum:
     def __init__(self, xp: Namespace, order: Any, starts: Any, dtype: Any) -> None:
         sparse = import_module("scipy.sparse" if xp.__name__ == "numpy" else "cupyx.scipy.sparse")
         ones = xp.ones(len(order), dtype)
-        self.matrix = sparse.csr_matrix((ones, xp.asarray(order), xp.asarray(starts)), shape=(len(starts) - 1, len(order)))
+        self.matrix = sparse.csr_matrix(
+            (ones, xp.asarray(order), xp.asarray(starts)), shape=(len(starts) - 1, len(order))
+        )
 
     def __call__(self, messages: Array, out: Array) -> None:
         """Sum messages (messages, batch, *shape) into ``out`` (receivers, batch, *shape)."""
         out[...] = (self.matrix @ messages.reshape(len(messages), -1)).reshape(out.shape)
-

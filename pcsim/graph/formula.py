@@ -86,9 +86,7 @@ def _parse(formula: str) -> ast.expr:
     if stray := _STRAY.search(formula):
         raise _wrong_at(stray.start(), f"character {stray[0]} is not allowed; {_ALLOWED}")
     if glued := _GLUED.search(formula):
-        raise _wrong_at(
-            glued.start(), f"a number is followed by a letter, {glued[0]!r}; write 2 * x for a product"
-        )
+        raise _wrong_at(glued.start(), f"a number is followed by a letter, {glued[0]!r}; write 2 * x for a product")
     try:
         return ast.parse(_one_line(formula), mode="eval").body
     except SyntaxError as error:

@@ -28,9 +28,7 @@ def vertex_levels(graph: Graph) -> dict[str, int | None]:
     levels: dict[str, int | None] = {}
     for name in reversed(tuple(graph.vertices)):
         behind = [
-            level + 1 + edge.error_delay
-            for edge in graph.outgoing[name]
-            if (level := levels[edge.post]) is not None
+            level + 1 + edge.error_delay for edge in graph.outgoing[name] if (level := levels[edge.post]) is not None
         ]
         levels[name] = max(behind, default=0 if graph.role(name) == "output" else None)
     return levels
@@ -99,7 +97,8 @@ def uneven_edges(graph: Graph) -> tuple[Edge, ...]:
 def _slacks(graph: Graph) -> dict[Edge, int]:
     """Return the ticks by which each edge is too short."""
     found = vertex_levels(graph)
-    last = max((level for name in graph.active if (level := found[name]) is not None), default=0)
+    # the deepest level is a source's or a parameter's, and stays when edges are split; errors end one before it
+    last = max((level for level in found.values() if level is not None), default=1) - 1
     return {edge: _slack(graph, edge, found, last) for edge in graph.edges}
 
 
@@ -109,7 +108,8 @@ def _slack(graph: Graph, edge: Edge, found: Mapping[str, int | None], last: int)
         return 0
     if post is not None:
         return pre - post - 1 - edge.error_delay
-    return max(0, last - pre - edge.value_delay) if graph.role(edge.pre) == "free" else 0
+    # a vertex of level l has moved at tick l
+    return max(0, last + 1 - pre - edge.value_delay) if graph.role(edge.pre) == "free" else 0
 
 
 def level(graph: Graph, form: Form) -> Graph:

@@ -53,4 +53,4 @@ def find_cycle(inputs: dict[str, Sequence[str]], depths: dict[str, int]) -> list
     while name not in seen:
         seen.append(name)
         name = next(pre for pre in inputs[name] if pre in inputs and pre not in depths)
-    return [name, *reversed(seen[seen.index(name):])]
+    return [name, *reversed(seen[seen.index(name) :])]

@@ -89,8 +89,13 @@ def _banks(graph: Graph, kinds: Mapping[Kind, list[str]], rule: Rule) -> dict[Sh
         if vertex.op.role == "source":
             names[vertex.shape].append(name)
     return {
-        shape: Bank(shape, tuple(members), free := count[shape, "free"], active := free + count[shape, "output"],
-                    _precision(graph, members[:active], shape, rule))  # fmt: skip
+        shape: Bank(
+            shape,
+            tuple(members),
+            free := count[shape, "free"],
+            active := free + count[shape, "output"],
+            _precision(graph, members[:active], shape, rule),
+        )  # fmt: skip
         for shape, members in names.items()
     }
 
@@ -122,9 +127,7 @@ def _parameter_rows(graph: Graph, kinds: Mapping[Kind, list[str]]) -> dict[Shape
     return {shape: tuple(names) for shape, names in found.items()}
 
 
-def _histories(
-    graph: Graph, row: Mapping[str, int], keep_values: bool
-) -> tuple[dict[Shape, History], dict[str, int]]:
+def _histories(graph: Graph, row: Mapping[str, int], keep_values: bool) -> tuple[dict[Shape, History], dict[str, int]]:
     """Return one line per vertex whose value is read late, as long as its longest delay.
 
     Where values are recorded a line is one longer: what arrives must outlast what is sent.

@@ -39,7 +39,9 @@ def _faults(program: Program) -> Iterator[str]:
     for step in program.steps:
         for slot in step.slots:
             rows = _indices(slot.rows)
-            if not slot.is_parameter and [place[edge.pre] for edge in slot.edges] != [(slot.shape, row) for row in rows]:
+            if not slot.is_parameter and [place[edge.pre] for edge in slot.edges] != [
+                (slot.shape, row) for row in rows
+            ]:
                 yield f"a slot of {step.names[0]!r} reads the wrong rows"
     for shape, post in program.posts.items():
         yield from _post_faults(program, shape, post)

@@ -92,6 +92,4 @@ def _agree(path: str, group: list[Channel]) -> None:
     labels: dict[str, tuple[str, ...]] = {}
     for channel in group:
         if channel.names and labels.setdefault(channel.dims[0], channel.names) != channel.names:
-            raise wrong(
-                "record", f"{path} is recorded for two lists of names along {channel.dims[0]}; expected one"
-            )
+            raise wrong("record", f"{path} is recorded for two lists of names along {channel.dims[0]}; expected one")

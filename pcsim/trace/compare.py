@@ -95,10 +95,7 @@ def _measured(a: xr.DataArray, b: xr.DataArray, keys: Sequence[Key]) -> dict[Key
         for place in np.flatnonzero(apart.any(0)):
             since.setdefault(int(place), ticks[int((apart[:, place] > 0).argmax())])
         absolute, relative = np.maximum(absolute, apart.max(0)), np.maximum(relative, ratio.max(0))
-    return {
-        key: Difference(*key, float(absolute[n]), float(relative[n]), since.get(n))
-        for n, key in enumerate(keys)
-    }
+    return {key: Difference(*key, float(absolute[n]), float(relative[n]), since.get(n)) for n, key in enumerate(keys)}
 
 
 def _apart(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

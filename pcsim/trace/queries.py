@@ -106,9 +106,7 @@ def ask(
     chosen = _chosen(tree, vertex, edge, kind)
     rows = [row for entry, name in chosen for row in _rows(entry, name, span)]
     if not rows:
-        raise wrong(
-            "tick", f"no tick from {_said(span)} was recorded; {_extent([entry for entry, _ in chosen])}"
-        )
+        raise wrong("tick", f"no tick from {_said(span)} was recorded; {_extent([entry for entry, _ in chosen])}")
     return sorted(rows, key=lambda row: row.tick)
 
 
@@ -158,9 +156,7 @@ def _rows(entry: Entry, name: str | None, span: Ticks) -> Iterator[Row]:
         yield from _block_rows(entry, names or (None,), ticks, block)
 
 
-def _block_rows(
-    entry: Entry, names: tuple[str | None, ...], ticks: list[int], block: np.ndarray
-) -> Iterator[Row]:
+def _block_rows(entry: Entry, names: tuple[str | None, ...], ticks: list[int], block: np.ndarray) -> Iterator[Row]:
     """Yield the rows of a block, (tick, name, ...); numbers beyond the format show as they are."""
     block = block.reshape(len(ticks), len(names), *block.shape[2:])
     axes = tuple(range(2, block.ndim))

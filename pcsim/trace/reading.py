@@ -71,9 +71,7 @@ def open_trace(store: Path | str | Store) -> xr.DataTree:
 
     # zarr 3 takes a missing folder for an empty one
     if isinstance(store, Path | str) and not (Path(store) / "zarr.json").is_file():
-        raise wrong(
-            (), f"{store} is not a trace; expected a folder with zarr.json, as pcsim run --out leaves"
-        )
+        raise wrong((), f"{store} is not a trace; expected a folder with zarr.json, as pcsim run --out leaves")
     where: Any = store
     return xr.open_datatree(where, engine="zarr")
 
@@ -113,9 +111,7 @@ def _rhythm(array: xr.DataArray) -> dict[str, int] | None:
     return {**ends, "every": every, "count": len(ticks)}
 
 
-def series(
-    tree: xr.DataTree, quantity: str, name: str | None = None, kind: str | None = None
-) -> xr.DataArray:
+def series(tree: xr.DataTree, quantity: str, name: str | None = None, kind: str | None = None) -> xr.DataArray:
     """Return one recorded series.
 
     Parameters
@@ -148,9 +144,7 @@ def _is(entry: Entry, quantity: str, kind: str | None) -> bool:
     return entry.quantity == quantity and (entry.kind is None or entry.kind == kind)
 
 
-def _missing(
-    known: list[Entry], wanted: list[Entry], quantity: str, name: str | None, kind: str | None
-) -> InputError:
+def _missing(known: list[Entry], wanted: list[Entry], quantity: str, name: str | None, kind: str | None) -> InputError:
     title = f"{kind} {quantity}" if quantity == "message" else quantity
     names = [name for entry in wanted for name in entry.names]
     if quantity not in QUANTITIES and not wanted:

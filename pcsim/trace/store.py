@@ -114,7 +114,5 @@ def create_filled(place: Place, name: str, values: np.ndarray, dims: tuple[str, 
         create(place, name, values.shape, chunks, values.dtype, dims)[...] = values
         return
     # of zarr's forms of text only this one is in the specification; the others warn
-    text = zarr.create_array(
-        place.store, name=name, shape=values.shape, chunks=chunks, dtype=str, dimension_names=dims
-    )
+    text = zarr.create_array(place.store, name=name, shape=values.shape, chunks=chunks, dtype=str, dimension_names=dims)
     text[...] = values.astype(object)

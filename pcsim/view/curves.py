@@ -144,9 +144,7 @@ def _draw_many(figure: Figure, axes: Axes, lines: _Lines, span: Decades) -> list
     return [Line2D([], [], color=GREY, linewidth=width, label="reaches no output")] if lost else []
 
 
-def _collect(
-    axes: Axes, ticks: Array, heights: Array, colours: Array | str, width: float, order: float
-) -> None:
+def _collect(axes: Axes, ticks: Array, heights: Array, colours: Array | str, width: float, order: float) -> None:
     from matplotlib.collections import LineCollection
 
     points = np.stack([np.broadcast_to(ticks, heights.shape), heights], axis=-1)

@@ -145,9 +145,7 @@ def _draw_box(axes: Axes, box: Box, placed: Places) -> None:
 Rectangle = tuple[float, float, float, float]
 
 
-def _free_spot(
-    link: Link, label: str, placed: Places, links: Iterable[Link], taken: list[Rectangle]
-) -> Point:
+def _free_spot(link: Link, label: str, placed: Places, links: Iterable[Link], taken: list[Rectangle]) -> Point:
     """Return a place on a link where its label hides nothing, or as little as there is to choose from."""
     width, height = text_size(label)
     x = placed.start[link][0]

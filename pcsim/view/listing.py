@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from pcsim.errors import InputError, nearest, wrong
 from pcsim.view.text import columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Rows = list[dict[str, Any]]
 
@@ -21,7 +23,13 @@ def _ops() -> Rows:
     from pcsim.ops import OPS
 
     return [
-        {"op": op.name, "inputs": _arity(op.arity), "attributes": ", ".join(op.attributes), "summary": op.summary, "source": op.source}
+        {
+            "op": op.name,
+            "inputs": _arity(op.arity),
+            "attributes": ", ".join(op.attributes),
+            "summary": op.summary,
+            "source": op.source,
+        }
         for op in OPS.values()
     ]
 
@@ -35,8 +43,9 @@ def _rules() -> Rows:
     from pcsim.rules import RULES
 
     return [
-        {"rule": row.name, "predictions": "move" if row.moving else "fixed", "fires": row.fires, "step_size": row.step_size,
-         "ticks": row.ticks, "needs": row.needs or "nothing global", "summary": row.summary, "source": row.source}
+        {"rule": row.name, "predictions": "move" if row.moving else "fixed", "fires": row.fires,
+         "step_size": row.step_size, "ticks": row.ticks, "needs": row.needs or "nothing global",
+         "summary": row.summary, "source": row.source}
         for row in RULES.values()
     ]  # fmt: skip
 
@@ -72,7 +81,9 @@ def _scenarios() -> Rows:
     for path in sorted(Path("scenarios").glob("*.yaml")):
         try:
             document = load(path).document
-            rows.append({"scenario": str(path), "title": document.title, "shows": document.about, "source": document.source})
+            rows.append(
+                {"scenario": str(path), "title": document.title, "shows": document.about, "source": document.source}
+            )
         except InputError as error:
             rows.append({"scenario": str(path), "title": "wrong", "shows": str(error), "source": ""})
     return rows
@@ -98,7 +109,11 @@ def listing_tables(what: str, rows: Rows) -> list[Any]:
     name, main = next(iter(rows[0])), "summary" if "summary" in rows[0] else "title"
     table = columns(name, main)
     for row in rows:
-        less = [f"{key.replace('_', ' ')}: {value}" for key, value in row.items() if key not in (name, main) and value not in ("", None)]
+        less = [
+            f"{key.replace('_', ' ')}: {value}"
+            for key, value in row.items()
+            if key not in (name, main) and value not in ("", None)
+        ]
         told = Text(str(row[main]))
         if less:
             told.append("\n" + "; ".join(less), style="dim")

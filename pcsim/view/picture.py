@@ -100,9 +100,7 @@ def _heading(first: int, last: int) -> str:
 
 def _singles(graph: Graph, found: Mapping[str, int]) -> dict[str, _Group]:
     reached = vertex_levels(graph)
-    return {
-        name: _Group(name, level, level, reaches=reached[name] is not None) for name, level in found.items()
-    }
+    return {name: _Group(name, level, level, reaches=reached[name] is not None) for name, level in found.items()}
 
 
 def _groups(graph: Graph, found: Mapping[str, int]) -> dict[str, _Group]:

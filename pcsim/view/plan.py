@@ -61,7 +61,18 @@ def _step(step: Step) -> dict[str, Any]:
 def plan_tables(found: dict[str, Any]) -> list[Any]:
     """Return a plan as tables for people."""
     head = Table(show_header=False)
-    for key in ("rule", "ticks", "batch", "dtype", "vertices", "edges", "parameters", "levels", "feedforward_ticks", "steps_per_tick"):
+    for key in (
+        "rule",
+        "ticks",
+        "batch",
+        "dtype",
+        "vertices",
+        "edges",
+        "parameters",
+        "levels",
+        "feedforward_ticks",
+        "steps_per_tick",
+    ):
         head.add_row(key.replace("_", " "), f"{found[key]:,}" if isinstance(found[key], int) else str(found[key]))
     for key, number in {**found["memory"]}.items():
         head.add_row(f"memory: {key}", size(number))
@@ -71,7 +82,14 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         head.add_row(key, f"{number:,}")
     steps = columns("step", "op", "vertices", "shape", "inputs", "which")
     for number, step in enumerate(found["steps"][:40]):
-        steps.add_row(str(number), step["op"], f"{step['vertices']:,}", str(step["shape"]), " ".join(map(str, step["inputs"])), step["names"])
+        steps.add_row(
+            str(number),
+            step["op"],
+            f"{step['vertices']:,}",
+            str(step["shape"]),
+            " ".join(map(str, step["inputs"])),
+            step["names"],
+        )
     if len(found["steps"]) > 40:
         steps.add_row("...", f"{len(found['steps']) - 40} more")
     return [*titled(found["title"] or "plan", head), *titled("a tick: one row, one array operation each way", steps)]
@@ -88,7 +106,8 @@ def levels_of(graph: Graph) -> dict[str, Any]:
         "vertices": dict(found),
         "uneven_edges": [{"edge": edge.name, "delay_to_level": _delay_of(delayed, edge.key)} for edge in uneven],
         "identity_vertices_added": len(padded.vertices) - len(graph.vertices),
-        "ticks_of_delay_added": sum(edge.error_delay for edge in delayed.edges) - sum(edge.error_delay for edge in graph.edges),
+        "ticks_of_delay_added": sum(edge.error_delay for edge in delayed.edges)
+        - sum(edge.error_delay for edge in graph.edges),
     }
 
 
@@ -109,11 +128,11 @@ def level_tables(found: dict[str, Any]) -> list[Any]:
     edges = columns("edge", "delay that levels it")
     for edge in found["uneven_edges"]:
         edges.add_row(edge["edge"], str(edge["delay_to_level"]))
-    says = f"level: identity adds {found['identity_vertices_added']} vertices; level: delay adds {found['ticks_of_delay_added']} ticks of delay"
+    identity, delay = found["identity_vertices_added"], found["ticks_of_delay_added"]
+    says = f"level: identity adds {identity} vertices; level: delay adds {delay} ticks of delay"
     return [*tables, *titled("edges shorter than the level of their start", edges), says]
 
 
 def _some(names: Iterable[str], most: int = 8) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (f", ... {len(names) - most} more" if len(names) > most else "")
-

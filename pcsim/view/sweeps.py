@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def sweep_tables(found: Sweep) -> list[Any]:
-    """Return a sweep as tables: one row per value of its first numeric key and one column per series, or a row per run."""
+    """Return a sweep as tables: a row per value of its first numeric key, a column per series; or a row per run."""
     rows = table(found)
     axis = _axis(found, rows)
     by_cell = {(row[axis], label(row, found, axis)): row for row in rows} if axis else {}
     if axis is None or not _has_ticks(rows) or len(by_cell) < len(rows):
         return _flat(found, rows)
     labels = list(dict.fromkeys(label for _, label in by_cell))
-    made = columns(axis.split(".")[-1], *labels)
+    made = columns(_word(axis), *labels)
     for x in dict.fromkeys(row[axis] for row in rows):
         made.add_row(str(x), *(_cell(by_cell.get((x, one))) for one in labels))
     return titled(f"{found.title or 'sweep'}: measured ticks to convergence (theory)", made)
@@ -51,7 +51,7 @@ def label(row: Row, found: Sweep, axis: str) -> str:
     """Return the series that a row belongs to: its rule, its step size, and what else was swept."""
     if "cases" in found.keys:
         return str(row["cases"])
-    others = [f"{key.split('.')[-1]} {row[key]}" for key in found.keys if key != axis and not key.startswith("rule")]
+    others = [f"{key.split('.')[-1]} {row[key]}" for key in found.keys if key not in (axis, *_NAMED)]
     step = [] if axis == "rule.step_size" else [f"γ={row['step_size']:g}"]
     return " ".join([row["rule"], *step, *others])
 

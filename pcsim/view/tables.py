@@ -48,8 +48,8 @@ def _divergence(found: dict[str, Any]) -> list[tuple[str, str]]:
     whole = found["updates"]
     if whole is None:
         return []
-    rows = [("updates against backprop", f"relative {number(whole['relative'])}, cosine {number(whole['cosine'])}, "
-                                         f"Euclidean {number(whole['euclidean'])}")]  # fmt: skip
+    rows = [("updates against backprop", (f"relative {number(whole['relative'])}, cosine {number(whole['cosine'])}, "
+                                         f"Euclidean {number(whole['euclidean'])}"))]  # fmt: skip
     return rows + ([("edges to blame", ", ".join(found["blame"][:8]))] if found["blame"] else [])
 
 
@@ -59,8 +59,8 @@ def _energy(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _traffic(found: dict[str, Any]) -> list[tuple[str, str]]:
     run = found["run"]
-    return [("traffic", f"{run['value messages']:,} values ({size(run['value bytes'])}), "
-                        f"{run['error messages']:,} errors ({size(run['error bytes'])})")]  # fmt: skip
+    return [("traffic", (f"{run['value messages']:,} values ({size(run['value bytes'])}), "
+                        f"{run['error messages']:,} errors ({size(run['error bytes'])})"))]  # fmt: skip
 
 
 def _arrival(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -106,7 +106,9 @@ def _rows_table(rows: list[dict[str, Any]]) -> Table:
     for row in rows[:MOST_ROWS]:
         what = f"{row['what']} ({row['kind']})" if row["kind"] else row["what"]
         values = "" if row["values"] is None else _values(row["values"])
-        table.add_row(str(row["tick"]), what, row["name"] or "", number(row["norm"]), number(row["min"]), number(row["max"]), values)
+        single = isinstance(row["values"], int | float)
+        extent = ["", "", ""] if single else [number(row[key]) for key in ("norm", "min", "max")]
+        table.add_row(str(row["tick"]), what, row["name"] or "", *extent, values)
     if len(rows) > MOST_ROWS:
         table.add_row("...", f"{len(rows) - MOST_ROWS} more: narrow --tick, or --json")
     return table

@@ -1,0 +1,75 @@
+"""The state of an array engine: the units of a bank, and what a step keeps within a tick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pcsim.arrays import Array, Namespace
+    from pcsim.engines.base import Task
+    from pcsim.program.program import Bank, Rows
+
+
+@dataclass
+class Units:
+    """The units of one bank, (rows, batch, *shape). All but ``start`` and ``value`` cover the active rows only."""
+
+    bank: Bank
+    start: Array
+    """Feedforward values, sources included."""
+    deviation: Array
+    """Values less ``start``: the state."""
+    shift: Array
+    """How far predictions have moved; None where they are fixed."""
+    error: Array
+    """``deviation - shift``; where predictions are fixed, the same array as ``deviation``."""
+    reference: Array
+    """Predictions from feedforward values; None where they are fixed."""
+    value: Array
+    """``start + deviation``, sources included; where predictions are fixed, the same array as ``start``."""
+    received: Array
+    """(free, batch, *shape): errors due."""
+    precision: Array
+    """(active, 1, *shape), or None where all are 1."""
+    targets: tuple[tuple[str, Rows, Array], ...] = ()
+    """(loss, rows, target) of outputs whose loss is not a clamp."""
+
+    def weighted(self, rows: slice) -> Array:
+        """Return Pi eps of some rows."""
+        error = self.error[rows]
+        return error if self.precision is None else self.precision[rows] * error
+
+    def rest(self, rows: Rows) -> None:
+        """Put vertices back to their feedforward values, with no error."""
+        for array in (self.deviation, self.shift, self.error):
+            array[rows] = 0
+
+
+@dataclass
+class Work:
+    """What a step keeps from predicting to learning."""
+
+    inputs: tuple[Array, ...] = ()
+    mu: Array = None
+    saved: tuple[Array, ...] = ()
+
+
+def units_of(bank: Bank, task: Task, xp: Namespace) -> Units:
+    """Return units at rest: sources hold their data, everything else is zero; ``received`` is made later."""
+    start: Any = xp.zeros((len(bank.names), task.batch, *bank.shape), task.dtype)
+    for row, name in enumerate(bank.names[bank.active :], bank.active):
+        start[row] = xp.asarray(task.inputs[name], task.dtype)
+    deviation = xp.zeros_like(start[: bank.active])
+    moving = task.rule.moving
+    return Units(
+        bank,
+        start,
+        deviation,
+        shift=xp.zeros_like(deviation) if moving else None,
+        error=xp.zeros_like(deviation) if moving else deviation,
+        reference=None,
+        value=start.copy() if moving else start,
+        received=deviation[:0],
+        precision=None if bank.precision is None else xp.asarray(bank.precision, task.dtype),
+    )

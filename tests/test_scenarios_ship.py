@@ -1,0 +1,166 @@
+"""Every graph and scenario that ships is right, runs, and shows what it says in its ``about``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pcsim
+from pcsim.checks import validate_file
+from pcsim.sweep import table
+from pcsim.trace.reading import QUANTITIES, recorded
+
+ROOT = Path(__file__).parents[1]
+GRAPHS, SCENARIOS = (sorted((ROOT / folder).glob("*.yaml")) for folder in ("graphs", "scenarios"))
+SMALL: dict[str, dict[str, Any]] = {
+    "zil-ablations": {"batch": 4},
+    "ticks-against-depth": {"batch": 4, "graph.depth": 3},
+}
+
+
+def name(path: Path) -> str:
+    return path.stem
+
+
+def scenario(stem: str) -> Path:
+    return ROOT / f"scenarios/{stem}.yaml"
+
+
+def rows(stem: str, **overrides: Any) -> list[dict[str, Any]]:
+    return table(pcsim.sweep(scenario(stem), overrides))
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=name)
+def test_every_graph_is_right_and_says_where_it_is_from(path):
+    assert ": ok: " in validate_file(path)
+    graph = pcsim.load_graph(path)
+    assert graph.title
+    assert graph.outputs
+    assert "source: " in path.read_text()
+    assert any(f"graphs/{path.name}" in other.read_text() for other in SCENARIOS)
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=name)
+def test_every_scenario_is_right_and_says_what_it_shows(path):
+    assert ": ok: " in validate_file(path)
+    document = pcsim.load(path).document
+    assert document.title
+    assert document.about
+    assert f"test_{path.stem.replace('-', '_')}" in Path(__file__).read_text(), "no test keeps what it says"
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=name)
+@pytest.mark.parametrize("engine", ["actors", "numpy"])
+def test_every_scenario_runs(path, engine, tmp_path):
+    overrides = {**SMALL.get(path.stem, {}), **({"batch": 2} if engine == "actors" else {})}
+    run = pcsim.simulate(path, overrides, engine=engine, out=tmp_path / "run")
+    assert run.manifest["status"] == "done"
+    assert pcsim.open_run(tmp_path / "run").summary == run.summary
+
+
+def test_first_steps_records_everything():
+    run = pcsim.simulate(scenario("first-steps"))
+    assert {what.removeprefix("value ").removeprefix("error ") for what in recorded(run.trace)} >= set(QUANTITIES)
+    assert run.series("message", "h1->mix", kind="error").sizes["tick"] == 20
+    assert run.summary["ticks_to_convergence"]["ticks"] == run.summary["ticks_to_convergence"]["predicted"] == 17
+
+
+def test_infinite_variance_falls_as_one_over_k():
+    found = {row["rule.output_variance"]: row["updates_relative"] for row in rows("infinite-variance")}
+    assert found[1] > 0.1
+    for k in (100, 1000):
+        assert found[10 * k] * 10 == pytest.approx(found[k], rel=0.05)
+
+
+def test_light_cone_is_exactly_zero_before():
+    run = pcsim.simulate(scenario("light-cone"))
+    for vertex, away in {"h16": 1, "h8": 9, "h1": 16}.items():
+        errors = run.series("error", vertex).values
+        assert not errors[:away].any()
+        assert errors[away].any()
+    vertices = run.summary["first_arrival"]["vertices"]
+    assert [vertices[f"h{number}"]["tick"] for number in range(1, 17)] == list(range(16, 0, -1))
+    assert run.summary["first_arrival"]["before_light_cone"] == []
+
+
+def test_linear_chain_takes_ticks_as_the_square_of_its_length():
+    found = {row["graph.edges"]: row for row in rows("linear-chain")}
+    assert all(row["measured"] == row["predicted"] is not None for row in found.values())
+    edges = [8, 16, 32]
+    slope = np.polyfit(np.log(edges), np.log([found[number]["measured"] for number in edges]), 1)[0]
+    assert slope == pytest.approx(2, abs=0.15)
+
+
+def test_millidge_figure_2_is_stable_below_step_size_2():
+    found = rows("millidge-figure-2")
+    assert max(row["step_size"] for row in found) == 1.9
+    assert all(row["measured"] == row["predicted"] is not None for row in found)
+    assert all(row["updates_relative"] < 1e-5 for row in found)
+    beyond = pcsim.simulate(
+        scenario("millidge-figure-2"), {"rule.step_size": 2.1, "measure": ["ticks_to_convergence"]}
+    ).summary
+    assert beyond["ticks_to_convergence"]["ticks"] is None
+
+
+def test_millidge_figure_2_finds_the_derivative_of_the_formula():
+    theta, v0, target = 2.0, 5.0, 3.0
+    root = np.sqrt(theta * v0)
+    away = target - (np.tan(root) + np.sin(v0**2))
+    slope = 1 / np.cos(root) ** 2 / (2 * root)
+    run = pcsim.simulate(scenario("millidge-figure-2"))
+    np.testing.assert_allclose(run.updates["theta"], away * slope * v0, rtol=1e-12)
+    # the figure's own question: the derivative by v0, here a parameter too
+    document = {
+        "graph": {
+            "formula": "tan(sqrt(theta * v0)) + sin(v0**2)",
+            "parameters": {"theta": {"init": {"constant": theta}}, "v0": {"init": {"constant": v0}}},
+        },
+        "rule": {"name": "fpa", "step_size": 0.5, "ticks": 200},
+    }
+    (output,) = pcsim.load({**document, "targets": {}}).graph.outputs
+    update = pcsim.simulate({**document, "targets": {output: target}}).updates["v0"]
+    np.testing.assert_allclose(update, away * (slope * theta + np.cos(v0**2) * 2 * v0), rtol=1e-12)
+
+
+def test_skip_connection_needs_levelling():
+    found = {row["level"]: row for row in rows("skip-connection")}
+    assert found["none"]["updates_relative"] > 0.1
+    assert found["none"]["blame"] == "g3->out"
+    assert found["identity"]["updates_relative"] < 1e-14
+    assert found["delay"]["updates_relative"] < 1e-14
+
+
+def test_ticks_against_depth_is_what_theory_says():
+    found = rows(
+        "ticks-against-depth",
+        batch=8,
+        sweep={**pcsim.load(scenario("ticks-against-depth")).document.sweep, "graph.depth": [1, 4, 8]},
+    )
+    ticks = {(row["graph.depth"], row["rule"], row["step_size"]): row["measured"] for row in found}
+    for row in found:
+        if row["rule"] == "fpa":
+            assert row["measured"] == row["predicted"] is not None
+        if row["rule"] == "zil":
+            assert row["ticks_run"] == row["levels"] == row["graph.depth"] + 1
+    for depth in (4, 8):
+        assert ticks[depth, "fpa", 1.0] == ticks[depth, "zil", 1.0] == depth
+        assert ticks[depth, "il", 0.1] > 2 * ticks[depth, "fpa", 0.1]
+
+
+def test_zil_ablations_only_the_whole_is_backprop():
+    found = {row["cases"]: row["updates_relative"] for row in rows("zil-ablations")}
+    assert len(found) == 5
+    assert found.pop("Z-IL") < 1e-14
+    assert min(found.values()) > 0.1
+
+
+def test_zil_equals_bp_to_rounding():
+    run = pcsim.simulate(scenario("zil-equals-bp"))
+    assert run.summary["divergence"]["updates"]["relative"] < 1e-14
+    assert run.summary["ticks"] == run.summary["levels"] == 9
+    wanted = pcsim.gradients(scenario("zil-equals-bp"))
+    for parameter, update in run.updates.items():
+        np.testing.assert_allclose(update, wanted[parameter], rtol=0, atol=1e-13)
