@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pcsim.analysis.theory import divergence_series
-from pcsim.arrays import Shape
 from pcsim.errors import InputError, Problem, nearest
-from pcsim.graph.graph import Graph
 from pcsim.trace.channel import Channel, shape_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
     from pcsim.analysis.meter import Meter
-    from pcsim.engines.base import Session, Task
+    from pcsim.arrays import Shape
+    from pcsim.engines.base import Read, Session, Task
+    from pcsim.graph.graph import Graph
     from pcsim.scenario.models import RecordEntry
 
 UNITS = ("value", "prediction", "error")
@@ -79,17 +81,18 @@ def channels(task: Task, session: Session, meter: Meter | None, record: Iterable
     for entry in record:
         for what in entry.what:
             every[what] = entry.every
-            names = (
-                selected_edges(task.graph, entry.vertices)
-                if what == "message"
-                else selected(task.graph, entry.vertices)
-            )
-            wanted[what] |= dict.fromkeys(task.graph.parameters if what == "update" else names)
-    makers: Mapping[str, Callable[..., list[Channel]]] = {
-        **dict.fromkeys(UNITS, _units), **dict.fromkeys(SERIES, _series), "message": _messages, "update": _updates,
-    }  # fmt: skip
-    made = [makers[what](what, task, session, meter, list(names), every[what]) for what, names in wanted.items()]
-    return [channel for group in made for channel in group]
+            wanted[what] |= dict.fromkeys(_names(task.graph, what, entry))
+    return [
+        channel
+        for what, names in wanted.items()
+        for channel in _Probe(task, session, meter, what, every[what]).channels(list(names))
+    ]
+
+
+def _names(graph: Graph, what: str, entry: RecordEntry) -> Iterable[str]:
+    if what == "update":
+        return graph.parameters
+    return selected_edges(graph, entry.vertices) if what == "message" else selected(graph, entry.vertices)
 
 
 def _by_shape(names: Iterable[str], shape: Callable[[str], Shape]) -> dict[Shape, list[str]]:
@@ -103,96 +106,94 @@ def _axes(shape: Shape) -> tuple[str, ...]:
     return tuple(f"axis_{number}" for number in range(len(shape)))
 
 
-def _units(what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int) -> list[Channel]:
-    graph = task.graph
-    kept = names if what == "value" else [name for name in names if graph.vertices[name].op.role == "function"]
-    return [
-        _channel(f"{what}/{shape_key(shape)}", what, "vertex", members, (task.batch, *shape), task.dtype,
-                 _joined(graph, session, what, members), every)
-        for shape, members in _by_shape(kept, lambda name: graph.vertices[name].shape).items()
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class _Probe:
+    """Makes the channels of one quantity."""
 
+    task: Task
+    session: Session
+    meter: Meter | None
+    what: str
+    every: int
 
-def _joined(graph: Graph, session: Session, what: str, names: list[str]) -> Callable[[], np.ndarray]:
-    """Return a reader over active vertices and sources alike."""
-    split = [[n for n in names if (graph.vertices[n].op.role == "source") == source] for source in (False, True)]
-    reads = [session.reader(what, part) for part in split if part]
-    order = np.argsort([names.index(name) for part in split for name in part], kind="stable") if all(split) else None
-    if order is None:
-        return reads[0]
-    return lambda: np.concatenate([read() for read in reads])[order]
+    def channels(self, names: list[str]) -> list[Channel]:
+        makers: Mapping[str, Callable[[list[str]], list[Channel]]] = {
+            **dict.fromkeys(UNITS, self.units),
+            **dict.fromkeys(SERIES, self.series),
+            "message": self.messages,
+            "update": self.updates,
+        }
+        return makers[self.what](names)
 
+    def units(self, names: list[str]) -> list[Channel]:
+        vertices = self.task.graph.vertices
+        kept = names if self.what == "value" else [name for name in names if vertices[name].op.role == "function"]
+        return [
+            self.batched(self.what, "vertex", members, shape, self.joined(members))
+            for shape, members in _by_shape(kept, lambda name: vertices[name].shape).items()
+        ]
 
-def _channel(
-    path: str, variable: str, label: str, names: Sequence[str], shape: Shape, dtype: Any,
-    read: Callable[[], np.ndarray], every: int,
-) -> Channel:  # fmt: skip
-    dims = (label, "batch", *_axes(shape[1:]))
-    return Channel(path, variable, dims, (len(names), *shape), dtype, read, tuple(names), {}, every)
+    def batched(self, path: str, label: str, names: list[str], shape: Shape, read: Read) -> Channel:
+        full = (len(names), self.task.batch, *shape)
+        dims = (label, "batch", *_axes(shape))
+        node = f"{path}/{shape_key(shape)}"
+        return Channel(node, self.what, dims, full, self.task.dtype, read, tuple(names), {}, self.every)
 
+    def joined(self, names: list[str]) -> Read:
+        """Return a reader over active vertices and sources alike."""
+        vertices = self.task.graph.vertices
+        split = [[n for n in names if (vertices[n].op.role == "source") == source] for source in (False, True)]
+        reads = [self.session.reader(self.what, part) for part in split if part]
+        if not all(split):
+            return reads[0]
+        place = {name: number for number, name in enumerate(names)}
+        order = np.argsort([place[name] for part in split for name in part], kind="stable")
+        return lambda: np.concatenate([read() for read in reads])[order]
 
-def _series(
-    what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int
-) -> list[Channel]:
-    assert meter is not None
-    if what == "energy":
-        return [Channel("series", what, (), (), np.dtype(float), lambda: np.asarray(meter.energy), (), {}, every)]
-    place = {name: number for number, name in enumerate(meter.names)}
-    kept = [name for name in names if name in place]
-    index = np.array([place[name] for name in kept], np.intp)
-    coords = {"level": ("vertex", meter.levels[index])}
+    def series(self, names: list[str]) -> list[Channel]:
+        meter, number = self.meter, np.dtype(float)
+        assert meter is not None
+        if self.what == "energy":
+            energy: Read = lambda: np.asarray(meter.energy)  # noqa: E731
+            return [Channel("series", self.what, (), (), number, energy, (), {}, self.every)]
+        place = {name: row for row, name in enumerate(meter.names)}
+        kept = tuple(name for name in names if name in place)
+        index = np.array([place[name] for name in kept], np.intp)
+        coords = {"level": ("vertex", meter.levels[index])}
 
-    def channel(variable: str, read: Callable[[], np.ndarray]) -> Channel:
-        return Channel("series", variable, ("vertex",), (len(kept),), np.dtype(float), read, tuple(kept), coords, every)
+        def channel(variable: str, read: Read) -> Channel:
+            return Channel("series", variable, ("vertex",), (len(kept),), number, read, kept, coords, self.every)
 
-    made = [channel(what, lambda: getattr(meter, what)[index])]
-    theory = divergence_series(task, kept, np.arange(0, task.ticks, every)) if what == "divergence" else None
-    if theory is not None:
-        made.append(channel("theory", lambda: theory[:, meter.tick // every]))
-    return made
+        made = [channel(self.what, lambda: getattr(meter, self.what)[index])]
+        theory = self.theory(kept) if self.what == "divergence" else None
+        if theory is not None:
+            made.append(channel("theory", lambda: theory[:, meter.tick // self.every]))
+        return made
 
+    def theory(self, names: Sequence[str]) -> np.ndarray | None:
+        return divergence_series(self.task, names, np.arange(0, self.task.ticks, self.every))
 
-def _messages(
-    what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int
-) -> list[Channel]:
-    graph = task.graph
-    made = []
-    for kind in ("value", "error"):
-        kept = [name for name in names if kind == "value" or graph.carries_errors(graph.edge(name))]
-        for shape, members in _by_shape(kept, lambda name: graph.vertices[graph.edge(name).pre].shape).items():
-            read = session.reader(f"{kind} message", members)
-            made.append(
-                _channel(
-                    f"message/{kind}/{shape_key(shape)}",
-                    what,
-                    "edge",
-                    members,
-                    (task.batch, *shape),
-                    task.dtype,
-                    read,
-                    every,
-                )
-            )
-    return made
+    def messages(self, names: list[str]) -> list[Channel]:
+        graph = self.task.graph
+        return [
+            self.batched(f"message/{kind}", "edge", members, shape, self.session.reader(f"{kind} message", members))
+            for kind, kept in (("value", names), ("error", [n for n in names if graph.carries_errors(graph.edge(n))]))
+            for shape, members in _by_shape(kept, lambda name: graph.vertices[graph.edge(name).pre].shape).items()
+        ]
 
+    def updates(self, names: list[str]) -> list[Channel]:
+        return [
+            Channel(f"update/{shape_key(shape)}", self.what, ("parameter", *_axes(shape)), (len(members), *shape),
+                    self.task.dtype, self.learnt(members), tuple(members), {}, self.every)
+            for shape, members in _by_shape(names, lambda name: self.task.graph.parameters[name].shape).items()
+        ]  # fmt: skip
 
-def _updates(
-    what: str, task: Task, session: Session, meter: Meter | None, names: list[str], every: int
-) -> list[Channel]:
-    made = []
-    for shape, members in _by_shape(names, lambda name: task.graph.parameters[name].shape).items():
-        dims = ("parameter", *_axes(shape))
-        made.append(Channel(f"update/{shape_key(shape)}", what, dims, (len(members), *shape), task.dtype,
-                            _update_reader(session, members), tuple(members), {}, every))  # fmt: skip
-    return made
+    def learnt(self, names: Sequence[str]) -> Read:
+        def read() -> np.ndarray:
+            found = self.session.updates()
+            return np.stack([found[name] for name in names])
 
-
-def _update_reader(session: Session, names: Sequence[str]) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        learnt = session.updates()
-        return np.stack([learnt[name] for name in names])
-
-    return read
+        return read
 
 
 def learnt(updates: Mapping[str, np.ndarray]) -> list[tuple[str, str, tuple[str, ...], np.ndarray, tuple[str, ...]]]:

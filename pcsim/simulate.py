@@ -227,7 +227,7 @@ class _Journal:
             last = converged is not None or interrupted or tick == task.ticks - 1
             session.learn(tick, last=last)
             self._record(tick)
-            session.move(tick)
+            session.move()
             self.done = tick + 1
             if progress is not None:
                 progress(self.done, task.ticks)

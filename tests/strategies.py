@@ -412,7 +412,7 @@ def run_task(engine: Engine, task: Task, quantities: tuple[str, ...] = PER_TICK)
         session.learn(tick, last=tick == task.ticks - 1)
         _keep(seen, "taught", session.updates())
         _keep(seen, "parameters", session.parameters())
-        session.move(tick)
+        session.move()
     return Played(
         {what: _by_name(seen, readers, what) for what in quantities},
         {name: np.stack(seen[f"taught/{name}"]) for name in task.graph.parameters},

@@ -58,7 +58,7 @@ def play(session, tick, *, last=False):
     session.predict(tick)
     session.send(tick)
     session.learn(tick, last=last)
-    session.move(tick)
+    session.move()
 
 
 def state(task):

@@ -75,6 +75,7 @@ class Meter:
     arrival: Array = field(init=False)
     energy: float = float("nan")
     first_energy: float = float("nan")
+    change: float = float("nan")
     criterion_value: float = float("inf")
     last_late: int = -1
     tick: int = -1
@@ -93,10 +94,12 @@ class Meter:
         with np.errstate(all="ignore"):
             energy = sum(self._group(group, tick) for group in self.groups)
             energy += sum(output.surplus() for output in self.losses)
+            before, self.energy = self.energy, energy
             self.arrival[(self.arrival < 0) & (self.norm != 0)] = tick
             self._keep_learnt(tick)
-            value = _CRITERIA[self.criterion](self, energy)
-        self.energy, self.criterion_value = energy, value
+            self.change = abs(energy - before) / abs(energy) if energy else abs(before)
+            value = _CRITERIA[self.criterion](self)
+        self.criterion_value = value
         if tick == 0:
             self.first_energy = energy
         if not value <= self.tolerance:
@@ -157,11 +160,11 @@ class Meter:
         return found
 
 
-def _gradient(meter: Meter, energy: float) -> float:
+def _gradient(meter: Meter) -> float:
     return meter.worst
 
 
-def _update(meter: Meter, energy: float) -> float:
+def _update(meter: Meter) -> float:
     now = [group.value().copy() for group in meter.groups]
     before, meter.before = meter.before, now
     if before is None:
@@ -169,7 +172,7 @@ def _update(meter: Meter, energy: float) -> float:
     return max(float(np.max(np.abs(a - b), initial=0.0)) for a, b in zip(now, before, strict=True))
 
 
-def _settled(meter: Meter, energy: float) -> float:
+def _settled(meter: Meter) -> float:
     """Return the greatest relative distance of a vertex's error from its limit, told from its last two steps."""
     now = [group.read().reshape(len(group.names), -1).copy() for group in meter.groups]
     before, meter.before = meter.before, now
@@ -182,11 +185,12 @@ def _settled(meter: Meter, energy: float) -> float:
     return float(np.max(distance_left(moved, moved_before, meter.norm), initial=0.0))
 
 
-def _energy(meter: Meter, energy: float) -> float:
-    return abs(energy - meter.energy) / abs(energy) if energy else 0.0 if meter.energy == 0 else float("inf")
+def _energy(meter: Meter) -> float:
+    """Return the relative change of the free energy in this tick; infinite in the first."""
+    return float("inf") if np.isnan(meter.change) else meter.change
 
 
-_CRITERIA: dict[str, Callable[[Meter, float], float]] = {
+_CRITERIA: dict[str, Callable[[Meter], float]] = {
     "gradient": _gradient,
     "update": _update,
     "settled": _settled,

@@ -359,9 +359,8 @@ def _is_linear(task: Task, local: Mapping[str, Local]) -> bool:
 
 def _relax(task: Task, local: Mapping[str, Local], jacobian: Array) -> Relaxation:
     where, graph = _offsets(task), task.graph
-    precision = np.concatenate([
-        np.broadcast_to(precision_of(graph, name, task.rule), graph.vertices[name].shape).ravel() for name in graph.active
-    ])  # fmt: skip
+    rows = (np.broadcast_to(precision_of(graph, name, task.rule), graph.vertices[name].shape) for name in graph.active)
+    precision = np.concatenate([row.ravel() for row in rows])
     free = np.concatenate([np.arange(p.start, p.stop) for name, p in where.items() if graph.role(name) == "free"])
     clamped = np.setdiff1d(np.arange(len(precision)), free)
     start = np.zeros((len(precision), task.batch))

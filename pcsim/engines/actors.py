@@ -74,7 +74,7 @@ class Actor:
     @property
     def value(self) -> Array:
         """The value units, x = start + deviation."""
-        return self.start + self.deviation
+        return np.asarray(self.start + self.deviation)
 
     def settle(self, inputs: tuple[Array, ...], initial: Array | None) -> None:
         """Start: predict from the feedforward values of the inputs, clamp or set the value."""
@@ -169,8 +169,16 @@ class ActorSession:
         graph, vertex, task = self.graph, self.graph.vertices[name], self.task
         target = task.targets.get(name)
         precision = np.asarray(precision_of(graph, name, self.rule), task.dtype)
-        actor = Actor(vertex, graph.role(name) == "free", task.losses.get(name), None if target is None else target[None],
-                      precision, self.levels[name], self.start[name], self._params(vertex))  # fmt: skip
+        actor = Actor(
+            vertex,
+            graph.role(name) == "free",
+            task.losses.get(name),
+            None if target is None else target[None],
+            precision,
+            self.levels[name],
+            self.start[name],
+            self._params(vertex),
+        )
         initial = task.initial.get(name)
         actor.settle(
             tuple(self.start[edge.pre] for edge in graph.incoming[name]), None if initial is None else initial[None]
@@ -213,7 +221,7 @@ class ActorSession:
             self._deliver(tick)
         self._check(tick, lambda actor: np.asarray(sum(actor.inbox["error"].values(), np.zeros(()))), due=1)
 
-    def move(self, tick: int) -> None:
+    def move(self) -> None:
         """Move the free values to the next tick."""
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
@@ -301,11 +309,11 @@ class ActorSession:
         if actor is None:
             vertex = self.graph.vertices[name]
             shown = np.broadcast_to(self._value(name), (1, self.task.batch, *vertex.shape))
-            return shown if quantity != "error" else np.zeros_like(shown)
+            return np.asarray(shown if quantity != "error" else np.zeros_like(shown))
         if quantity == "value":
             return actor.value
         if quantity == "prediction":
-            return actor.start + actor.shift
+            return np.asarray(actor.start + actor.shift)
         return actor.error
 
     def _message(self, quantity: str, edge: Edge) -> Array:

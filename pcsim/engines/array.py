@@ -228,7 +228,7 @@ class ArraySession:
                 self._deliver(shape, post, tick)
         self._check("error", {shape: units.received for shape, units in self.units.items()}, tick, due=1)
 
-    def move(self, tick: int) -> None:
+    def move(self) -> None:
         """Move the free values to the next tick."""
         with np.errstate(all="ignore"):
             for units in self.units.values():
@@ -292,7 +292,7 @@ class ArraySession:
             self.resting.setdefault(self.program.banks[shape].names[row], tick)
 
     def _finite(self, array: Array) -> bool:
-        """One pass over memory: NaN and infinity survive a sum; so may an overflow or two infinities, hence the second look."""
+        """One pass over memory: NaN and infinity survive a sum, but a sum may overflow: hence the second look."""
         with np.errstate(all="ignore"):
             return bool(self.xp.isfinite(self.xp.sum(array))) or bool(self.xp.isfinite(array).all())
 
@@ -422,7 +422,8 @@ class ArraySession:
         return dict(self.resting)
 
     def _host(self, array: Array) -> np.ndarray:
-        return array if self.xp is np else self.xp.asnumpy(array)
+        host: np.ndarray = array if self.xp is np else self.xp.asnumpy(array)
+        return host
 
 
 def start(task: Task) -> ArraySession:

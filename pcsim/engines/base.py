@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from pcsim.graph.graph import Graph
-from pcsim.rules import Rule
+if TYPE_CHECKING:
+    from pcsim.graph.graph import Graph
+    from pcsim.rules import Rule
 
 Read = Callable[[], np.ndarray]
 """Returns what was asked for as of the last tick, stacked in the order of the names: (names, batch, *shape)."""
@@ -61,8 +62,8 @@ class Session(Protocol):
     def learn(self, tick: int, *, last: bool) -> None:
         """Let each parameter whose rule fires at this tick take what it receives."""
 
-    def move(self, tick: int) -> None:
-        """Move the free values to tick + 1."""
+    def move(self) -> None:
+        """Move the free values to the next tick."""
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices in groups of one shape that a reader returns without a copy."""

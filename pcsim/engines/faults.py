@@ -43,7 +43,8 @@ def overflowed(name: str, tick: int | None, what: str, dtype: np.dtype[Any]) -> 
     """Raise the error that says that a quantity of a vertex left the number format."""
     when = "in the feedforward sweep" if tick is None else f"at tick {tick}"
     hint = "" if tick is None else "; a smaller step_size keeps the transient bounded, float64 holds more of it"
-    raise NumberOverflowError(f"vertex {name!r} {when}: its {what} grew beyond {dtype}{hint}")
+    message = f"vertex {name!r} {when}: its {what} grew beyond {dtype}{hint}"
+    raise NumberOverflowError(message)
 
 
 def _check_vertex(
@@ -56,7 +57,8 @@ def _check_vertex(
         place, mask = op.domain(np, call, inputs)
         if mask.any():
             bad, where = _first(inputs[place], mask)
-            message = f"vertex {vertex.name!r} {when}: {op.domain_text}: {bad!r} (from {graph.incoming[vertex.name][place].pre!r}, {where})"
+            pre = graph.incoming[vertex.name][place].pre
+            message = f"vertex {vertex.name!r} {when}: {op.domain_text}: {bad!r} (from {pre!r}, {where})"
             raise DomainError(message)
     params = {slot: parameters(name) for slot, name in vertex.params}
     mu, saved = op.forward(np, call, params, inputs)
@@ -65,9 +67,8 @@ def _check_vertex(
     for array, back in zip(inputs, op.to_inputs(np, call, params, inputs, mu, saved, np.ones_like(mu)), strict=True):
         if not np.isfinite(back).all():
             bad, where = _first(array, ~np.isfinite(back))
-            raise DomainError(
-                f"vertex {vertex.name!r} {when}: the derivative of {op.name} is not finite at {bad!r} ({where})"
-            )
+            message = f"vertex {vertex.name!r} {when}: the derivative of {op.name} is not finite at {bad!r} ({where})"
+            raise DomainError(message)
 
 
 def _first(array: np.ndarray, mask: np.ndarray) -> tuple[float, str]:

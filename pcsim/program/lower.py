@@ -89,15 +89,14 @@ def _banks(graph: Graph, kinds: Mapping[Kind, list[str]], rule: Rule) -> dict[Sh
         if vertex.op.role == "source":
             names[vertex.shape].append(name)
     return {
-        shape: Bank(
-            shape,
-            tuple(members),
-            free := count[shape, "free"],
-            active := free + count[shape, "output"],
-            _precision(graph, members[:active], shape, rule),
-        )  # fmt: skip
+        shape: _bank(graph, shape, members, count[shape, "free"], count[shape, "output"], rule)
         for shape, members in names.items()
     }
+
+
+def _bank(graph: Graph, shape: Shape, names: list[str], free: int, outputs: int, rule: Rule) -> Bank:
+    active = free + outputs
+    return Bank(shape, tuple(names), free, active, _precision(graph, names[:active], shape, rule))
 
 
 def _precision(graph: Graph, names: Iterable[str], shape: Shape, rule: Rule) -> NDArray[Any] | None:
