@@ -112,35 +112,43 @@ def sweep(
         If a row cannot be written, or a worker process dies.
     """
     given = dict(overrides or {})
-    base = load(source, given)
-    axes = {key: values for key, values in base.document.sweep.items() if key not in given}
-    if not base.document.sweep:
-        raise wrong(
-            "sweep", "the scenario has no 'sweep'; give keys and lists, such as sweep: {graph.depth: [1, 2, 4]}"
-        )
-    if workers < 1:
-        raise wrong("workers", f"expected 1 or more, got {workers}")
-    open_engine(engine or base.document.engine)
-    for case in axes.get(CASES, ()):
-        label_of(case)
+    title, axes = _axes(source, given, engine, workers)
     cells = grid(axes)
     digests = [_checked(source, given, cell) for cell in cells]
     store = _Store(Path(out) / ROWS if out else None, resume)
-    work = partial(_cell, source, given, engine)
     done: dict[str, Row] = {digest: row for digest in digests if (row := store.known.get(digest)) is not None}
     todo = [(cell, digest) for cell, digest in zip(cells, digests, strict=True) if digest not in done]
     with suppress(KeyboardInterrupt):
-        for number, (digest, row) in enumerate(_results(work, todo, workers), len(cells) - len(todo) + 1):
+        found = _results(partial(_cell, source, given, engine), todo, workers)
+        for number, (digest, row) in enumerate(found, len(cells) - len(todo) + 1):
             if row is None:
                 break
             store.add(digest, row)
             done[digest] = row
             if progress is not None:
                 progress(number, len(cells), row)
-    rows = tuple(
-        {**_named(cell), **done[digest]} for cell, digest in zip(cells, digests, strict=True) if digest in done
+    pairs = zip(cells, digests, strict=True)
+    return Sweep(
+        title,
+        tuple(axes),
+        tuple({**_named(cell), **done[digest]} for cell, digest in pairs if digest in done),
+        len(cells),
     )
-    return Sweep(base.document.title, tuple(axes), rows, len(cells))
+
+
+def _axes(source: Source, given: Mapping[str, Any], engine: str | None, workers: int) -> tuple[str, dict[str, Any]]:
+    """Return the title and the axes of a sweep: those of the scenario that no override has fixed."""
+    document = load(source, given).document
+    if not document.sweep:
+        hint = "give keys and lists, such as sweep: {graph.depth: [1, 2, 4]}"
+        raise wrong("sweep", f"the scenario has no 'sweep'; {hint}")
+    if workers < 1:
+        raise wrong("workers", f"expected 1 or more, got {workers}")
+    open_engine(engine or document.engine)
+    axes = {key: values for key, values in document.sweep.items() if key not in given}
+    for case in axes.get(CASES, ()):
+        label_of(case)
+    return document.title, axes
 
 
 def _named(cell: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def sweep_tables(found: Sweep) -> list[Any]:
     made = columns(_word(axis), *labels)
     for x in dict.fromkeys(row[axis] for row in rows):
         made.add_row(str(x), *(_cell(by_cell.get((x, one))) for one in labels))
-    return titled(f"{found.title or 'sweep'}: measured ticks to convergence (theory)", made)
+    return titled(f"{found.title or 'sweep'}: measured (theory)", made)
 
 
 def _axis(found: Sweep, rows: list[Row]) -> str | None:
