@@ -26,6 +26,14 @@ FIRST = ROOT / "scenarios/first-steps.yaml"
 SKIP = ROOT / "scenarios/skip-connection.yaml"
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """A process started in the background may ignore Ctrl-C; these tests, and what they start, do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_at(tick: int, times: int = 1) -> Callable[..., None]:
     """Return a progress function that sends this process Ctrl-C when a tick (or a cell) is done."""
 

@@ -6,7 +6,6 @@ import gc
 import time
 import tracemalloc
 from math import prod
-from statistics import median
 
 import numpy as np
 import pytest
@@ -41,7 +40,10 @@ def test_a_thousand_vertices_lower_in_two_seconds(chain):
 
 @pytest.mark.parametrize("batch", [1, 8, 64])
 def test_a_tick_takes_less_than_ten_times_its_matrix_product(chain, numpy_engine, batch):
-    """A tick of fixed predictions is one product W^T eps per vertex: all of them at once, as one stacked product."""
+    """A tick of fixed predictions is one product W^T eps per vertex: all of them at once, as one stacked product.
+
+    The fastest of interleaved repeats are compared: what else the machine does only ever adds.
+    """
     task = make_task(chain, rule("fpa", step_size=0.5), ticks=100, batch=batch)
     session = numpy_engine(task)
     weights = np.stack([task.parameters[f"h{n}.weight"] for n in range(1, DEPTH + 1)])
@@ -51,7 +53,7 @@ def test_a_tick_takes_less_than_ten_times_its_matrix_product(chain, numpy_engine
         (seconds(lambda tick=tick: play(session, tick)), seconds(lambda: np.matmul(errors, weights, out=out)))
         for tick in range(25)
     ]
-    assert median(tick for tick, _ in pairs) < 10 * median(product for _, product in pairs)
+    assert min(tick for tick, _ in pairs) < 10 * min(product for _, product in pairs)
 
 
 def play(session, tick, *, last=False):
@@ -62,13 +64,14 @@ def play(session, tick, *, last=False):
 
 
 def state(task):
-    """Return the bytes of parameters, of value, prediction and error units of all vertices, and of inputs."""
+    """Return the bytes of parameters and what they learn, of value, prediction and error units, and of inputs."""
     units = sum(prod(task.graph.vertices[name].shape) for name in task.graph.active)
-    numbers = 3 * units * task.batch + sum(value.size for value in (*task.parameters.values(), *task.inputs.values()))
+    learnt = 2 * sum(value.size for value in task.parameters.values())
+    numbers = 3 * units * task.batch + learnt + sum(value.size for value in task.inputs.values())
     return numbers * task.dtype.itemsize
 
 
-@pytest.mark.parametrize("batch", [8, 64])
+@pytest.mark.parametrize("batch", [1, 8, 64])
 @pytest.mark.parametrize(("row", "times"), [("fpa", 2), ("il", 3)])
 def test_memory_stays_within_a_few_times_the_state(chain, numpy_engine, row, times, batch):
     """Starting, ticking and learning (the program and its index arrays included), above what the task itself holds.

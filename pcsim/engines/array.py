@@ -17,7 +17,7 @@ from pcsim.engines.faults import overflowed, report
 from pcsim.engines.readers import Readers
 from pcsim.engines.rows import by_depth, indices, inside, masked, take
 from pcsim.engines.sums import Sum
-from pcsim.engines.units import Units, Work, units_of
+from pcsim.engines.units import Units, Work, blend, units_of
 from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 from pcsim.program.lower import lower
@@ -52,6 +52,9 @@ class ArraySession:
         self.resting: dict[str, int] = {}
         self.may_rest = task.rule.moving and task.rule.fires in ("level", "arrival") and not uneven_edges(task.graph)
         self.levels = self._levels()
+        # an error that lies between the last one and what was received is finite if these are
+        unit = all(bank.precision is None for bank in self.program.banks.values())
+        self.convex = unit and not task.rule.moving and task.rule.step_size <= 1
         with np.errstate(all="ignore"):
             self._gather_parameters()
             self.units = {shape: units_of(bank, task, xp) for shape, bank in self.program.banks.items()}
@@ -170,7 +173,8 @@ class ArraySession:
                 self._predict()
             for shape, history in self.program.histories.items():
                 self.histories[shape][history.ring.at(tick)] = self.units[shape].deviation[history.rows]
-        self._check("error", {shape: units.error for shape, units in self.units.items()}, tick)
+        if not self.convex or tick == 0:
+            self._check("error", {shape: units.error for shape, units in self.units.items()}, tick)
 
     def _predict(self) -> None:
         for units in self.units.values():
@@ -255,16 +259,17 @@ class ArraySession:
             self.sums[shape](messages, out=self.units[shape].received)
 
     def _move(self, units: Units) -> None:
-        """X += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
+        """x += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
         free = slice(0, units.bank.free)
         kind, gamma = self.task.dtype.type, self.rule.step_size
         deviation, push = units.deviation[free], units.received
+        if units.precision is None:
+            blend(deviation, push, None if units.shift is None else units.shift[free], kind(1 - gamma), kind(gamma))
+            return
         if units.shift is not None:
-            push += units.shift[free] if units.precision is None else units.precision[free] * units.shift[free]
-        if gamma != 1:
-            push *= kind(gamma)
-        deviation *= kind(1 - gamma) if units.precision is None else 1 - kind(gamma) * units.precision[free]
-        deviation += push
+            push += units.precision[free] * units.shift[free]
+        deviation *= 1 - kind(gamma) * units.precision[free]
+        deviation += kind(gamma) * push
 
     def _check(self, what: str, arrays: Mapping[Shape, Array], tick: int | None, due: int = 0) -> None:
         """Name what is not finite; a vertex that has taught before ``tick + due`` is put to rest instead."""

@@ -55,6 +55,28 @@ class Work:
     saved: tuple[Array, ...] = ()
 
 
+BLOCK = 1 << 15
+"""Numbers worked on at a time where one pass over memory is worth more than one call."""
+
+
+def blend(state: Array, push: Array, shift: Array | None, keep: Any, gain: Any) -> None:
+    """Set ``state = keep state + gain (shift + push)`` in place, block by block, so that each is read once.
+
+    ``push`` is used up. With keep 0 and gain 1 the state becomes ``shift + push`` bit for bit.
+    """
+    state, push = state.reshape(-1), push.reshape(-1)
+    shift = None if shift is None else shift.reshape(-1)
+    for start in range(0, len(state), BLOCK):
+        block = slice(start, start + BLOCK)
+        here, more = state[block], push[block]
+        if shift is not None:
+            more += shift[block]
+        if gain != 1:
+            more *= gain
+        here *= keep
+        here += more
+
+
 def units_of(bank: Bank, task: Task, xp: Namespace) -> Units:
     """Return units at rest: sources hold their data, everything else is zero; ``received`` is made later."""
     start: Any = xp.zeros((len(bank.names), task.batch, *bank.shape), task.dtype)
