@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.analysis.theory import divergence_series
+from pcsim.analysis.theory import MOST_NUMBERS, divergence_series
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.trace.channel import Channel, shape_key
 
@@ -171,6 +171,9 @@ class _Probe:
         return made
 
     def theory(self, names: Sequence[str]) -> np.ndarray | None:
+        rows = -(-self.task.ticks // self.every)
+        if len(names) * rows > MOST_NUMBERS:
+            return None
         return divergence_series(self.task, names, np.arange(0, self.task.ticks, self.every))
 
     def messages(self, names: list[str]) -> list[Channel]:

@@ -12,6 +12,7 @@ from scipy.stats import nbinom
 
 import pcsim
 from pcsim.analysis.measures import MEASURES, compare
+from pcsim.analysis.theory import predicted_gradient_ticks
 
 ROOT = Path(__file__).parents[1]
 GAMMAS = [0.05, 0.3, 0.7, 1.0, 1.5, 1.9]
@@ -286,3 +287,28 @@ def test_the_output_variance_is_taken_out_of_the_divergence():
     )
     assert near["updates"]["relative"] < 1e-3 < far["updates"]["relative"]
     assert near["worst_vertex"] < 1e-3
+
+
+def test_standard_inference_without_hidden_vertices_is_measured():
+    """Nothing is free to move: the error is where it ends from the first tick on."""
+    document = {"vertices": {"x": {"op": "input", "shape": [2]}, "y": {"op": "affine", "units": 2, "inputs": ["x"]}}}
+    run = pcsim.simulate({"graph": document, "inputs": {"x": 1.0}, "targets": {"y": 0.0}, "rule": {"name": "il", "ticks": 5}})
+    assert run.summary["divergence"]["updates"]["relative"] == 0
+    assert run.summary["ticks_to_convergence"]["ticks"] == 2
+
+
+def test_float32_settles_where_float64_does():
+    """What rounding alone moves counts as arrived."""
+    path = ROOT / "scenarios" / "ticks-against-depth.yaml"
+    settings = {"graph.depth": 3, "rule": {"name": "il", "step_size": 0.1, "ticks": 1200}, "stop": None, "record": []}
+    ticks = [
+        pcsim.simulate(path, {**settings, "dtype": dtype}).summary["ticks_to_convergence"]["ticks"]
+        for dtype in ("float64", "float32")
+    ]
+    assert abs(ticks[0] - ticks[1]) <= 0.02 * ticks[0]
+
+
+def test_a_long_horizon_costs_no_theory():
+    """No closed form is worked out for more ticks than could be looked at; nor is memory taken for it."""
+    task = pcsim.load(ROOT / "scenarios" / "first-steps.yaml", {"rule.ticks": 10**11}).task()
+    assert predicted_gradient_ticks(task, 1e-3) is None

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
+NOISE = 4
+"""Roundings of a value that a step of its error may be made of."""
+
+
 @dataclass
 class Group:
     """Vertices of one shape, read together. Arrays are (vertices, ...)."""
@@ -182,7 +186,10 @@ def _settled(meter: Meter) -> float:
     moved_before, meter.moved = meter.moved, moved
     if moved_before is None or meter.tick < max(SETTLED_FROM, int(meter.cone.max(initial=0))):
         return float("inf")
-    return float(np.max(distance_left(moved, moved_before, meter.norm), initial=0.0))
+    values = [group.value().reshape(len(group.names), -1) for group in meter.groups]
+    size = np.concatenate([np.sqrt(np.einsum("ij,ij->i", value, value)) for value in values])
+    noise = NOISE * np.finfo(meter.task.dtype).eps * size
+    return float(np.max(distance_left(moved, moved_before, meter.norm, noise), initial=0.0))
 
 
 def _energy(meter: Meter) -> float:

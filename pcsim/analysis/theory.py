@@ -64,15 +64,16 @@ SETTLED_FROM = 2
 """The first tick at which a distance from the limit can be told."""
 
 
-def distance_left(moved: Array, moved_before: Array, size: Array) -> Array:
+def distance_left(moved: Array, moved_before: Array, size: Array, noise: Array | float = 0.0) -> Array:
     """Estimate how far a series still is from its limit, relative to its size.
 
     A series whose steps shrink by r a tick has ``step * r / (1 - r)`` to go; r is the ratio of its last two
-    steps, and at most 0.9999, so that rounding noise around the limit counts as arrived. All arguments are norms.
+    steps, and at most 0.9999. A step within ``noise``, what rounding alone moves, has arrived as far as the number
+    format can tell. All arguments are norms.
     """
     with np.errstate(all="ignore"):
         ratio = np.minimum(moved / moved_before, 0.9999)
-        return np.where(moved == 0, 0.0, moved / size * ratio / (1 - ratio))
+        return np.where(moved <= noise, 0.0, moved / size * ratio / (1 - ratio))
 
 
 def _nbinom() -> Any:
@@ -167,7 +168,7 @@ def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
         levelled = not uneven_edges(task.graph)
         exact = task.rule.step_size == task.rule.exact_step and levelled and not task.initial
         return levels(task.graph) - 1 if exact and task.ticks >= levels(task.graph) else None
-    if not has_closed_form(task):
+    if not has_closed_form(task) or task.ticks > MOST_NUMBERS:
         return None
     worst = _worst_missing(task)
     if worst is None:
@@ -298,6 +299,8 @@ def relaxation(task: Task) -> Relaxation | None:
     """Return the closed form of standard predictive coding; None where the graph is not linear or too large."""
     units = sum(prod(task.graph.vertices[name].shape) for name in task.graph.active)
     rule = task.rule
+    if all(task.graph.role(name) == "output" for name in task.graph.active) or task.ticks > MOST_NUMBERS:
+        return None
     clamped = all(loss == "squared_error" for loss in task.losses.values())
     late = any(edge.value_delay or edge.error_delay for edge in task.graph.edges)
     if not rule.moving or rule.fires != "end" or units > MOST_UNITS or late or not clamped:

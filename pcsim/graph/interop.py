@@ -100,18 +100,33 @@ def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
     InputError
         With every problem found; paths read as in a graph document: ``vertices.NAME.op``.
     """
-    names = _names(graph)
+    names, links = _read(graph)
+    made = graph_from(document_from(graph))
+    _check_shapes(made, {name: graph.nodes[node] for node, name in names.items()})
+    return _with_keys(made, {(name, slot): link for name in links for slot, link in enumerate(links[name])})
+
+
+def document_from(graph: nx.DiGraph[Any]) -> dict[str, Any]:
+    """Return a networkx graph as a graph document; raises InputError as ``from_networkx`` does."""
+    names, links = _read(graph)
     problems: list[Problem] = []
-    links = {name: _attempt(problems, lambda: _links(graph, node, names)) for node, name in names.items()}  # noqa: B023
     nodes = {
-        name: _attempt(problems, lambda: _entry(name, graph.nodes[node], links[name] or []))  # noqa: B023
+        name: _attempt(problems, lambda: _entry(name, graph.nodes[node], links[name]))  # noqa: B023
         for node, name in names.items()
     }
     if problems:
         raise InputError(problems)
-    made = graph_from(_document(graph, {name: entry for name, entry in nodes.items() if entry is not None}))
-    _check_shapes(made, {name: graph.nodes[node] for node, name in names.items()})
-    return _with_keys(made, {(name, slot): link for name in links for slot, link in enumerate(links[name] or [])})
+    return _document(graph, nodes)
+
+
+def _read(graph: nx.DiGraph[Any]) -> tuple[dict[Any, str], dict[str, list[Link]]]:
+    """Return the name of each node, and the edges into it by slot."""
+    names = _names(graph)
+    problems: list[Problem] = []
+    links = {name: _attempt(problems, lambda: _links(graph, node, names)) for node, name in names.items()}  # noqa: B023
+    if problems:
+        raise InputError(problems)
+    return names, links
 
 
 def _attempt(problems: list[Problem], step: Any) -> Any:

@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from pcsim.errors import InputError, Problem
+from pcsim.graph.graph import Graph
+from pcsim.graph.interop import document_from
 from pcsim.graph.problems import problems_of
 from pcsim.scenario.files import rebased
 from pcsim.scenario.models import GraphReference
@@ -56,7 +58,7 @@ def _read_inner(path: Path, args: Mapping[str, Any]) -> Node:
 def read_document(source: Source) -> tuple[Node, Path]:
     """Return a document and the folder of the files it names."""
     if isinstance(source, Mapping):
-        node, folder = from_plain(dict(source)), Path()
+        node, folder = from_plain(_written_out(source)), Path()
     elif isinstance(source, str | Path):
         node, folder = read(source), Path(source).parent
     else:
@@ -64,6 +66,19 @@ def read_document(source: Source) -> tuple[Node, Path]:
     if node.entries is None:
         raise InputError([Problem((), "expected a document of keys and values", node.location)])
     return node, folder
+
+
+def _written_out(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document in which a graph given as an object, pcsim's or networkx's, is written out."""
+    graph = source.get("graph")
+    if isinstance(graph, Graph):
+        graph = graph.to_networkx()
+    elif graph is None or isinstance(graph, Mapping | str | int | float | list | tuple):
+        return dict(source)
+    try:
+        return {**source, "graph": document_from(graph)}
+    except InputError as error:
+        raise error.map(lambda problem: problem.under("graph")) from None
 
 
 def graph_source(node: Node, folder: Path) -> GraphSource | None:
