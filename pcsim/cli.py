@@ -158,7 +158,7 @@ def sweep(
     from pcsim.sweep import ROWS, table
     from pcsim.sweep import sweep as run_sweep
     from pcsim.view.progress import Bar
-    from pcsim.view.sweeps import sweep_picture, sweep_tables
+    from pcsim.view.sweeps import no_picture, sweep_picture, sweep_tables
 
     target = folder or _folder(Path("runs") / file.stem, resume=resume)
     with Bar(err, "runs", quiet=as_json) as bar:
@@ -171,6 +171,8 @@ def sweep(
     else:
         out.print(*sweep_tables(found), sep="\n")
         _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
+        if not pictures:
+            _say(no_picture(found))
     if not found.complete:
         again = shlex.join(
             [
@@ -200,7 +202,7 @@ def _folder(path: Path, *, resume: bool) -> Path:
 def trace(
     folder: RunFolder,
     tick: Annotated[str | None, typer.Option(help="a tick or a range: 7, 3:9")] = None,
-    vertex: Annotated[str | None, typer.Option(help="what this vertex held")] = None,
+    vertex: Annotated[str | None, typer.Option(help="what this vertex or parameter held")] = None,
     edge: Annotated[str | None, typer.Option(help="what crossed this edge: a->b")] = None,
     kind: Annotated[str | None, typer.Option(help="for an edge: value or error")] = None,
     as_json: Json = False,

@@ -12,7 +12,7 @@ No engine asks for a rule's name. What a row may say:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Literal
 
@@ -117,8 +117,3 @@ def rule(name: str, **settings: Any) -> Rule:
     if unknown:
         raise InputError(Problem((key,), f"unknown setting {key!r}" + nearest(key, SETTINGS)) for key in unknown)
     return replace(RULES[name], **settings)
-
-
-def facts(row: Rule) -> dict[str, Any]:
-    """Return a row as a plain dict, for manifests and listings."""
-    return {field.name: getattr(row, field.name) for field in fields(row)}

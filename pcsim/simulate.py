@@ -109,8 +109,21 @@ def _check_initial(scenario: Scenario, initial: Mapping[str, np.ndarray]) -> Non
         for name, value in initial.items()
         if name in free and np.shape(value) != (batch, *graph.vertices[name].shape)
     ]
+    problems += [
+        Problem(("initial", name), f"holds something that is no finite {scenario.dtype} number")
+        for name, value in initial.items()
+        if not _finite(value, scenario.dtype)
+    ]
     if problems:
         raise InputError(problems)
+
+
+def _finite(value: np.ndarray, dtype: np.dtype[Any]) -> bool:
+    try:
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(np.asarray(value, dtype)).all())
+    except (TypeError, ValueError):
+        return False
 
 
 def check(scenario: Scenario, record: tuple[RecordEntry, ...]) -> None:

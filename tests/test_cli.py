@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import pcsim
 from pcsim.cli import app
 from pcsim.view.listing import LISTS
+from pcsim.view.sweeps import sweep_tables
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
@@ -163,8 +166,61 @@ def test_sweep_prints_a_table_and_draws_a_picture(tmp_path):
 def test_sweep_without_a_number_is_a_row_per_run(tmp_path):
     text = call("sweep", SKIP, "--out", str(tmp_path / "out")).stdout
     assert "g3->out" in text
-    assert "in all: rule zil, step size 1" in text
+    assert "A skip connection needs levelling (rule zil, step size 1, levels 4, horizon 4)" in text
+    assert "no picture: no swept key is a number" in text.splitlines()
     assert "…" not in text
+
+
+UNEVEN = """
+pcsim: graph/1
+args: {activation: tanh}
+vertices:
+  x: {op: input, shape: [2]}
+  h1: {op: affine, units: 3, activation: $activation, inputs: [x]}
+  h2: {op: affine, units: 3, activation: $activation, inputs: [h1]}
+  mix: {op: add, inputs: [h2, h1]}
+  y: {op: affine, units: 1, inputs: [mix]}
+outputs: [y]
+"""
+MANY_KEYS = """
+pcsim: scenario/1
+title: Many keys
+graph: {file: graph.yaml}
+inputs: {x: [0.5, -1.0]}
+targets: {y: 1.0}
+rule: {name: il, ticks: 50}
+converged: gradient
+measure: [ticks_to_convergence, divergence]
+sweep: {rule: [il]}
+"""
+
+
+def test_a_sweep_of_several_keys_breaks_no_word(tmp_path):
+    axes = "sweep={rule: [il, fpa, zil], level: [none, delay], graph.activation: [tanh, relu]}"
+    file = tmp_path / "many.yaml"
+    file.write_text(MANY_KEYS)
+    (tmp_path / "graph.yaml").write_text(UNEVEN)
+    text = call("sweep", str(file), "--set", axes, "--out", str(tmp_path / "out")).stdout
+    lines = text.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("in ")) <= 80
+    assert lines[0].startswith("Many keys (")
+    assert all(line.endswith(line[0]) for line in lines if line[0] in "┃│")
+    heads = " ".join(" ".join(line.split("┃")) for line in lines if line.startswith("┃")).split()
+    words = ["rule", "level", "activation", "step", "size", "measured", "theory", "update", "difference"]
+    assert sorted(word for word in heads if word in words) == sorted(words)
+    assert not {"euclidean", "levels", "run", "horizon", "criterion"} & set(heads)
+    rows = [line.split("│")[1:4] for line in lines if line.startswith("│")]
+    cells = [[cell.strip() for cell in row] for row in rows if row[0].strip()]
+    assert cells == [[a, b, c] for a in ("il", "fpa", "zil") for b in ("none", "delay") for c in ("tanh", "relu")]
+
+
+def test_a_sweep_too_wide_for_a_table_is_told_in_words():
+    found = pcsim.sweep(SKIP)
+    console = Console(width=30, record=True, file=StringIO())
+    console.print(*sweep_tables(found), sep="\n")
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 30
+    assert "- level none, update difference 7.824, blame g3->out" in " ".join(text.split())
 
 
 def test_sweep_as_json(tmp_path):
@@ -260,6 +316,36 @@ def test_without_a_question_trace_says_what_there_is(folder):
     text = call("trace", folder).stdout
     assert "0 to 19" in text
     assert "when the error first differed from exactly zero" in text
+
+
+def test_first_arrivals_are_those_of_every_tick_where_the_run_measured_them(tmp_path):
+    record = {"record": [{"what": "error", "every": 10}]}
+    pcsim.simulate(ROOT / FIRST, record, out=tmp_path / "measured")
+    assert data("trace", str(tmp_path / "measured"))["first_arrival"] == {"y": 0, "mix": 1, "h2": 2, "h1": 3}
+    assert "every 10)" not in call("trace", str(tmp_path / "measured")).stdout
+    pcsim.simulate(ROOT / FIRST, {**record, "measure": ["energy"]}, out=tmp_path / "coarse")
+    assert data("trace", str(tmp_path / "coarse"))["first_arrival"] == {"y": 0, "mix": 10, "h2": 10, "h1": 10}
+    assert "(to the recorded ticks, every 10)" in " ".join(call("trace", str(tmp_path / "coarse")).stdout.split())
+
+
+def test_a_run_that_recorded_no_tick_says_so(tmp_path, monkeypatch):
+    pcsim.simulate(ROOT / FIRST, out=tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    del manifest["summary"]["first_arrival"]
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    whole = pcsim.open_run(tmp_path / "run").trace
+    empty = whole.map_over_datasets(lambda node: node.isel(tick=slice(0)) if "tick" in node.dims else node)
+    monkeypatch.setattr("pcsim.run.open_trace", lambda store: empty)
+    text = call("trace", str(tmp_path / "run")).stdout
+    assert "no tick was recorded" in text
+    assert "never" not in text
+    asked = ["trace", str(tmp_path / "run"), "--vertex", "h1", "--tick", "3"]
+    assert call(*asked, code=2).stderr.strip().endswith("no tick was recorded")
+
+
+def test_what_a_parameter_was_updated_by(folder):
+    rows = data("trace", folder, "--vertex", "h1.weight", "--tick", "7")["rows"]
+    assert [(row["what"], row["name"]) for row in rows] == [("update", "h1.weight")]
 
 
 @pytest.mark.parametrize(
@@ -396,6 +482,74 @@ def test_schema_is_one_and_knows_the_documents(what):
         if file.startswith(what):
             assert set(plain(read(file))) <= known, file
             assert set(found.get("required", [])) <= set(plain(read(file))), file
+
+
+VERTICES = {"x": {"op": "input", "shape": [2]}, "h": {"op": "affine", "units": 1, "inputs": ["x"]}}
+SHORT = {
+    "graph": [
+        {"vertices": {**VERTICES, "y": {"op": "add", "inputs": ["h", {"from": "h", "delay": 1}]}}, "outputs": ["y"]},
+        {"vertices": {**VERTICES, "y": {"op": "add", "inputs": [{"from": "h", "delay": {"value": 1, "error": "$d"}}]}}},
+        {"args": {"d": 2, "own": [1, {"a": None}], "up": True},
+         "parameters": {"w": {"shape": "$own", "for": {"l": [1]}}},
+         "vertices": {"h$(l - 1)": {"op": "affine", "for": {"l": "1..$d"}, "if": "$(l > 1)", "bias": "$up",
+                                    "inputs": ["h$(l - 2)", {"from": "x", "delay": "$d", "if": "$up"}]}},
+         "outputs": "$own"},
+        {"vertices": {**VERTICES, "cell": {"use": "cell.yaml", "args": {"n": [1]}, "inputs": {"a": "h"},
+                                           "params": {"w": "v"}, "for": {"l": "1..3"}, "if": "$(l > 1)"}}},
+        {"vertices": {"x": {"op": "input"}, "y": {"op": "relu", "inputs": ["x"], "precision": "$p"}}},
+        {"formula": "a * b", "parameters": {"a": {"shape": [], "init": {"normal": [0, "$s"]}}}},
+    ],
+    "scenario": [
+        {"graph": {"vertices": VERTICES}, "rule": "zil", "record": [{"what": "error", "vertices": "h1"}]},
+        {"graph": {"file": "g.yaml", "args": {"n": [1, 2], "m": {"k": None}}},
+         "rule": {"name": "il", "ticks": "levels"},
+         "record": [{"what": ["error", "norm"], "vertices": ["h*"], "every": 2}], "stop": "converged"},
+        {"graph": {"formula": "a * b"}, "rule": "il", "record": [{"what": "energy", "vertices": "all"}]},
+    ],
+}  # fmt: skip
+WRONG = {
+    "graph": [
+        {"vertices": VERTICES, "output": ["h"]},
+        {"vertices": [VERTICES]},
+        {"vertices": {"x": {"shape": [2]}}},
+        {"vertices": {"a b": {"op": "input"}}},
+        {"vertices": {"y": {"op": "add", "inputs": "x"}}},
+        {"vertices": {"y": {"op": "add", "inputs": [{"form": "x"}]}}},
+        {"vertices": {"y": {"op": "add", "inputs": [{"from": "x", "delay": "two"}]}}},
+        {"vertices": {"y": {"op": "add", "inputs": [{"from": "x", "delay": -1}]}}},
+        {"vertices": {"y": {"op": "add", "for": "1..3"}}},
+        {"vertices": {"y": {"use": "cell.yaml", "input": {"a": "h"}}}},
+        {"parameters": {"w": {"shape": ["wide"]}}},
+        {"parameters": {"w": {"init": {"normal": [0]}}}},
+    ],
+    "scenario": [
+        {"graph": {"file": "g.yaml"}},
+        {"graph": {"fill": "g.yaml"}, "rule": "il"},
+        {"graph": {"vertices": {"x": {"shape": [2]}}}, "rule": "il"},
+        {"graph": {"file": "g.yaml"}, "rule": 3},
+        {"graph": {"file": "g.yaml"}, "rule": {"name": "il", "stepsize": 1}},
+        {"graph": {"file": "g.yaml"}, "rule": "il", "batch": "many"},
+        {"graph": {"file": "g.yaml"}, "rule": "il", "batch": "$n"},
+        {"graph": {"file": "g.yaml"}, "rule": "il", "record": [{"what": "eror"}]},
+        {"graph": {"file": "g.yaml"}, "rule": "il", "record": [{"what": "error", "every": 0}]},
+        {"graph": {"file": "g.yaml"}, "rule": "il", "level": "deep"},
+        {"graph": {"file": "g.yaml"}, "rule": "il", "batches": 3},
+    ],
+}
+
+
+@pytest.mark.parametrize("what", ["graph", "scenario"])
+def test_the_schema_takes_what_people_write_and_nothing_else(what):
+    jsonschema = pytest.importorskip("jsonschema")
+    from pcsim.scenario.nodes import plain, read
+
+    found = json.loads(call("schema", what).stdout)
+    jsonschema.Draft202012Validator.check_schema(found)
+    checker = jsonschema.Draft202012Validator(found)
+    for document in [*(plain(read(file)) for file in FILES if file.startswith(what)), *SHORT[what]]:
+        assert not [error.message for error in checker.iter_errors(document)], document
+    for document in WRONG[what]:
+        assert not checker.is_valid(document), document
 
 
 def test_schema_of_what_is_not_there():

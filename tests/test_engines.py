@@ -460,3 +460,75 @@ def test_cross_entropy_outputs_hold_their_error_or_follow_their_prediction(engin
     wanted = target - weights / weights.sum(axis=-1, keepdims=True) * target.sum(axis=-1, keepdims=True)
     assert np.allclose(run.errors["y"], wanted, rtol=1e-12, atol=1e-14)
     assert np.array_equal(run.errors["y"][0], run.errors["y"][-1]) == (row == "fpa")
+
+
+# -- at rest --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", ["zil", "fa-zil"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_engines_agree_where_vertices_come_to_rest(numpy_engine, row, dtype):
+    """Far targets and step size 1 drive vertices that have taught out of the range of numbers, and they rest.
+
+    No number that is none is read from either engine, and both learn what backprop says.
+    """
+    rested = 0
+    for seed in range(24):
+        document = random_document(seed, Features(size=8, dead_ends=seed % 2 == 0, delays=seed % 3 == 0))
+        task = make_task(document, row, "delay", dtype, seed, away=30.0)
+        mine, other = run_task(numpy_engine, task), run_task(open_engine("actors"), task)
+        for run in (mine, other):
+            assert all(np.isfinite(array).all() for table in run.seen.values() for array in table.values())
+        rested += bool(mine.session.rested())
+        assert set(mine.session.rested()) == set(other.session.rested())
+        gradients = backprop(task).gradients
+        punctual = [name for name, users in task.graph.uses.items() if not _late(task, mine, users)]
+        scale = max(np.abs(value).max(initial=0) for value in gradients.values()) or 1.0
+        for name in punctual:
+            assert np.abs(mine.learnt[name] - gradients[name]).max() <= (1e-11 if dtype == "float64" else 1e-4) * scale
+            assert np.abs(other.learnt[name] - gradients[name]).max() <= (1e-11 if dtype == "float64" else 1e-4) * scale
+    assert rested >= 4
+
+
+def _late(task, run, users):
+    levels = vertex_levels(task.graph)
+    return any(run.fired.get(user, levels[user]) != levels[user] for user in users if levels[user] is not None)
+
+
+def test_a_vertex_that_has_not_taught_is_never_put_to_rest(engine):
+    """[So]: k = affine(x) is late, for q is off at first; what it then would learn is beyond float32: that is said."""
+    document = {
+        "vertices": {
+            "x": {"op": "input", "shape": [1]},
+            "k": {"op": "affine", "units": 1, "inputs": ["x"]},
+            "a": {"op": "affine", "units": 1, "bias": False, "inputs": ["x"], "init": {"weight": {"constant": -1}}},
+            "q": {"op": "relu", "inputs": ["a"]},
+            "p": {"op": "multiply", "inputs": ["k", "q"]},
+            "y": {"op": "affine", "units": 1, "inputs": ["p"]},
+        }
+    }
+    task = make_task(document, rule("fa-zil", ticks=8), "delay", "float32", 0, away=1e20)
+    task.inputs["x"][...] = 1.0
+    try:
+        run = run_task(engine, task)
+    except RunError as error:
+        assert "vertex" in str(error)
+    else:
+        assert all(name in run.fired or name not in ("k",) for name in run.session.rested())
+
+
+def test_dead_ends_teach_nothing_when_a_run_goes_on(engine):
+    """A vertex from which no output can be reached has no gradient, however long a run takes."""
+    document = {
+        "vertices": {
+            "x": {"op": "input", "shape": [2]},
+            "h": {"op": "affine", "units": 2, "activation": "tanh", "inputs": ["x"]},
+            "y": {"op": "affine", "units": 2, "inputs": ["h"]},
+            "dead": {"op": "affine", "units": 2, "inputs": ["h"]},
+        },
+        "outputs": ["y"],
+    }
+    task = make_task(document, rule("fa-zil", ticks=8), "delay", "float64", 0, away=0.5)
+    run = run_task(engine, task)
+    assert not run.learnt["dead.weight"].any()
+    assert "dead" not in run.fired

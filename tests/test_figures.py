@@ -477,6 +477,47 @@ def test_runs_that_converge_at_once_are_drawn(tmp_path):
     save(ticks_against([Point(1, "s", 0, 10, 0)], x_label="x", title="at once"), tmp_path / "one")
 
 
+def drawn(axes):
+    """Return the places at which something is marked, in the coordinates of the data."""
+    return [tuple(point) for line in axes.lines if line.get_marker() != "None" for point in line.get_xydata()]
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+@pytest.mark.parametrize("x", [(0.5, 1.0, 1.9, 2.5), (-1.0, 0.0, 4.0, 9.0)])
+def test_runs_that_did_not_converge_are_within_the_axes(x, diverged):
+    some = [Point(place, "s", 3.0 if k < 2 else None, 40, None, diverged and k > 1) for k, place in enumerate(x)]
+    axes = ticks_against(some, x_label="step size", title="").axes[0]
+    assert sorted(drawn(axes)) == [(x[0], 3), (x[1], 3), (x[2], 40), (x[3], 40)]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert left < x[0] < x[3] < right
+    assert bottom < 3 < 40 < top
+
+
+def test_values_that_are_no_ticks_are_drawn_as_they_are():
+    values = [0.4, 0.07, 7e-3, 8e-4, 8e-5, 0.0]
+    some = [Point(10.0**k, "s", value, 100, None) for k, value in enumerate(values)]
+    axes = ticks_against(some, x_label="variance", title="", y_label="difference").axes[0]
+    heights = [y for _, y in drawn(axes)]
+    assert heights[:5] == values[:5]
+    assert 0 < heights[5] < 1e-5
+    labels = dict(zip(axes.get_yticks(), (text.get_text() for text in axes.get_yticklabels()), strict=True))
+    assert labels[heights[5]] == "exact"
+    assert labels[1e-3] == "$10^{-3}$"
+    assert axes.get_ylabel() == "difference"
+
+
+def test_diverged_runs_stand_above_values_and_runs_without_a_value_are_left_out():
+    some = [Point(1, "s", 0.02, 10, None), Point(2, "s", None, 10, None, diverged=True), Point(3, "s", None, 10, None)]
+    figure = ticks_against(some, x_label="x", title="", y_label="difference")
+    assert drawn(figure.axes[0]) == [(1, 0.02), (2, 0.1)]
+    assert legend_of(figure) == ["s", "diverged"]
+
+
+def test_ticks_of_0_do_not_stretch_the_axis_to_the_horizon():
+    axes = ticks_against([Point(1, "s", 0, 10**6, None)], x_label="x", title="").axes[0]
+    assert axes.get_ylim()[1] < 10
+
+
 def test_no_points_are_refused():
     with pytest.raises(InputError, match="no run to draw"):
         ticks_against([], x_label="x", title="")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from strategies import documents
 
 import pcsim
-
 from pcsim.errors import InputError
 from pcsim.graph import Graph, graph_from, level
 from pcsim.graph.initialise import initialise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from math import prod
 
@@ -213,3 +214,21 @@ def test_levels_of_random_graphs_are_what_zil_takes():
     for seed in range(20):
         task = make_task(random_document(seed, Features(size=5)), "zil", "delay")
         assert task.ticks == levels(task.graph)
+
+
+def test_light_cone_of_a_hub_takes_no_time():
+    """Every vertex moves and errs once, whatever its fan-out."""
+    users = {f"u{n}": {"op": "tanh", "inputs": ["h"]} for n in range(3000)}
+    document = {
+        "vertices": {
+            "x": {"op": "input", "shape": []},
+            "h": {"op": "tanh", "inputs": ["x"]},
+            **users,
+            "y": {"op": "add", "inputs": list(users)},
+        }
+    }
+    graph = graph_from(document)
+    began = time.perf_counter()
+    cone = light_cone(graph, moving=True)
+    assert time.perf_counter() - began < 2.0
+    assert (cone["y"], cone["u7"], cone["h"]) == (0, 1, 2)

@@ -292,7 +292,9 @@ def test_the_output_variance_is_taken_out_of_the_divergence():
 def test_standard_inference_without_hidden_vertices_is_measured():
     """Nothing is free to move: the error is where it ends from the first tick on."""
     document = {"vertices": {"x": {"op": "input", "shape": [2]}, "y": {"op": "affine", "units": 2, "inputs": ["x"]}}}
-    run = pcsim.simulate({"graph": document, "inputs": {"x": 1.0}, "targets": {"y": 0.0}, "rule": {"name": "il", "ticks": 5}})
+    run = pcsim.simulate(
+        {"graph": document, "inputs": {"x": 1.0}, "targets": {"y": 0.0}, "rule": {"name": "il", "ticks": 5}}
+    )
     assert run.summary["divergence"]["updates"]["relative"] == 0
     assert run.summary["ticks_to_convergence"]["ticks"] == 2
 

@@ -186,7 +186,7 @@ def test_too_large_to_run(folder):
     (folder / "s.yaml").write_text(SCENARIO.replace("batch: 3", "batch: 99999999"))
     (folder / "graph.yaml").write_text(GRAPH.replace("[4]", "[4000000]"))
     (found,) = lines(lambda: pcsim.load("s.yaml").task())
-    assert found.startswith("s.yaml:5:8: batch: with batch 99999999 the values alone are 4e+14 numbers")
+    assert found.startswith("s.yaml:5:8: batch: with batch 99999999 values and messages in flight are 4e+14 numbers")
 
 
 def test_everything_is_said_at_once(folder):

@@ -23,7 +23,7 @@ def errors(tick, names, width=3):
     return alive[:, None, None] * (tick + 1.0) * np.ones((len(names), 2, width))
 
 
-def trace(folder=None, ticks=10, every=1, wrong_from=None, without=()):
+def trace(folder=None, ticks=10, every=1, wrong_from=None, without=(), until=None):
     now = SimpleNamespace(tick=0)
     unit = ("vertex", "batch", "axis_0")
 
@@ -35,6 +35,9 @@ def trace(folder=None, ticks=10, every=1, wrong_from=None, without=()):
         Channel("error/3", "error", unit, (2, 2, 3), FLOAT, lambda: seen(["h1", "h2"], 3), ("h1", "h2")),
         Channel("error/1", "error", unit, (2, 2, 1), FLOAT, lambda: seen(["y", "dead"], 1), ("y", "dead")),
         Channel("series", "norm", ("vertex",), (2,), FLOAT, lambda: np.arange(2.0), ("h1", "extra")),
+        Channel(
+            "update/2", "update", ("parameter", "axis_0"), (1, 2), FLOAT, lambda: np.full((1, 2), now.tick), ("W",)
+        ),
         Channel("series", "energy", (), (), FLOAT, lambda: np.asarray(0.5 * now.tick)),
         *(
             Channel(
@@ -51,7 +54,7 @@ def trace(folder=None, ticks=10, every=1, wrong_from=None, without=()):
     ]
     kept = [Channel(**{**vars(row), "every": every}) for row in rows if row.path not in without]
     with TraceWriter(folder, kept, ticks=ticks) as writer:
-        for tick in range(ticks):
+        for tick in range(ticks if until is None else until):
             now.tick = tick
             writer.record(tick)
         writer.static("learnt/2", "learnt", ("parameter", "axis_0"), np.ones((1, 2)), ["h1.weight"])
@@ -83,7 +86,7 @@ def test_opening_a_file_reads_no_array(tree):
         (("eror",), "unknown quantity 'eror'; did you mean 'error'?"),
         (
             ("value", "h1"),
-            "no value was recorded; recorded: energy, error, error message, learnt, norm, value message",
+            "no value was recorded; recorded: energy, error, error message, learnt, norm, update, value message",
         ),
         (("value", "h1"), "add 'record: [{what: [value], vertices: all}]' to the scenario"),
         (("error", "h22"), "error of 'h22' was not recorded; did you mean 'h2'?"),
@@ -110,7 +113,7 @@ def test_a_folder_that_is_no_trace_is_refused(tmp_path):
 
 def test_what_was_recorded_is_listed(tree):
     found = recorded(tree)
-    assert set(found) == {"error", "norm", "energy", "value message", "error message", "learnt"}
+    assert set(found) == {"error", "norm", "energy", "value message", "error message", "learnt", "update"}
     assert sorted(found["error"]["names"]) == ["dead", "h1", "h2", "y"]
     assert found["error message"]["names"] == ["h1->h2", "h1->h2#1"]
     assert found["error"]["ticks"] == {"first": 0, "last": 9, "every": 1, "count": 10}
@@ -124,6 +127,60 @@ def test_first_arrival_is_the_first_tick_off_zero(tree, monkeypatch):
     assert {name: tick for name, tick in first_arrival(tree).items() if name != "extra"} == expected
     monkeypatch.setattr("pcsim.trace.reading.BLOCK", 20)
     assert {name: tick for name, tick in first_arrival(tree).items() if name != "extra"} == expected
+
+
+def arriving(norm_every, errors_every, ticks=30, until=None):
+    """A trace of h1, whose error leaves zero at tick 4, and of h2, at tick 2, of which no norm is recorded."""
+    now = SimpleNamespace(tick=0)
+    rows = [
+        Channel("error/s", "error", ("vertex", "batch"), (2, 1), FLOAT,
+                lambda: errors(now.tick, ["h1", "h2"])[:, :1, 0], ("h1", "h2"), every=errors_every),
+        Channel("series", "norm", ("vertex",), (1,), FLOAT,
+                lambda: errors(now.tick, ["h1"])[:, 0, 0], ("h1",), every=norm_every),
+    ]  # fmt: skip
+    with TraceWriter(None, rows, ticks=ticks) as writer:
+        for tick in range(ticks if until is None else until):
+            now.tick = tick
+            writer.record(tick)
+    return open_trace(writer.store)
+
+
+@pytest.mark.parametrize(
+    ("rhythms", "arrivals", "note"),
+    [
+        ((1, 10), {"h1": 4, "h2": 10}, "to the recorded ticks, every 1 or 10"),
+        ((7, 3), {"h1": 6, "h2": 3}, "to the recorded ticks, every 3"),
+        ((7, 7), {"h1": 7, "h2": 7}, "to the recorded ticks, every 7"),
+        ((1, 1), {"h1": 4, "h2": 2}, ""),
+        ((40, 40), {"h1": None, "h2": None}, "to the one tick that was recorded"),
+    ],
+)
+def test_first_arrival_is_read_where_the_rhythm_is_finest(rhythms, arrivals, note):
+    found = overview(arriving(*rhythms))
+    assert found["first_arrival"] == arrivals
+    assert found["first_arrival_note"] == note
+    assert overview(arriving(*rhythms), {"h1": 4})["first_arrival"] == {"h1": 4}
+    assert overview(arriving(*rhythms), {"h1": 4})["first_arrival_note"] == ""
+
+
+def test_a_trace_that_ended_before_its_first_tick():
+    tree = trace(until=0)
+    for asked in ({"vertex": "h1"}, {"vertex": "h1", "ticks": "3"}, {"ticks": "0:"}, {"edge": "h1->h2", "ticks": "7"}):
+        with pytest.raises(InputError, match=r"no tick was recorded$"):
+            ask(tree, **asked)
+    assert overview(tree)["first_arrival_note"] == "no tick was recorded"
+
+
+def test_a_parameter_is_asked_for_like_a_vertex(tree):
+    rows = ask(tree, vertex="W", ticks="3")
+    assert [(row.what, row.name, row.values) for row in rows] == [("update", "W", [3, 3])]
+    assert ask(tree, vertex="W", kind="update", ticks="3") == rows
+
+
+def test_names_are_told_once(tree):
+    with pytest.raises(InputError) as caught:
+        ask(tree, kind="fish")
+    assert "; known: energy, error, norm, update, value" in str(caught.value)
 
 
 def test_first_arrival_falls_back_on_norms():
@@ -188,7 +245,7 @@ def test_everything_of_a_tick(tree):
         ("error", "h1"),
         ("message", "h1->h2#1"),
     }
-    assert len(rows) == 4 + 2 + 1 + 4
+    assert len(rows) == 4 + 2 + 1 + 4 + 1
 
 
 def test_large_arrays_show_no_values(monkeypatch, tree):

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.meter import cone_of
-from pcsim.analysis.theory import SETTLED_FROM, arrived, has_closed_form, paths, predicted_gradient_ticks, relaxation
+from pcsim.analysis.theory import (
+    SETTLED_FROM,
+    arrived,
+    has_closed_form,
+    paths,
+    predicted_gradient_ticks,
+    relaxation,
+    weighed_vertices,
+)
 from pcsim.graph.levels import uneven_edges, vertex_levels
-from pcsim.program.lower import lower, precision_of
+from pcsim.program.lower import lower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -204,21 +212,6 @@ MEASURES = {
 }  # fmt: skip
 
 
-def _weighed(task: Task) -> list[str]:
-    """Return the free vertices whose precision is not 1."""
-    graph = task.graph
-    return [
-        name
-        for name in graph.active
-        if graph.role(name) == "free" and np.any(precision_of(graph, name, task.rule) != 1)
-    ]
-
-
-def _counted(names: Mapping[str, int]) -> str:
-    first, tick = next(iter(names.items()))
-    return f"vertex {first!r} (tick {tick})" + (f" and {len(names) - 1} more, each" if len(names) > 1 else "")
-
-
 _STILL = {
     "settled": "an error is still an estimated {} times its size away from its limit",
     "update": "a value still changes by {} a tick",
@@ -230,41 +223,78 @@ def _share(value: float) -> str:
     return f"{value:.1%}" if abs(value) < 100 else f"{value:.2g} times"
 
 
+def _under_converged(found: Evidence) -> str | None:
+    task, meter = found.task, found.meter
+    if not task.rule.compares_with_backprop:
+        if meter.converged_at is not None or meter.criterion == "gradient":
+            return None
+        what = _STILL[meter.criterion].format(f"{meter.criterion_value:.2g}")
+        return f"under-converged: {what} (tolerance {meter.tolerance:g})"
+    if meter.worst <= meter.tolerance:
+        return None
+    away = (
+        f"under-converged: the error still differs from backprop by {meter.worst:.2g} (tolerance {meter.tolerance:g})"
+    )
+    return away + _arrived_so_far(meter)
+
+
+def _arrived_so_far(meter: Meter) -> str:
+    low = {
+        level: value
+        for level, value in meter.by_level().items()
+        if isfinite(value) and not abs(value - 1) <= max(meter.tolerance, 1e-9)
+    }
+    depths = ", ".join(f"level {level}: {_share(value)}" for level, value in list(low.items())[:8])
+    return f"; of the error there arrived, at {depths}{', ...' if len(low) > 8 else ''}" if depths else ""
+
+
+def _unlevelled(found: Evidence) -> str | None:
+    edges = blame(found.task)
+    names = ", ".join(edges[:5]) + (f" and {len(edges) - 5} more" if len(edges) > 5 else "")
+    text = f"not levelled: {names} shorter than the level of its start; use level: delay or level: identity"
+    return text if edges else None
+
+
+def _inexact_step(found: Evidence) -> str | None:
+    rule = found.task.rule
+    if rule.exact_step in (None, rule.step_size):
+        return None
+    return f"rule {rule.name} equals backprop at step_size {rule.exact_step:g} only, not at {rule.step_size:g}"
+
+
+def _never_fired(found: Evidence) -> str | None:
+    task, last = found.task, found.meter.tick
+    if task.rule.fires != "level":
+        return None
+    levels = vertex_levels(task.graph)
+    count = sum(1 for name in task.graph.active if (due := levels[name]) is not None and due > last)
+    return f"{count} of the vertices never fired: their level lies beyond the last tick, {last}" if count else None
+
+
+def _inexact_precision(found: Evidence) -> str | None:
+    rule = found.task.rule
+    weighed = weighed_vertices(found.task) if rule.exact_step is not None else []
+    text = f"rule {rule.name} equals backprop at precision 1 only, and"
+    return f"{text} {weighed[0]!r} has another" if weighed else None
+
+
+def _rested(found: Evidence) -> str | None:
+    rested = found.session.rested()
+    if not rested:
+        return None
+    first, tick = next(iter(rested.items()))
+    who = f"vertex {first!r} (tick {tick})" + (f" and {len(rested) - 1} more, each" if len(rested) > 1 else "")
+    return f"{who} left the range of numbers after it had taught, and rested; no update depends on it"
+
+
+def _fired_late(found: Evidence) -> str | None:
+    late = list(_late_firing(found))
+    return f"fired late, with an error exactly zero when it was due: {', '.join(late[:5])}" if late else None
+
+
+WARNINGS = (_under_converged, _unlevelled, _inexact_step, _never_fired, _inexact_precision, _rested, _fired_late)
+
+
 def warnings(found: Evidence) -> list[str]:
     """Return what a reader should know before using the result, in sentences."""
-    task, meter = found.task, found.meter
-    said = []
-    fractions = meter.by_level()
-    if task.rule.compares_with_backprop and not meter.worst <= meter.tolerance:
-        low = {level: value for level, value in fractions.items() if not abs(value - 1) <= max(meter.tolerance, 1e-9)}
-        depths = ", ".join(f"level {level}: {_share(value)}" for level, value in list(low.items())[:8])
-        said.append(
-            f"under-converged: the error still differs from backprop by {meter.worst:.2g} "
-            f"(tolerance {meter.tolerance:g})"
-            + (f"; of the error there arrived, at {depths}{', ...' if len(low) > 8 else ''}" if depths else "")
-        )
-    elif not task.rule.compares_with_backprop and meter.converged_at is None and meter.criterion != "gradient":
-        what = _STILL[meter.criterion].format(f"{meter.criterion_value:.2g}")
-        said.append(f"under-converged: {what} (tolerance {meter.tolerance:g})")
-    if edges := blame(task):
-        names = ", ".join(edges[:5]) + (f" and {len(edges) - 5} more" if len(edges) > 5 else "")
-        said.append(f"not levelled: {names} shorter than the level of its start; use level: delay or level: identity")
-    if task.rule.exact_step is not None and task.rule.step_size != task.rule.exact_step:
-        only, here = task.rule.exact_step, task.rule.step_size
-        said.append(f"rule {task.rule.name} equals backprop at step_size {only:g} only, not at {here:g}")
-    unfired = [
-        name
-        for name, due in vertex_levels(task.graph).items()
-        if due is not None and due > meter.tick and name in task.graph.active
-    ]
-    if task.rule.fires == "level" and unfired:
-        said.append(f"{len(unfired)} of the vertices never fired: their level lies beyond the last tick, {meter.tick}")
-    if task.rule.exact_step is not None and (weighed := _weighed(task)):
-        said.append(f"rule {task.rule.name} equals backprop at precision 1 only, and {weighed[0]!r} has another")
-    if rested := found.session.rested():
-        said.append(
-            f"{_counted(rested)} left the range of numbers after it had taught, and rested; no update depends on it"
-        )
-    if late := _late_firing(found):
-        said.append(f"fired late, with an error exactly zero when it was due: {', '.join(list(late)[:5])}")
-    return said
+    return [said for said in (row(found) for row in WARNINGS) if said is not None]

@@ -42,17 +42,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Lossy:
-    """An output whose loss is no clamp: its share of the free energy is the loss, not the squared error."""
+    """An output whose loss is no clamp: its share of the free energy is the weighted loss, not the squared error."""
 
     loss: str
     target: Array
     error: Read
     prediction: Read
+    precision: Array
 
     def surplus(self) -> float:
         """Return the loss less the squared error that was counted in its place."""
         error = self.error()
-        return float(np.sum(LOSSES[self.loss].value(np, self.prediction(), self.target)) - 0.5 * np.sum(error * error))
+        loss = float(np.sum(LOSSES[self.loss].value(np, self.prediction(), self.target)))
+        return float(np.mean(self.precision)) * loss - 0.5 * float(np.sum(error * self.precision * error))
 
 
 @dataclass
@@ -238,6 +240,7 @@ def _lossy(task: Task, session: Session) -> list[Lossy]:
             np.asarray(task.targets[name], task.dtype)[None],
             session.reader("error", [name]),
             session.reader("prediction", [name]),
+            np.asarray(precision_of(task.graph, name, task.rule)),
         )
         for name, loss in task.losses.items()
         if loss != "squared_error"

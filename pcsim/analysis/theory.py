@@ -12,7 +12,7 @@ of the Hessian ``(I - J)^T Pi (I - J)`` of the free energy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,10 @@ MOST_PATHS = 20_000
 """Kinds of path, over all vertices, beyond which the closed form on a DAG is not worked out."""
 MOST_NUMBERS = 2_000_000
 """Vertices times ticks beyond which the theoretical divergence is not written beside the measured one."""
-MOST_UNITS = 1_500
+MOST_UNITS = 600
 """Units beyond which the modes of a linear graph are not worked out."""
+MOST_PRODUCTS = 3_000_000_000
+"""Multiplications beyond which the ticks of a linear graph are not foretold."""
 
 
 def arrived(hops: int, tick: Any, step_size: float) -> Any:
@@ -152,6 +154,13 @@ def fpa_errors(task: Task, ticks: int) -> dict[str, Array]:
     return found
 
 
+def weighed_vertices(task: Task) -> list[str]:
+    """Return the free vertices whose precision is not 1."""
+    graph = task.graph
+    free = (name for name in graph.active if graph.role(name) == "free")
+    return [name for name in free if np.any(precision_of(graph, name, task.rule) != 1)]
+
+
 def has_closed_form(task: Task) -> bool:
     """Return whether the fixed-prediction closed form speaks of this task."""
     rule = task.rule
@@ -167,6 +176,7 @@ def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
     if task.rule.fires in ("level", "arrival"):
         levelled = not uneven_edges(task.graph)
         exact = task.rule.step_size == task.rule.exact_step and levelled and not task.initial
+        exact = exact and not weighed_vertices(task)
         return levels(task.graph) - 1 if exact and task.ticks >= levels(task.graph) else None
     if not has_closed_form(task) or task.ticks > MOST_NUMBERS:
         return None
@@ -199,11 +209,12 @@ def divergence_series(task: Task, names: Sequence[str], ticks: Array) -> Array |
         return None
     gamma, series = task.rule.step_size, np.full((len(names), len(ticks)), np.nan)
     parts = None if all(len(here) <= 1 for here in known.values()) else path_parts(task)
+    curve = cache(lambda hops, delay: np.abs(missing(hops, ticks - delay, gamma)))
     for row, name in enumerate(names):
         if parts is not None and parts[name]:
             series[row] = _missing_norm(parts[name], ticks, gamma)
         for hops, delay in known[name] if parts is None else ():
-            series[row] = np.abs(missing(hops, ticks - delay, gamma))
+            series[row] = curve(hops, delay)
     return series
 
 
@@ -288,18 +299,44 @@ class Relaxation:
 
     def ticks_until(self, criterion: str, tolerance: float, horizon: int, start: int = 1) -> int | None:
         """Return the first tick from which a criterion stays within a tolerance, before the horizon."""
-        measure = {"update": self.change, "settled": self.unrest}[criterion]
+        measure = self._changes if criterion == "update" else self._unrests
         with np.errstate(all="ignore"):
-            late = [tick for tick in range(1, horizon) if not measure(tick) <= tolerance]
+            late = [tick for tick, value in measure(horizon) if not value <= tolerance]
         first = max(late[-1] + 1 if late else 1, start)
         return first if first < horizon else None
+
+    def _changes(self, horizon: int) -> Iterator[tuple[int, float]]:
+        for tick, now, before, _ in self._steps(self.vectors, horizon):
+            yield tick, float(np.max(np.abs(now - before), initial=0.0))
+
+    def _unrests(self, horizon: int) -> Iterator[tuple[int, float]]:
+        rest = self.start.copy()
+        rest[self.free] = self.fixed
+        limit = self.coupling @ rest
+        for tick, now, before, earlier in self._steps(self.coupling[:, self.free] @ self.vectors, horizon):
+            steps = (now - before, before - earlier, now + limit)
+            norms = np.array([[np.linalg.norm(step[rows]) for rows in self.where.values()] for step in steps])
+            yield tick, float(np.max(distance_left(*norms), initial=0.0)) if tick >= SETTLED_FROM else float("inf")
+
+    def _steps(self, basis: Array, horizon: int) -> Iterator[tuple[int, Array, Array, Array]]:
+        """Yield (tick, what moves now, a tick before, two before) in a basis of the modes."""
+        factor = (1 - self.step_size * self.eigenvalues)[:, None]
+        modes = self._modes
+        earlier = before = basis @ modes
+        for tick in range(1, horizon):
+            modes = factor * modes
+            now = basis @ modes
+            yield tick, now, before, earlier
+            earlier, before = before, now
 
 
 def relaxation(task: Task) -> Relaxation | None:
     """Return the closed form of standard predictive coding; None where the graph is not linear or too large."""
     units = sum(prod(task.graph.vertices[name].shape) for name in task.graph.active)
     rule = task.rule
-    if all(task.graph.role(name) == "output" for name in task.graph.active) or task.ticks > MOST_NUMBERS:
+    if all(task.graph.role(name) == "output" for name in task.graph.active):
+        return None
+    if units**2 * task.batch * task.ticks > MOST_PRODUCTS:
         return None
     clamped = all(loss == "squared_error" for loss in task.losses.values())
     late = any(edge.value_delay or edge.error_delay for edge in task.graph.edges)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.base import may_rest
 from pcsim.engines.faults import overflowed, report
-from pcsim.graph.levels import uneven_edges, vertex_levels
+from pcsim.graph.levels import vertex_levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
 
@@ -70,6 +71,7 @@ class Actor:
     inputs: tuple[Array, ...] = ()
     inbox: dict[str, dict[Any, Array]] = field(default_factory=lambda: {"value": {}, "error": {}})
     fired: int | None = None
+    deaf: bool = False
 
     @property
     def value(self) -> Array:
@@ -115,15 +117,28 @@ class Actor:
         op, g = self.vertex.op, self.precision * self.error
         return op.to_params(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
 
+    def received(self) -> Array:
+        """Return the sum of the errors that are due, by edge key."""
+        received = np.zeros_like(self.start)
+        for key in sorted(self.inbox["error"] if not self.deaf else ()):
+            received = received + self.inbox["error"][key]
+        return received
+
+    def ignore(self) -> None:
+        """Take nothing of what has come in this tick, and keep no number that is none."""
+        self.deaf = True
+        inbox = self.inbox["error"]
+        inbox.update({key: np.zeros_like(error) for key, error in inbox.items() if not np.isfinite(error).all()})
+
     def rest(self) -> None:
-        """Go back to the feedforward value, with no error, and forget what has come."""
-        self.deviation, self.shift, self.error = (np.zeros_like(self.start) for _ in range(3))
+        """Go back to the feedforward value, with no error; an output stays clamped."""
+        self.shift, self.error = np.zeros_like(self.start), np.zeros_like(self.start)
+        if self.free:
+            self.deviation = np.zeros_like(self.start)
 
     def correct(self, gamma: float) -> None:
         """Sum the errors that are due, by edge key, and move: x += gamma (-Pi eps + sum)."""
-        received = np.zeros_like(self.start)
-        for key in sorted(self.inbox["error"]):
-            received = received + self.inbox["error"][key]
+        received = self.received()
         rate = (gamma * self.precision).astype(self.start.dtype)
         self.deviation = (1 - rate) * self.deviation + (rate * self.shift + self.start.dtype.type(gamma) * received)
 
@@ -138,7 +153,7 @@ class ActorSession:
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
         self.levels = vertex_levels(task.graph)
         self.resting: dict[str, int] = {}
-        self.may_rest = task.rule.moving and task.rule.fires in ("level", "arrival") and not uneven_edges(task.graph)
+        self.may_rest = may_rest(task)
         self.applied = dict(self.learnt)
         with np.errstate(all="ignore"):
             self.start = self._feedforward()
@@ -195,6 +210,9 @@ class ActorSession:
         """Send every value, deliver those due, predict."""
         for actor in self.actors.values():
             actor.inbox["error"].clear()
+            actor.deaf = False
+        if self.may_rest:
+            self._check(tick, lambda actor: actor.deviation)
         for edge in self.graph.edges:
             self.network.send(tick + edge.value_delay, edge.post, "value", edge.slot, self._value(edge.pre))
         self._deliver(tick)
@@ -219,7 +237,7 @@ class ActorSession:
             for name, actor in self.actors.items():
                 self._send_errors(tick, name, actor)
             self._deliver(tick)
-        self._check(tick, lambda actor: np.asarray(sum(actor.inbox["error"].values(), np.zeros(()))), due=1)
+            self._check(tick, lambda actor: actor.received(), due=1)
 
     def move(self) -> None:
         """Move the free values to the next tick."""
@@ -242,15 +260,22 @@ class ActorSession:
         """Name what is not finite; an actor that has taught before ``tick + due`` is put to rest instead."""
         ended = [name for name, actor in self.actors.items() if not np.isfinite(quantity(actor)).all()]
         for name in ended:
-            level = self.actors[name].level
-            if not self.may_rest or (level is not None and level >= tick + due):
+            if not self.may_rest or self._waits(self.actors[name], tick, due):
                 inputs = self._inputs
                 report(self.graph, self._value, inputs, self.theta.__getitem__, tick, dict.fromkeys(ended, "error"))
         for name in ended:
             self.resting.setdefault(name, tick)
-            self.actors[name].inbox["error"].clear()
-            if not due:
+            if due:
+                self.actors[name].ignore()
+            else:
                 self.actors[name].rest()
+
+    def _waits(self, actor: Actor, tick: int, due: int) -> bool:
+        """Return whether an actor has not taught yet, and is not about to: its numbers still matter."""
+        if actor.level is None:
+            return False
+        untaught = self.rule.fires == "arrival" and actor.fired is None and self._teaches(actor)
+        return actor.level >= tick + due or (untaught and not (due and bool(np.any(actor.error != 0))))
 
     def _inputs(self, name: str) -> tuple[Array, ...]:
         return self.actors[name].inputs
@@ -351,7 +376,7 @@ def fires(rule: Rule, actor: Actor, tick: int, *, last: bool) -> bool:
     if rule.fires == "level":
         return actor.level == tick
     if rule.fires == "arrival":
-        return actor.fired is None and bool(np.any(actor.error != 0))
+        return actor.fired is None and actor.level is not None and bool(np.any(actor.error != 0))
     return True
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.engines.base import may_rest
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.readers import Readers
 from pcsim.engines.rows import by_depth, indices, inside, masked, take
 from pcsim.engines.sums import Sum
 from pcsim.engines.units import Units, Work, blend, units_of
-from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 from pcsim.program.lower import lower
 from pcsim.program.program import rows_of
@@ -50,7 +50,7 @@ class ArraySession:
         self.work = {id(step): Work() for step in self.program.steps}
         self.messages: dict[Shape, Array] = {}
         self.resting: dict[str, int] = {}
-        self.may_rest = task.rule.moving and task.rule.fires in ("level", "arrival") and not uneven_edges(task.graph)
+        self.may_rest = may_rest(task)
         self.levels = self._levels()
         # an error that lies between the last one and what was received is finite if these are
         unit = all(bank.precision is None for bank in self.program.banks.values())
@@ -168,13 +168,15 @@ class ArraySession:
     def predict(self, tick: int) -> None:
         """Take the values due, compute predictions and errors."""
         self.tick = tick
+        if self.may_rest:
+            self._check("value", {shape: units.deviation for shape, units in self.units.items()}, tick)
         with np.errstate(all="ignore"):
             if self.rule.moving:
                 self._predict()
-            for shape, history in self.program.histories.items():
-                self.histories[shape][history.ring.at(tick)] = self.units[shape].deviation[history.rows]
         if not self.convex or tick == 0:
             self._check("error", {shape: units.error for shape, units in self.units.items()}, tick)
+        for shape, history in self.program.histories.items():
+            self.histories[shape][history.ring.at(tick)] = self.units[shape].deviation[history.rows]
 
     def _predict(self) -> None:
         for units in self.units.values():
@@ -259,7 +261,7 @@ class ArraySession:
             self.sums[shape](messages, out=self.units[shape].received)
 
     def _move(self, units: Units) -> None:
-        """x += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
+        """X += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
         free = slice(0, units.bank.free)
         kind, gamma = self.task.dtype.type, self.rule.step_size
         deviation, push = units.deviation[free], units.received
@@ -278,20 +280,40 @@ class ArraySession:
             if self._finite(array):
                 continue
             bad = np.nonzero(~np.isfinite(self._host(array)).all(axis=tuple(range(1, array.ndim))))[0]
-            if tick is None or not self.may_rest or (self.levels[shape][bad] >= tick + due).any():
+            if tick is None or not self.may_rest or self._waiting(shape, bad, tick, due).any():
                 ended.update({self.program.banks[shape].names[row]: what for row in bad})
             else:
                 self._rest(shape, bad, array, tick)
         if ended:
             self._report(tick, ended)
 
+    def _waiting(self, shape: Shape, rows: np.ndarray, tick: int, due: int) -> np.ndarray:
+        """Return which rows have not taught yet, and are not about to: their numbers still matter."""
+        waiting = self.levels[shape][rows] >= tick + due
+        if self.rule.fires == "arrival":
+            error = self.units[shape].error[rows]
+            fires_now = self._host((error != 0).any(axis=tuple(range(1, error.ndim)))) if due else False
+            waiting |= self._untaught(shape)[rows] & ~np.asarray(fires_now)
+        return np.asarray(waiting)
+
+    def _untaught(self, shape: Shape) -> np.ndarray:
+        """Return which active rows of a bank have parameters to teach, and have not."""
+        untaught = np.zeros(len(self.levels[shape]), bool)
+        for step in self.program.steps:
+            if step.shape == shape and step.learns:
+                untaught[step.rows] = (self.taught[id(step)] < 0) & (step.levels >= 0)
+        return untaught
+
     def _rest(self, shape: Shape, rows: np.ndarray, array: Array, tick: int) -> None:
         """Let vertices rest that have taught: on a levelled graph nothing that is still to be learnt hears of them.
 
         One that is due at this very tick still needs its error, so what it received is all that goes.
         """
-        array[rows] = 0
-        if array is self.units[shape].error:
+        if array is self.units[shape].received:
+            messages = self.messages[shape]
+            messages[~self.xp.isfinite(messages).all(axis=tuple(range(1, messages.ndim)))] = 0
+            array[rows] = 0
+        else:
             self.units[shape].rest(rows)
         for row in rows:
             self.resting.setdefault(self.program.banks[shape].names[row], tick)
@@ -346,7 +368,7 @@ class ArraySession:
         if fires == "arrival":
             error = self.units[step.shape].error[step.rows]
             new = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
-            return masked(new & (self.taught[id(step)] < 0))
+            return masked(new & (self.taught[id(step)] < 0) & (step.levels >= 0))
         return None
 
     def _teach(self, step: Step, rows: Rows, tick: int) -> None:
@@ -375,7 +397,11 @@ class ArraySession:
         if isinstance(where, slice) and where.stop - where.start == 1:
             self.learnt[shape][where] += lesson
         else:
-            self.xp.add.at(self.learnt[shape], indices(inside(where, rows)), lesson)
+            places = inside(where, rows)
+            if isinstance(places, slice):
+                self.learnt[shape][places] += lesson
+            else:
+                self.xp.add.at(self.learnt[shape], places, lesson)
 
     def _apply(self) -> None:
         rate = self.task.dtype.type(self.rule.learning_rate)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pcsim.graph.levels import uneven_edges
+
 if TYPE_CHECKING:
     from pcsim.graph.graph import Graph
     from pcsim.rules import Rule
 
 Read = Callable[[], np.ndarray]
 """Returns what was asked for as of the last tick, stacked in the order of the names: (names, batch, *shape)."""
-
-QUANTITIES = ("value", "prediction", "error", "value message", "error message")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Task:
     targets : {output vertex: (batch, *shape)}
     losses : {output vertex: name in LOSSES}; ``squared_error`` clamps the output to its target
     initial : {free vertex: (batch, *shape)}, values at tick 0 where they are not the feedforward ones
-    keep_values : keep values in flight also where predictions are fixed and nothing reads them
+    keep_values : keep values in flight so that they can be read as messages
     """
 
     graph: Graph
@@ -87,6 +87,16 @@ class Session(Protocol):
         nothing that is still to be learnt hears of it any more, so it is put to rest at its feedforward value
         instead of ending the run.
         """
+
+
+def may_rest(task: Task) -> bool:
+    """Return whether a vertex that has taught may be put to rest: nothing that is still to be learnt hears of it.
+
+    So it is where a parameter learns once, behind the front of the first errors, on a levelled graph, from
+    the feedforward state.
+    """
+    once = task.rule.moving and task.rule.fires in ("level", "arrival")
+    return once and not task.initial and not uneven_edges(task.graph)
 
 
 Engine = Callable[[Task], Session]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pcsim.arrays import Array, Namespace
     from pcsim.engines.base import Task
     from pcsim.program.program import Bank, Rows
@@ -40,9 +42,10 @@ class Units:
         error = self.error[rows]
         return error if self.precision is None else self.precision[rows] * error
 
-    def rest(self, rows: Rows) -> None:
-        """Put vertices back to their feedforward values, with no error."""
-        for array in (self.deviation, self.shift, self.error):
+    def rest(self, rows: np.ndarray) -> None:
+        """Put vertices back to their feedforward values, with no error; outputs stay clamped."""
+        self.deviation[rows[rows < self.bank.free]] = 0
+        for array in (self.shift, self.error):
             array[rows] = 0
 
 

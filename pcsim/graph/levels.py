@@ -12,7 +12,7 @@ from pcsim.graph.graph import Edge, Vertex
 from pcsim.ops import OPS, make_call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pcsim.graph.graph import Graph
 
@@ -49,27 +49,37 @@ def light_cone(graph: Graph, *, moving: bool, learning: bool = False) -> dict[st
     over a neighbour. With ``learning`` (parameters that learn at every tick) a shared parameter that one user
     has changed disturbs its other users in the next tick.
     """
-    found: dict[str, int] = {}
+    errs: dict[str, int] = {}
+    moves: dict[str, int] = {}
     changed: set[str] = set()
-    queue = [(0, name) for name in sorted(graph.outputs)]
+    queue = [(0, "errs", name) for name in sorted(graph.outputs)]
     while queue:
-        tick, name = heappop(queue)
-        if name in found:
+        tick, what, name = heappop(queue)
+        if name in (first := errs if what == "errs" else moves):
             continue
-        found[name] = tick
-        for edge in graph.incoming[name]:
-            if graph.role(edge.pre) == "free":
-                heappush(queue, (tick + 1 + edge.error_delay, edge.pre))
-                if moving:
-                    _disturb(graph, edge.pre, tick + 1 + edge.error_delay, queue)
-        if moving:
-            _disturb(graph, name, tick + 1, queue)
-        if learning:
-            for parameter in _parameters(graph, name) - changed:
-                changed.add(parameter)
-                for user in graph.uses[parameter]:
-                    heappush(queue, (tick + 1, user))
-    return {name: found.get(name) for name in graph.active}
+        first[name] = tick
+        if what == "moves":
+            for edge in graph.outgoing[name]:
+                heappush(queue, (tick + edge.value_delay, "errs", edge.post))
+            continue
+        for follow in _consequences(graph, name, moving=moving):
+            heappush(queue, (tick + follow[0], *follow[1:]))
+        for parameter in _parameters(graph, name) - changed if learning else ():
+            changed.add(parameter)
+            for user in graph.uses[parameter]:
+                heappush(queue, (tick + 1, "errs", user))
+    return {name: errs.get(name) for name in graph.active}
+
+
+def _consequences(graph: Graph, name: str, *, moving: bool) -> Iterator[tuple[int, str, str]]:
+    """Yield what the error of a vertex brings about, and how many ticks later."""
+    for edge in graph.incoming[name]:
+        if graph.role(edge.pre) == "free":
+            yield 1 + edge.error_delay, "errs", edge.pre
+            if moving:
+                yield 1 + edge.error_delay, "moves", edge.pre
+    if moving and graph.role(name) == "free":
+        yield 1, "moves", name
 
 
 def _parameters(graph: Graph, name: str) -> set[str]:
@@ -77,11 +87,6 @@ def _parameters(graph: Graph, name: str) -> set[str]:
     pres = (graph.vertices[edge.pre] for edge in graph.incoming[name])
     leaves = (vertex for vertex in pres if vertex.op.role == "parameter")
     return {parameter for vertex in (graph.vertices[name], *leaves) for _, parameter in vertex.params}
-
-
-def _disturb(graph: Graph, name: str, moved: int, queue: list[tuple[int, str]]) -> None:
-    for edge in graph.outgoing[name]:
-        heappush(queue, (moved + edge.value_delay, edge.post))
 
 
 def uneven_edges(graph: Graph) -> tuple[Edge, ...]:

@@ -22,7 +22,8 @@ def _as_text(name: Any) -> Any:
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME), BeforeValidator(_as_text)]
+_Text = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME)]
+Name = Annotated[_Text, BeforeValidator(_as_text, json_schema_input_type=_Text | int)]
 
 
 def _spread(pair: tuple[float, float]) -> tuple[float, float]:
@@ -64,10 +65,14 @@ class InputEntry(Strict):
     """One input of a vertex: where it comes from and how long it travels."""
 
     source: Name = Field(alias="from", description="the vertex that this input comes from")
-    delay: Annotated[DelayEntry, BeforeValidator(_both_ways)] = DelayEntry()
+    delay: Annotated[DelayEntry, BeforeValidator(_both_ways, json_schema_input_type=Delay | DelayEntry)] = DelayEntry()
 
 
-Input = Annotated[InputEntry, BeforeValidator(lambda entry: {"from": entry} if isinstance(entry, str | int) else entry)]
+def _from(entry: Any) -> Any:
+    return {"from": entry} if isinstance(entry, str | int) else entry
+
+
+Input = Annotated[InputEntry, BeforeValidator(_from, json_schema_input_type=Name | InputEntry)]
 
 
 class InitEntry(Strict):

@@ -49,6 +49,10 @@ class RuleEntry(Strict):
         return {key: value for key, value in self if key != "name" and value is not None}
 
 
+def _named(rule: Any) -> Any:
+    return {"name": rule} if isinstance(rule, str) else rule
+
+
 class StopEntry(Strict):
     """End the run in the first tick in which a measure is at or below a bound."""
 
@@ -63,10 +67,10 @@ def _listed(value: Any) -> Any:
 class RecordEntry(Strict):
     """One probe: what, where, how often."""
 
-    what: Annotated[list[Quantity], BeforeValidator(_listed)]
-    vertices: Annotated[Literal["all"] | list[str], BeforeValidator(_listed)] = Field(
-        "all", description="names or patterns such as h*; for messages, also edges a->b"
-    )
+    what: Annotated[list[Quantity], BeforeValidator(_listed, json_schema_input_type=Quantity | list[Quantity])]
+    vertices: Annotated[
+        Literal["all"] | list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])
+    ] = Field("all", description="names or patterns such as h*; for messages, also edges a->b")
     every: Annotated[StrictInt, Field(ge=1)] = 1
 
 
@@ -95,7 +99,7 @@ class ScenarioDocument(Strict):
     targets: dict[Name, Any] = Field(default={})
     loss: str | dict[Name, str] = Field(default="squared_error", description="for all outputs, or by output")
     batch: Annotated[StrictInt, Field(ge=1, le=100_000_000)] = 1
-    rule: Annotated[RuleEntry, BeforeValidator(lambda rule: {"name": rule} if isinstance(rule, str) else rule)]
+    rule: Annotated[RuleEntry, BeforeValidator(_named, json_schema_input_type=str | RuleEntry)]
     level: Literal["none", "delay", "identity"] = "none"
     initial: Literal["feedforward", "zeros"] | InitialEntry = "feedforward"
     stop: Literal["converged"] | StopEntry | None = Field(

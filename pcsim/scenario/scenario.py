@@ -259,12 +259,11 @@ class Scenario:
         batch = self.document.batch
         numbers = batch * sum(prod(vertex.shape) for vertex in self.graph.vertices.values())
         numbers += sum(prod(parameter.shape) for parameter in self.graph.parameters.values())
+        shapes = {name: prod(vertex.shape) for name, vertex in self.graph.vertices.items()}
+        numbers += batch * sum((edge.value_delay + edge.error_delay) * shapes[edge.pre] for edge in self.graph.edges)
         if numbers > MOST_NUMBERS:
             message = (
-                f"with batch {batch} the values alone are {numbers:.0e} numbers, expected at most {MOST_NUMBERS:.0e}"
+                f"with batch {batch} values and messages in flight are {numbers:.0e} numbers, "
+                f"expected at most {MOST_NUMBERS:.0e}"
             )
             raise self.places(wrong("batch", message))
-
-    def with_rule(self, row: Rule) -> Scenario:
-        """Return the scenario under another rule."""
-        return replace(self, rule=row)

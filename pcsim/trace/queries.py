@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import nearest, wrong
-from pcsim.trace.reading import Entry, blocks, entries, first_arrival, how_to_record, recorded
+from pcsim.trace.reading import Entry, arrival_ticks, blocks, entries, first_arrival, how_to_record, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import xarray as xr
 
@@ -75,9 +75,30 @@ def parse_ticks(text: str) -> Ticks:
     return ticks
 
 
-def overview(tree: xr.DataTree) -> dict[str, Any]:
-    """Return what there is without a question: what was recorded, and when the errors first arrived."""
-    return {"recorded": recorded(tree), "first_arrival": first_arrival(tree)}
+def overview(tree: xr.DataTree, arrived: Mapping[str, int | None] | None = None) -> dict[str, Any]:
+    """Return what there is without a question: what was recorded, and when the errors first arrived.
+
+    Parameters
+    ----------
+    arrived : the first arrivals, where they were measured tick by tick; else they are read from the trace,
+        and ``first_arrival_note`` says how well it knows
+    """
+    first = first_arrival(tree) if arrived is None else dict(arrived)
+    note = _arrival_note(arrival_ticks(tree)) if arrived is None else ""
+    return {"recorded": recorded(tree), "first_arrival": first, "first_arrival_note": note}
+
+
+NO_TICK = "no tick was recorded"
+
+
+def _arrival_note(ticks: Mapping[str, list[int]]) -> str:
+    """Return how coarse the recordings are in which arrivals were sought; nothing where they are not."""
+    if any(not known for known in ticks.values()):
+        return NO_TICK
+    if any(len(known) == 1 for known in ticks.values()):
+        return "to the one tick that was recorded"
+    steps = sorted({known[1] - known[0] for known in ticks.values()})
+    return f"to the recorded ticks, every {' or '.join(map(str, steps))}" if steps and steps[-1] > 1 else ""
 
 
 def ask(
@@ -93,7 +114,7 @@ def ask(
     Parameters
     ----------
     ticks : a range, or its text; all by default
-    vertex : every quantity recorded of it; with ``kind``, only that one
+    vertex : every quantity recorded of it, or the updates of the parameter of that name; with ``kind``, only that one
     edge : every message recorded on it; with ``kind`` (``value`` or ``error``), only those
     kind : of everything recorded, when neither is given
 
@@ -106,7 +127,7 @@ def ask(
     chosen = _chosen(tree, vertex, edge, kind)
     rows = [row for entry, name in chosen for row in _rows(entry, name, span)]
     if not rows:
-        raise wrong("tick", f"no tick from {_said(span)} was recorded; {_extent([entry for entry, _ in chosen])}")
+        raise wrong("tick", _no_rows(span, [entry for entry, _ in chosen]))
     return sorted(rows, key=lambda row: row.tick)
 
 
@@ -118,7 +139,7 @@ def _chosen(tree: xr.DataTree, vertex: str | None, edge: str | None, kind: str |
     known = [entry for entry in entries(tree) if "tick" in entry.array.dims]
     found: list[Choice] = []
     if vertex is not None:
-        found += _named([entry for entry in known if entry.dim == "vertex"], "vertex", vertex, kind)
+        found += _named([entry for entry in known if entry.dim in ("vertex", "parameter")], "vertex", vertex, kind)
     if edge is not None:
         found += _named([entry for entry in known if entry.dim == "edge"], "edge", edge, kind)
     return found or _unnamed(known, kind)
@@ -139,7 +160,7 @@ def _named(known: list[Entry], dim: str, name: str, kind: str | None) -> list[Ch
 def _unnamed(known: list[Entry], kind: str | None) -> list[Choice]:
     found: list[Choice] = [(entry, None) for entry in known if kind in (None, _kind(entry))]
     if not found:
-        raise wrong("kind", f"nothing of kind {kind!r} was recorded{nearest(str(kind), map(_kind, known))}")
+        raise wrong("kind", f"nothing of kind {kind!r} was recorded{nearest(str(kind), set(map(_kind, known)))}")
     return found
 
 
@@ -174,6 +195,9 @@ def _said(span: Ticks) -> str:
     return f"{0 if span.first is None else span.first} to {'the last' if span.last is None else span.last}"
 
 
-def _extent(found: list[Entry]) -> str:
-    ticks = [tick for entry in found for tick in entry.array.coords["tick"].values[[0, -1]].tolist()]
-    return f"recorded: ticks {min(ticks)} to {max(ticks)}" if ticks else "no tick was recorded"
+def _no_rows(span: Ticks, found: list[Entry]) -> str:
+    held = [entry.array.coords["tick"].values for entry in found]
+    ends = [int(tick) for ticks in held if ticks.size for tick in (ticks[0], ticks[-1])]
+    if not ends:
+        return NO_TICK
+    return f"no tick from {_said(span)} was recorded; recorded: ticks {min(ends)} to {max(ends)}"

@@ -13,7 +13,7 @@ import numpy as np
 from pcsim.errors import InputError, nearest, wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import xarray as xr
     from zarr.abc.store import Store
@@ -146,7 +146,7 @@ def _is(entry: Entry, quantity: str, kind: str | None) -> bool:
 
 def _missing(known: list[Entry], wanted: list[Entry], quantity: str, name: str | None, kind: str | None) -> InputError:
     title = f"{kind} {quantity}" if quantity == "message" else quantity
-    names = [name for entry in wanted for name in entry.names]
+    names = list(dict.fromkeys(name for entry in wanted for name in entry.names))
     if quantity not in QUANTITIES and not wanted:
         return wrong("quantity", f"unknown quantity {quantity!r}{nearest(quantity, QUANTITIES)}")
     if not wanted:
@@ -166,16 +166,34 @@ def how_to_record(quantity: str, names: str = "all") -> str:
 def first_arrival(tree: xr.DataTree) -> dict[str, int | None]:
     """Return for each vertex the first recorded tick at which its error is not exactly zero.
 
-    ``None`` says that it never left zero. From the recorded errors where there are any, else from
-    their norms; a trace with neither gives nothing.
+    ``None`` says that it left zero at no recorded tick. Of the recorded errors and their norms, those count
+    that were recorded at the most ticks, and else the errors; a trace with neither gives nothing.
     """
-    found: dict[str, int | None] = {}
+    chosen = _finest(tree)
+    found: dict[int, dict[str, int | None]] = {id(entry): _arrivals(entry) for entry in _distinct(chosen.values())}
+    return {name: found[id(entry)][name] for name, entry in chosen.items()}
+
+
+def arrival_ticks(tree: xr.DataTree) -> dict[str, list[int]]:
+    """Return for each vertex the recorded ticks among which ``first_arrival`` seeks."""
+    chosen = _finest(tree)
+    ticks = {id(entry): entry.array.coords["tick"].values.tolist() for entry in _distinct(chosen.values())}
+    return {name: ticks[id(entry)] for name, entry in chosen.items()}
+
+
+def _finest(tree: xr.DataTree) -> dict[str, Entry]:
+    """Return for each vertex its errors or their norms, whichever has more ticks."""
+    found: dict[str, Entry] = {}
     known = entries(tree)
-    for quantity in ("error", "norm"):
-        for entry in known:
-            if entry.quantity == quantity and not set(entry.names) <= found.keys():
-                found = {**_arrivals(entry), **found}
+    for entry in (entry for quantity in ("error", "norm") for entry in known if entry.quantity == quantity):
+        for name in entry.names:
+            if name not in found or entry.array.sizes["tick"] > found[name].array.sizes["tick"]:
+                found[name] = entry
     return found
+
+
+def _distinct(chosen: Iterable[Entry]) -> list[Entry]:
+    return list({id(entry): entry for entry in chosen}.values())
 
 
 def _arrivals(entry: Entry) -> dict[str, int | None]:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pcsim.trace.compare import compare
-from pcsim.trace.queries import ask, overview, parse_ticks
+from pcsim.trace.queries import NO_TICK, ask, overview, parse_ticks
 from pcsim.view.text import columns, number, size, titled
 
 if TYPE_CHECKING:
@@ -91,9 +91,15 @@ def _fraction(value: float) -> str:
 def trace_answers(run: Run, tick: str | None, vertex: str | None, edge: str | None, kind: str | None) -> dict[str, Any]:
     """Return the answer of ``pcsim trace``: rows, or without a question what there is to ask about."""
     if tick is None and vertex is None and edge is None and kind is None:
-        return overview(run.trace)
+        return overview(run.trace, _measured_arrivals(run))
     ticks = parse_ticks(tick) if tick is not None else None
     return {"rows": [row.as_dict() for row in ask(run.trace, ticks=ticks, vertex=vertex, edge=edge, kind=kind)]}
+
+
+def _measured_arrivals(run: Run) -> dict[str, int | None] | None:
+    """Return the first arrivals that the run measured at every tick, if it did."""
+    measured = (run.manifest.get("summary") or {}).get("first_arrival") or {}
+    return {name: row["tick"] for name, row in measured["vertices"].items()} if "vertices" in measured else None
 
 
 def trace_tables(found: dict[str, Any]) -> list[Any]:
@@ -126,14 +132,15 @@ def _overview_tables(found: dict[str, Any]) -> list[Any]:
         names = [str(name) for name in entry.get("names") or []]
         more = f", ... {len(names) - 6} more" if len(names) > 6 else ""
         recorded.add_row(what, ", ".join(names[:6]) + more, _rhythm(entry.get("ticks")))
-    first = list(found["first_arrival"].items())
+    first, note = list(found["first_arrival"].items()), found["first_arrival_note"]
     arrivals = columns("vertex", "first tick")
     for name, tick in first[:MOST_ROWS]:
-        arrivals.add_row(name, "never" if tick is None else str(tick))
+        arrivals.add_row(name, (NO_TICK if note == NO_TICK else "never") if tick is None else str(tick))
     if len(first) > MOST_ROWS:
         arrivals.add_row(f"... {len(first) - MOST_ROWS} more: --json")
     tables = titled("what was recorded", recorded)
-    return tables + (titled("when the error first differed from exactly zero", arrivals) if first else [])
+    title = "when the error first differed from exactly zero" + (f" ({note})" if note else "")
+    return tables + (titled(title, arrivals) if first else [])
 
 
 def _rhythm(ticks: Any) -> str:

@@ -7,11 +7,14 @@ from itertools import cycle, pairwise
 from math import log10
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pcsim.errors import wrong
+from pcsim.view.scales import decades, draw_decades
 from pcsim.view.style import BLACK, COLOURS, MARKERS, legend_below, look, new_axes, short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -30,9 +33,9 @@ class Point:
     ----------
     x : what was varied
     series : runs of one series share a colour and a marker
-    measured : ticks to convergence; None if it was not reached within ``horizon``
+    measured : ticks to convergence, None if it was not reached within ``horizon``; or another value
     horizon : ticks of the run
-    predicted : ticks to convergence by theory; None where theory has no closed form
+    predicted : the same by theory; None where theory has no closed form
     diverged : the run grew without bound
     """
 
@@ -56,75 +59,97 @@ _UNFINISHED: Any = {"color": BLACK, "markersize": 8, "markeredgewidth": 1.5, "ma
 LATE, DIVERGED = _Kind("not within the horizon", "^"), _Kind("diverged", "x")
 
 
+@dataclass(frozen=True)
+class _Scale:
+    """The y axis: where a value is drawn, and where a run without one."""
+
+    height: Callable[[float], float]
+    end: Callable[[Point], float]
+
+
 @look()
-def ticks_against(
-    points: Sequence[Point], *, x_label: str, title: str, y_label: str = "ticks to convergence"
-) -> Figure:
+def ticks_against(points: Sequence[Point], *, x_label: str, title: str, y_label: str | None = None) -> Figure:
     """Draw ticks to convergence against ``x``, one colour and marker a series, theory as a line beneath.
 
     Runs that did not converge stand at their horizon, as open arrowheads or (diverged) crosses. Both axes
-    are logarithmic, but for x where some x is not positive. Raises InputError where there is no point.
+    are logarithmic, but for x where some x is not positive.
+
+    With a ``y_label`` what was measured is no count of ticks: it is drawn over whole decades, exact zeros on
+    a line of their own, diverged runs at the top, and runs without a value not at all. Raises InputError where
+    there is no point.
     """
+    points = [point for point in points if y_label is None or point.diverged or point.measured is not None]
     if not points:
         raise wrong((), "there is no run to draw: the sweep is empty")
     figure, axes = new_axes(3.8, title)
     axes.set_xlabel(x_label, parse_math=False)
-    axes.set_ylabel(y_label, parse_math=False)
+    axes.set_ylabel(y_label or "ticks to convergence", parse_math=False)
     axes.grid(color="#E8E8E8", linewidth=0.6)
     axes.set_axisbelow(True)
     _x_axis(axes, [point.x for point in points])
-    _y_axis(axes, [height for point in points for height in _heights(point)])
-    legend_below(figure, _draw(axes, points))
+    scale = _tick_scale(axes, points) if y_label is None else _value_scale(axes, points)
+    legend_below(figure, _draw(axes, points, scale))
     return figure
 
 
-def _heights(point: Point) -> Iterable[float]:
-    found = (_measured(point) or point.horizon, point.predicted)
-    return [max(height, AT_ONCE) for height in found if height is not None]
+def _tick_scale(axes: Axes, points: Sequence[Point]) -> _Scale:
+    scale = _Scale(lambda ticks: max(ticks, AT_ONCE), lambda point: max(point.horizon, AT_ONCE))
+    ends = [scale.end(point) for point in points if _kind(point)]
+    _y_axis(axes, [*map(scale.height, _values(points)), *ends])
+    return scale
+
+
+def _value_scale(axes: Axes, points: Sequence[Point]) -> _Scale:
+    span = decades(np.array(_values(points), float))
+    draw_decades(axes, span, "exact")
+    return _Scale(lambda value: float(span.heights(np.array(value, float))), lambda _: 10.0**span.high)
+
+
+def _values(points: Sequence[Point]) -> list[float]:
+    """Return all that is drawn of what was measured and predicted."""
+    return [value for point in points for value in (_measured(point), point.predicted) if value is not None]
 
 
 def _measured(point: Point) -> float | None:
     return None if point.diverged else point.measured
 
 
-def _draw(axes: Axes, points: Sequence[Point]) -> list[Artist]:
+def _draw(axes: Axes, points: Sequence[Point], scale: _Scale) -> list[Artist]:
     handles: list[Artist] = []
     names = list(dict.fromkeys(point.series for point in points))
     for name, colour, marker in zip(names, cycle(COLOURS), cycle(MARKERS), strict=False):
         mine = sorted((point for point in points if point.series == name), key=lambda point: point.x)
-        handles += _draw_series(axes, name, mine, colour, marker)
+        handles += _draw_series(axes, mine, scale, colour, marker)
         for point in mine:
-            _draw_unfinished(axes, point, colour, points)
+            _draw_unfinished(axes, point, scale, colour, points)
     return handles + _explained(points)
 
 
-def _draw_series(axes: Axes, name: str, points: Sequence[Point], colour: str, marker: str) -> list[Artist]:
-    theory = [(point.x, max(point.predicted, AT_ONCE)) for point in points if point.predicted is not None]
+def _draw_series(axes: Axes, points: Sequence[Point], scale: _Scale, colour: str, marker: str) -> list[Artist]:
+    theory = [(point.x, scale.height(point.predicted)) for point in points if point.predicted is not None]
     if theory:
         axes.plot(*zip(*theory, strict=True), color=colour, linewidth=1.2, zorder=2)
-    found = [(point.x, max(ticks, AT_ONCE)) for point in points if (ticks := _measured(point)) is not None]
+    found = [(point.x, scale.height(value)) for point in points if (value := _measured(point)) is not None]
     x, y = zip(*found, strict=True) if found else ((), ())
-    [line] = axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=7, label=short(name, 30))
-    line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3)
+    [line] = axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=7)
+    line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3, label=short(points[0].series, 30))
     return [line]
 
 
-def _draw_unfinished(axes: Axes, point: Point, colour: str, points: Sequence[Point]) -> None:
+def _draw_unfinished(axes: Axes, point: Point, scale: _Scale, colour: str, points: Sequence[Point]) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     kind = _kind(point)
     if kind is not None:
         # runs of several series that end at one place stand side by side, 9 points apart
-        here = [other for other in points if _kind(other) and _end(other) == _end(point)]
+        here = [
+            other for other in points if _kind(other) and (other.x, scale.end(other)) == (point.x, scale.end(point))
+        ]
         shift = 9 * (here.index(point) - (len(here) - 1) / 2)
         aside = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
-        [mark] = axes.plot(point.x, point.horizon, linestyle="", marker=kind.marker, transform=aside)
-        mark.set(**_UNFINISHED, zorder=4)
+        [mark] = axes.plot(point.x, scale.end(point), linestyle="", marker=kind.marker, transform=aside)
+        mark.set(**_UNFINISHED, zorder=4, clip_on=False)
         mark.set_color(colour)
-
-
-def _end(point: Point) -> tuple[float, int]:
-    return point.x, point.horizon
 
 
 def _kind(point: Point) -> _Kind | None:
@@ -146,10 +171,14 @@ def _explained(points: Sequence[Point]) -> list[Artist]:
 
 
 def _x_axis(axes: Axes, values: Sequence[float]) -> None:
-    if min(values) <= 0:
+    """Give the x axis room for every run: matplotlib leaves out those that are drawn aside."""
+    places = sorted(set(values))
+    if places[0] <= 0:
+        pad = 0.06 * (places[-1] - places[0]) or 0.5
+        axes.set_xlim(places[0] - pad, places[-1] + pad)
         return
     axes.set_xscale("log", base=2)
-    places = sorted(set(values))
+    axes.set_xlim(*_around(places))
     least = 0.06 * log10(places[-1] / places[0])
     roomy = all(log10(after / before) > least for before, after in pairwise(places))
     _plain(axes.xaxis, places if roomy and len(places) <= 8 else None, 2)
@@ -158,8 +187,15 @@ def _x_axis(axes: Axes, values: Sequence[float]) -> None:
 def _y_axis(axes: Axes, heights: Sequence[float]) -> None:
     base = 2 if max(heights) < 1000 * min(heights) else 10
     axes.set_yscale("log", base=base)
-    axes.set_ylim(min(heights) / 1.4, max(heights) * 1.4)
+    axes.set_ylim(*_around(heights))
     _plain(axes.yaxis, None, base)
+
+
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    """Return the limits of a logarithmic axis that holds these values and their markers."""
+    low, high = min(values), max(values)
+    pad = (high / low) ** 0.06 if high > low else 1.4
+    return low / pad, high * pad
 
 
 def _plain(axis: Axis, places: Sequence[float] | None, base: int) -> None:
