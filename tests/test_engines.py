@@ -496,7 +496,7 @@ def _late(task, run, users):
 
 
 def test_a_vertex_that_has_not_taught_is_never_put_to_rest(engine):
-    """[So]: k is late, for its fellow q is off at first, and teaches in the tick in which p, without parameters, rests."""
+    """[So]: k is late, for its fellow q is off at first, and teaches when p, without parameters, rests."""
     document = {
         "vertices": {
             "x": {"op": "input", "shape": [1]},
