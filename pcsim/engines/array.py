@@ -261,7 +261,7 @@ class ArraySession:
             self.sums[shape](messages, out=self.units[shape].received)
 
     def _move(self, units: Units) -> None:
-        """X += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
+        """Move free values: x += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
         free = slice(0, units.bank.free)
         kind, gamma = self.task.dtype.type, self.rule.step_size
         deviation, push = units.deviation[free], units.received
