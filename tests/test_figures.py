@@ -178,9 +178,9 @@ def test_without_zeros_there_is_no_line_for_them():
 @pytest.mark.parametrize("vertices", [2, 12])
 def test_any_value_is_drawn_without_a_warning(value, vertices, tmp_path):
     data = series(np.full((5, vertices), value), range(vertices))
-    save(convergence(data, 1e-3, "one value", data), tmp_path / "one")
-    save(norms(data, "one value"), tmp_path / "two")
-    save(heat_map(data), tmp_path / "three")
+    figures = {"one": convergence(data, 1e-3, "one value", data), "two": norms(data, "one"), "three": heat_map(data)}
+    for name, figure in figures.items():
+        assert all(path.stat().st_size > 0 for path in save(figure, tmp_path / name))
 
 
 def test_values_that_are_no_number_are_left_out():
@@ -474,7 +474,9 @@ def test_a_step_size_of_zero_makes_the_axis_linear():
 
 
 def test_runs_that_converge_at_once_are_drawn(tmp_path):
-    save(ticks_against([Point(1, "s", 0, 10, 0)], x_label="x", title="at once"), tmp_path / "one")
+    figure = ticks_against([Point(1, "s", 0, 10, 0)], x_label="x", title="at once")
+    save(figure, tmp_path / "one")
+    assert [x for x, _ in drawn(figure.axes[0])].count(1) == 1
 
 
 def drawn(axes):
@@ -615,7 +617,9 @@ def test_names_with_dollars_are_no_formulas(tmp_path):
     vertices = {"$x": {"op": "input", "shape": [4]}, "$y_$": op("tanh", "$x")}
     graph = graph_from({"title": "cost in $ and $ _{", "vertices": vertices})
     save(drawing(graph), tmp_path / "graph")
-    save(series_figure(energy([1.0]), "cost $ {$"), tmp_path / "energy")
+    figure = series_figure(energy([1.0]), "cost $ {$")
+    _, svg = save(figure, tmp_path / "energy")
+    assert "cost $ {$" in svg.read_text()
 
 
 def test_importing_the_view_does_not_import_matplotlib():

@@ -284,7 +284,8 @@ def _rested(found: Evidence) -> str | None:
         return None
     first, tick = next(iter(rested.items()))
     who = f"vertex {first!r} (tick {tick})" + (f" and {len(rested) - 1} more, each" if len(rested) > 1 else "")
-    return f"{who} left the range of numbers after it had taught, and rested; no update depends on it"
+    told = "left the range of numbers after it had taught, and rested"
+    return f"{who} {told}; no update learnt when it was due depends on it"
 
 
 def _fired_late(found: Evidence) -> str | None:

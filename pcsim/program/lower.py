@@ -59,7 +59,7 @@ def lower(graph: Graph, rule: Rule, *, keep_values: bool = False) -> Program:
     layout = _Layout(graph, row, parameter_row, lines, vertex_levels(graph))
     steps = tuple(layout.step(names) for names in kinds.values())
     posts = {shape: _post(edges, row, banks[shape].free) for shape, edges in layout.posts.items()}
-    return Program(graph, rule, banks, steps, posts, histories, parameters, ticks_of(graph, rule))
+    return Program(graph, rule, banks, steps, posts, histories, parameters)
 
 
 def _kinds(graph: Graph) -> dict[Kind, list[str]]:

@@ -185,7 +185,6 @@ class Program:
     histories: Mapping[Shape, History]
     parameters: Mapping[Shape, tuple[str, ...]]
     """Names of the parameters of each shape, in the order of their rows."""
-    ticks: int
 
     @cached_property
     def place(self) -> dict[str, tuple[Shape, int]]:
