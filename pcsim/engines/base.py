@@ -30,6 +30,8 @@ class Task:
     losses : {output vertex: name in LOSSES}; ``squared_error`` clamps the output to its target
     initial : {free vertex: (batch, *shape)}, values at tick 0 where they are not the feedforward ones
     keep_values : keep values in flight so that they can be read as messages
+    literal : simulate every actor at every tick; else ``play`` may leave out what can reach no update
+    step_sizes : {free vertex: gamma} where it is not the rule's
     """
 
     graph: Graph
@@ -43,6 +45,8 @@ class Task:
     losses: Mapping[str, str]
     initial: Mapping[str, np.ndarray] = field(default_factory=dict)
     keep_values: bool = False
+    literal: bool = True
+    step_sizes: Mapping[str, float] = field(default_factory=dict)
 
 
 class Session(Protocol):
@@ -64,6 +68,30 @@ class Session(Protocol):
 
     def move(self) -> None:
         """Move the free values to the next tick."""
+
+    def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+        """Play ticks ``first`` to ``end - 1`` at once: the four phases of each, with nothing to be read in between.
+
+        Parameters
+        ----------
+        last : ``end - 1`` is the last tick of the run: rules that learn at the end learn in it
+        norms : (end - first, active vertices), float64, filled with the L2 norm of each vertex's error (over batch
+            and units) at each tick, vertices in the order of ``layout``
+
+        Raises RunError where numbers end. Where ``task.literal`` is false and the whole run is played, values of
+        vertices that have taught are not followed any further; updates are the same.
+        """
+
+    def restart(
+        self,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        targets: Mapping[str, np.ndarray] | None = None,
+        parameters: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Begin again at tick 0, with other data or parameters of the same shapes; what is not given stays.
+
+        Nothing is lowered or laid out anew.
+        """
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices in groups of one shape that a reader returns without a copy."""
