@@ -1,0 +1,146 @@
+"""What all kernels share: their operands, who is awake, and what becomes of a prediction.
+
+Every kernel has one signature: ``(base, ints, at, low, high, part, mode, tick)``. ``base`` points to all memory,
+counted in elements; ``ints`` to a table of whole numbers, which holds at ``at`` the operands of the step as
+``layout`` wrote them. ``low`` to ``high`` are vertices of the step; ``part`` is the place in the table that tells the
+samples and the scratch to use; ``mode`` what to do. A vertex that has heard nothing new and has not moved
+is passed over: what it sent last still stands.
+"""
+# Numba compiles these: plain loops over offsets, numbers of the table in the order of ``layout``.
+
+from __future__ import annotations
+
+from math import exp
+from typing import Any
+
+from pcsim.engines.jit.compiled import inline, jit, load, store
+from pcsim.engines.jit.native import like
+
+SWEEP, PREDICT, SEND, ALL = 1, 2, 4, 8
+"""Modes: set feedforward values; predict; send errors; pass over no vertex."""
+
+OWN, COUNT, FIRST, SLOTS, SLOT_COUNT, SIZE, STRIDE, START, VALUE, DEVIATION, SHIFT, ERROR, SAVED, SAVED_STRIDE = range(
+    14
+)
+PRECISION, TARGETS, CLASSES, ATTRIBUTE, GAIN = range(14, 19)
+"""Operands of a step: where its own operands lie; vertices, number of the first; where its slots lie, how many; elements
+of a vertex per sample, in all; where its units lie; weights of outputs and targets that are no clamps; constants."""
+
+HEAD = 19
+
+PER_SAMPLE, EXTENT, MAP, INPUTS = range(4)
+"""Of a slot: elements from one sample of the input to the next (0: one for all samples), elements of an input, place of an
+index map (-1: none); then, for each vertex, where its input lies, where it does in the sweep, where its
+message goes (-1: nowhere), and the number of the vertex that it comes from (-1: it never changes)."""
+
+LOW, HIGH, SCRATCH, REGION, DIRTY, WOKE, HEARD, FAULT, NORMS = range(9)
+"""Of a part: first sample, last sample + 1; where scratch lies, elements of one of its regions; where it is noted which
+vertices have moved, whose error may have changed, when a late message last changed, that numbers ended, and norms."""
+
+PART = 9
+
+
+@inline
+def input_of(table: Any, at: int, slot: int) -> int:
+    """Return where the rows of a slot begin."""
+    place = table[at + SLOTS]
+    return place + slot * (INPUTS + 4 * table[at + COUNT])
+
+
+@jit
+def wake(table: Any, at: int, row: int, part: int, mode: int) -> int:
+    """Return 0 for a vertex at rest, 1 for one whose error may have changed, 2 for one that must predict as well."""
+    vertex, woke = table[at + FIRST] + row, table[part + WOKE]
+    if mode & ALL:
+        table[woke + vertex] = 1
+        return 2
+    dirty, count, place = table[part + DIRTY], table[at + COUNT], table[at + SLOTS] + INPUTS
+    if not mode & PREDICT and table[at + SHIFT] >= 0:
+        return 1 if table[woke + vertex] else 0
+    heard = False
+    if mode & PREDICT:
+        for _ in range(table[at + SLOT_COUNT]):
+            sender = table[place + 3 * count + row]
+            heard |= sender >= 0 and table[dirty + sender] != 0
+            place += INPUTS + 4 * count
+    awake = heard or table[dirty + vertex] != 0
+    table[woke + vertex] = awake
+    return 2 if heard else 1 if awake else 0
+
+
+@jit
+def settle(memory: Any, table: Any, at: int, row: int, part: int, mode: int, mu: int, heard: bool) -> None:
+    """Take a prediction, which lies at ``mu``: as feedforward value, or for the error of this tick."""
+    size = table[at + SIZE]
+    shifted = row * table[at + STRIDE] + table[part + LOW] * size
+    n = (table[part + HIGH] - table[part + LOW]) * size
+    start = table[at + START] + shifted
+    if mode & SWEEP:
+        for i in range(n):
+            store(memory, start + i, load(memory, mu + i))
+        if table[at + VALUE] >= 0:
+            value = table[at + VALUE] + shifted
+            for i in range(n):
+                store(memory, value + i, load(memory, mu + i))
+        return
+    shift = table[at + SHIFT] + shifted
+    if heard:
+        for i in range(n):
+            store(memory, shift + i, load(memory, mu + i) - load(memory, start + i))
+    if table[at + TARGETS] >= 0 and table[table[at + TARGETS] + row] >= 0:
+        lose(memory, table, at, table[table[at + TARGETS] + row] + table[part + LOW] * size, shifted, n)
+        return
+    deviation, error = table[at + DEVIATION] + shifted, table[at + ERROR] + shifted
+    for i in range(n):
+        store(memory, error + i, load(memory, deviation + i) - load(memory, shift + i))
+
+
+@jit
+def lose(memory: Any, table: Any, at: int, target: int, shifted: int, n: int) -> None:
+    """Set the error of an output with cross entropy, target - softmax(mu) sum(target), and its value to match."""
+    classes = table[at + CLASSES]
+    start, shift, value = table[at + START] + shifted, table[at + SHIFT] + shifted, table[at + VALUE] + shifted
+    error, deviation = table[at + ERROR] + shifted, table[at + DEVIATION] + shifted
+    for first in range(0, n, classes):
+        highest, whole, total = memory[start + first] + memory[shift + first], like(memory, 0), like(memory, 0)
+        for i in range(first, first + classes):
+            highest = max(highest, memory[start + i] + memory[shift + i])
+            whole += memory[target + i]
+        for i in range(first, first + classes):
+            weight = exp(memory[start + i] + memory[shift + i] - highest)
+            memory[error + i] = weight
+            total += weight
+        for i in range(first, first + classes):
+            memory[error + i] = memory[target + i] - memory[error + i] / total * whole
+            memory[deviation + i] = memory[error + i] + memory[shift + i]
+            memory[value + i] = memory[start + i] + memory[shift + i] + memory[error + i]
+
+
+@jit
+def weigh(memory: Any, table: Any, at: int, row: int, part: int, out: int) -> int:
+    """Return where a vertex's weighted error Pi eps lies: its error, or ``out``, to which it is written."""
+    size = table[at + SIZE]
+    error = table[at + ERROR] + row * table[at + STRIDE] + table[part + LOW] * size
+    if table[at + PRECISION] < 0:
+        return error
+    precision = table[at + PRECISION] + row * size
+    for sample in range(table[part + HIGH] - table[part + LOW]):
+        for i in range(size):
+            store(memory, out + i, load(memory, precision + i) * load(memory, error + i))
+        out += size
+        error += size
+    return out - (table[part + HIGH] - table[part + LOW]) * size
+
+
+@inline
+def scale_into(memory: Any, a: int, b: int, out: int, n: int) -> None:
+    """Set out = a b, element by element."""
+    for i in range(n):
+        store(memory, out + i, load(memory, a + i) * load(memory, b + i))
+
+
+@inline
+def copy_into(memory: Any, a: int, out: int, n: int) -> None:
+    """Set out = a."""
+    for i in range(n):
+        store(memory, out + i, load(memory, a + i))

@@ -1,0 +1,110 @@
+"""Compilation by Numba, typed: how kernels are compiled, cached, and reach memory.
+
+No kernel is compiled with fast mathematics, so no sum is reordered and nothing is contracted: an element has the
+same bits wherever it lies in a loop.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+try:
+    NUMBA: Any = import_module("numba")
+    EXTENDING: Any = import_module("numba.core.extending")
+    TYPES: Any = import_module("numba.core.types")
+    CGUTILS: Any = import_module("numba.core.cgutils")
+    IR: Any = import_module("llvmlite.ir")
+except ImportError as missing:
+    raise ImportError("engine 'numba' needs Numba: pip install \"pcsim[numba]\"") from missing
+
+OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": False}
+
+
+def stamp() -> str:
+    """Return a digest of this package's sources.
+
+    Numba takes cached code for fresh as long as the file of its own function is unchanged; kernels also contain what they
+    call in other files.
+    """
+    digest = sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+STAMP = stamp()
+
+
+def jit(function: Function) -> Function:
+    """Compile a function for each signature it is called with, and keep the code on disk.
+
+    The code lies beside the source, or in the user's cache folder where that cannot be written to; where neither can, it is
+    compiled in every process.
+    """
+    try:
+        compiled: Any = NUMBA.njit(cache=True, **OPTIONS)(function)
+    except RuntimeError:
+        compiled = NUMBA.njit(**OPTIONS)(function)
+    else:
+        compiled._cache._cache_file._source_stamp = STAMP
+    return _typed(compiled)
+
+
+def inline(function: Function) -> Function:
+    """Compile a function into each of its callers, so that loops around it vectorise; it has no code of its own on disk."""
+    return _typed(NUMBA.njit(forceinline=True, **OPTIONS)(function))
+
+
+def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of compiled code that is written in LLVM's terms.
+
+    ``function`` takes the typing context and the types of the arguments, and returns a signature and a code generator.
+    """
+    return _typed(EXTENDING.intrinsic(function))
+
+
+def overload(stub: Callable[..., Any]) -> Callable[[Function], Function]:
+    """Make a function of types, which returns an implementation, say what ``stub`` does in compiled code."""
+    decorator: Callable[[Function], Function] = EXTENDING.overload(stub, jit_options={"forceinline": True, **OPTIONS})
+    return decorator
+
+
+def _typed(compiled: Any) -> Any:
+    return compiled
+
+
+def element(context: Any, builder: Any, array: Any, value: Any, index: Any) -> Any:
+    """Return the pointer to an element of an array, counted in memory from its first one."""
+    return builder.gep(context.make_array(array)(context, builder, value).data, [index])
+
+
+@intrinsic
+def load(typing: Any, array: Any, index: Any) -> Any:
+    """Return the element at ``index``, counted in memory from the array's first one, whatever its dimensions.
+
+    Neither wraps round nor checks bounds, and so, unlike indexing, stays out of the way of vectorisation.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(element(context, builder, array, *arguments))
+
+    return array.dtype(array, TYPES.intp), generate
+
+
+@intrinsic
+def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Set the element at ``index``, counted in memory from the array's first one, whatever its dimensions."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[2], element(context, builder, array, *arguments[:2]))
+        return context.get_dummy_value()
+
+    return TYPES.void(array, TYPES.intp, array.dtype), generate

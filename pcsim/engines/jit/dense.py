@@ -1,0 +1,124 @@
+"""The layer f(W x + b), or W f(x) + b: packed products with what goes before and after, while it is near."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pcsim.engines.jit.common import (
+    ATTRIBUTE, COUNT, GAIN, HIGH, INPUTS, LOW, OWN, PREDICT, REGION, SAVED, SAVED_STRIDE, SCRATCH, SEND, SLOTS, SWEEP,
+    scale_into, settle, wake, weigh,
+)  # fmt: skip
+from pcsim.engines.jit.compiled import jit, load, store
+from pcsim.engines.jit.functions import apply
+from pcsim.engines.jit.native import memory_of, table_of
+from pcsim.engines.jit.products import gram, pack, packed_size, product_packed
+
+SAMPLES, FAN_IN, UNITS, CODE, INNER, WEIGHTS = range(6)
+"""Own operands: rows of a sample, features before and after, activation (0: none), whether it goes before the weights;
+then for each vertex: packed W^T, packed W, bias (-1: none), where weight and bias learn, and the order of learning."""
+
+
+@jit
+def affine(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Play vertices of one layer shape."""
+    memory, table = memory_of(base), table_of(ints)
+    own, count, slot = table[at + OWN], table[at + COUNT], table[at + SLOTS] + INPUTS
+    k, n, code, inner = table[own + FAN_IN], table[own + UNITS], table[own + CODE], table[own + INNER]
+    begin = table[part + LOW] * table[own + SAMPLES]
+    m = table[part + HIGH] * table[own + SAMPLES] - begin
+    near = table[part + SCRATCH]
+    far = near + table[part + REGION]
+    weights = own + WEIGHTS
+    inputs = slot + (count if mode & SWEEP else 0)
+    constant = load(memory, table[at + ATTRIBUTE])
+    for row in range(low, high):
+        state = 2 if mode & SWEEP else wake(table, at, row, part, mode)
+        if state == 0:
+            continue
+        saved = table[at + SAVED] + row * table[at + SAVED_STRIDE] + begin * (k if inner else n)
+        if mode & (SWEEP | PREDICT):
+            if state == 2:
+                x = table[inputs + row] + begin * k
+                if inner and code:
+                    apply(code, constant, memory, x, memory, far, memory, saved, m * k)
+                    x = far
+                product_packed(memory, x, k, 1, memory, table[weights + row], k, n, m, memory, near, n, False)
+                bias = table[weights + 2 * count + row]
+                if bias >= 0:
+                    add_rows(memory, bias, near, m, n)
+                if code and not inner:
+                    apply(code, constant, memory, near, memory, near, memory, saved, m * n)
+            settle(memory, table, at, row, part, mode, near, state == 2)
+        message = table[slot + 2 * count + row]
+        if mode & SEND and message >= 0:
+            g = weigh(memory, table, at, row, part, near)
+            if code and not inner:
+                scale_into(memory, saved, g, near, m * n)
+                g = near
+            message += begin * k
+            product_packed(memory, g, n, 1, memory, table[weights + count + row], n, k, m, memory, message, k, False)
+            if code and inner:
+                scale_into(memory, saved, message, message, m * k)
+
+
+@jit
+def add_rows(memory: Any, bias: int, z: int, m: int, n: int) -> None:
+    """Add a bias to each of m rows."""
+    for _ in range(m):
+        for i in range(n):
+            store(memory, z + i, load(memory, z + i) + load(memory, bias + i))
+        z += n
+
+
+@jit
+def affine_learn(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Add what vertices teach their weight and bias to what was learnt, over all samples of the part.
+
+    ``low`` to ``high`` count in the order of learning, by weight: each weight has one thread.
+    """
+    memory, table = memory_of(base), table_of(ints)
+    own, count, slot = table[at + OWN], table[at + COUNT], table[at + SLOTS] + INPUTS
+    k, n, code, inner = table[own + FAN_IN], table[own + UNITS], table[own + CODE], table[own + INNER]
+    m = (table[part + HIGH] - table[part + LOW]) * table[own + SAMPLES]
+    near, region = table[part + SCRATCH], table[part + REGION]
+    constant, gain = load(memory, table[at + ATTRIBUTE]), load(memory, table[at + GAIN])
+    weights = own + WEIGHTS
+    for listed in range(low, high):
+        row = table[weights + 5 * count + listed]
+        x = table[slot + row]
+        g = weigh(memory, table, at, row, part, near)
+        if code and not inner:
+            scale_into(memory, table[at + SAVED] + row * table[at + SAVED_STRIDE], g, near, m * n)
+            g = near
+        if gain != 1:
+            for i in range(m * n):
+                store(memory, near + i, gain * load(memory, g + i))
+            g = near
+        if code and inner:
+            apply(code, constant, memory, x, memory, near + region, memory, near + 2 * region, m * k)
+            x = near + region
+        learnt = table[weights + 3 * count + row]
+        gram(memory, g, n, memory, x, k, m, k, n, memory, learnt, k, True, memory, near + 3 * region)
+        bias = table[weights + 4 * count + row]
+        if bias >= 0:
+            sum_rows(memory, g, m, n, bias)
+
+
+@jit
+def sum_rows(memory: Any, g: int, m: int, n: int, out: int) -> None:
+    """Add m rows, one after the other."""
+    for _ in range(m):
+        for i in range(n):
+            store(memory, out + i, load(memory, out + i) + load(memory, g + i))
+        g += n
+
+
+@jit
+def pack_all(weights: Any, rows: Any, forward: Any, backward: Any) -> None:
+    """Pack W^T and W of some rows of a stack of weights (parameters, units, fan-in), one after the other."""
+    n, k = weights.shape[1:]
+    there, back = packed_size(forward, k, n), packed_size(backward, n, k)
+    for number in range(len(rows)):
+        at = rows[number] * n * k
+        pack(weights, at, 1, k, k, n, forward, number * there)
+        pack(weights, at, k, 1, n, k, backward, number * back)

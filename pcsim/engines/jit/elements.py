@@ -1,0 +1,291 @@
+"""Functions of each element: of one input, of several that broadcast, and weighted sums."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+from pcsim.engines.jit.common import (
+    ATTRIBUTE, COUNT, EXTENT, HIGH, INPUTS, LOW, MAP, OWN, PER_SAMPLE, PREDICT, REGION, SAVED, SAVED_STRIDE, SCRATCH,
+    SEND, SIZE, SLOT_COUNT, SLOTS, SWEEP, copy_into, input_of, scale_into, settle, wake, weigh,
+)  # fmt: skip
+from pcsim.engines.jit.compiled import jit, load, store
+from pcsim.engines.jit.functions import apply
+from pcsim.engines.jit.native import like, memory_of, table_of
+
+
+@jit
+def unary(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Play one function of one input; its own operand is the function (0: the identity)."""
+    memory, table = memory_of(base), table_of(ints)
+    code, count, size, slot = table[table[at + OWN]], table[at + COUNT], table[at + SIZE], table[at + SLOTS]
+    per_sample, first = table[slot + PER_SAMPLE], table[part + LOW]
+    samples, near = table[part + HIGH] - first, table[part + SCRATCH]
+    constant = load(memory, table[at + ATTRIBUTE])
+    slot += INPUTS
+    inputs = slot + (count if mode & SWEEP else 0)
+    for row in range(low, high):
+        state = 2 if mode & SWEEP else wake(table, at, row, part, mode)
+        if state == 0:
+            continue
+        saved = table[at + SAVED] + row * table[at + SAVED_STRIDE] + first * size
+        if mode & (SWEEP | PREDICT):
+            mu = near
+            if state == 2:
+                x = table[inputs + row] + first * per_sample
+                if per_sample == 0:
+                    spread(memory, x, near, samples, size)
+                    x = near
+                mu = x
+                if code:
+                    apply(code, constant, memory, x, memory, near, memory, saved, samples * size)
+                    mu = near
+            settle(memory, table, at, row, part, mode, mu, state == 2)
+        message = table[slot + 2 * count + row]
+        if mode & SEND and message >= 0:
+            message += first * size
+            g = weigh(memory, table, at, row, part, near)
+            if code:
+                scale_into(memory, saved, g, message, samples * size)
+            else:
+                copy_into(memory, g, message, samples * size)
+
+
+@jit
+def spread(memory: Any, x: int, out: int, samples: int, size: int) -> None:
+    """Repeat one value for all samples."""
+    for _ in range(samples):
+        copy_into(memory, x, out, size)
+        out += size
+
+
+ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, POWER_OF = range(1, 7)
+"""What ``combine`` does; POWER raises to a constant, POWER_OF to the second input."""
+
+
+@jit
+def combine(memory: Any, table: Any, code: int, slot: int, x: int, out: int, samples: int, size: int) -> None:
+    """Set out = out ∘ x for each element, x spread over samples and broadcast by the slot's map; code 0 sets out = x."""
+    per_sample, mapped = table[slot + PER_SAMPLE], table[slot + MAP]
+    if mapped < 0 and per_sample == size:
+        combine_plain(memory, code, x, out, samples * size)
+        return
+    for _ in range(samples):
+        if mapped < 0:
+            combine_plain(memory, code, x, out, size)
+        else:
+            for i in range(size):
+                combine_plain(memory, code, x + table[mapped + i], out + i, 1)
+        x += per_sample
+        out += size
+
+
+@jit
+def combine_plain(memory: Any, code: int, x: int, out: int, n: int) -> None:
+    """Set out = out ∘ x for n elements in a row."""
+    if code == 0:
+        copy_into(memory, x, out, n)
+    elif code == ADD:
+        for i in range(n):
+            store(memory, out + i, load(memory, out + i) + load(memory, x + i))
+    elif code == SUBTRACT:
+        for i in range(n):
+            store(memory, out + i, load(memory, out + i) - load(memory, x + i))
+    elif code == MULTIPLY:
+        for i in range(n):
+            store(memory, out + i, load(memory, out + i) * load(memory, x + i))
+    elif code == DIVIDE:
+        for i in range(n):
+            store(memory, out + i, load(memory, out + i) / load(memory, x + i))
+    else:
+        for i in range(n):
+            store(memory, out + i, load(memory, out + i) ** load(memory, x + i))
+
+
+@jit
+def deliver(memory: Any, table: Any, slot: int, term: int, message: int, samples: int, size: int) -> None:
+    """Write a derivative as a message: summed where the input was broadcast."""
+    mapped, extent = table[slot + MAP], table[slot + EXTENT]
+    if mapped < 0:
+        copy_into(memory, term, message, samples * size)
+        return
+    for i in range(samples * extent):
+        store(memory, message + i, like(memory, 0))
+    for _ in range(samples):
+        for i in range(size):
+            place = message + table[mapped + i]
+            store(memory, place, load(memory, place) + load(memory, term + i))
+        term += size
+        message += extent
+
+
+@jit
+def arithmetic(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Play a sum, difference, product, quotient or power of inputs that broadcast; its own operand says which."""
+    memory, table = memory_of(base), table_of(ints)
+    code, count, size, slots = table[table[at + OWN]], table[at + COUNT], table[at + SIZE], table[at + SLOT_COUNT]
+    first, near = table[part + LOW], table[part + SCRATCH]
+    samples = table[part + HIGH] - first
+    for row in range(low, high):
+        state = 2 if mode & SWEEP else wake(table, at, row, part, mode)
+        if state == 0:
+            continue
+        if mode & (SWEEP | PREDICT):
+            if state == 2:
+                together(memory, table, at, row, part, mode, near)
+            settle(memory, table, at, row, part, mode, near, state == 2)
+        if mode & SEND:
+            g = weigh(memory, table, at, row, part, near)
+            for number in range(slots):
+                slot = input_of(table, at, number)
+                message = table[slot + INPUTS + 2 * count + row]
+                if message >= 0:
+                    term = near + table[part + REGION]
+                    share(memory, table, at, row, part, number, g, term)
+                    message += first * table[slot + EXTENT]
+                    deliver(memory, table, slot, term, message, samples, size)
+
+
+@jit
+def together(memory: Any, table: Any, at: int, row: int, part: int, mode: int, out: int) -> None:
+    """Combine the inputs of a vertex, and keep what its derivatives need."""
+    code, count, size = table[table[at + OWN]], table[at + COUNT], table[at + SIZE]
+    first = table[part + LOW]
+    samples = table[part + HIGH] - first
+    column = INPUTS + (count if mode & SWEEP else 0) + row
+    slot = input_of(table, at, 0)
+    x = table[slot + column] + first * table[slot + PER_SAMPLE]
+    combine(memory, table, 0, slot, x, out, samples, size)
+    saved = table[at + SAVED] + row * table[at + SAVED_STRIDE] + first * size
+    if code == POWER:
+        raise_to(memory, load(memory, table[at + ATTRIBUTE]), out, saved, samples * size)
+        return
+    if code == POWER_OF:
+        copy_into(memory, out, saved, samples * size)
+    for number in range(1, table[at + SLOT_COUNT]):
+        slot = input_of(table, at, number)
+        x = table[slot + column] + first * table[slot + PER_SAMPLE]
+        if code == POWER_OF:
+            slopes_of_power(memory, table, slot, x, saved, saved + table[at + SAVED_STRIDE] // 2, samples, size)
+        combine(memory, table, code, slot, x, out, samples, size)
+    if code == DIVIDE:
+        copy_into(memory, out, saved, samples * size)
+
+
+@jit
+def raise_to(memory: Any, exponent: Any, out: int, slope: int, n: int) -> None:
+    """Set out = out ** exponent, and its slope."""
+    for i in range(n):
+        x = load(memory, out + i)
+        store(memory, slope + i, exponent * x ** (exponent - like(memory, 1)) if exponent != 0 else like(memory, 0))
+        store(memory, out + i, x * x if exponent == 2 else x**exponent)
+
+
+@jit
+def slopes_of_power(
+    memory: Any, table: Any, slot: int, x: int, base: int, exponent: int, samples: int, size: int
+) -> None:
+    """Set the slopes of base ** x at the base, which lies at ``base`` and is used up, and at the exponent x."""
+    for sample in range(samples):
+        for i in range(size):
+            here = sample * size + i
+            place = table[slot + MAP]
+            y = load(memory, x + sample * table[slot + PER_SAMPLE] + (i if place < 0 else table[place + i]))
+            b = load(memory, base + here)
+            one = like(memory, 1)
+            store(memory, exponent + here, b**y * log(b if b > 0 else one))
+            store(memory, base + here, y * b ** (one if y == 0 else y - one))
+
+
+@jit
+def share(memory: Any, table: Any, at: int, row: int, part: int, number: int, g: int, out: int) -> None:
+    """Set out = g times the derivative by one input."""
+    code, count, size = table[table[at + OWN]], table[at + COUNT], table[at + SIZE]
+    first = table[part + LOW]
+    samples = table[part + HIGH] - first
+    saved = table[at + SAVED] + row * table[at + SAVED_STRIDE] + first * size
+    if code in (POWER, POWER_OF):
+        scale_into(memory, saved + number * (table[at + SAVED_STRIDE] // 2), g, out, samples * size)
+        return
+    copy_into(memory, g, out, samples * size)
+    if code == MULTIPLY:
+        for other in range(table[at + SLOT_COUNT]):
+            if other != number:
+                slot = input_of(table, at, other)
+                x = table[slot + INPUTS + row] + first * table[slot + PER_SAMPLE]
+                combine(memory, table, MULTIPLY, slot, x, out, samples, size)
+    elif code == SUBTRACT and number == 1:
+        for i in range(samples * size):
+            store(memory, out + i, -load(memory, out + i))
+    elif code == DIVIDE:
+        slot = input_of(table, at, 1)
+        x = table[slot + INPUTS + row] + first * table[slot + PER_SAMPLE]
+        combine(memory, table, DIVIDE, slot, x, out, samples, size)
+        if number == 1:
+            for i in range(samples * size):
+                store(memory, out + i, -load(memory, out + i) * load(memory, saved + i))
+
+
+CODE, BIASED, ROW = range(3)
+"""Own operands of a weighted sum: activation (0: none), whether it has a bias; then for each vertex where its weights and its
+bias lie."""
+
+
+@jit
+def weighted_sum(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Play f(sum_k w_k x_k + b) of inputs of one shape."""
+    memory, table = memory_of(base), table_of(ints)
+    own, count, size, slots = table[at + OWN], table[at + COUNT], table[at + SIZE], table[at + SLOT_COUNT]
+    code, first, near = table[own + CODE], table[part + LOW], table[part + SCRATCH]
+    samples = table[part + HIGH] - first
+    n = samples * size
+    constant = load(memory, table[at + ATTRIBUTE])
+    width = INPUTS + 4 * count
+    for row in range(low, high):
+        state = 2 if mode & SWEEP else wake(table, at, row, part, mode)
+        if state == 0:
+            continue
+        weights = table[own + ROW + row]
+        saved = table[at + SAVED] + row * table[at + SAVED_STRIDE] + first * size
+        if mode & (SWEEP | PREDICT):
+            if state == 2:
+                bias = table[own + ROW + count + row]
+                start = load(memory, bias) if table[own + BIASED] else like(memory, 0)
+                for i in range(n):
+                    store(memory, near + i, like(memory, 0))
+                slot = table[at + SLOTS]
+                for number in range(slots):
+                    x = table[slot + INPUTS + (count if mode & SWEEP else 0) + row] + first * table[slot + PER_SAMPLE]
+                    gather(memory, load(memory, weights + number), x, near, samples, size, table[slot + PER_SAMPLE])
+                    slot += width
+                for i in range(n):
+                    store(memory, near + i, load(memory, near + i) + start)
+                if code:
+                    apply(code, constant, memory, near, memory, near, memory, saved, n)
+            settle(memory, table, at, row, part, mode, near, state == 2)
+        if mode & SEND:
+            g = weigh(memory, table, at, row, part, near)
+            if code:
+                scale_into(memory, saved, g, near, n)
+                g = near
+            slot = table[at + SLOTS] + INPUTS + 2 * count + row
+            for number in range(slots):
+                message = table[slot]
+                if message >= 0:
+                    weight = load(memory, weights + number)
+                    message += first * size
+                    for i in range(n):
+                        store(memory, message + i, weight * load(memory, g + i))
+                slot += width
+
+
+@jit
+def gather(memory: Any, weight: Any, x: int, out: int, samples: int, size: int, per_sample: int) -> None:
+    """Set out += weight x."""
+    if per_sample == size:
+        samples, size = 1, samples * size
+    for _ in range(samples):
+        for i in range(size):
+            store(memory, out + i, load(memory, out + i) + weight * load(memory, x + i))
+        x += per_sample
+        out += size

@@ -1,0 +1,115 @@
+"""What the compiled engine needs below Numba's language: memory by address, calls by address, a barrier."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pcsim.engines.jit.compiled import IR, NUMBA, TYPES, inline, intrinsic, jit
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HUGE = 1 << 60
+"""Elements of the array that stands for all memory."""
+
+ARGUMENTS = 6
+"""Whole numbers that a kernel takes after its two pointers."""
+
+
+def address_of(array: np.ndarray) -> int:
+    """Return where an array lies, in elements of its own size."""
+    return int(array.ctypes.data) // array.itemsize
+
+
+def entry(kernel: Any, dtype: np.dtype[Any]) -> int:
+    """Compile a kernel for a number format, or take it from the disk, and return its address."""
+    pointers = (TYPES.CPointer(NUMBA.from_dtype(dtype)), TYPES.CPointer(TYPES.int64))
+    arguments = (*pointers, *[TYPES.int64] * ARGUMENTS)
+    kernel.compile(TYPES.void(*arguments))
+    compiled = kernel.overloads[arguments]
+    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
+
+
+@intrinsic
+def invoke(
+    context: Any, address: Any, base: Any, ints: Any, at: Any, low: Any, high: Any, part: Any, mode: Any, tick: Any
+) -> Any:
+    """Call the kernel at an address."""
+    signature = TYPES.void(address, base, ints, at, low, high, part, mode, tick)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = context.call_conv.get_function_type(TYPES.void, signature.args[1:])
+        kernel = builder.inttoptr(values[0], kind.as_pointer())
+        context.call_conv.call_function(builder, kernel, TYPES.void, signature.args[1:], values[1:])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def pointer(context: Any, address: Any, like: Any) -> Any:
+    """Return an address in bytes as a pointer to numbers of an array's format."""
+    kind = TYPES.CPointer(like.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], context.get_value_type(kind))
+
+    return kind(address, like), generate
+
+
+@intrinsic
+def count_up(context: Any, table: Any, place: Any) -> Any:
+    """Add 1 to a whole number that other threads read, and return what it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        where = builder.gep(values[0], [values[1]])
+        return builder.atomic_rmw("add", where, IR.Constant(IR.IntType(64), 1), "seq_cst")
+
+    return TYPES.int64(table, place), generate
+
+
+@intrinsic
+def look(context: Any, table: Any, place: Any) -> Any:
+    """Read a whole number that other threads write."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.load_atomic(builder.gep(values[0], [values[1]]), "acquire", 8)
+
+    return TYPES.int64(table, place), generate
+
+
+give_way = TYPES.ExternalFunction("sched_yield", TYPES.intc())
+"""Lets another thread have the core."""
+
+PATIENCE = 2000
+"""Looks before a waiting thread gives way: threads may be more than cores."""
+
+
+@jit
+def wait_for_all(table: Any, place: int, threads: int) -> None:
+    """Wait until all threads have come here; ``place`` counts those that ever came."""
+    before = count_up(table, place)
+    goal = (before // threads + 1) * threads
+    looks = 0
+    while look(table, place) < goal:
+        looks += 1
+        if looks > PATIENCE:
+            give_way()
+
+
+@inline
+def memory_of(base: Any) -> Any:
+    """Return all memory as one array of numbers."""
+    return NUMBA.carray(base, (HUGE,))
+
+
+@inline
+def table_of(ints: Any) -> Any:
+    """Return all memory from the table on as one array of whole numbers."""
+    return NUMBA.carray(ints, (HUGE,))
+
+
+@inline
+def like(memory: Any, value: Any) -> Any:
+    """Return a number in the format of the memory."""
+    return memory.dtype.type(value)

@@ -1,0 +1,436 @@
+"""Dense matrix products for small and middle-sized matrices, on one thread, callable from compiled code.
+
+Every element of C is one chain of fused multiply-adds over k in ascending order. So its bits do not depend on how many rows
+or columns are computed with it, on how they are tiled, nor on which thread computes them.
+
+Matrices are arrays of any dimensions with an offset and strides counted in elements: element (m, k) of A lies at
+``oa + m sm + k sk``. B is read in panels of as many columns as ``panel_width`` says: element j of row k of panel p lies at
+``ob + p sp + k sb + j``. A row-major B is in panels as it lies, with ``sp`` the width of a panel and ``sb`` the distance of
+its rows; a packed B, faster for many rows, has ``sp`` = ``k`` times the width and ``sb`` = the width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pcsim.engines.jit.compiled import CGUTILS, IR, TYPES, element, intrinsic, jit, load, store
+
+ROWS = 6
+"""Rows of the largest tile: with two vectors a row, its sums fill 12 registers of 16."""
+
+DEPTH = 256
+"""Rows of B that are used before the next ones are looked at: a panel of them stays in the nearest cache."""
+
+FULL, WIDE, HALF, REST = 0, 8, 16, 24
+"""What a tile covers: a panel; several (for few rows, whose sums are too few to hide their latency); the last columns,
+of at most one vector; the last columns, of more than one. Added to the number of rows, the key of a tile."""
+
+SPAN = {1: 4, 2: 2}
+"""Panels of a wide tile, by rows."""
+
+INDEX = IR.IntType(64)
+
+
+def lanes(context: Any, real: Any) -> int:
+    """Return how many numbers a vector register of the host holds; ``real`` is the type of one."""
+    features = context.codegen().magic_tuple()[2]
+    octets = 64 if "+avx512f" in features else 32 if "+avx2" in features else 16
+    return octets // (4 if isinstance(real, IR.FloatType) else 8)
+
+
+def fused(context: Any) -> str:
+    """Return the operation of the chains: LLVM emulates the fused one, slowly, where the host lacks it."""
+    triple, _, features = context.codegen().magic_tuple()
+    return "llvm.fma" if "+fma" in features or not triple.startswith("x86") else "llvm.fmuladd"
+
+
+def splat(builder: Any, value: Any, count: int) -> Any:
+    """Return a vector of ``count`` times the same value."""
+    vector = IR.VectorType(value.type, count)
+    first = builder.insert_element(IR.Constant(vector, IR.Undefined), value, IR.Constant(IR.IntType(32), 0))
+    zeros = IR.Constant(IR.VectorType(IR.IntType(32), count), [0] * count)
+    return builder.shuffle_vector(first, IR.Constant(vector, IR.Undefined), zeros)
+
+
+class Vectors:
+    """Loads and stores of vectors, of which the last one of a row may be cut."""
+
+    def __init__(self, builder: Any, real: Any, count: int, width: Any | None) -> None:
+        self.builder, self.real, self.count = builder, real, count
+        self.type = IR.VectorType(real, count)
+        self.align = 4 if isinstance(real, IR.FloatType) else 8
+        self.mask = None if width is None else self._mask(width)
+
+    def _mask(self, width: Any) -> Any:
+        lane = IR.VectorType(INDEX, self.count)
+        return self.builder.icmp_unsigned(
+            "<", IR.Constant(lane, list(range(self.count))), splat(self.builder, width, self.count)
+        )
+
+    def _masked(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        return self._call(f"llvm.masked.{name}.v{self.count}f{8 * self.align}.p0", result, arguments)
+
+    def _call(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        kind = IR.FunctionType(result, [argument.type for argument in arguments])
+        return self.builder.call(CGUTILS.get_or_insert_function(self.builder.module, kind, name), arguments)
+
+    def chain(self, name: str, left: Any, right: Any, total: Any) -> Any:
+        """Return left times right plus total, by the operation ``name``."""
+        return self._call(f"{name}.v{self.count}f{8 * self.align}", self.type, [left, right, total])
+
+    def load(self, pointer: Any, cut: bool) -> Any:
+        """Return the vector at a pointer to its first number; what is cut is zero."""
+        where = self.builder.bitcast(pointer, self.type.as_pointer())
+        if not cut:
+            return self.builder.load(where, align=self.align)
+        align = IR.Constant(IR.IntType(32), self.align)
+        zero = IR.Constant(self.type, [0.0] * self.count)
+        return self._masked("load", self.type, [where, align, self.mask, zero])
+
+    def store(self, value: Any, pointer: Any, cut: bool) -> None:
+        """Store a vector, but for what is cut."""
+        where = self.builder.bitcast(pointer, self.type.as_pointer())
+        if cut:
+            align = IR.Constant(IR.IntType(32), self.align)
+            self._masked("store", IR.VoidType(), [value, where, align, self.mask])
+        else:
+            self.builder.store(value, where, align=self.align)
+
+
+def tile_function(context: Any, module: Any, real: Any, key: int) -> Any:
+    """Return the LLVM function of one tile: C (rows, columns) = or += A B, with all its sums in registers.
+
+    Its arguments are a, sm, sk, b, sp, sb, k, c, distance of C's rows, whether to add, and the width of the last vector.
+    """
+    rows, kind = key % 8, key - key % 8
+    vectors = {FULL: 2, WIDE: 2 * SPAN.get(rows, 1), HALF: 1, REST: 2}[kind]
+    pointer = real.as_pointer()
+    arguments = [pointer, INDEX, INDEX, pointer, INDEX, INDEX, INDEX, pointer, INDEX, IR.IntType(1), INDEX]
+    function = IR.Function(module, IR.FunctionType(IR.VoidType(), arguments), f"tile.{real}.{key}")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    function.attributes.add("optsize")
+    _fill_tile(context, function, real, rows, vectors, cut=kind in (HALF, REST))
+    return function
+
+
+def _fill_tile(context: Any, function: Any, real: Any, rows: int, vectors: int, cut: bool) -> None:
+    a, sm, sk, b, sp, sb, depth, c, distance, add, width = function.args
+    start, read, loop, body, done = (
+        function.append_basic_block(name) for name in ("start", "read", "loop", "body", "done")
+    )
+    builder = IR.IRBuilder(start)
+    count = lanes(context, real)
+    memory = Vectors(builder, real, count, width if cut else None)
+    last = [cut and v == vectors - 1 for v in range(vectors)]
+
+    def times(value: Any, factor: int) -> Any:
+        return builder.mul(value, IR.Constant(INDEX, factor))
+
+    lines = [builder.gep(a, [times(sm, m)]) for m in range(rows)]
+    columns = [
+        builder.gep(b, [builder.add(times(sp, v // 2), IR.Constant(INDEX, v % 2 * count))]) for v in range(vectors)
+    ]
+    targets = [
+        [builder.gep(c, [builder.add(times(distance, m), IR.Constant(INDEX, v * count))]) for v in range(vectors)]
+        for m in range(rows)
+    ]
+    builder.cbranch(add, read, loop)
+
+    builder.position_at_end(read)
+    olds = [[memory.load(targets[m][v], last[v]) for v in range(vectors)] for m in range(rows)]
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k = builder.phi(INDEX)
+    sums = [[builder.phi(memory.type) for _ in range(vectors)] for _ in range(rows)]
+    builder.cbranch(builder.icmp_unsigned("<", k, depth), body, done)
+
+    builder.position_at_end(body)
+    row = builder.mul(k, sb)
+    rights = [memory.load(builder.gep(columns[v], [row]), last[v]) for v in range(vectors)]
+    column = builder.mul(k, sk)
+    operation = fused(context)
+    news = []
+    for m in range(rows):
+        left = splat(builder, builder.load(builder.gep(lines[m], [column])), count)
+        news.append([memory.chain(operation, left, rights[v], sums[m][v]) for v in range(vectors)])
+    after = builder.add(k, IR.Constant(INDEX, 1))
+    builder.branch(loop)
+
+    zero = IR.Constant(memory.type, [0.0] * count)
+    for block, value in ((start, IR.Constant(INDEX, 0)), (read, IR.Constant(INDEX, 0)), (body, after)):
+        k.add_incoming(value, block)
+    for m in range(rows):
+        for v in range(vectors):
+            for block, value in ((start, zero), (read, olds[m][v]), (body, news[m][v])):
+                sums[m][v].add_incoming(value, block)
+
+    builder.position_at_end(done)
+    for m in range(rows):
+        for v in range(vectors):
+            memory.store(sums[m][v], targets[m][v], last[v])
+    builder.ret_void()
+
+
+def call_tile(context: Any, builder: Any, signature: Any, arguments: Any, keys: tuple[int, ...]) -> Any:
+    """Call the tile of the key that comes first of the arguments, one of ``keys``."""
+    a, b, c = (signature.args[position] for position in (1, 5, 10))
+    key, a_, oa, sm, sk, b_, ob, sp, sb, k, c_, oc, sc, add, width = arguments
+    real = context.get_data_type(a.dtype)
+    call = [element(context, builder, a, a_, oa), sm, sk, element(context, builder, b, b_, ob), sp, sb, k]
+    call += [element(context, builder, c, c_, oc), sc, add, width]
+    end = builder.append_basic_block("end")
+    switch = builder.switch(key, end)
+    for number in keys:
+        case = builder.append_basic_block(f"tile.{number}")
+        switch.add_case(IR.Constant(key.type, number), case)
+        builder.position_at_end(case)
+        known = builder.module.globals.get(f"tile.{real}.{number}")
+        builder.call(known or tile_function(context, builder.module, real, number), call)
+        builder.branch(end)
+    builder.position_at_end(end)
+    return context.get_dummy_value()
+
+
+def tile_of(keys: tuple[int, ...]) -> Any:
+    """Return the function that computes one tile of C, of any of the keys: rows plus what is covered.
+
+    Its arguments are the key, then a, oa, sm, sk, b, ob, sp, sb, k, c, oc, sc, add, and the columns of the last vector.
+    """
+    n = TYPES.intp
+
+    def tile(
+        typing: Any,
+        key: Any,
+        a: Any,
+        oa: Any,
+        sm: Any,
+        sk: Any,
+        b: Any,
+        ob: Any,
+        sp: Any,
+        sb: Any,
+        k: Any,
+        c: Any,
+        oc: Any,
+        sc: Any,
+        add: Any,
+        width: Any,
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return call_tile(context, builder, signature, arguments, keys)
+
+        return TYPES.void(n, a, n, n, n, b, n, n, n, n, c, n, n, TYPES.boolean, n), generate
+
+    return intrinsic(tile)
+
+
+tile = tile_of(tuple(kind + rows for kind in (FULL, HALF, REST) for rows in range(1, ROWS + 1)))
+wide_tile = tile_of(tuple(WIDE + rows for rows in SPAN))
+
+
+@intrinsic
+def panel_width(typing: Any, array: Any) -> Any:
+    """Return the columns of a panel of numbers like the array's."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return IR.Constant(INDEX, 2 * lanes(context, context.get_data_type(array.dtype)))
+
+    return TYPES.intp(array), generate
+
+
+@jit
+def packed_size(like: Any, k: int, n: int) -> int:
+    """Return the numbers that a packed B (k, n) takes, of the number format of the array ``like``."""
+    width: int = panel_width(like)
+    return k * width * ((n + width - 1) // width)
+
+
+@jit
+def scratch_size(like: Any) -> int:
+    """Return the numbers of scratch that ``product_unpacked`` needs, of the number format of the array ``like``."""
+    width: int = panel_width(like)
+    return DEPTH * width
+
+
+@jit
+def pack_panel(b: Any, ob: int, sk: int, sn: int, k: int, n: int, out: Any, oo: int) -> None:
+    """Copy at most a panel's columns of B to k rows of a panel's width, filled up with zeros."""
+    width = panel_width(out)
+    if n == width and sn == 1:
+        for row in range(k):
+            for column in range(width):
+                store(out, oo + row * width + column, load(b, ob + row * sk + column))
+        return
+    for row in range(k):
+        for column in range(n):
+            store(out, oo + row * width + column, load(b, ob + row * sk + column * sn))
+        for column in range(n, width):
+            store(out, oo + row * width + column, 0.0)
+
+
+@jit
+def pack(b: Any, ob: int, sk: int, sn: int, k: int, n: int, out: Any, oo: int) -> None:
+    """Pack B (k, n), whose element (k, n) lies at ``ob + k sk + n sn``: so W and its transpose both pack from W."""
+    width = panel_width(out)
+    for first in range(0, n, width):
+        pack_panel(b, ob + first * sn, sk, sn, k, min(width, n - first), out, oo + first * k)
+
+
+@jit
+def rows_of_tiles(
+    a: Any,
+    oa: int,
+    sm: int,
+    sk: int,
+    b: Any,
+    ob: int,
+    sb: int,
+    k: int,
+    n: int,
+    m: int,
+    c: Any,
+    oc: int,
+    sc: int,
+    add: bool,
+) -> None:
+    """Compute at most a panel's columns of C (m, n), in tiles of nearly equal numbers of rows."""
+    width = panel_width(b)
+    half = width // 2
+    kind = FULL if n == width else HALF if n <= half else REST
+    last = n if n <= half else n - half
+    tiles = (m + ROWS - 1) // ROWS
+    rows, longer = m // max(tiles, 1), m % max(tiles, 1)
+    row = 0
+    for index in range(tiles):
+        count = rows + 1 if index < longer else rows
+        tile(kind + count, a, oa + row * sm, sm, sk, b, ob, 0, sb, k, c, oc + row * sc, sc, add, last)
+        row += count
+
+
+@jit
+def wide_tiles(
+    a: Any,
+    oa: int,
+    sm: int,
+    sk: int,
+    b: Any,
+    ob: int,
+    sp: int,
+    sb: int,
+    k: int,
+    n: int,
+    m: int,
+    c: Any,
+    oc: int,
+    sc: int,
+    add: bool,
+) -> int:
+    """Compute columns of C for at most 3 rows, as far as several panels at once go; return how many columns."""
+    width: int = panel_width(b)
+    span = 4 if m == 1 else 2
+    panel = 0
+    while (panel + span) * width <= n:
+        wide_tile(WIDE + m, a, oa, sm, sk, b, ob + panel * sp, sp, sb, k, c, oc + panel * width, sc, add, 0)
+        panel += span
+    return panel * width
+
+
+@jit
+def product(
+    a: Any,
+    oa: int,
+    sm: int,
+    sk: int,
+    b: Any,
+    ob: int,
+    sp: int,
+    sb: int,
+    k: int,
+    n: int,
+    m: int,
+    c: Any,
+    oc: int,
+    sc: int,
+    add: bool,
+) -> None:
+    """Compute C (m, n), rows ``sc`` apart, as A (m, k) times B (k, n) in panels; ``add`` adds it to what C holds."""
+    width = panel_width(b)
+    for deep in range(0, max(k, 1), DEPTH):
+        depth = min(DEPTH, k - deep)
+        more = add or deep > 0
+        left, right = oa + deep * sk, ob + deep * sb
+        first = 0
+        if 0 < m <= 2:
+            first = wide_tiles(a, left, sm, sk, b, right, sp, sb, depth, n, m, c, oc, sc, more)
+        for column in range(first, n, width):
+            at, count = right + column // width * sp, min(width, n - column)
+            rows_of_tiles(a, left, sm, sk, b, at, sb, depth, count, m, c, oc + column, sc, more)
+
+
+@jit
+def product_packed(
+    a: Any, oa: int, sm: int, sk: int, b: Any, ob: int, k: int, n: int, m: int, c: Any, oc: int, sc: int, add: bool
+) -> None:
+    """Compute C (m, n) = or += A (m, k) times a packed B (k, n)."""
+    width = panel_width(b)
+    product(a, oa, sm, sk, b, ob, k * width, width, k, n, m, c, oc, sc, add)
+
+
+@jit
+def product_unpacked(
+    a: Any,
+    oa: int,
+    sm: int,
+    sk: int,
+    b: Any,
+    ob: int,
+    sb: int,
+    k: int,
+    n: int,
+    m: int,
+    c: Any,
+    oc: int,
+    sc: int,
+    add: bool,
+    scratch: Any,
+    at: int,
+) -> None:
+    """Compute C (m, n) = or += A (m, k) times a row-major B (k, n), rows ``sb`` apart.
+
+    Each panel is packed, when it is used by many rows, into ``scratch_size`` numbers of scratch from ``at`` on.
+    """
+    width = panel_width(b)
+    if m <= 2 * ROWS:
+        product(a, oa, sm, sk, b, ob, width, sb, k, n, m, c, oc, sc, add)
+        return
+    for deep in range(0, max(k, 1), DEPTH):
+        depth = min(DEPTH, k - deep)
+        for column in range(0, n, width):
+            count = min(width, n - column)
+            pack_panel(b, ob + deep * sb + column, sb, 1, depth, count, scratch, at)
+            left = oa + deep * sk
+            rows_of_tiles(a, left, sm, sk, scratch, at, width, depth, count, m, c, oc + column, sc, add or deep > 0)
+
+
+@jit
+def gram(
+    g: Any,
+    og: int,
+    sg: int,
+    x: Any,
+    ox: int,
+    sx: int,
+    batch: int,
+    n: int,
+    m: int,
+    c: Any,
+    oc: int,
+    sc: int,
+    add: bool,
+    scratch: Any,
+    at: int,
+) -> None:
+    """Compute C (m, n) = or += the sum over the batch of g[b, m] x[b, n], rows ``sg`` and ``sx`` apart: a weight's update."""
+    product_unpacked(g, og, 1, sg, x, ox, sx, batch, n, m, c, oc, sc, add, scratch, at)

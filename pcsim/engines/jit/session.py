@@ -1,0 +1,436 @@
+"""The compiled engine: the state of an array session, played by compiled kernels, many ticks at once where no one looks.
+
+What is rare stays with the array session, on the same arrays: reading, reporting, ops that teach without a kernel.
+"""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.engines.array import ArraySession
+from pcsim.engines.base import begun_again, tick_by_tick
+from pcsim.engines.jit import common, dense, moves
+from pcsim.engines.jit.driver import RANGES, Crew, play
+from pcsim.engines.jit.layout import KINDS, Layout, suits
+from pcsim.engines.jit.native import address_of, entry
+from pcsim.engines.jit.products import scratch_size
+from pcsim.engines.needed import sparing
+from pcsim.engines.rows import by_depth, indices
+from pcsim.engines.schedule import Throughout
+from pcsim.engines.units import Work
+from pcsim.graph.levels import uneven_edges
+from pcsim.ops import LOSSES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pcsim.engines.base import Read, Session, Task
+    from pcsim.program.program import Rows, Slot, Step
+
+LONG_AGO = -(1 << 40)
+"""A tick before every run."""
+
+WORTH_A_CREW = 200_000
+"""Nanoseconds of work from which on it is worth waking other threads."""
+
+
+class JitSession:
+    """A run whose ticks are compiled."""
+
+    def __init__(self, rare: ArraySession) -> None:
+        self.rare, self.task = rare, rare.task
+        self.places = Layout(rare)
+        self.even = not uneven_edges(self.task.graph)
+        rare.plans = Throughout(rare.program)
+        rare.plan = rare.plans.plan
+        self.work = work_of(rare)
+        self.crew, self.by_sample = self._crew()
+        self.like = np.zeros(1, self.task.dtype)
+        self._lay_out_parts()
+        self.measured = [self.places.to_measure(shape) for shape in rare.program.banks]
+        self.table = self.places.table.array()
+        self._write_scripts()
+        self._pack()
+        self._begin()
+
+    # -- threads ----------------------------------------------------------------------------------------
+
+    def _crew(self) -> tuple[Crew, bool]:
+        """Return who plays, and whether they share out the samples (else the vertices, waiting for each other)."""
+        cores = int(os.environ.get("PCSIM_THREADS", 0)) or len(os.sched_getaffinity(0))
+        if self.task.batch >= 2 * cores:
+            return Crew(cores), True
+        return (Crew(cores), False) if self.work > WORTH_A_CREW else (Crew(1), True)
+
+    def _lay_out_parts(self) -> None:
+        """Lay out what each thread has of its own: samples, scratch, notes of who moved."""
+        layout, threads, batch = self.places, self.crew.threads, self.task.batch
+        region = batch * layout.widest + int(scratch_size(self.like))
+        bounds = np.linspace(0, batch, threads + 1).astype(int) if self.by_sample else None
+        self.notes = [self._notes() for _ in range(threads if self.by_sample else 1)]
+        self.parts, self.whole = [], []
+        for thread in range(threads):
+            scratch = address_of(layout.new(4 * region))
+            mine = self.notes[thread if self.by_sample else 0]
+            low, high = (0, batch) if bounds is None else (int(bounds[thread]), int(bounds[thread + 1]))
+            for parts, first, last in ((self.parts, low, high), (self.whole, 0, batch)):
+                parts.append(layout.table.add([first, last, scratch, region, *mine, 0, 0]))
+
+    def _notes(self) -> tuple[int, int, int]:
+        """Lay out whether each vertex has moved, whether its error may have changed, when late messages last changed."""
+        table, layout = self.places.table, self.places
+        moved, woke = (table.add(np.zeros(layout.vertices, np.int64)) for _ in range(2))
+        return moved, woke, table.add(np.zeros(layout.late_messages, np.int64))
+
+    def _write_scripts(self) -> None:
+        rule, program, layout = self.task.rule, self.rare.program, self.places
+        banks = [(layout.banks[shape], bank.active) for shape, bank in program.banks.items() if bank.active]
+        acting = [self._step(step) for step in program.steps if rule.moving or step.sends]
+        remembering = [self._each(moves.remember, at, lines) for at, lines in layout.histories]
+        recalling = [self._each(moves.recall, at, count) for at, count in layout.recalls]
+        next_recalling = [self._each(moves.recall_next, at, count) for at, count in layout.recalls]
+        adding = [self._each(moves.materialise, at, count) for at, count in banks if rule.moving]
+        self.sweeping = self._script(*([self._step(step, rows)] for step, rows in by_depth(program.steps)))
+        self.preparing = self._script([*recalling, *adding])
+        self.acting = self._script(acting)
+        self.remembering = self._script(remembering)
+        self.delivering = self._script([self._each(moves.deliver, at, count) for at, count in banks])
+        self.staying = self._script([self._each(moves.stay, at, count) for at, count in banks])
+        self.measuring = [
+            self._each(moves.measure, at, bank.active)
+            for at, bank in zip(self.measured, program.banks.values(), strict=True)
+            if bank.active
+        ]
+        self.before = [*acting, *remembering]
+        self.after = [*(self._each(moves.move, at, count) for at, count in banks), *next_recalling]
+        self.ticking = self._script(self.before, self.after)
+
+    def _step(self, step: Step, rows: slice | None = None) -> np.ndarray:
+        rows = rows or slice(0, len(step.names))
+        return self._each(KINDS[step.op.name].kernel, self.places.steps[id(step)], rows.stop, rows.start)
+
+    def _each(self, kernel: Any, at: int, last: int, first: int = 0) -> np.ndarray:
+        """Return the instruction that plays a kernel for some rows, shared out among the threads."""
+        threads = self.crew.threads
+        ends = np.linspace(first, last, threads + 1).astype(np.int64)
+        ranges = [(first, last)] * threads if self.by_sample else list(zip(ends[:-1], ends[1:], strict=True))
+        return np.array([entry(kernel, self.task.dtype), at, *np.ravel(ranges)], np.int64)
+
+    def _script(self, *phases: Sequence[np.ndarray]) -> np.ndarray:
+        """Return instructions; where threads share vertices out, all wait for each other after each phase."""
+        width = RANGES + 2 * self.crew.threads
+        wait = [] if self.by_sample else [np.zeros(width, np.int64)]
+        lines = [line for phase in phases if len(phase) for line in (*phase, *wait)]
+        return np.array(lines, np.int64).reshape(-1, width)
+
+    def _run(self, script: np.ndarray, mode: int, first: int, end: int | None = None) -> None:
+        """Play a script at ticks ``first`` to ``end - 1``; threads are woken where that is worth while."""
+        last, waiting = first + 1 if end is None else end, 1 if self.by_sample else self.crew.threads
+
+        def play_part(thread: int) -> None:
+            play(self.like, self.table, script, thread, waiting, self.parts[thread], mode, first, last)
+
+        if waiting > 1 or self.work * (last - first) > WORTH_A_CREW:
+            self.crew(play_part)
+        else:
+            for thread in range(self.crew.threads):
+                play_part(thread)
+
+    # -- start ------------------------------------------------------------------------------------------
+
+    def restart(
+        self,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        targets: Mapping[str, np.ndarray] | None = None,
+        parameters: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Begin again at tick 0; what is not given stays."""
+        rare = self.rare
+        self.task = rare.task = begun_again(self.task, inputs, targets, parameters)
+        changed = parameters is not None or self.task.rule.fires == "every"
+        rare._clear()
+        rare._fill(self.task)
+        for sent in self.places.sent.values():
+            sent[...] = 0
+        if changed:
+            self._pack()
+        self._begin()
+
+    def _pack(self) -> None:
+        """Pack the weights of layers for their products."""
+        for packed in self.places.packed:
+            dense.pack_all(self.rare.theta[packed.shape], packed.rows, packed.forward, packed.backward)
+
+    def _begin(self) -> None:
+        """Sweep forward, clamp the outputs and set the values at tick 0."""
+        rare, task = self.rare, self.task
+        self.checked = False
+        self._run(self.sweeping, common.SWEEP, 0)
+        if not all(np.isfinite(units.start).all() for units in rare.units.values()):
+            ArraySession(task, np)  # names the vertex and the value
+        for units in rare.units.values():
+            units.deviation[...] = 0
+            rare._set_initial(units)
+        for loss, units, rows, target in rare._outputs():
+            units.deviation[rows] = LOSSES[loss].error(np, units.start[rows], target)
+        for name, array in self.places.targets.items():
+            array[...] = task.targets[name]
+        if task.rule.moving:
+            self._run(self.preparing, common.ALL, 0)
+        self._note_moved(everyone=False)
+
+    def _note_moved(self, *, everyone: bool, tick: int = LONG_AGO) -> None:
+        """Note who may have moved since they last acted: everyone, or who is not at its feedforward value."""
+        table, layout = self.table, self.places
+        for moved, woke, heard in self.notes:
+            table[moved : moved + layout.vertices] = everyone
+            table[woke : woke + layout.vertices] = everyone
+            table[heard : heard + layout.late_messages] = tick
+            if not everyone:
+                for shape, units in self.rare.units.items():
+                    first = 0 if self.task.initial else units.bank.free
+                    away = (units.deviation[first:] != 0).any(axis=tuple(range(1, units.deviation.ndim)))
+                    table[moved + layout.first[shape] + first :][: len(away)] = away
+
+    # -- one tick ---------------------------------------------------------------------------------------
+
+    def predict(self, tick: int) -> None:
+        """Take the values due, compute predictions and errors."""
+        rare, moving = self.rare, self.task.rule.moving
+        rare.tick = tick
+        if rare.may_rest:
+            self._check("value", "deviation", tick)
+        if moving:
+            self._run(self.preparing, common.ALL, tick)
+            self._run(self.acting, common.PREDICT | common.ALL, tick)
+        self._check("error", "error", tick)
+        self._run(self.remembering, 0, tick)
+
+    def send(self, tick: int) -> None:
+        """Send errors and sum those due."""
+        self._run(self.acting, common.SEND | common.ALL, tick)
+        self._run(self.delivering, 0, tick)
+        self._check("error", "received", tick, due=1)
+
+    def move(self) -> None:
+        """Move the free values to the next tick."""
+        self._run(self.staying, 0, self.rare.tick)
+        self._note_moved(everyone=True, tick=self.rare.tick)
+
+    # -- many ticks -------------------------------------------------------------------------------------
+
+    def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+        """Play ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
+        if not self._plays_through():
+            tick_by_tick(self, first, end, last=last, measure=None if norms is None else self._noting(norms, first))
+            return
+        before = self._kept() if first else {}
+        records = self._record(first, end - first) if norms is not None else None
+        measuring = self.measuring if norms is not None else []
+        script = self._script(self.before, measuring, self.after)
+        self._run(script, common.SEND | common.PREDICT * self.task.rule.moving, first, end - last)
+        if last:
+            self._finish(end - 1, measuring)
+        if any(self.table[part + common.FAULT] for part in self.parts):
+            self._explain(before, first, end, last=last)
+        if records is not None and norms is not None:
+            norms[...] = np.sqrt(np.sum(np.square(records, dtype=np.float64), axis=0))
+
+    def _plays_through(self) -> bool:
+        """Return whether nothing is learnt before the last tick that would not be the same then."""
+        rule = self.task.rule
+        if rule.fires in ("level", "arrival"):
+            return not rule.moving and rule.step_size == 1 and self.even
+        return rule.fires == "end"
+
+    def _finish(self, tick: int, measuring: Sequence[np.ndarray]) -> None:
+        """Play the last tick: between predicting and moving, parameters learn."""
+        self.rare.tick = tick
+        if self.task.rule.moving:
+            self._run(self.acting, common.PREDICT, tick)
+        self._run(self._script(measuring), 0, tick)
+        self._teach_all(tick)
+        self._run(self._script(self.before, self.after), common.SEND, tick)
+
+    def _record(self, first: int, ticks: int) -> np.ndarray:
+        """Return where norms are noted, by part, tick and vertex."""
+        records = np.zeros((len(self.notes), ticks, self.places.active), self.task.dtype)
+        for thread, part in enumerate(self.parts):
+            self.table[part + common.NORMS] = address_of(records[thread if self.by_sample else 0])
+        for at in self.measured:
+            self.table[at + 1] = first
+        return records
+
+    def _kept(self) -> dict[str, list[np.ndarray]]:
+        """Return a copy of the state, by which what went wrong can be told."""
+        return {name: [array.copy() for array in arrays] for name, arrays in self._state().items()}
+
+    def _state(self) -> dict[str, list[np.ndarray]]:
+        rare = self.rare
+        units = [
+            array for units in rare.units.values() for array in (units.deviation, units.shift) if array is not None
+        ]
+        return {"units": units, "lines": list(rare.lines.values()), "histories": list(rare.histories.values())}
+
+    def _explain(self, before: dict[str, list[np.ndarray]], first: int, end: int, *, last: bool) -> None:
+        """Play again, tick by tick with every check, what has ended in numbers that are not finite."""
+        if first == 0:
+            self.restart()
+        for name, arrays in before.items():
+            for array, kept in zip(self._state()[name], arrays, strict=True):
+                array[...] = kept
+        for array in self.rare.learnt.values():
+            array[...] = 0
+        self._forget_faults()
+        self._note_moved(everyone=True, tick=first)
+        tick_by_tick(self, first, end, last=last)
+
+    def _forget_faults(self) -> None:
+        for part in self.parts:
+            self.table[part + common.FAULT] = 0
+
+    # -- learn ------------------------------------------------------------------------------------------
+
+    def learn(self, tick: int, *, last: bool) -> None:
+        """Let each parameter whose rule fires at this tick take what it receives."""
+        rare = self.rare
+        with np.errstate(all="ignore"):
+            firing = [(step, rare._firing(step, tick, last=last)) for step in rare.program.steps if step.learns]
+            self._teach([(step, rows) for step, rows in firing if rows is not None], tick)
+            if self.task.rule.fires == "every":
+                rare._apply()
+                self._pack()
+
+    def _teach_all(self, tick: int) -> None:
+        """Let every vertex teach at once what it would have taught at its level: errors have stayed since."""
+        steps = [step for step in self.rare.program.steps if step.learns]
+        with np.errstate(all="ignore"):
+            self._teach([(step, slice(0, len(step.names))) for step in steps], tick)
+        if self.task.rule.fires != "end":
+            for step in steps:
+                self.rare.taught[id(step)][...] = np.where(self._says(step), step.levels, -1)
+
+    def _says(self, step: Step) -> np.ndarray:
+        """Return which vertices of a step have taught: all, or those whose error left zero."""
+        if self.task.rule.fires == "level":
+            return np.ones(len(step.names), bool)
+        error = self.rare.units[step.shape].error[step.rows]
+        left: np.ndarray = (error != 0).any(axis=tuple(range(1, error.ndim)))
+        return left
+
+    def _teach(self, firing: Sequence[tuple[Step, Rows]], tick: int) -> None:
+        """Let some rows of some steps teach: compiled where there is a kernel."""
+        compiled = []
+        for step, rows in firing:
+            kernel = KINDS[step.op.name].learn
+            self.rare.taught[id(step)][rows] = tick
+            if kernel is None:
+                self._teach_rarely(step, rows, tick)
+            else:
+                compiled.append(self._learning(kernel, step, rows))
+        if compiled:
+            self._learn_compiled(np.array(compiled, np.int64))
+            if not all(np.isfinite(array).all() for array in self.rare.learnt.values()):
+                for step, rows in firing:
+                    self._teach_rarely(step, rows, tick)
+
+    def _teach_rarely(self, step: Step, rows: Rows, tick: int) -> None:
+        """Let some rows of a step teach by its op's own derivatives."""
+        inputs = self._inputs(step)
+        mu, saved = step.op.forward(np, step.call, self.rare.params[id(step)], inputs)
+        self.rare.work[id(step)] = Work(inputs, mu, saved, 0, len(step.names))
+        self.rare._add_lessons(step, rows, tick)
+
+    def _learning(self, kernel: Any, step: Step, rows: Rows) -> np.ndarray:
+        """Return the instruction that lets rows of a step teach, shared out so that each weight has one thread."""
+        at = self.places.steps[id(step)]
+        used = np.broadcast_to(indices(step.parameters[0].rows), len(step.names))
+        order = indices(rows)[np.argsort(used[rows], kind="stable")]
+        place = self.table[at + common.OWN] + dense.WEIGHTS + 5 * len(step.names)
+        self.table[place : place + len(order)] = order
+        starts = np.concatenate([np.nonzero(np.diff(used[order], prepend=-1))[0], [len(order)]])
+        threads = self.crew.threads
+        ends = starts[np.linspace(0, len(starts) - 1, threads + 1).astype(int)]
+        return np.array([entry(kernel, self.task.dtype), at, *np.ravel(list(zip(ends[:-1], ends[1:], strict=True)))])
+
+    def _learn_compiled(self, script: np.ndarray) -> None:
+        def play_part(thread: int) -> None:
+            play(self.like, self.table, script, thread, 1, self.whole[thread], 0, 0, 1)
+
+        self.crew(play_part)
+
+    def _inputs(self, step: Step) -> tuple[np.ndarray, ...]:
+        """Return what a step has taken as inputs in this tick, (vertices, batch, *shape) each."""
+        return tuple(self._input(slot) for slot in step.slots)
+
+    def _input(self, slot: Slot) -> np.ndarray:
+        if slot.is_parameter:
+            rows: np.ndarray = self.rare.theta[slot.shape][slot.rows][:, None]
+            return rows
+        units = self.rare.units[slot.shape]
+        found: np.ndarray = (units.value if self.task.rule.moving else units.start)[slot.rows]
+        if (late := self.places.late_values.get(id(slot))) is not None and slot.late is not None:
+            found = found.copy()
+            found[slot.late.positions] = late
+        return found
+
+    # -- checks and reading -----------------------------------------------------------------------------
+
+    def _check(self, what: str, name: str, tick: int, due: int = 0) -> None:
+        """Name what is not finite, or put it to rest, as the array session does."""
+        rare = self.rare
+        where = [
+            (shape, slice(0, len(array))) for shape, units in rare.units.items() if (array := getattr(units, name)).size
+        ]
+        if all(rare._finite(getattr(rare.units[shape], name)) for shape, _ in where):
+            return
+        for step in rare.program.steps:
+            rare.work[id(step)] = Work(self._inputs(step), None, (), 0, len(step.names))
+        rare._check(what, name, where, tick, due)
+
+    def layout(self) -> Sequence[tuple[str, ...]]:
+        """Return the active vertices by bank."""
+        return self.rare.layout()
+
+    def reader(self, quantity: str, names: Sequence[str]) -> Read:
+        """Return a function that reads a quantity of vertices, or of edges for messages."""
+        return self.rare.reader(quantity, names)
+
+    def updates(self) -> dict[str, np.ndarray]:
+        """Return what each parameter has learnt."""
+        return self.rare.updates()
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Return each parameter's value now."""
+        return self.rare.parameters()
+
+    def fired(self) -> dict[str, int]:
+        """Return the tick at which each vertex taught its parameters."""
+        return self.rare.fired()
+
+    def rested(self) -> dict[str, int]:
+        """Return the vertices whose numbers ended after they had taught, and the tick."""
+        return self.rare.rested()
+
+
+def work_of(session: ArraySession) -> int:
+    """Return about how many nanoseconds a tick takes on one thread."""
+    batch, total = session.task.batch, 0
+    for step in session.program.steps:
+        products = sum(prod(slot.shape) for slot in step.parameters) * prod(step.shape[:-1])
+        total += len(step.names) * (10 + batch * (prod(step.shape) + products // 16))
+    return total
+
+
+def start(task: Task) -> Session:
+    """Start a run on Numba; a graph with an op that has no kernel is played by the array engine."""
+    return sparing(task, _start)
+
+
+def _start(task: Task) -> Session:
+    session = ArraySession(task, np)
+    return JitSession(session) if suits(session) else session
