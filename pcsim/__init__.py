@@ -16,7 +16,7 @@ from pcsim.rules import RULES, Rule
 from pcsim.run import Run, open_run
 from pcsim.scenario.reader import load, load_graph
 from pcsim.scenario.scenario import Scenario
-from pcsim.simulate import gradients, parameters, simulate
+from pcsim.simulate import gradients, parameters, simulate, simulate_many
 from pcsim.sweep import sweep
 
 __version__ = "0.1.0"
@@ -37,5 +37,6 @@ __all__ = [
     "open_run",
     "parameters",
     "simulate",
+    "simulate_many",
     "sweep",
 ]

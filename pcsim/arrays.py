@@ -23,6 +23,11 @@ def special(xp: Namespace) -> Any:
     return import_module("scipy.special" if xp.__name__ == "numpy" else "cupyx.scipy.special")
 
 
+def sparse(xp: Namespace) -> Any:
+    """Return the sparse matrices that belong to an array namespace."""
+    return import_module("scipy.sparse" if xp.__name__ == "numpy" else "cupyx.scipy.sparse")
+
+
 def unbroadcast(xp: Namespace, array: Array, shape: Shape) -> Array:
     """Sum ``array`` down to ``shape``: the transpose of broadcasting ``shape`` up.
 

@@ -149,6 +149,9 @@ def sweep(
     folder: Annotated[Path | None, typer.Option("--out", help="default: a new folder runs/NAME")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="keep the rows already there")] = False,
     workers: Annotated[int, typer.Option(help="processes")] = 1,
+    together: Annotated[
+        bool, typer.Option("--together/--no-together", help="let small runs of one graph tick as one program")
+    ] = True,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run a scenario over the grid of its sweep.
@@ -163,7 +166,14 @@ def sweep(
     target = folder or _folder(Path("runs") / file.stem, resume=resume)
     with Bar(err, "runs", quiet=as_json) as bar:
         found = run_sweep(
-            file, _overrides(settings), engine=engine, out=target, resume=resume, workers=workers, progress=bar.cells
+            file,
+            _overrides(settings),
+            engine=engine,
+            out=target,
+            resume=resume,
+            workers=workers,
+            together=together,
+            progress=bar.cells,
         )
     pictures = sweep_picture(found, target)
     if as_json:
@@ -251,6 +261,41 @@ def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML
 
     found = levels_of(any_graph(file))
     _print_json(found) if as_json else out.print(*level_tables(found), sep="\n")
+
+
+@app.command()
+@_guarded
+def bench(
+    zoo: Annotated[list[str] | None, typer.Option(help="a family of graphs; default: all")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="an engine; default: all that can run")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="fpa | il | zil | bp | fpa-step-1; default: all")] = None,
+    size: Annotated[str, typer.Option(help="small | full")] = "small",
+    seconds: Annotated[float, typer.Option(help="spent on rounds; building and starting up come on top")] = 60.0,
+    folder: Annotated[Path | None, typer.Option("--out", help="default: a new folder runs/bench")] = None,
+    rivals: Annotated[Path | None, typer.Option(help="a table RIVALS; default: tests/bench/rivals.py, if here")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how fast this machine runs the zoo, beside its own rates and rivals.
+
+    Writes results as JSON and as a page.
+    """
+    from pcsim.bench.bench import bench as run_bench
+    from pcsim.bench.bench import request
+    from pcsim.bench.page import write_page
+    from pcsim.bench.results import plain, write
+    from pcsim.bench.tables import bench_tables
+    from pcsim.view.progress import Bar
+
+    asked = request(zoo or (), engine or (), rule or (), size, seconds, rivals)
+    target = folder or _folder(Path("runs") / "bench", resume=False)
+    with Bar(err, "parts", quiet=as_json) as bar:
+        found = run_bench(asked, lambda done, total, _: bar.ticks(done, total))
+    paths = [write(found, target), write_page(found, target)]
+    if as_json:
+        _print_json(plain(found))
+    else:
+        out.print(*bench_tables(found), sep="\n")
+        _say(f"in {target}: {', '.join(path.name for path in paths)}")
 
 
 @app.command("list")

@@ -11,12 +11,13 @@ import numpy as np
 
 from pcsim.analysis.theory import MOST_NUMBERS, divergence_series
 from pcsim.errors import InputError, Problem, nearest
+from pcsim.graph.levels import vertex_levels
 from pcsim.trace.channel import Channel, shape_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pcsim.analysis.meter import Meter
+    from pcsim.analysis.meter import Follower
     from pcsim.arrays import Shape
     from pcsim.engines.base import Read, Session, Task
     from pcsim.graph.graph import Graph
@@ -74,8 +75,13 @@ def check_record(graph: Graph, record: Iterable[RecordEntry]) -> None:
         raise InputError(problems)
 
 
-def channels(task: Task, session: Session, meter: Meter | None, record: Iterable[RecordEntry]) -> list[Channel]:
-    """Return the channels that probes ask for; each name once, whichever probe asked."""
+def channels(
+    task: Task, session: Session, follower: Follower | None, record: Iterable[RecordEntry], run: int = 0
+) -> list[Channel]:
+    """Return the channels that probes ask for; each name once, whichever probe asked.
+
+    ``run`` says which of the runs that the follower follows the session is.
+    """
     wanted: dict[str, dict[str, None]] = defaultdict(dict)
     every: dict[str, int] = {}
     for entry in record:
@@ -85,8 +91,18 @@ def channels(task: Task, session: Session, meter: Meter | None, record: Iterable
     return [
         channel
         for what, names in wanted.items()
-        for channel in _Probe(task, session, meter, what, every[what]).channels(list(names))
+        for channel in _Probe(task, session, follower, what, every[what], run).channels(list(names))
     ]
+
+
+def watched(record: Iterable[RecordEntry]) -> tuple[tuple[int, ...], bool]:
+    """Return how often something is read that a session does not give by itself, and whether it gives norms.
+
+    Norms of every tick come from the session, for many ticks at once, where nothing else is read at every tick.
+    """
+    pairs = {(what, entry.every) for entry in record for what in entry.what}
+    everies = {every for what, every in pairs if (what, every) != ("norm", 1)}
+    return tuple(sorted(everies)), ("norm", 1) in pairs
 
 
 def _names(graph: Graph, what: str, entry: RecordEntry) -> Iterable[str]:
@@ -112,9 +128,10 @@ class _Probe:
 
     task: Task
     session: Session
-    meter: Meter | None
+    follower: Follower | None
     what: str
     every: int
+    run: int
 
     def channels(self, names: list[str]) -> list[Channel]:
         makers: Mapping[str, Callable[[list[str]], list[Channel]]] = {
@@ -151,24 +168,41 @@ class _Probe:
         return lambda: np.concatenate([read() for read in reads])[order]
 
     def series(self, names: list[str]) -> list[Channel]:
-        meter, number = self.meter, np.dtype(float)
-        assert meter is not None
-        if self.what == "energy":
-            energy: Read = lambda: np.asarray(meter.energy)  # noqa: E731
+        follower, number = self.follower, np.dtype(float)
+        if self.what == "energy" and follower is not None:
+            energy: Read = lambda: np.asarray(follower.energy[self.run])  # noqa: E731
             return [Channel("series", self.what, (), (), number, energy, (), {}, self.every)]
-        place = {name: row for row, name in enumerate(meter.names)}
+        order = [name for group in self.session.layout() for name in group] if follower is None else follower.names
+        place = {name: row for row, name in enumerate(order)}
         kept = tuple(name for name in names if name in place)
         index = np.array([place[name] for name in kept], np.intp)
-        coords = {"level": ("vertex", meter.levels[index])}
+        found = vertex_levels(self.task.graph)
+        coords = {
+            "level": ("vertex", np.array([-1 if (level := found[name]) is None else level for name in kept], int))
+        }
 
         def channel(variable: str, read: Read) -> Channel:
             return Channel("series", variable, ("vertex",), (len(kept),), number, read, kept, coords, self.every)
 
-        made = [channel(self.what, lambda: getattr(meter, self.what)[index])]
+        if follower is None:
+            return [channel(self.what, self.norms(index))]
+        rows = follower.rows[self.run][index]
+        made = [channel(self.what, lambda: getattr(follower, self.what)[rows])]
         theory = self.theory(kept) if self.what == "divergence" else None
         if theory is not None:
-            made.append(channel("theory", lambda: theory[:, meter.tick // self.every]))
+            made.append(channel("theory", lambda: theory[:, follower.tick // self.every]))
         return made
+
+    def norms(self, index: np.ndarray) -> Read:
+        """Return a reader of the norms of errors, straight from the session."""
+        reads = [(len(group), self.session.reader("error", group)) for group in self.session.layout()]
+
+        def read() -> np.ndarray:
+            errors = [read().reshape(count, -1) for count, read in reads]
+            norms = np.concatenate([np.sqrt(np.einsum("ij,ij->i", error, error)) for error in errors])
+            return np.asarray(norms[index])
+
+        return read
 
     def theory(self, names: Sequence[str]) -> np.ndarray | None:
         rows = -(-self.task.ticks // self.every)

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pcsim.engines import open_engine
 from pcsim.errors import InputError, RunError, wrong
 from pcsim.scenario.reader import Source, load
-from pcsim.simulate import check, simulate
+from pcsim.simulate import check, groups, simulate, simulate_many
+
+if TYPE_CHECKING:
+    from pcsim.run import Run
+    from pcsim.scenario.scenario import Scenario
 
 ROWS = "sweep.jsonl"
 Row = dict[str, Any]
@@ -88,6 +92,7 @@ def sweep(
     out: str | Path | None = None,
     resume: bool = False,
     workers: int = 1,
+    together: bool = True,
     progress: Progress | None = None,
 ) -> Sweep:
     """Run a scenario over the grid of its ``sweep:`` keys.
@@ -97,6 +102,7 @@ def sweep(
     out : a folder; each row is added to ``sweep.jsonl`` in it as soon as it is known
     resume : keep the rows that ``out`` already has for equal scenarios and run only the others
     workers : processes; 1 runs in this one
+    together : let small cells that differ only in seed, step size, inputs or targets tick side by side, as one program
 
     Returns
     -------
@@ -114,12 +120,17 @@ def sweep(
     given = dict(overrides or {})
     title, axes = _axes(source, given, engine, workers)
     cells = grid(axes)
-    digests = [_checked(source, given, cell) for cell in cells]
+    scenarios = [_checked(source, given, cell) for cell in cells]
+    digests = [scenario.digest for scenario in scenarios]
     store = _Store(Path(out) / ROWS if out else None, resume)
     done: dict[str, Row] = {digest: row for digest in digests if (row := store.known.get(digest)) is not None}
-    todo = [(cell, digest) for cell, digest in zip(cells, digests, strict=True) if digest not in done]
+    todo = [place for place, digest in enumerate(digests) if digest not in done]
+    alone = [[number] for number in range(len(todo))]
+    portions = _portions([scenarios[place] for place in todo], engine, workers) if together else alone
+    places = [[todo[number] for number in portion] for portion in portions]
     with suppress(KeyboardInterrupt):
-        found = _results(partial(_cell, source, given, engine), todo, workers)
+        work = [([cells[place] for place in group], [digests[place] for place in group]) for group in places]
+        found = _results(partial(_cells, source, given, engine), work, workers)
         for number, (digest, row) in enumerate(found, len(cells) - len(todo) + 1):
             if row is None:
                 break
@@ -156,7 +167,7 @@ def _named(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {key: label_of(value) if key == CASES else value for key, value in cell.items()}
 
 
-def _checked(source: Source, given: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
+def _checked(source: Source, given: Mapping[str, Any], cell: Mapping[str, Any]) -> Scenario:
     """Load a cell before anything runs: a mistake in the last cell should not cost the others."""
     scenario = None
     try:
@@ -164,19 +175,40 @@ def _checked(source: Source, given: Mapping[str, Any], cell: Mapping[str, Any]) 
         check(scenario, ())
         for part in (scenario.losses, scenario.inputs, scenario.targets, scenario.initial):
             part()
-        return scenario.digest
+        return scenario
     except InputError as error:
         error = scenario.places(error) if scenario is not None else error
         where = ", ".join(f"{key}={value}" for key, value in _named(cell).items())
         raise error.map(lambda p: type(p)(p.path, f"{p.message} (in the sweep at {where})", p.location)) from None
 
 
+def _portions(scenarios: Sequence[Scenario], engine: str | None, workers: int) -> list[list[int]]:
+    """Return the places of cells that are run side by side: in groups, each shared out among all workers."""
+    found = []
+    for group in groups(scenarios, engine):
+        size = -(-len(group) // workers)
+        found += [group[start : start + size] for start in range(0, len(group), size)]
+    return found
+
+
+Work = tuple[Sequence[Mapping[str, Any]], Sequence[str]]
+"""Cells that are run side by side, and their digests."""
+
+
 def _results(
-    work: Callable[[Mapping[str, Any]], Row | None], todo: Sequence[tuple[Mapping[str, Any], str]], workers: int
+    work: Callable[[Sequence[Mapping[str, Any]]], list[Row | None]], todo: Sequence[Work], workers: int
 ) -> Iterator[tuple[str, Row | None]]:
-    cells, digests = [cell for cell, _ in todo], [digest for _, digest in todo]
+    for (_, digests), rows in zip(todo, _worked(work, [cells for cells, _ in todo], workers), strict=True):
+        yield from zip(digests, rows, strict=True)
+
+
+def _worked(
+    work: Callable[[Sequence[Mapping[str, Any]]], list[Row | None]],
+    todo: Sequence[Sequence[Mapping[str, Any]]],
+    workers: int,
+) -> Iterator[list[Row | None]]:
     if workers == 1:
-        yield from zip(digests, map(work, cells), strict=True)
+        yield from map(work, todo)
         return
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
@@ -185,7 +217,7 @@ def _results(
     before = set(active_children())
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupts)
     try:
-        yield from zip(digests, pool.map(work, cells), strict=True)
+        yield from pool.map(work, todo)
     except BrokenProcessPool:
         raise RunError(
             "a worker process ended by itself, perhaps for want of memory; fewer --workers take less"
@@ -203,6 +235,29 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _cells(
+    source: Source, given: Mapping[str, Any], engine: str | None, cells: Sequence[Mapping[str, Any]]
+) -> list[Row | None]:
+    """Run cells, side by side where they are several; None for those that were interrupted."""
+    if len(cells) == 1:
+        return [_cell(source, given, engine, cells[0])]
+    scenarios = [load(source, {**_merged(given, cell), "record": []}) for cell in cells]
+    runs = simulate_many(scenarios, engine=engine)
+    rows = [_row(run, len(cells)) for run in runs]
+    return rows + [None] * (len(cells) - len(rows))
+
+
+def _row(run: Run, share: int) -> Row | None:
+    """Return the row of a run that took its share of the time."""
+    found, status = run.summary, run.manifest["status"]
+    if status == "interrupted":
+        return None
+    head = _head(found["rule"], found["step_size"])
+    if status == "failed":
+        return {**head, "horizon": found["horizon"], "error": found["stop_reason"]}
+    return {**head, **found, "seconds": round(run.manifest["seconds"] / share, 3)}
+
+
 def _cell(source: Source, given: Mapping[str, Any], engine: str | None, cell: Mapping[str, Any]) -> Row | None:
     """Run one cell; None if it was interrupted."""
     overrides = {**_merged(given, cell), "record": []}
@@ -211,9 +266,7 @@ def _cell(source: Source, given: Mapping[str, Any], engine: str | None, cell: Ma
     except RunError as error:
         scenario = load(source, overrides)
         return {**_head(scenario.rule.name, scenario.rule.step_size), "horizon": scenario.ticks, "error": str(error)}
-    if run.manifest["status"] == "interrupted":
-        return None
-    return {**_head(run.summary["rule"], run.summary["step_size"]), **run.summary, "seconds": run.manifest["seconds"]}
+    return _row(run, 1)
 
 
 def _head(rule: str, step_size: float) -> Row:

@@ -71,9 +71,20 @@ class Draft:
 
     def add(self, op: str, *inputs: str, params: Mapping[str, str] | None = None, **attributes: Any) -> str:
         """Add a vertex and return its name."""
-        name = f"{op}{len(self.vertices)}"
         call = complete(OPS[op], tuple(self.shapes[pre] for pre in inputs), attributes)
-        self.shapes[name], self.used = call.shape, self.used | set(inputs)
+        return self.put(op, call.shape, inputs, params, attributes)
+
+    def put(
+        self,
+        op: str,
+        shape: tuple[int, ...],
+        inputs: tuple[str, ...],
+        params: Mapping[str, str] | None,
+        attributes: Mapping[str, Any],
+    ) -> str:
+        """Add a vertex whose shape is known and return its name."""
+        name = f"{op}{len(self.vertices)}"
+        self.shapes[name], self.used = shape, self.used | set(inputs)
         entry = {"op": op, "inputs": [self._input(pre) for pre in inputs], "params": dict(params or {}), **attributes}
         self.vertices[name] = {key: value for key, value in entry.items() if value or key not in ("inputs", "params")}
         return name
@@ -157,6 +168,36 @@ def _affine(draft: Draft) -> str:
         bias=bias,
         convention=convention,
     )
+
+
+def _projection(draft: Draft) -> str:
+    pre = draft.pick(lambda shape: len(shape) == 1)
+    degree = int(draft.rng.integers(1, 4))
+    rules = [
+        {"rule": "all_to_all"},
+        {"rule": "fixed_in_degree", "degree": degree, "multiple": True},
+        {"rule": "fixed_total_number", "number": draft.shapes[pre][0]},
+    ]
+    late = draft.features.delays and draft.vertices[pre]["op"] != "parameter"
+    attributes = {
+        "units": int(draft.rng.integers(1, 5)),
+        "connect": draft.choose(rules),
+        "delays": draft.choose([0, 2, {"uniform": [0, 3]}]) if late else 0,
+        "activation": draft.choose(MILD_ACTIVATIONS),
+        "bias": draft.chance(0.7),
+        "seed": int(draft.rng.integers(100)),
+    }
+    return draft.put("projection", (attributes["units"],), (pre,), None, attributes)
+
+
+def _neuron(draft: Draft) -> str:
+    first = draft.pick()
+    shape = draft.shapes[first]
+    others = [draft.pick(lambda other: other == shape, shape) for _ in range(int(draft.rng.integers(0, 4)))]
+    shared = draft.features.shared and draft.chance(0.5)
+    params = {"weight": draft.named((1 + len(others),))} if shared else None
+    activation = draft.choose(MILD_ACTIVATIONS)
+    return draft.add("weighted_sum", first, *others, params=params, activation=activation, bias=draft.chance(0.7))
 
 
 def _matmul(draft: Draft) -> str:
@@ -243,6 +284,7 @@ RECIPES: dict[str, Callable[[Draft], str]] = {
     **{op: _reduce(op) for op in ("sum", "mean")},
     **{op: _normal(op) for op in ("softmax", "log_softmax")},
     "divide": _divide, "power": _power, "affine": _affine, "matmul": _matmul,
+    "projection": _projection, "weighted_sum": _neuron,
     "concat": _concat, "slice": _slice, "reshape": _reshape, "transpose": _transpose,
     "input": lambda draft: draft.add("input", shape=list(draft.choose(SHAPES))),
     "constant": lambda draft: draft.add("constant", value=-0.7, shape=list(draft.choose(SHAPES))),

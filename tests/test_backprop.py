@@ -47,6 +47,21 @@ def affine(call, params, x):
     return anp.dot(f(x), params["weight"].T) + bias
 
 
+def projection(call, params, *inputs):
+    synapses, total = call["synapses"], params.get("bias", 0.0)
+    for n, weight in enumerate(params["weight"]):
+        one = np.eye(synapses.units)[synapses.post[n]]
+        total = total + weight * inputs[synapses.delays.index(synapses.delay[n])][synapses.pre[n]] * one
+    return FUNCTIONS[call["activation"]](total)
+
+
+def weighted_sum(call, params, *inputs):
+    total = params.get("bias", 0.0)
+    for weight, x in zip(params["weight"], inputs, strict=True):
+        total = total + weight * x
+    return FUNCTIONS[call["activation"]](total)
+
+
 def sliced(call, params, x):
     return x[(slice(None),) * (call["axis"] % x.ndim) + (slice(call["start"], call["stop"], call["step"]),)]
 
@@ -63,6 +78,8 @@ MEANING = {
     "divide": lambda call, params, a, b: a / b,
     "power": lambda call, params, x, y=None: anp.exp((call["exponent"] if y is None else y) * anp.log(x)),
     "affine": affine,
+    "projection": projection,
+    "weighted_sum": weighted_sum,
     "matmul": lambda call, params, a, b: anp.dot(a, b),
     "sum": lambda call, params, x: anp.sum(x, axis=call["axis"], keepdims=call["keepdims"]),
     "mean": lambda call, params, x: anp.mean(x, axis=call["axis"], keepdims=call["keepdims"]),

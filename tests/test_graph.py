@@ -73,7 +73,7 @@ EXPECTED = {
 
 
 def test_random_documents_reach_every_op_and_feature():
-    drawn = [random_document(seed, RICH) for seed in range(150)]
+    drawn = [random_document(seed, RICH) for seed in range(400)]
     assert {entry["op"] for document in drawn for entry in document["vertices"].values()} == set(OPS)
     assert {feature for document in drawn for feature in features_of(document)} >= EXPECTED
 
@@ -141,3 +141,20 @@ def test_two_identity_vertices_of_one_name_are_refused():
     document = chain("a", "a~b", "m", "b~c", "n", "c", c=["a~b"], **{"b~c": ["a"]})
     with pytest.raises(InputError, match="a~b~c~1"):
         level(graph_from(document), "identity")
+
+
+def test_vertices_that_say_nearly_the_same_are_told_apart():
+    """1 and True, 0.0 and -0.0 are equal in Python, but not in a document."""
+    entry = {"op": "affine", "inputs": ["x"], "units": 1}
+    vertices = {"x": {"op": "input", "shape": [1]}, "a": {**entry, "bias": True}, "b": {**entry, "bias": 1}}
+    with pytest.raises(InputError, match=r"vertices\.b\.bias: got 1, expected true or false"):
+        graph_from({"vertices": vertices})
+    constants = {name: {"op": "constant", "value": value} for name, value in (("p", 0.0), ("q", -0.0))}
+    graph = graph_from({"vertices": {**constants, "y": {"op": "add", "inputs": ["p", "q"]}}})
+    assert [str(graph.vertices[name].call["value"]) for name in "pq"] == ["0.0", "-0.0"]
+
+
+def test_vertices_that_say_the_same_share_a_call():
+    layers = {f"h{n}": {"op": "tanh", "inputs": ["x"]} for n in range(3)}
+    graph = graph_from({"vertices": {"x": {"op": "input", "shape": [2]}, **layers}})
+    assert len({id(graph.vertices[name].call) for name in layers}) == 1

@@ -158,3 +158,11 @@ def test_refusals(init, fragment):
         layer({"weight": init}, units=2, fan_in=3)
     assert fragment in str(caught.value)
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**32, 2**63 - 1])
+@pytest.mark.parametrize("name", ["W", "h12.weight", "\u00fc", "v" * 200])
+def test_stream_is_seeded_by_seed_and_bytes_of_the_name(seed, name):
+    sequence = np.random.SeedSequence([seed, *f"parameter/{name}".encode()])
+    wanted = np.random.Generator(np.random.Philox(sequence)).random(5)
+    assert np.array_equal(stream(seed, "parameter", name).random(5), wanted)

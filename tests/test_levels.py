@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import cache
 from math import prod
 
@@ -232,3 +233,13 @@ def test_light_cone_of_a_hub_takes_no_time():
     cone = light_cone(graph, moving=True)
     assert time.perf_counter() - began < 2.0
     assert (cone["y"], cone["u7"], cone["h"]) == (0, 1, 2)
+
+
+def test_levels_are_worked_out_once_for_each_graph():
+    graph = graph_from({"vertices": {"x": {"op": "input", "shape": [2]}, "y": {"op": "tanh", "inputs": ["x"]}}})
+    assert vertex_levels(graph) is vertex_levels(graph)
+    longer = replace(graph, edges=tuple(replace(edge, error_delay=3) for edge in graph.edges))
+    assert vertex_levels(longer) == {"x": 4, "y": 0} != vertex_levels(graph)
+    cone = light_cone(graph, moving=False)
+    cone["y"] = 7
+    assert light_cone(graph, moving=False) == {"y": 0}

@@ -23,6 +23,7 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from pcsim.errors import InputError
 from pcsim.ops import ACTIVATIONS, LOSSES, OPS, Call, complete, parse_attributes, table
 from pcsim.ops.elementwise import UNARY
+from pcsim.ops.synapses import arranged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,49 @@ def affine_case(activation, convention, bias, shape=(3,)):
     return Case("affine", (shape,), reference, attributes)
 
 
+def projection_case(synapses, **attributes):
+    f = FUNCTIONS[attributes.get("activation", "identity")]
+    place = [synapses.delays.index(delay) for delay in synapses.delay]
+
+    def reference(params, *x):
+        dense = [anp.zeros((synapses.units, synapses.fan_out)) for _ in x]
+        for n, k in enumerate(place):
+            one = np.zeros((synapses.units, synapses.fan_out))
+            one[synapses.post[n], synapses.pre[n]] = 1.0
+            dense[k] = dense[k] + params["weight"][n] * one
+        z = sum(anp.dot(w, inner) for w, inner in zip(dense, x, strict=True))
+        return f(z + params["bias"] if "bias" in params else z)
+
+    shapes = ((synapses.fan_out,),) * len(synapses.delays)
+    return Case("projection", shapes, reference, {"units": synapses.units, "synapses": synapses, **attributes})
+
+
+# neuron 2 before feeds nobody, neuron 1 after hears nobody, one pair has two synapses
+SYNAPSES = arranged(np.array([0, 1, 1, 3, 0]), np.array([0, 2, 2, 0, 2]), np.array([0, 1, 4, 0, 4]), fan_out=4, units=3)
+AT_ONCE = arranged(np.array([0, 1, 1, 3]), np.array([0, 2, 2, 0]), 2, fan_out=4, units=3)
+PROJECTIONS = [
+    projection_case(SYNAPSES, activation="tanh"),
+    projection_case(SYNAPSES, bias=False),
+    projection_case(AT_ONCE),
+    projection_case(AT_ONCE, activation="sigmoid", bias=False),
+]
+
+
+def neuron_case(activation, bias, shape=(), inputs=3):
+    f = FUNCTIONS["identity" if activation == "none" else activation]
+
+    def reference(params, *x):
+        z = sum(params["weight"][k] * inner for k, inner in enumerate(x))
+        return f(z + params["bias"] if bias else z)
+
+    return Case("weighted_sum", (shape,) * inputs, reference, {"activation": activation, "bias": bias})
+
+
+NEURONS = [
+    *(neuron_case(activation, bias) for activation, bias in product(["none", "tanh"], [True, False])),
+    neuron_case("sigmoid", True, (2, 3), inputs=2),
+    neuron_case("none", False, (2,), inputs=1),
+]
 UNARIES = [
     Case(name, (shape,), lambda params, x, f=f: f(x), low=0.1 if name in {"sqrt", "log"} else -2.0)
     for name, f in FUNCTIONS.items()
@@ -124,6 +168,8 @@ CASES = [
     *AFFINES,
     *ARITHMETIC,
     *MATMULS,
+    *PROJECTIONS,
+    *NEURONS,
     Case("leaky_relu", ((3,),), lambda params, x: anp.where(x > 0, x, 0.3 * x), {"slope": 0.3}),
     Case("add", ((2, 3), (3,), ()), lambda params, x, y, z: x + y + z),
     Case("multiply", ((2, 3), (3,), ()), lambda params, x, y, z: x * y * z),

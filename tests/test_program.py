@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Features, documents, random_document
 
-from pcsim.graph import graph_from, level, levels
+from pcsim.graph import graph_from, level, levels, light_cone
 from pcsim.program.lower import SHARED_BY, lower, ticks_of
 from pcsim.program.verify import ProgramError, verify
 from pcsim.rules import RULES, rule
@@ -93,6 +93,32 @@ def test_every_lowered_program_is_verified(document, row, form, keep):
     found = verify(lower(graph, RULES[row], keep_values=keep))
     assert sorted(name for names in found.parameters.values() for name in names) == sorted(graph.parameters)
     assert sorted(name for step in found.steps for name in step.names) == sorted(graph.active)
+
+
+@given(documents(), st.sampled_from(list(RULES)), st.sampled_from(["none", "delay"]))
+def test_arrays_of_a_step_say_what_its_slots_say(document, row, form):
+    found = lower(level(graph_from(document), form), RULES[row], keep_values=True)
+    for step in found.steps:
+        for slot, rows, messages, delays in zip(
+            step.slots, step.rows_of_inputs, step.messages_of_inputs, step.value_delays, strict=True
+        ):
+            for edge, row_read, message, delay in zip(slot.edges, rows, messages, delays, strict=True):
+                pre = found.graph.vertices[edge.pre]
+                names = found.parameters[slot.shape] if slot.is_parameter else found.banks[slot.shape].names
+                assert names[row_read] == (pre.params[0][1] if slot.is_parameter else edge.pre)
+                sends = found.graph.role(edge.pre) == "free"
+                assert (found.posts[slot.shape].edges[message] == edge) if sends else message == -1
+                assert delay == (edge.value_delay if sends else 0)
+        shapes = {slot.shape for slot in step.slots}
+        assert step.joins == (len(shapes) == 1 and not any(slot.is_parameter for slot in step.slots))
+
+
+@given(documents(), st.sampled_from(list(RULES)))
+def test_arrivals_are_the_light_cone_by_step(document, row):
+    found = lower(graph_from(document), RULES[row])
+    cone = light_cone(found.graph, moving=found.rule.moving, learning=found.rule.fires == "every")
+    for step, arrivals in zip(found.steps, found.arrivals, strict=True):
+        assert arrivals.tolist() == [-1 if cone[name] is None else cone[name] for name in step.names]
 
 
 def chain(depth, shared=False):

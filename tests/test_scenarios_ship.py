@@ -68,6 +68,21 @@ def test_first_steps_records_everything():
     assert run.summary["ticks_to_convergence"]["ticks"] == run.summary["ticks_to_convergence"]["predicted"] == 17
 
 
+def test_sparse_population_hears_of_an_error_synapse_by_synapse():
+    """Errors of b come over synapses of delay 0 to 7: a has backprop's once the last of them is in, and not before."""
+    run = pcsim.simulate(scenario("sparse-population"))
+    error = run.series("error", "a").values
+    reached = (error != 0).any(axis=1).sum(axis=-1)
+    settled = np.isclose(error, error[-1], rtol=1e-12).all(axis=1).sum(axis=-1)
+    assert not reached[:2].any()
+    assert 500 < reached[2] < 900
+    assert (np.diff(settled) >= 0).all()
+    assert settled[8] < 500
+    assert (settled[9:] == 1000).all()
+    assert run.summary["ticks_to_convergence"]["ticks"] == run.summary["ticks_to_convergence"]["predicted"] == 9
+    assert run.summary["divergence"]["updates"]["relative"] < 1e-12
+
+
 def test_infinite_variance_falls_as_one_over_k():
     found = {row["rule.output_variance"]: row["updates_relative"] for row in rows("infinite-variance")}
     assert found[1] > 0.1

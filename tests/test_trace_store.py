@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pcsim.errors import InputError, RunError
 from pcsim.trace import Channel, TraceWriter, forecast, shape_key
-from pcsim.trace.columns import CHUNK, chunk_rows, chunk_shape
+from pcsim.trace.columns import CHUNK, Chunk, chunk_rows, chunk_shape
 
 FLOAT = np.dtype(float)
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
@@ -151,9 +151,12 @@ def test_no_chunk_is_written_twice_where_it_matters(tmp_path, monkeypatch):
     now, writes = SimpleNamespace(tick=0), []
     channel = error_channel(now, shape=(1024,))
     with TraceWriter(tmp_path / "t", [channel], ticks=1000, buffer_bytes=2**20) as writer:
-        column = writer._nodes[0].columns[1]
-        monkeypatch.setattr(column, "write", lambda rows: writes.append(column.start))
+        write = Chunk.write
+        monkeypatch.setattr(
+            Chunk, "write", lambda chunk: writes.append((chunk.array.name, chunk.start)) or write(chunk)
+        )
         play(writer, now, range(1000))
+    writes = [start for name, start in writes if name == "error/1024/error"]
     assert len(writes) == len(set(writes)) > 10
 
 
@@ -270,7 +273,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch, where):
     writer = TraceWriter(tmp_path / "t", [error_channel(now)], ticks=20)
     play(writer, now, range(5))
     writer.flush()
-    target = "zarr.storage._local._put" if where == "chunks" else "pathlib.Path.write_bytes"
+    target = "pcsim.trace.store.Target.write" if where == "chunks" else "pathlib.Path.open"
     play(writer, now, range(5, 9))
     with monkeypatch.context() as patch:
         patch.setattr(target, full_disk)
@@ -340,3 +343,17 @@ def test_the_forecast_counts_what_is_recorded():
     channels = [error_channel(now), clocked("series", "energy", (), (), now, every=3)]
     assert forecast(channels, 10) == {"error/3": 10 * 2 * 2 * 3 * 8, "series": 4 * 8, "total": 992}
     assert Path(channels[0].path).name == shape_key((3,))
+
+
+def test_many_ticks_at_once_are_what_one_at_a_time_would_be(tmp_path):
+    now = SimpleNamespace(tick=0)
+    channel = clocked("series", "norm", ("vertex",), (2,), now, names=("h1", "h2"))
+    with TraceWriter(tmp_path / "t", [channel], ticks=5000, buffer_bytes=2**12) as writer:
+        play(writer, now, range(3))
+        writer.extend("series", np.arange(3, 4999), {"norm": np.stack([numbers((2,), t) for t in range(3, 4999)])})
+        play(writer, now, [4999])
+        with pytest.raises(ValueError, match="beyond the horizon"):
+            writer.extend("series", np.arange(5000, 5001), {"norm": np.ones((1, 2))})
+    found = xr.open_datatree(tmp_path / "t", engine="zarr")["series"]
+    assert found["tick"].values.tolist() == list(range(5000))
+    np.testing.assert_array_equal(found["norm"].values, np.stack([numbers((2,), t) for t in range(5000)]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,10 +14,12 @@ from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pcsim.analysis.backprop import Reference
+    from pcsim.arrays import Shape
     from pcsim.engines.base import Read, Session, Task
+    from pcsim.engines.together import Joint
 
 Array = np.ndarray
 
@@ -27,39 +30,59 @@ NOISE = 4
 
 @dataclass
 class Group:
-    """Vertices of one shape, read together. Arrays are (vertices, ...)."""
+    """Vertices of one shape, read together. Arrays are (vertices, batch * units)."""
 
-    names: tuple[str, ...]
     read: Read
     value: Read
     wanted: Array
-    """(vertices, batch * units): the backprop error."""
+    """The backprop error."""
     scale: Array
-    """What differences are divided by: the norm of the backprop error, or, where that is zero, of the whole graph's."""
+    """(vertices,): what differences are divided by: the norm of the backprop error, or, where that is zero, of the
+    whole graph's."""
     precision: Array | None
     place: slice
+    before: Array
+    """The error, or the value, at the tick before."""
+    work: Array
+    """Room for a difference."""
+
+    def error(self) -> Array:
+        """Return the errors of this tick."""
+        return self.read().reshape(self.wanted.shape)
+
+    def sent(self, variance: float) -> Array:
+        """Return what parameters learn from: the errors times their precision and the output variance."""
+        sent = self.error() if self.precision is None else self.precision * self.error()
+        return sent if variance == 1 else variance * sent
+
+    def change(self, now: Array) -> Array:
+        """Return how far each number is from the tick before, and remember it for the next."""
+        now = now.reshape(self.wanted.shape)
+        np.subtract(now, self.before, out=self.work)
+        self.before[...] = now
+        return self.work
 
 
 @dataclass(frozen=True)
 class Lossy:
-    """An output whose loss is no clamp: its share of the free energy is the weighted loss, not the squared error."""
+    """Outputs of one shape whose loss is no clamp: their energy is the weighted loss, not the squared error."""
 
     loss: str
+    places: Array
     target: Array
-    error: Read
     prediction: Read
-    precision: Array
+    weight: Array
+    """(outputs,): the mean precision of each."""
 
-    def surplus(self) -> float:
-        """Return the loss less the squared error that was counted in its place."""
-        error = self.error()
-        loss = float(np.sum(LOSSES[self.loss].value(np, self.prediction(), self.target)))
-        return float(np.mean(self.precision)) * loss - 0.5 * float(np.sum(error * self.precision * error))
+    def energy(self) -> Array:
+        """Return the weighted loss of each output, summed over the batch."""
+        loss = LOSSES[self.loss].value(np, self.prediction(), self.target)
+        return np.asarray(self.weight * np.sum(loss.reshape(len(self.weight), -1), axis=1, dtype=float))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Meter:
-    """Follows a run tick by tick. Per-vertex arrays are in the order of ``names``.
+    """What was measured of a run up to a tick. Per-vertex arrays are in the order of ``names``.
 
     ``learnt`` is the divergence of what a vertex's parameters learn from: the error now, or, for rules
     that fire once, the error as it was when they fired (infinite before).
@@ -67,87 +90,26 @@ class Meter:
 
     task: Task
     names: tuple[str, ...]
-    groups: Sequence[Group]
     levels: Array
     cone: Array
     """First tick at which each error can differ from zero; -1 where it never can."""
     criterion: str
     tolerance: float
-    losses: Sequence[Lossy]
-    norm: Array = field(init=False)
-    divergence: Array = field(init=False)
-    learnt: Array = field(init=False)
-    fraction: Array = field(init=False)
-    arrival: Array = field(init=False)
-    energy: float = float("nan")
-    first_energy: float = float("nan")
-    change: float = float("nan")
-    criterion_value: float = float("inf")
-    last_late: int = -1
-    tick: int = -1
-    before: list[Array] | None = None
-    moved: Array | None = None
-
-    def __post_init__(self) -> None:
-        count = len(self.names)
-        self.norm, self.divergence, self.fraction = np.zeros(count), np.zeros(count), np.zeros(count)
-        self.learnt = np.full(count, np.inf)
-        self.arrival = np.full(count, -1)
-
-    def follow(self, tick: int) -> None:
-        """Take the measures of a tick."""
-        self.tick = tick
-        with np.errstate(all="ignore"):
-            energy = sum(self._group(group, tick) for group in self.groups)
-            energy += sum(output.surplus() for output in self.losses)
-            before, self.energy = self.energy, energy
-            self.arrival[(self.arrival < 0) & (self.norm != 0)] = tick
-            self._keep_learnt(tick)
-            self.change = abs(energy - before) / abs(energy) if energy else abs(before)
-            value = _CRITERIA[self.criterion](self)
-        self.criterion_value = value
-        if tick == 0:
-            self.first_energy = energy
-        if not value <= self.tolerance:
-            self.last_late = tick
-
-    def _group(self, group: Group, tick: int) -> float:
-        error = group.read().reshape(len(group.names), -1)
-        sent = error if group.precision is None else group.precision * error
-        self.norm[group.place] = np.sqrt(np.einsum("ij,ij->i", error, error))
-        sent_as_learnt = sent if self.task.rule.output_variance == 1 else self.task.rule.output_variance * sent
-        away = sent_as_learnt - group.wanted
-        self.divergence[group.place] = np.sqrt(np.einsum("ij,ij->i", away, away)) / group.scale
-        self._take_fraction(group, sent_as_learnt, tick)
-        return 0.5 * float(np.einsum("ij,ij->", error, sent))
-
-    def _take_fraction(self, group: Group, sent: Array, tick: int) -> None:
-        along = np.einsum("ij,ij->i", sent, group.wanted)
-        rule = self.task.rule
-        here = self.fraction[group.place]
-        if rule.fires == "level":
-            fires = self.levels[group.place] == tick
-        elif rule.fires == "arrival":
-            fires = (self.arrival[group.place] < 0) & (self.norm[group.place] != 0)
-        else:
-            fires = np.ones(len(here), bool)
-        here[fires] = along[fires]
-
-    def _keep_learnt(self, tick: int) -> None:
-        rule = self.task.rule
-        if rule.fires == "level":
-            fires = self.levels == tick
-        elif rule.fires == "arrival":
-            fires = self.arrival == tick
-        else:
-            fires = np.ones(len(self.names), bool)
-        self.learnt[fires] = self.divergence[fires]
+    tick: int
+    learnt: Array
+    fraction: Array
+    square: Array
+    """The squared norm of the backprop error."""
+    arrival: Array
+    energy: float
+    first_energy: float
+    criterion_value: float
+    last_late: int
 
     @property
     def worst(self) -> float:
         """The greatest divergence of what is learnt, over the vertices that backprop reaches."""
-        reached = self.levels >= 0
-        return float(np.max(self.learnt[reached], initial=0.0))
+        return float(np.max(self.learnt[self.levels >= 0], initial=0.0))
 
     @property
     def converged_at(self) -> int | None:
@@ -157,49 +119,154 @@ class Meter:
     def by_level(self) -> dict[int, float]:
         """Return the fraction of the backprop error that has come to each level."""
         found = {}
-        square = np.concatenate([np.einsum("ij,ij->i", group.wanted, group.wanted) for group in self.groups])
         for level in sorted(set(self.levels[self.levels >= 0].tolist())):
             here = self.levels == level
-            whole = float(square[here].sum())
+            whole = float(self.square[here].sum())
             if whole > 0:
                 found[int(level)] = float(self.fraction[here].sum()) / whole
         return found
 
 
-def _gradient(meter: Meter) -> float:
-    return meter.worst
+@dataclass
+class Follower:
+    """Follows runs of one clock tick by tick. Per-vertex arrays hold all runs; ``rows`` tells whose is which.
+
+    Attributes
+    ----------
+    tasks : of each run
+    rows : (runs, vertices), where each run's vertices are in the arrays, all runs in one order of vertices
+    names : (vertices,), as the first run calls them
+    everywhere : the divergence is recorded, so it is taken of every vertex at every tick
+    """
+
+    tasks: Sequence[Task]
+    names: tuple[str, ...]
+    rows: Array
+    groups: Sequence[Group]
+    levels: Array
+    cone: Array
+    criterion: str
+    tolerance: float
+    losses: Sequence[Lossy]
+    everywhere: bool
+    norm: Array = field(init=False)
+    divergence: Array = field(init=False)
+    learnt: Array = field(init=False)
+    fraction: Array = field(init=False)
+    arrival: Array = field(init=False)
+    energy: Array = field(init=False)
+    first_energy: Array = field(init=False)
+    criterion_value: Array = field(init=False)
+    last_late: Array = field(init=False)
+    changed: Array = field(init=False)
+    moved: Array | None = None
+    tick: int = -1
+
+    def __post_init__(self) -> None:
+        count, runs = self.rows.size, len(self.rows)
+        self.norm, self.divergence, self.fraction = np.zeros(count), np.zeros(count), np.zeros(count)
+        self.learnt, self.arrival = np.full(count, np.inf), np.full(count, -1)
+        self.energy, self.first_energy, self.changed = (np.full(runs, np.nan) for _ in range(3))
+        self.criterion_value, self.last_late = np.full(runs, np.inf), np.full(runs, -1)
+
+    def follow(self, tick: int) -> None:
+        """Take the measures of a tick."""
+        self.tick = tick
+        with np.errstate(all="ignore"):
+            before, self.energy = self.energy, self._energies()[self.rows].sum(1)
+            self.changed = np.where(self.energy != 0, np.abs(self.energy - before) / np.abs(self.energy), abs(before))
+            fresh = (self.arrival < 0) & (self.norm != 0)
+            self.arrival[fresh] = tick
+            self._take(self._firing(fresh), final=False)
+            self.criterion_value = _CRITERIA[self.criterion](self)
+        if tick == 0:
+            self.first_energy = self.energy
+        self.last_late = np.where(self.criterion_value <= self.tolerance, self.last_late, tick)
+
+    def _energies(self) -> Array:
+        """Take the norms, and return each vertex's share of the free energy."""
+        energies = np.empty_like(self.norm)
+        for group in self.groups:
+            error = group.error()
+            square = np.einsum("ij,ij->i", error, error)
+            self.norm[group.place] = np.sqrt(square)
+            weighted = square if group.precision is None else np.einsum("ij,ij,ij->i", error, group.precision, error)
+            energies[group.place] = 0.5 * weighted.astype(float)
+        for outputs in self.losses:
+            energies[outputs.places] = outputs.energy()
+        return energies
+
+    def _firing(self, fresh: Array) -> Array | None:
+        """Return whose parameters learn at this tick; None for all."""
+        fires = self.tasks[0].rule.fires
+        return self.levels == self.tick if fires == "level" else fresh if fires == "arrival" else None
+
+    def _take(self, firing: Array | None, *, final: bool) -> None:
+        """Take the divergence of those that fire, and how much of the backprop error they have."""
+        whole = self.everywhere or (firing is None and (final or self.criterion == "gradient"))
+        for group in self.groups:
+            here = slice(None) if firing is None or whole else np.nonzero(firing[group.place])[0]
+            if isinstance(here, slice) and not whole:
+                continue
+            if isinstance(here, slice) or len(here):
+                self._compare(group, here, firing, final=final)
+
+    def _compare(self, group: Group, here: Any, firing: Array | None, *, final: bool) -> None:
+        sent, wanted = group.sent(self.tasks[0].rule.output_variance)[here], group.wanted[here]
+        away = np.subtract(sent, wanted, out=group.work[: len(sent)])
+        found = np.sqrt(np.einsum("ij,ij->i", away, away)) / group.scale[here]
+        self.divergence[group.place][here] = found
+        fires = np.ones(len(wanted), bool) if firing is None else firing[group.place][here]
+        self.learnt[group.place][here] = np.where(fires, found, self.learnt[group.place][here])
+        if final or (firing is not None and fires.any()):
+            along = np.einsum("ij,ij->i", sent, wanted)
+            self.fraction[group.place][here] = np.where(fires, along, self.fraction[group.place][here])
+
+    def of(self, run: int) -> Meter:
+        """Return what was measured of a run, while the last tick that was followed stands still."""
+        with np.errstate(all="ignore"):
+            if self.tasks[0].rule.fires in ("end", "every"):
+                self._take(None, final=True)
+        rows = self.rows[run]
+        square = np.concatenate([np.einsum("ij,ij->i", group.wanted, group.wanted) for group in self.groups])
+        return Meter(self.tasks[run], self.names, self.levels[rows], self.cone[rows], self.criterion, self.tolerance,
+                     self.tick, self.learnt[rows], self.fraction[rows], square[rows], self.arrival[rows],
+                     float(self.energy[run]), float(self.first_energy[run]), float(self.criterion_value[run]),
+                     int(self.last_late[run]))  # fmt: skip
 
 
-def _update(meter: Meter) -> float:
-    now = [group.value().copy() for group in meter.groups]
-    before, meter.before = meter.before, now
-    if before is None:
-        return float("inf")
-    return max(float(np.max(np.abs(a - b), initial=0.0)) for a, b in zip(now, before, strict=True))
+def _gradient(found: Follower) -> Array:
+    learnt = np.where(found.levels >= 0, found.learnt, 0.0)
+    return np.asarray(np.max(learnt[found.rows], axis=1, initial=0.0))
 
 
-def _settled(meter: Meter) -> float:
+def _update(found: Follower) -> Array:
+    moved = [np.max(np.abs(group.change(group.value())), axis=1, initial=0.0) for group in found.groups]
+    if found.tick == 0:
+        return np.full(len(found.rows), np.inf)
+    return np.asarray(np.max(np.concatenate(moved)[found.rows], axis=1, initial=0.0))
+
+
+def _settled(found: Follower) -> Array:
     """Return the greatest relative distance of a vertex's error from its limit, told from its last two steps."""
-    now = [group.read().reshape(len(group.names), -1).copy() for group in meter.groups]
-    before, meter.before = meter.before, now
-    if before is None:
-        return float("inf")
-    moved = np.concatenate([np.sqrt(np.einsum("ij,ij->i", a - b, a - b)) for a, b in zip(now, before, strict=True)])
-    moved_before, meter.moved = meter.moved, moved
-    if moved_before is None or meter.tick < max(SETTLED_FROM, int(meter.cone.max(initial=0))):
-        return float("inf")
-    values = [group.value().reshape(len(group.names), -1) for group in meter.groups]
+    changes = (group.change(group.error()) for group in found.groups)
+    moved = np.concatenate([np.sqrt(np.einsum("ij,ij->i", change, change)) for change in changes])
+    moved_before, found.moved = found.moved, moved
+    if moved_before is None or found.tick < max(SETTLED_FROM, int(found.cone.max(initial=0))):
+        return np.full(len(found.rows), np.inf)
+    values = [group.value().reshape(group.wanted.shape) for group in found.groups]
     size = np.concatenate([np.sqrt(np.einsum("ij,ij->i", value, value)) for value in values])
-    noise = NOISE * np.finfo(meter.task.dtype).eps * size
-    return float(np.max(distance_left(moved, moved_before, meter.norm, noise), initial=0.0))
+    noise = NOISE * np.finfo(found.tasks[0].dtype).eps * size
+    left = distance_left(moved, moved_before, found.norm, noise)
+    return np.asarray(np.max(left[found.rows], axis=1, initial=0.0))
 
 
-def _energy(meter: Meter) -> float:
+def _energy(found: Follower) -> Array:
     """Return the relative change of the free energy in this tick; infinite in the first."""
-    return float("inf") if np.isnan(meter.change) else meter.change
+    return np.where(np.isnan(found.changed), np.inf, found.changed)
 
 
-_CRITERIA: dict[str, Callable[[Meter], float]] = {
+_CRITERIA: dict[str, Callable[[Follower], Array]] = {
     "gradient": _gradient,
     "update": _update,
     "settled": _settled,
@@ -217,43 +284,69 @@ def cone_of(task: Task) -> dict[str, int | None]:
     return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires == "every")
 
 
-def meter(task: Task, session: Session, reference: Reference, criterion: str, tolerance: float) -> Meter:
-    """Return a meter for a run; ``criterion`` is ``gradient``, ``update``, ``settled`` or ``energy``."""
-    found = vertex_levels(task.graph)
-    names: list[str] = []
-    groups = []
+def meter(
+    joint: Joint, references: Sequence[Reference], criterion: str, tolerance: float, *, everywhere: bool
+) -> Follower:
+    """Return what follows runs; ``criterion`` is ``gradient``, ``update``, ``settled`` or ``energy``."""
+    tasks, task, session = joint.tasks, joint.task, joint.clock
+    layouts = session.layout()
+    places = {name: place for place, name in enumerate(name for layout in layouts for name in layout)}
+    rows = np.array([[places[name] for name in names.values()] for names in joint.names], np.intp)
+    rows = rows[:, np.argsort(rows[0], kind="stable")]
+    wanted = {joint.names[k][name]: error for k, found in enumerate(references) for name, error in found.errors.items()}
+    wholes = [_whole(found) for found in references]
+    whole = np.empty(len(places))
+    for run, here in enumerate(rows):
+        whole[here] = wholes[run]
+    groups, start = [], 0
+    for layout in layouts:
+        groups.append(_group_of(task, session, wanted, layout, start, whole))
+        start += len(layout)
+    names = tuple(sorted(joint.names[0], key=lambda name: places[joint.names[0][name]]))
+    found, cone = vertex_levels(tasks[0].graph), cone_of(tasks[0])
+    levels, first = np.empty(len(places), int), np.empty(len(places), int)
+    for here in rows:
+        levels[here] = [-1 if (level := found[name]) is None else level for name in names]
+        first[here] = [-1 if (tick := cone[name]) is None else tick for name in names]
+    losses = _lossy(task, session, places)
+    return Follower(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere)
+
+
+def _whole(reference: Reference) -> float:
     with np.errstate(all="ignore"):
-        whole = np.sqrt(sum(float(np.sum(error.astype(float) ** 2)) for error in reference.errors.values())) or 1.0
-        for layout in session.layout():
-            groups.append(_group_of(task, session, reference, layout, len(names), whole))
-            names += layout
-    levels = np.array([-1 if (level := found[name]) is None else level for name in names])
-    cone = cone_of(task)
-    first = np.array([-1 if (tick := cone[name]) is None else tick for name in names])
-    return Meter(task, tuple(names), groups, levels, first, criterion, tolerance, _lossy(task, session))
+        return (
+            float(np.sqrt(sum(float(np.sum(error.astype(float) ** 2)) for error in reference.errors.values()))) or 1.0
+        )
 
 
-def _lossy(task: Task, session: Session) -> list[Lossy]:
+def _lossy(task: Task, session: Session, places: Mapping[str, int]) -> list[Lossy]:
+    """Return the outputs that are no clamps, by loss and shape."""
+    groups: dict[tuple[str, Shape], list[str]] = defaultdict(list)
+    for name, loss in task.losses.items():
+        if loss != "squared_error":
+            groups[loss, task.graph.vertices[name].shape].append(name)
     return [
         Lossy(
             loss,
-            np.asarray(task.targets[name], task.dtype)[None],
-            session.reader("error", [name]),
-            session.reader("prediction", [name]),
-            np.asarray(precision_of(task.graph, name, task.rule)),
+            np.array([places[name] for name in names]),
+            np.stack([np.asarray(task.targets[name], task.dtype) for name in names]),
+            session.reader("prediction", names),
+            np.array([float(np.mean(precision_of(task.graph, name, task.rule))) for name in names]),
         )
-        for name, loss in task.losses.items()
-        if loss != "squared_error"
+        for (loss, _), names in groups.items()
     ]
 
 
 def _group_of(
-    task: Task, session: Session, reference: Reference, names: tuple[str, ...], start: int, whole: float
+    task: Task, session: Session, errors: Mapping[str, Array], names: tuple[str, ...], start: int, whole: Array
 ) -> Group:
-    wanted = np.stack([reference.errors[name].ravel() for name in names])
-    scale = np.sqrt(np.einsum("ij,ij->i", wanted, wanted))
+    wanted = np.stack([errors[name].ravel() for name in names])
+    place = slice(start, start + len(names))
+    with np.errstate(all="ignore"):
+        scale = np.sqrt(np.einsum("ij,ij->i", wanted, wanted))
     rows = [precision_of(task.graph, name, task.rule) * np.ones(task.graph.vertices[name].shape) for name in names]
     unit = all((row == 1).all() for row in rows)
     precision = None if unit else np.stack([np.tile(row.ravel(), task.batch) for row in rows]).astype(task.dtype)
-    return Group(names, session.reader("error", names), session.reader("value", names), wanted,
-                 np.where(scale > 0, scale, whole), precision, slice(start, start + len(names)))  # fmt: skip
+    return Group(session.reader("error", names), session.reader("value", names), wanted,
+                 np.where(scale > 0, scale, whole[place]), precision, place,
+                 np.zeros_like(wanted), np.empty_like(wanted))  # fmt: skip

@@ -25,6 +25,7 @@ ENGINES = {
     for row in (
         EngineRow("actors", "pcsim.engines.actors", "one object per vertex with an inbox: slow, obvious, the oracle"),
         EngineRow("numpy", "pcsim.engines.array", "all vertices of a kind in one array operation"),
+        EngineRow("numba", "pcsim.engines.jit.session", "compiled kernels on all cores, many ticks in one call"),
     )
 }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.base import may_rest
+from pcsim.engines.base import begun_again, may_rest, tick_by_tick
 from pcsim.engines.faults import overflowed, report
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops import LOSSES
@@ -60,6 +60,7 @@ class Actor:
     target: Array | None
     precision: Array
     level: int | None
+    gamma: float
     start: Array
     params: dict[str, Array]
     deviation: Array = field(default_factory=lambda: np.zeros(()))
@@ -131,29 +132,38 @@ class Actor:
         inbox.update({key: np.zeros_like(error) for key, error in inbox.items() if not np.isfinite(error).all()})
 
     def rest(self) -> None:
-        """Go back to the feedforward value, with no error; an output stays clamped."""
+        """Go back to the feedforward value, with no error; a clamped output stays clamped."""
         self.shift, self.error = np.zeros_like(self.start), np.zeros_like(self.start)
-        if self.free:
+        if self.loss != "squared_error":
             self.deviation = np.zeros_like(self.start)
 
-    def correct(self, gamma: float) -> None:
+    def correct(self) -> None:
         """Sum the errors that are due, by edge key, and move: x += gamma (-Pi eps + sum)."""
-        received = self.received()
-        rate = (gamma * self.precision).astype(self.start.dtype)
-        self.deviation = (1 - rate) * self.deviation + (rate * self.shift + self.start.dtype.type(gamma) * received)
+        received, gamma = self.received(), self.start.dtype.type(self.gamma)
+        rate = (self.gamma * self.precision).astype(self.start.dtype)
+        self.deviation = (1 - rate) * self.deviation + (rate * self.shift + gamma * received)
+
+    @property
+    def norm(self) -> float:
+        """The L2 norm of the error over batch and units."""
+        return float(np.sqrt(np.sum(np.square(self.error, dtype=np.float64))))
 
 
 class ActorSession:
     """A run of actors on a clock."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.graph, self.rule = task, task.graph, task.rule
-        self.network = Network()
+        self.graph, self.rule = task.graph, task.rule
+        self.levels = vertex_levels(task.graph)
+        self.may_rest = may_rest(task)
+        self._begin(task)
+
+    def _begin(self, task: Task) -> None:
+        """Everything that runs begins anew."""
+        self.task, self.network = task, Network()
         self.theta = {name: np.array(value, task.dtype)[None] for name, value in task.parameters.items()}
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
-        self.levels = vertex_levels(task.graph)
         self.resting: dict[str, int] = {}
-        self.may_rest = may_rest(task)
         self.applied = dict(self.learnt)
         with np.errstate(all="ignore"):
             self.start = self._feedforward()
@@ -191,6 +201,7 @@ class ActorSession:
             None if target is None else target[None],
             precision,
             self.levels[name],
+            task.step_sizes.get(name, self.rule.step_size),
             self.start[name],
             self._params(vertex),
         )
@@ -244,7 +255,25 @@ class ActorSession:
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
                 if actor.free:
-                    actor.correct(self.rule.step_size)
+                    actor.correct()
+
+    def play(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
+        """Play some ticks, and note the norms of the errors where they are wanted."""
+
+        def note(tick: int) -> None:
+            if norms is not None:
+                norms[tick - first] = [self.actors[name].norm for names in self.layout() for name in names]
+
+        tick_by_tick(self, first, end, last=last, measure=note)
+
+    def restart(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        targets: Mapping[str, Array] | None = None,
+        parameters: Mapping[str, Array] | None = None,
+    ) -> None:
+        """Begin again at tick 0; what is not given stays."""
+        self._begin(begun_again(self.task, inputs, targets, parameters))
 
     def _send_errors(self, tick: int, name: str, actor: Actor) -> None:
         edges = self.graph.incoming[name]

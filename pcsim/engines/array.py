@@ -9,28 +9,35 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.base import may_rest
+from pcsim.engines.base import begun_again, may_rest, tick_by_tick
 from pcsim.engines.faults import overflowed, report
+from pcsim.engines.needed import sparing
 from pcsim.engines.readers import Readers
-from pcsim.engines.rows import by_depth, indices, inside, masked, take
-from pcsim.engines.sums import Sum
-from pcsim.engines.units import Units, Work, blend, units_of
+from pcsim.engines.rows import by_depth, ends, indices, inside, masked, overlap, shifted, take
+from pcsim.engines.schedule import Schedule, Throughout, schedule
+from pcsim.engines.sums import Sum, lengths
+from pcsim.engines.units import Units, Work, units_of
 from pcsim.ops import LOSSES
 from pcsim.program.lower import lower
 from pcsim.program.program import rows_of
 from pcsim.program.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pcsim.arrays import Array, Namespace, Shape
-    from pcsim.engines.base import Read, Task
+    from pcsim.engines.base import Read, Session, Task
     from pcsim.graph.graph import Vertex
-    from pcsim.program.program import Post, Rows, Slot, Step
+    from pcsim.program.program import Rows, Slot, Step
+
+
+LARGE = 31 << 20
+"""Bytes of an array just below those that the C library always maps anew."""
 
 
 class ArraySession:
@@ -40,34 +47,19 @@ class ArraySession:
         self.task, self.xp, self.rule = task, xp, task.rule
         self.program = verify(lower(task.graph, task.rule, keep_values=task.keep_values))
         self.tick = 0
-        self.theta = {
-            shape: xp.stack([xp.asarray(task.parameters[name], task.dtype) for name in names])
-            for shape, names in self.program.parameters.items()
-        }
-        self.learnt: dict[Shape, Array] = {}
-        self.applied: dict[Shape, Array] = {}
         self.taught = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
         self.work = {id(step): Work() for step in self.program.steps}
-        self.messages: dict[Shape, Array] = {}
         self.resting: dict[str, int] = {}
         self.may_rest = may_rest(task)
         self.levels = self._levels()
         # an error that lies between the last one and what was received is finite if these are
         unit = all(bank.precision is None for bank in self.program.banks.values())
-        self.convex = unit and not task.rule.moving and task.rule.step_size <= 1
-        with np.errstate(all="ignore"):
-            self._gather_parameters()
-            self.units = {shape: units_of(bank, task, xp) for shape, bank in self.program.banks.items()}
-            self.histories = {
-                shape: xp.zeros((history.ring.slots, task.batch, *shape), task.dtype)
-                for shape, history in self.program.histories.items()
-            }
-            self.readers = Readers(
-                self.program, self.units, self.histories, self.messages, self._host, lambda: self.tick
-            )
-            self._sweep()
-            self._settle()
-        self._open_posts()
+        gentle = max([task.rule.step_size, *task.step_sizes.values()]) <= 1
+        self.convex = unit and not task.rule.moving and gentle
+        self._allocate()
+        self._fill(task)
+        self.schedule: Schedule = schedule(task, self.program)
+        self._begin()
 
     # -- start ------------------------------------------------------------------------------------------
 
@@ -78,21 +70,112 @@ class ArraySession:
             levels[step.shape][step.rows] = step.levels
         return levels
 
+    def _allocate(self) -> None:
+        """Make every array that lasts for the session."""
+        xp, task, program = self.xp, self.task, self.program
+        # an allocator that has had a large array back keeps what a tick frees, instead of returning it to the system
+        spare = np.empty(LARGE, np.uint8)
+        del spare
+
+        def rows(count: int, shape: Shape) -> Array:
+            return xp.zeros((count, task.batch, *shape), task.dtype)
+
+        self.theta = {shape: xp.zeros((len(names), *shape), task.dtype) for shape, names in program.parameters.items()}
+        self.learnt: dict[Shape, Array] = {}
+        self.applied: dict[Shape, Array] = {}
+        self.params: dict[int, dict[str, Array]] = {}
+        self.units = {shape: units_of(bank, task, xp) for shape, bank in program.banks.items()}
+        self.histories = {shape: rows(history.ring.slots, shape) for shape, history in program.histories.items()}
+        self.lines = {shape: rows(post.ring.slots, shape) for shape, post in program.posts.items() if len(post.late)}
+        self.messages = {
+            shape: rows(len(post.receivers), shape) if post.direct is None else self.units[shape].received[post.direct]
+            for shape, post in program.posts.items()
+        }
+        self.sums = {
+            shape: Sum(xp, post.order, post.starts, task.dtype)
+            for shape, post in program.posts.items()
+            if post.direct is None
+        }
+        self.readers = Readers(program, self.units, self.histories, self.messages, self._host, lambda: self.tick)
+
+    def _fill(self, task: Task) -> None:
+        """Take the parameters and the data of the sources."""
+        for shape, names in self.program.parameters.items():
+            for row, name in enumerate(names):
+                self.theta[shape][row] = self.xp.asarray(task.parameters[name], task.dtype)
+        for shape, bank in self.program.banks.items():
+            units = self.units[shape]
+            for row, name in enumerate(bank.names[bank.active :], bank.active):
+                units.start[row] = self.xp.asarray(task.inputs[name], task.dtype)
+        self._gather_parameters()
+
     def _gather_parameters(self) -> None:
         """Take each step's parameters: views where rows are consecutive, copies where they are not."""
-        self.params = {
-            id(step): {slot.name: self.theta[slot.shape][slot.rows] for slot in step.parameters}
-            for step in self.program.steps
-        }
+        for step in self.program.steps:
+            kept = self.params.setdefault(id(step), {})
+            for slot in step.parameters:
+                rows = self.theta[slot.shape][slot.rows]
+                if isinstance(slot.rows, slice) or slot.name not in kept:
+                    kept[slot.name] = rows
+                else:
+                    kept[slot.name][...] = rows
+
+    def _begin(self) -> None:
+        """Sweep forward and settle; everything that a run leaves behind has been cleared."""
+        with np.errstate(all="ignore"):
+            self._sweep()
+            self._settle()
+        slopes = [array for work in self.work.values() for array in work.saved]
+        # an infinite slope makes no number of an error of zero, and ends the run at tick 0: all actors must be there
+        self.plans = self.schedule if all(map(self._finite, slopes)) else Throughout(self.program)
+
+    def restart(
+        self,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        targets: Mapping[str, np.ndarray] | None = None,
+        parameters: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Begin again at tick 0; what is not given stays."""
+        self.task = begun_again(self.task, inputs, targets, parameters)
+        self._clear()
+        self._fill(self.task)
+        self._begin()
+
+    def _clear(self) -> None:
+        """Forget the run."""
+        self.tick = 0
+        self.applied.clear()
+        self.resting.clear()
+        for array in (*self.learnt.values(), *self.histories.values(), *self.lines.values(), *self.messages.values()):
+            array[...] = 0
+        for units in self.units.values():
+            units.clear()
+        for taught in self.taught.values():
+            taught[...] = -1
+        for key, work in self.work.items():
+            self.work[key] = Work(saved=work.saved)
 
     def _sweep(self) -> None:
         """Set the feedforward values, depth by depth."""
         for step, rows in by_depth(self.program.steps):
             inputs = tuple(self._sweep_input(slot, rows) for slot in step.slots)
             params = {name: take(array, rows, len(step.names)) for name, array in self.params[id(step)].items()}
-            mu, _ = step.op.forward(self.xp, step.call, params, inputs)
+            mu, saved = step.op.forward(self.xp, step.call, params, inputs)
             self.units[step.shape].start[inside(step.rows, rows)] = mu
-        self._check("value", {shape: units.start for shape, units in self.units.items()}, None)
+            if not self.rule.moving:
+                self._keep(step, rows, saved)
+        self._check("value", "start", self._everywhere(), None)
+
+    def _keep(self, step: Step, rows: slice, saved: tuple[Array, ...]) -> None:
+        """Keep what the derivatives of some rows reuse: fixed predictions pay for it once, in the sweep."""
+        count, work = len(step.names), self.work[id(step)]
+        if rows.stop - rows.start == count:
+            work.saved = saved
+            return
+        if not work.saved:
+            work.saved = tuple(self.xp.empty((count, *part.shape[1:]), part.dtype) for part in saved)
+        for whole, part in zip(work.saved, saved, strict=True):
+            whole[rows] = part
 
     def _sweep_input(self, slot: Slot, rows: Rows) -> Array:
         if slot.is_parameter:
@@ -101,25 +184,35 @@ class ArraySession:
 
     def _settle(self) -> None:
         """Predict from the feedforward values, clamp the outputs, set the values at tick 0."""
-        self._forward({shape: units.start for shape, units in self.units.items()})
+        values = {shape: units.start for shape, units in self.units.items()}
+        for step in self.program.steps:
+            every = slice(0, len(step.names))
+            if self.rule.moving:
+                self._forward(step, every, values)
+            else:
+                inputs = tuple(self._input(slot, every, values) for slot in step.slots)
+                start = self.units[step.shape].start[step.rows]
+                self.work[id(step)] = Work(inputs, start, self.work[id(step)].saved, 0, len(step.names))
         for units in self.units.values():
-            units.reference = self._reference(units) if self.rule.moving else None
+            if self.rule.moving:
+                units.value[...] = units.start
+                units.reference = self._reference(units)
             self._set_initial(units)
         for loss, units, rows, target in self._outputs():
             units.deviation[rows] = LOSSES[loss].error(self.xp, units.start[rows], target)
             if loss != "squared_error" and self.rule.moving:
                 units.targets += ((loss, rows, target),)
-        if not self.rule.moving:
-            for step in self.program.steps:
-                self.work[id(step)].mu = self.units[step.shape].start[step.rows]
 
     def _reference(self, units: Units) -> Array:
-        reference = self.xp.empty_like(units.deviation)
-        for step in self.program.steps:
-            if step.shape == units.bank.shape:
-                reference[step.rows] = self.work[id(step)].mu
-        same = bool((reference == units.start[: units.bank.active]).all())
-        return units.start[: units.bank.active] if same else reference
+        """Return predictions from feedforward values: those values themselves where they agree."""
+        start = units.start[: units.bank.active]
+        steps = [step for step in self.program.steps if step.shape == units.bank.shape]
+        if all(bool((start[step.rows] == self.work[id(step)].mu).all()) for step in steps):
+            return start
+        reference = self.xp.empty_like(start)
+        for step in steps:
+            reference[step.rows] = self.work[id(step)].mu
+        return reference
 
     def _set_initial(self, units: Units) -> None:
         for row, name in enumerate(units.bank.names[: units.bank.free]):
@@ -138,86 +231,71 @@ class ArraySession:
             targets = [self.xp.asarray(self.task.targets[name], self.task.dtype) for _, name in members]
             yield loss, self.units[shape], rows, self.xp.stack(targets)
 
-    def _open_posts(self) -> None:
-        xp, task = self.xp, self.task
-        self.lines, self.sums = {}, {}
-        for units in self.units.values():
-            units.received = xp.zeros_like(units.deviation[: units.bank.free])
-        self.silent = [rows for shape in self.units for rows in self._silent(shape)]
-        for shape, post in self.program.posts.items():
-            units = self.units[shape]
-            if post.direct is None:
-                self.messages[shape] = xp.zeros((len(post.receivers), task.batch, *shape), task.dtype)
-                self.sums[shape] = Sum(xp, post.order, post.starts, task.dtype)
-            else:
-                self.messages[shape] = units.received[post.direct]
-            if len(post.late):
-                self.lines[shape] = xp.zeros((post.ring.slots, task.batch, *shape), task.dtype)
-
-    def _silent(self, shape: Shape) -> list[Array]:
-        """Return the rows of what is received that no message overwrites: they are cleared at each tick."""
-        received, post = self.units[shape].received, self.program.posts.get(shape)
-        if post is None:
-            return [received]
-        if post.direct is None:
-            return []
-        return [rows for rows in (received[: post.direct.start], received[post.direct.stop :]) if len(rows)]
+    def _everywhere(self) -> list[tuple[Shape, Rows]]:
+        return [(shape, slice(0, len(bank.names))) for shape, bank in self.program.banks.items()]
 
     # -- predict ----------------------------------------------------------------------------------------
 
     def predict(self, tick: int) -> None:
         """Take the values due, compute predictions and errors."""
-        self.tick = tick
+        self.tick, self.plan = tick, self.plans.at(tick)
         if self.may_rest:
-            self._check("value", {shape: units.deviation for shape, units in self.units.items()}, tick)
+            self._check("value", "deviation", self.plan.reach, tick)
         with np.errstate(all="ignore"):
             if self.rule.moving:
                 self._predict()
-        if not self.convex or tick == 0:
-            self._check("error", {shape: units.error for shape, units in self.units.items()}, tick)
         for shape, history in self.program.histories.items():
             self.histories[shape][history.ring.at(tick)] = self.units[shape].deviation[history.rows]
+        if not self.convex or tick == 0:
+            self._check("error", "error", self.plan.reach, tick)
 
     def _predict(self) -> None:
+        values = {shape: units.value for shape, units in self.units.items()}
+        for shape, rows in self.plan.reach:
+            units = self.units[shape]
+            self.xp.add(units.start[rows], units.deviation[rows], out=units.value[rows])
+        for step, rows in self.plan.active:
+            self._forward(step, rows, values)
+            units, here = self.units[step.shape], inside(step.rows, rows)
+            self.xp.subtract(self.work[id(step)].mu, units.reference[here], out=units.shift[here])
+        for shape, rows in self.plan.reach:
+            units = self.units[shape]
+            self.xp.subtract(units.deviation[rows], units.shift[rows], out=units.error[rows])
         for units in self.units.values():
-            active = units.bank.active
-            self.xp.add(units.start[:active], units.deviation, out=units.value[:active])
-        self._forward({shape: units.value for shape, units in self.units.items()})
-        for step in self.program.steps:
-            units = self.units[step.shape]
-            self.xp.subtract(self.work[id(step)].mu, units.reference[step.rows], out=units.shift[step.rows])
-        for units in self.units.values():
-            self._errors(units)
+            self._follow_losses(units)
 
-    def _errors(self, units: Units) -> None:
-        self.xp.subtract(units.deviation, units.shift, out=units.error)
+    def _follow_losses(self, units: Units) -> None:
+        """Set the errors of outputs whose loss is no clamp."""
         for loss, rows, target in units.targets:
             mu = units.start[rows] + units.shift[rows]
             units.error[rows] = LOSSES[loss].error(self.xp, mu, target)
             units.deviation[rows] = units.error[rows] + units.shift[rows]
             units.value[rows] = mu + units.error[rows]
 
-    def _forward(self, values: Mapping[Shape, Array]) -> None:
-        for step in self.program.steps:
-            inputs = tuple(self._input(slot, values) for slot in step.slots)
-            mu, saved = step.op.forward(self.xp, step.call, self.params[id(step)], inputs)
-            self.work[id(step)] = Work(inputs, mu, saved)
+    def _forward(self, step: Step, rows: Rows, values: Mapping[Shape, Array]) -> None:
+        inputs = tuple(self._input(slot, rows, values) for slot in step.slots)
+        params = {name: take(array, rows, len(step.names)) for name, array in self.params[id(step)].items()}
+        mu, saved = step.op.forward(self.xp, step.call, params, inputs)
+        self.work[id(step)] = Work(inputs, mu, saved, *ends(rows))
 
-    def _input(self, slot: Slot, values: Mapping[Shape, Array]) -> Array:
+    def _input(self, slot: Slot, rows: Rows, values: Mapping[Shape, Array]) -> Array:
         if slot.is_parameter:
-            return self.theta[slot.shape][slot.rows][:, None]
-        now = values[slot.shape][slot.rows]
+            return take(self.theta[slot.shape][slot.rows], rows, len(slot.edges))[:, None]
+        now = values[slot.shape][inside(slot.rows, rows)]
         if slot.late is None or not self.rule.moving:
             return now
-        return self._with_late(slot, now)
+        return self._with_late(slot, rows, now)
 
-    def _with_late(self, slot: Slot, now: Array) -> Array:
+    def _with_late(self, slot: Slot, rows: Rows, now: Array) -> Array:
         """Replace the values that travel by what was sent as many ticks ago."""
         late, history = slot.late, self.program.histories[slot.shape]
         assert late is not None
         inputs = now.copy() if isinstance(slot.rows, slice) else now
-        sent = self.histories[slot.shape][history.ring.at(self.tick, late.lines, late.delay)]
-        inputs[late.positions] = self.units[slot.shape].start[history.rows[late.lines]] + sent
+        start, stop = ends(rows)
+        here = slice(*np.searchsorted(late.positions, (start, stop)))
+        lines, positions = late.lines[here], late.positions[here] - start
+        sent = self.histories[slot.shape][history.ring.at(self.tick, lines, late.delay[here])]
+        inputs[positions] = self.units[slot.shape].start[history.rows[lines]] + sent
         return inputs
 
     # -- correct ----------------------------------------------------------------------------------------
@@ -225,59 +303,72 @@ class ArraySession:
     def send(self, tick: int) -> None:
         """Send errors and sum those due."""
         with np.errstate(all="ignore"):
-            for rows in self.silent:
-                rows[...] = 0
-            for step in self.program.steps:
+            held = self._hold()
+            for step, rows in self.plan.active:
                 if step.sends:
-                    self._send(step)
-            for shape, post in self.program.posts.items():
-                self._deliver(shape, post, tick)
-        self._check("error", {shape: units.received for shape, units in self.units.items()}, tick, due=1)
+                    self._send(step, rows)
+            for shape in self.plan.flights if self.plan.flights is not None else self.lines:
+                self._travel(shape, tick, held.get(shape))
+            self._sum()
+        self._check("error", "received", self.plan.moves, tick, due=1)
 
     def move(self) -> None:
         """Move the free values to the next tick."""
         with np.errstate(all="ignore"):
-            for units in self.units.values():
-                self._move(units)
+            for shape, rows in self.plan.moves:
+                self.units[shape].move(rows)
 
-    def _send(self, step: Step) -> None:
-        back = self._back(step)
+    def _send(self, step: Step, rows: Rows) -> None:
+        back = step.op.to_inputs(*self._differentials(step, rows))
         for slot, message in zip(step.slots, back, strict=True):
             if slot.messages is not None:
-                self.messages[slot.shape][slot.messages] = message
+                self.messages[slot.shape][inside(slot.messages, rows)] = message
 
-    def _back(self, step: Step) -> tuple[Array, ...]:
-        work, g = self.work[id(step)], self.units[step.shape].weighted(step.rows)
-        return step.op.to_inputs(self.xp, step.call, self.params[id(step)], work.inputs, work.mu, work.saved, g)
+    def _differentials(self, step: Step, rows: Rows) -> tuple[Any, ...]:
+        """Return what an op's derivatives are made of, for some of the rows that were worked out."""
+        work, g = self.work[id(step)], self.units[step.shape].weighted(inside(step.rows, rows))
+        params = {name: take(array, rows, len(step.names)) for name, array in self.params[id(step)].items()}
+        count, here = work.stop - work.start, shifted(rows, -work.start)
+        inputs, saved = (tuple(take(array, here, count) for array in arrays) for arrays in (work.inputs, work.saved))
+        return self.xp, step.call, params, inputs, take(work.mu, here, count), saved, g
 
-    def _deliver(self, shape: Shape, post: Post, tick: int) -> None:
-        messages = self.messages[shape]
-        if len(post.late):
-            lines, at = self.lines[shape], post.ring.at(tick)
+    def _hold(self) -> dict[Shape, Array]:
+        """Return the late messages that are due on, where what is sent now takes their place for a moment."""
+        posts, flights = self.program.posts, self.plan.flights or {}
+        return {shape: self.messages[shape][posts[shape].late[flight.sent]] for shape, flight in flights.items()}
+
+    def _travel(self, shape: Shape, tick: int, held: Array | None) -> None:
+        """Put what is sent late on its line, and what is due in its place."""
+        post, lines, messages = self.program.posts[shape], self.lines[shape], self.messages[shape]
+        if held is None or self.plan.flights is None:
+            at = post.ring.at(tick)
             due = lines[at]
             lines[at] = messages[post.late]
             messages[post.late] = due
-        if post.direct is None:
-            self.sums[shape](messages, out=self.units[shape].received)
-
-    def _move(self, units: Units) -> None:
-        """Move free values: x += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
-        free = slice(0, units.bank.free)
-        kind, gamma = self.task.dtype.type, self.rule.step_size
-        deviation, push = units.deviation[free], units.received
-        if units.precision is None:
-            blend(deviation, push, None if units.shift is None else units.shift[free], kind(1 - gamma), kind(gamma))
             return
-        if units.shift is not None:
-            push += units.precision[free] * units.shift[free]
-        deviation *= 1 - kind(gamma) * units.precision[free]
-        deviation += kind(gamma) * push
+        flight = self.plan.flights[shape]
+        due = lines[post.ring.at(tick, flight.due)]
+        sent = post.late[flight.sent]
+        lines[post.ring.at(tick, flight.sent)] = messages[sent]
+        messages[sent] = held
+        messages[post.late[flight.due]] = due
 
-    def _check(self, what: str, arrays: Mapping[Shape, Array], tick: int | None, due: int = 0) -> None:
+    def _sum(self) -> None:
+        """Sum messages by receiver, all of them or those of the rows that may move."""
+        if self.plan.flights is None:
+            for shape, add in self.sums.items():
+                add(self.messages[shape], out=self.units[shape].received)
+            return
+        for shape, rows in self.plan.moves:
+            if shape in self.sums:
+                self.sums[shape](self.messages[shape], out=self.units[shape].received, rows=rows)
+
+    def _check(self, what: str, name: str, where: Iterable[tuple[Shape, Rows]], tick: int | None, due: int = 0) -> None:
         """Name what is not finite; a vertex that has taught before ``tick + due`` is put to rest instead."""
         ended: dict[str, str] = {}
-        for shape, array in arrays.items():
-            if self._finite(array):
+        for shape, rows in where:
+            array = getattr(self.units[shape], name)
+            if self._finite(array[rows]):
                 continue
             bad = np.nonzero(~np.isfinite(self._host(array)).all(axis=tuple(range(1, array.ndim))))[0]
             if tick is None or not self.may_rest or self._waiting(shape, bad, tick, due).any():
@@ -331,20 +422,41 @@ class ArraySession:
         report(self.task.graph, values.__getitem__, inputs, theta.__getitem__, tick, ended)
 
     def _inputs_of(self, values: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
-        """Return what a vertex predicted from; before the first prediction, the values of the sweep."""
+        """Return what a vertex predicted from; where nothing has reached it yet, what stands there."""
         shape, row = self.program.place[name]
         steps = (step for step in self.program.steps if step.shape == shape)
         step = next(step for step in steps if step.rows.start <= row < step.rows.stop)
-        here = row - step.rows.start
-        inputs = self.work[id(step)].inputs
-        if not inputs:
+        work = self.work[id(step)]
+        here, count = row - step.rows.start - work.start, work.stop - work.start
+        if not work.inputs or not 0 <= here < count:
             return tuple(values[edge.pre] for edge in self.task.graph.incoming[name])
-        return tuple(self._host(take(array, slice(here, here + 1), len(step.names))) for array in inputs)
+        return tuple(self._host(take(array, slice(here, here + 1), count)) for array in work.inputs)
 
     def _value_of(self, vertex: Vertex, theta: Mapping[str, np.ndarray]) -> np.ndarray:
         if vertex.op.role == "parameter":
             return theta[vertex.params[0][1]][:, None]
         return self.reader("value", [vertex.name])()
+
+    # -- play -------------------------------------------------------------------------------------------
+
+    def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+        """Play some ticks, and note the norms of the errors where they are wanted."""
+        tick_by_tick(self, first, end, last=last, measure=None if norms is None else self._measuring(norms, first))
+
+    def _measuring(self, norms: np.ndarray, first: int) -> Callable[[int], None]:
+        """Return what notes the norms of a tick; those that cannot have changed are carried on."""
+        active = [units.bank.active for units in self.units.values()]
+        places = dict(zip(self.units, accumulate(active, initial=0), strict=False))
+        all_rows = Throughout(self.program).plan.reach
+
+        def note(tick: int) -> None:
+            here = norms[tick - first]
+            if tick > first:
+                here[...] = norms[tick - first - 1]
+            for shape, rows in self.plan.reach if tick > first else all_rows:
+                here[shifted(rows, places[shape])] = self._host(lengths(self.xp, self.units[shape].error[rows]))
+
+        return note
 
     # -- learn ------------------------------------------------------------------------------------------
 
@@ -354,7 +466,6 @@ class ArraySession:
             for step in self.program.steps:
                 if step.learns and (rows := self._firing(step, tick, last=last)) is not None:
                     self._teach(step, rows, tick)
-                    self.taught[id(step)][rows] = tick
             if self.rule.fires == "every":
                 self._apply()
 
@@ -366,18 +477,28 @@ class ArraySession:
         if fires == "level":
             return masked(step.levels == tick)
         if fires == "arrival":
-            error = self.units[step.shape].error[step.rows]
-            new = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
-            return masked(new & (self.taught[id(step)] < 0) & (step.levels >= 0))
+            return self._arriving(step)
         return None
 
+    def _arriving(self, step: Step) -> Rows | None:
+        """Return the rows of a step whose error leaves zero for the first time; None for none."""
+        rows = self.plan.rows.get(id(step))
+        if rows is None:
+            return None
+        error = self.units[step.shape].error[inside(step.rows, rows)]
+        new = np.zeros(len(step.names), bool)
+        new[rows] = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
+        return masked(new & (self.taught[id(step)] < 0) & (step.levels >= 0))
+
     def _teach(self, step: Step, rows: Rows, tick: int) -> None:
-        count = len(step.names)
-        work, g = self.work[id(step)], self.units[step.shape].weighted(step.rows)
-        inputs = tuple(take(array, rows, count) for array in work.inputs)
-        saved = tuple(take(array, rows, count) for array in work.saved)
-        params = {name: take(array, rows, count) for name, array in self.params[id(step)].items()}
-        args = (self.xp, step.call, params, inputs, take(work.mu, rows, count), saved, take(g, rows, count))
+        """Let some vertices teach; those that nothing has reached have nothing to say."""
+        self.taught[id(step)][rows] = tick
+        heard = overlap(rows, self.work[id(step)].start, self.work[id(step)].stop)
+        if heard is not None:
+            self._add_lessons(step, heard, tick)
+
+    def _add_lessons(self, step: Step, rows: Rows, tick: int) -> None:
+        args = self._differentials(step, rows)
         lessons = step.op.to_params(*args) if step.parameters else {}
         taught = [(slot.shape, slot.rows, lessons[slot.name]) for slot in step.parameters]
         if any(slot.is_parameter for slot in step.slots):
@@ -457,6 +578,6 @@ class ArraySession:
         return host
 
 
-def start(task: Task) -> ArraySession:
+def start(task: Task) -> Session:
     """Start a run on NumPy."""
-    return ArraySession(task, np)
+    return sparing(task, lambda wanted: ArraySession(wanted, np))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.levels import uneven_edges
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Session(Protocol):
             and units) at each tick, vertices in the order of ``layout``
 
         Raises RunError where numbers end. Where ``task.literal`` is false and the whole run is played, values of
-        vertices that have taught are not followed any further; updates are the same.
+        vertices that have taught are not followed any further (``engines/needed.py``); updates are the same.
         """
 
     def restart(
@@ -90,7 +91,8 @@ class Session(Protocol):
     ) -> None:
         """Begin again at tick 0, with other data or parameters of the same shapes; what is not given stays.
 
-        Nothing is lowered or laid out anew.
+        Parameters that learnt within the run begin again from the task's. Nothing is lowered or laid out anew: arrays
+        that were read before are written over. Raises InputError for a name or a shape that does not fit.
         """
 
     def layout(self) -> Sequence[tuple[str, ...]]:
@@ -125,6 +127,55 @@ def may_rest(task: Task) -> bool:
     """
     once = task.rule.moving and task.rule.fires in ("level", "arrival")
     return once and not task.initial and not uneven_edges(task.graph)
+
+
+def gammas(task: Task, names: Sequence[str]) -> np.ndarray:
+    """Return the step size of each of these free vertices, float64."""
+    return np.array([task.step_sizes.get(name, task.rule.step_size) for name in names], np.float64)
+
+
+def tick_by_tick(
+    session: Session, first: int, end: int, *, last: bool, measure: Callable[[int], None] | None = None
+) -> None:
+    """Play ticks ``first`` to ``end - 1`` one after the other; ``measure`` is called while each stands still."""
+    for tick in range(first, end):
+        session.predict(tick)
+        session.send(tick)
+        if measure is not None:
+            measure(tick)
+        session.learn(tick, last=last and tick == end - 1)
+        session.move()
+
+
+def begun_again(
+    task: Task,
+    inputs: Mapping[str, np.ndarray] | None,
+    targets: Mapping[str, np.ndarray] | None,
+    parameters: Mapping[str, np.ndarray] | None,
+) -> Task:
+    """Return the task with other data or parameters; raises InputError for names or shapes that do not fit."""
+    given = {"inputs": inputs, "targets": targets, "parameters": parameters}
+    if problems := [
+        problem for key, arrays in given.items() for problem in _misfits(key, arrays or {}, getattr(task, key))
+    ]:
+        raise InputError(problems)
+    changed: dict[str, Any] = {
+        key: {**getattr(task, key), **{name: np.asarray(array, task.dtype) for name, array in arrays.items()}}
+        for key, arrays in given.items()
+        if arrays
+    }
+    return replace(task, **changed)
+
+
+def _misfits(key: str, arrays: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]) -> list[Problem]:
+    """Return what is wrong with data that a run should begin again with."""
+    return [
+        Problem((key, name), "is not part of the task" + nearest(name, known)) for name in arrays if name not in known
+    ] + [
+        Problem((key, name), f"has shape {list(np.shape(array))}, expected {list(known[name].shape)}")
+        for name, array in arrays.items()
+        if name in known and np.shape(array) != known[name].shape
+    ]
 
 
 Engine = Callable[[Task], Session]

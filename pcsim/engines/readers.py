@@ -51,15 +51,19 @@ class Readers:
         return lambda: self.host(self.messages[shape][index])
 
     def of_values(self, edges: Sequence[Edge]) -> Read:
-        """Read the values that arrive, over edges from vertices of one shape: now, or as they were when sent."""
+        """Read the values that arrive, over edges from vertices of one shape: now, or as they were when sent.
+
+        A vertex that comes to rest in predicting has sent before that.
+        """
         shape = self.program.place[edges[0].pre][0]
         units, rows = self.units[shape], indices(rows_in(self.program, [edge.pre for edge in edges]))
         active = np.nonzero(rows < units.bank.active)[0]
         late = self._late(shape, edges, rows)
 
         def read() -> np.ndarray:
-            values: Any = units.start[rows]
-            values[active] += units.deviation[rows[active]]
+            values: Any = units.value[rows]
+            if units.shift is None:
+                values[active] += units.deviation[rows[active]]
             if late is not None:
                 positions, at = late
                 values[positions] = units.start[rows[positions]] + self.histories[shape][at(self.clock())]

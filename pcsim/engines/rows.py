@@ -38,6 +38,26 @@ def inside(where: Rows, rows: Rows) -> Rows:
     return where.start + rows if isinstance(where, slice) else where[rows]
 
 
+def shifted(rows: Rows, by: int) -> Rows:
+    """Return rows counted from another origin."""
+    return slice(rows.start + by, rows.stop + by) if isinstance(rows, slice) else rows + by
+
+
+def overlap(rows: Rows, start: int, stop: int) -> Rows | None:
+    """Return the rows from ``start`` to ``stop - 1``; None for none."""
+    if isinstance(rows, slice):
+        start, stop = max(rows.start, start), min(rows.stop, stop)
+        return slice(start, stop) if start < stop else None
+    kept = rows[(rows >= start) & (rows < stop)]
+    return rows_of(kept) if len(kept) else None
+
+
+def ends(rows: Rows) -> tuple[int, int]:
+    """Return where consecutive rows start and stop."""
+    assert isinstance(rows, slice)
+    return rows.start, rows.stop
+
+
 def indices(rows: Rows) -> np.ndarray:
     """Return rows as an index array."""
     return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pcsim.arrays import sparse
+from pcsim.engines.rows import indices
+from pcsim.ops.segments import segment_sums
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pcsim.arrays import Array, Namespace
+    from pcsim.program.program import Rows
+
+
+SAFE = 1e-20
+"""A sum of squares in float32 between this and its reciprocal lost nothing to the ends of the number format."""
+
+
+def lengths(xp: Namespace, rows: Array) -> Array:
+    """Return the L2 norm of each row, float64; rows whose squares leave float32 are taken again."""
+    flat = rows.reshape(len(rows), -1)
+    if xp is not np:  # which rows are unsure would have to be asked of the device
+        return xp.sqrt(xp.sum(xp.square(flat.astype("float64")), axis=1))
+    squares = xp.einsum("ij,ij->i", flat, flat).astype("float64")
+    unsure = ~((squares > SAFE) & (squares < 1 / SAFE))
+    if rows.dtype == "float32" and bool(unsure.any()):
+        again = flat[unsure].astype("float64")
+        squares[unsure] = xp.einsum("ij,ij->i", again, again)
+    return xp.sqrt(squares)
 
 
 class Sum:
@@ -16,13 +41,39 @@ class Sum:
     depend on how they were computed.
     """
 
-    def __init__(self, xp: Namespace, order: Any, starts: Any, dtype: Any) -> None:
-        sparse = import_module("scipy.sparse" if xp.__name__ == "numpy" else "cupyx.scipy.sparse")
-        ones = xp.ones(len(order), dtype)
-        self.matrix = sparse.csr_matrix(
-            (ones, xp.asarray(order), xp.asarray(starts)), shape=(len(starts) - 1, len(order))
-        )
+    def __init__(self, order: np.ndarray, starts: np.ndarray, dtype: Any) -> None:
+        shape = (len(starts) - 1, len(order))
+        self.matrix = sparse(np).csr_matrix((np.ones(len(order), dtype), order, starts), shape=shape)
+        self.cuts: dict[bytes, Any] = {}
 
-    def __call__(self, messages: Array, out: Array) -> None:
-        """Sum messages (messages, batch, *shape) into ``out`` (receivers, batch, *shape)."""
-        out[...] = (self.matrix @ messages.reshape(len(messages), -1)).reshape(out.shape)
+    def __call__(self, messages: Array, out: Array, rows: Rows | None = None) -> None:
+        """Sum messages (messages, batch, *shape) into ``out`` (receivers, batch, *shape): all, or some rows of it."""
+        where = ... if rows is None else rows
+        matrix = self.matrix if rows is None else self._cut(rows)
+        out[where] = (matrix @ messages.reshape(len(messages), -1)).reshape(-1, *out.shape[1:])
+
+    def _cut(self, rows: Rows) -> Any:
+        """Return some rows of the matrix; they are asked for again in the next run."""
+        index = indices(rows)
+        key = index.tobytes()
+        if key not in self.cuts:
+            self.cuts[key] = self.matrix[index]
+        return self.cuts[key]
+
+
+class DeviceSum:
+    """Adds up messages by receiver on a device, in the order given.
+
+    ``at`` brings rows there; ``order`` and ``starts`` (CSR) are there.
+    """
+
+    def __init__(self, xp: Namespace, at: Callable[[Rows], Any], order: Array, starts: Array) -> None:
+        self.xp, self.at, self.order = xp, at, order
+        self.first, self.after = starts[:-1], starts[1:]
+
+    def __call__(self, messages: Array, out: Array, rows: Rows | None = None) -> None:
+        """Sum messages (messages, batch, *shape) into ``out`` (receivers, batch, *shape): all, or some rows of it."""
+        where = slice(0, len(self.first)) if rows is None else self.at(rows)
+        flat = messages.reshape(len(messages), -1)
+        sums = segment_sums(self.xp, self.order, self.first[where], self.after[where], flat)
+        out[where] = sums.reshape(-1, *out.shape[1:])

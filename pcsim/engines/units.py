@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
+from pcsim.engines.base import gammas
+from pcsim.engines.rows import indices
+
+if TYPE_CHECKING:
     from pcsim.arrays import Array, Namespace
     from pcsim.engines.base import Task
     from pcsim.program.program import Bank, Rows
@@ -34,59 +37,99 @@ class Units:
     """(free, batch, *shape): errors due."""
     precision: Array
     """(active, 1, *shape), or None where all are 1."""
+    keep: Any
+    """1 - gamma: a number, or (free, 1, ...) where vertices have step sizes of their own."""
+    gain: Any
+    """gamma: a number, or (free, 1, ...)."""
+    xp: Namespace = np
     targets: tuple[tuple[str, Rows, Array], ...] = ()
     """(loss, rows, target) of outputs whose loss is not a clamp."""
 
-    def weighted(self, rows: slice) -> Array:
+    def weighted(self, rows: Rows) -> Array:
         """Return Pi eps of some rows."""
         error = self.error[rows]
         return error if self.precision is None else self.precision[rows] * error
 
+    def move(self, rows: Rows) -> None:
+        """Move free values: x += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
+        deviation, push = self.deviation[rows], self.received[rows]
+        shift = None if self.shift is None else self.shift[rows]
+        keep, gain = (self.keep[rows], self.gain[rows]) if self.gain.ndim else (self.keep, self.gain)
+        if self.precision is None:
+            rates = (row.reshape(len(row), 1) if row.ndim else row for row in (keep, gain))
+            blend(self.xp, deviation, push, shift, *rates)
+        else:
+            precision = self.precision[rows]
+            push = push if shift is None else push + precision * shift
+            deviation *= 1 - precision * gain
+            deviation += push * gain
+        if not isinstance(rows, slice):
+            self.deviation[rows] = deviation
+
+    def clear(self) -> None:
+        """Forget a run: nothing has moved, no error, nothing due, no target."""
+        for array in (self.deviation, self.shift, self.error, self.received):
+            if array is not None:
+                array[...] = 0
+        self.targets = ()
+
     def rest(self, rows: np.ndarray) -> None:
-        """Put vertices back to their feedforward values, with no error; outputs stay clamped."""
-        self.deviation[rows[rows < self.bank.free]] = 0
+        """Put vertices back to their feedforward values, with no error; clamped outputs stay clamped."""
+        follows = [indices(where) for _, where, _ in self.targets]
+        self.deviation[rows[(rows < self.bank.free) | np.isin(rows, np.concatenate([[], *follows]))]] = 0
         for array in (self.shift, self.error):
             array[rows] = 0
 
 
 @dataclass
 class Work:
-    """What a step keeps from predicting to learning."""
+    """What some rows of a step keep from predicting to learning."""
 
     inputs: tuple[Array, ...] = ()
     mu: Array = None
     saved: tuple[Array, ...] = ()
+    start: int = 0
+    stop: int = 0
+    """The arrays are of the rows ``start`` to ``stop - 1`` of the step."""
 
 
 BLOCK = 1 << 15
 """Numbers worked on at a time where one pass over memory is worth more than one call."""
 
 
-def blend(state: Array, push: Array, shift: Array | None, keep: Any, gain: Any) -> None:
-    """Set ``state = keep state + gain (shift + push)`` in place, block by block, so that each is read once.
+def blend(xp: Namespace, state: Array, push: Array, shift: Array | None, keep: Any, gain: Any) -> None:
+    """Set ``state = keep state + gain (shift + push)`` in place, on the host block by block.
 
-    ``push`` is used up. With keep 0 and gain 1 the state becomes ``shift + push`` bit for bit.
+    ``keep`` and ``gain`` are numbers, or one number a row. With keep 0 and gain 1 the state becomes ``shift + push``
+    bit for bit.
     """
-    state, push = state.reshape(-1), push.reshape(-1)
-    shift = None if shift is None else shift.reshape(-1)
-    for start in range(0, len(state), BLOCK):
-        block = slice(start, start + BLOCK)
+    rowwise = getattr(gain, "ndim", 0) > 0
+    flat = (len(state), -1) if rowwise else (-1,)
+    state, push = state.reshape(flat), push.reshape(flat)
+    shift = None if shift is None else shift.reshape(flat)
+    most = BLOCK if xp is np else state.size
+    size = max(1, most // max(1, state.shape[-1])) if rowwise else max(1, most)
+    scratch = xp.empty_like(state[:size])
+    for start in range(0, len(state), size):
+        block = slice(start, start + size)
         here, more = state[block], push[block]
+        held, taken = (keep[block], gain[block]) if rowwise else (keep, gain)
         if shift is not None:
-            more += shift[block]
-        if gain != 1:
-            more *= gain
-        here *= keep
+            more = xp.add(shift[block], more, out=scratch[: len(here)])
+        if rowwise or taken != 1:
+            more = xp.multiply(more, taken, out=scratch[: len(here)])
+        here *= held
         here += more
 
 
 def units_of(bank: Bank, task: Task, xp: Namespace) -> Units:
-    """Return units at rest: sources hold their data, everything else is zero; ``received`` is made later."""
+    """Return units with everything at zero."""
     start: Any = xp.zeros((len(bank.names), task.batch, *bank.shape), task.dtype)
-    for row, name in enumerate(bank.names[bank.active :], bank.active):
-        start[row] = xp.asarray(task.inputs[name], task.dtype)
     deviation = xp.zeros_like(start[: bank.active])
     moving = task.rule.moving
+    rates = gammas(task, bank.names[: bank.free]).reshape(-1, *[1] * (1 + len(bank.shape)))
+    alike = bool((rates == rates[:1]).all())
+    gamma = np.float64(rates.flat[0] if len(rates) else task.rule.step_size) if alike else xp.asarray(rates)
     return Units(
         bank,
         start,
@@ -94,7 +137,10 @@ def units_of(bank: Bank, task: Task, xp: Namespace) -> Units:
         shift=xp.zeros_like(deviation) if moving else None,
         error=xp.zeros_like(deviation) if moving else deviation,
         reference=None,
-        value=start.copy() if moving else start,
-        received=deviation[:0],
+        value=xp.zeros_like(start) if moving else start,
+        received=xp.zeros_like(deviation[: bank.free]),
         precision=None if bank.precision is None else xp.asarray(bank.precision, task.dtype),
+        keep=(1 - gamma).astype(task.dtype),
+        gain=gamma.astype(task.dtype),
+        xp=xp,
     )

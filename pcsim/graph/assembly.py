@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pcsim.errors import wrong
@@ -46,7 +47,10 @@ def assemble(vertices: Iterable[Vertex], edges: Iterable[Edge], head: Graph) -> 
             raise wrong(("vertices", vertex.name), f"two vertices are named {vertex.name!r}; {hint}")
         table[vertex.name] = vertex
     lines = _named_edges(edges)
-    depths = topological_depths(table, ((edge.pre, edge.post) for edge in lines))
+    inputs: dict[str, list[str]] = {name: [] for name in table}
+    for edge in lines:
+        inputs[edge.post].append(edge.pre)
+    depths = topological_depths(inputs)
     order = sorted(table, key=lambda name: (depths[name], natural(name)))
     place = {name: number for number, name in enumerate(order)}
     return Graph(
@@ -60,10 +64,11 @@ def assemble(vertices: Iterable[Vertex], edges: Iterable[Edge], head: Graph) -> 
 
 
 def _named_edges(edges: Iterable[Edge]) -> list[Edge]:
-    count: Counter[tuple[str, str]] = Counter()
+    count: dict[tuple[str, str], int] = defaultdict(int)
     named = []
-    for edge in sorted(edges, key=lambda edge: edge.slot):
+    for edge in sorted(edges, key=attrgetter("slot")):
         number = count[edge.pre, edge.post]
-        count[edge.pre, edge.post] += 1
-        named.append(replace(edge, name=f"{edge.pre}->{edge.post}" + (f"#{number}" if number else "")))
+        count[edge.pre, edge.post] = number + 1
+        name = f"{edge.pre}->{edge.post}" + (f"#{number}" if number else "")
+        named.append(edge if edge.name == name else replace(edge, name=name))
     return named

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,30 +13,40 @@ from pydantic import ValidationError
 from pcsim.errors import InputError, Path, Problem, nearest, wrong
 from pcsim.graph.assembly import assemble, observed
 from pcsim.graph.formula import vertices_of_formula
-from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
-from pcsim.graph.models import GraphDocument, InitEntry, VertexEntry, frozen
+from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, uncollected
+from pcsim.graph.initialise import stream
+from pcsim.graph.models import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry, frozen
 from pcsim.graph.order import find_cycle, natural, topological_depths
 from pcsim.graph.problems import problems_of, salvaged
 from pcsim.ops import OPS, make_call, parse_attributes
+from pcsim.ops.attributes import MAX_RANK
 from pcsim.ops.calls import check_arity
+from pcsim.ops.op import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pcsim.arrays import Shape
-    from pcsim.ops.op import Call, Op, ParameterSpec
+    from pcsim.ops.op import Call, Op, ParameterSpec, Realised
 
 __all__ = ["assemble", "build", "graph_from", "shape_of"]
 
 T = TypeVar("T")
 
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+"""Types whose text says all about them, unlike their equality (1 == True, 0.0 == -0.0)."""
 
-def graph_from(data: Mapping[str, Any]) -> Graph:
-    """Make a graph from a document given as plain data without ``$``; raises InputError with every problem found."""
+
+@uncollected()
+def graph_from(data: Mapping[str, Any], folder: FilePath = FilePath()) -> Graph:
+    """Make a graph from a document given as plain data without ``$``; raises InputError with every problem found.
+
+    Files of synapses are sought in ``folder`` (default: the working directory).
+    """
     document, problems = salvaged(GraphDocument, data, _part)
     if document is None:
         raise InputError(problems)
-    return build(document, problems)
+    return build(document, problems, folder)
 
 
 def _part(path: Path) -> Path:
@@ -42,7 +54,7 @@ def _part(path: Path) -> Path:
     return path[:2] if path and path[0] in ("vertices", "parameters") else path[:1]
 
 
-def build(document: GraphDocument, problems: Iterable[Problem] = ()) -> Graph:
+def build(document: GraphDocument, problems: Iterable[Problem] = (), folder: FilePath = FilePath()) -> Graph:
     """Make a graph from a validated document; raises InputError with every problem found.
 
     ``problems`` are those known already, of parts that the document is left without.
@@ -50,7 +62,7 @@ def build(document: GraphDocument, problems: Iterable[Problem] = ()) -> Graph:
     before = list(problems)
     try:
         entries, outputs = _entries(document)
-        builder = _Builder(document, entries, before, frozenset(_part(problem.path) for problem in before))
+        builder = _Builder(document, entries, folder, before, frozenset(_part(problem.path) for problem in before))
         graph = builder.graph(outputs)
     except InputError as error:
         raise InputError([*before, *error.problems]) from None
@@ -78,11 +90,16 @@ def named(name: str, entry: dict[str, Any], document: GraphDocument) -> dict[str
 class _Builder:
     document: GraphDocument
     entries: Mapping[str, VertexEntry]
+    folder: FilePath
+    """Files of synapses are sought here."""
     problems: list[Problem] = field(default_factory=list)
     broken: frozenset[Path] = frozenset()
     """Parts that are wrong already: what needs them is left alone."""
     vertices: dict[str, Vertex] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    realised: dict[str, Realised] = field(default_factory=dict)
+    """Vertices that take an input more than once, each time over an edge of its own."""
+    calls: dict[tuple[str, tuple[Shape, ...], str], Call] = field(default_factory=dict)
 
     def graph(self, outputs: list[str]) -> Graph:
         self._named_parameters()
@@ -125,9 +142,9 @@ class _Builder:
     def _sorted(self, inputs: dict[str, list[str]]) -> list[str]:
         """Return the names in canonical order: what is shared must not depend on the document's order."""
         known = {name: [pre for pre in pres if pre in inputs] for name, pres in inputs.items()}
-        depths = topological_depths(known, ((pre, name) for name, pres in known.items() for pre in pres))
+        depths = topological_depths(known)
         if len(depths) < len(known):
-            cycle = find_cycle(dict(known), depths)
+            cycle = find_cycle(known, depths)
             message = f"the graph has a cycle: {' -> '.join(cycle)}; unroll it over time, one vertex a step"
             self.wrong(("vertices", cycle[-1], "inputs"), message)
         return sorted(depths, key=lambda name: (depths[name], natural(name)))
@@ -138,14 +155,32 @@ class _Builder:
             hint = nearest(entry.op, OPS, "pcsim list ops")
             self.wrong((*path, "op"), f"unknown op {entry.op!r}{hint}")
             return
-        attributes = self.attempt(path, lambda: _attributes(op, entry.attributes))
-        if not all(pre in self.vertices for pre in inputs):
-            self.attempt(path, lambda: check_arity(op, len(inputs)))
-        elif attributes is not None:
-            shapes = tuple(self.vertices[pre].shape for pre in inputs)
-            call = self.attempt(path, lambda: make_call(op, shapes, attributes))
+        if all(pre in self.vertices for pre in inputs):
+            shapes = tuple([self.vertices[pre].shape for pre in inputs])
+            call = self.attempt(path, lambda: self._call_of(name, op, shapes, entry.attributes))
             if call is not None:
                 self._complete(name, entry, op, call)
+        else:
+            self.attempt(path, lambda: _attributes(op, entry.attributes))
+            self.attempt(path, lambda: check_arity(op, len(inputs)))
+
+    def _call_of(self, name: str, op: Op, shapes: tuple[Shape, ...], given: Mapping[str, Any]) -> Call:
+        if op.realise is None:
+            return self._call(op, shapes, given)
+        check_arity(op, len(shapes))
+        site = Site(shapes, lambda seed, kind: stream(seed, kind, name), self.folder)
+        made = self.realised[name] = op.realise(_attributes(op, given), site)
+        return make_call(op, tuple(shapes[place] for place in made.inputs), made.attributes)
+
+    def _call(self, op: Op, shapes: tuple[Shape, ...], given: Mapping[str, Any]) -> Call:
+        """Return the call of a vertex; vertices that say the same share one."""
+        said = _said(given)
+        found = None if said is None else self.calls.get((op.name, shapes, said))
+        if found is None:
+            found = make_call(op, shapes, _attributes(op, given))
+            if said is not None:
+                self.calls[op.name, shapes, said] = found
+        return found
 
     def _complete(self, name: str, entry: VertexEntry, op: Op, call: Call) -> None:
         params = self.attempt(("vertices", name), lambda: self._params(name, entry, op, call))
@@ -157,7 +192,8 @@ class _Builder:
         specs = op.params(call)
         single = op.role == "parameter" and bool(entry.init)
         inits = {"value": entry.init} if single else entry.init
-        _check_slots(op, specs, {"params": entry.params, "init": inits})
+        if entry.params or inits:
+            _check_slots(op, specs, {"params": entry.params, "init": inits})
         default = {slot: name if op.role == "parameter" else f"{name}.{slot}" for slot in specs}
         for slot, spec in specs.items():
             if slot in entry.params:
@@ -179,20 +215,21 @@ class _Builder:
         if slot in inits:
             raise wrong(("init", slot), f"parameter {parameter!r} starts as 'parameters' says: give its init there")
         if found.fan_in is None and spec.fan_in is not None:
-            self.parameters[parameter] = replace(found, fan_in=spec.fan_in)
+            self.parameters[parameter] = replace(found, fan_in=spec.fan_in, fan_out=spec.fan_out)
 
     def _own(self, path: Path, parameter: str, spec: ParameterSpec, given: Any) -> None:
         if parameter in self.parameters:
             raise wrong((), f"its parameter {parameter!r} has the name of another one; rename one of them")
         init = spec.init if given is None else _init_row(path, given)
         _check_values(init, spec.shape, path)
-        self.parameters[parameter] = Parameter(parameter, spec.shape, init, spec.fan_in)
+        self.parameters[parameter] = Parameter(parameter, spec.shape, init, spec.fan_in, spec.fan_out)
 
     def _fan_ins(self, edges: list[Edge]) -> None:
         """Let a parameter that a matrix product takes as an input know the extent that is summed over."""
-        for edge in sorted(edges, key=lambda edge: (natural(edge.post), edge.slot)):
-            vertex, user = self.vertices[edge.pre], self.vertices[edge.post]
-            if vertex.op.role == "parameter" and user.op.name == "matmul":
+        taken = [edge for edge in edges if self.vertices[edge.post].op.name == "matmul"]
+        for edge in sorted(taken, key=lambda edge: (natural(edge.post), edge.slot)):
+            vertex = self.vertices[edge.pre]
+            if vertex.op.role == "parameter":
                 parameter = self.parameters[vertex.params[0][1]]
                 extent = vertex.shape[-1] if edge.slot == 0 else vertex.shape[0]
                 if parameter.fan_in is None:
@@ -201,16 +238,25 @@ class _Builder:
     def _edges(self) -> list[Edge]:
         edges = []
         for name, entry in self.entries.items():
-            for slot, item in enumerate(entry.inputs):
+            for slot, (item, more) in enumerate(self._lines(name, entry)):
                 source = self.entries.get(item.source)
-                delay = item.delay
+                delay = DelayEntry(value=item.delay.value + more, error=item.delay.error + more) if more else item.delay
                 if source is not None and source.op == "parameter" and (delay.value or delay.error):
                     message = f"{item.source!r} is a parameter: its edges carry no delay, what it receives waits for it"
                     self.wrong(("vertices", name, "inputs", slot, "delay"), message)
-                edges.append(Edge(item.source, name, slot, delay.value, delay.error, (name, slot)))
+                line = f"{item.source}->{name}"
+                edges.append(Edge(item.source, name, slot, delay.value, delay.error, (name, slot), line))
         return edges
 
+    def _lines(self, name: str, entry: VertexEntry) -> list[tuple[InputEntry, int]]:
+        """Return the input of each slot, and how much longer it travels than the document's entry says."""
+        if name not in self.realised:
+            return [(item, 0) for item in entry.inputs]
+        made = self.realised[name]
+        return [(entry.inputs[place], delay) for place, delay in zip(made.inputs, made.delays, strict=True)]
+
     def _outputs(self, given: list[str]) -> list[str]:
+        first: dict[str, int] = {}
         for place, name in enumerate(given):
             if ("vertices", name) in self.broken:
                 continue
@@ -218,7 +264,7 @@ class _Builder:
                 self.wrong(("outputs", place), f"there is no vertex {name!r}" + nearest(name, self.entries))
             elif name in self.vertices and self.vertices[name].op.role != "function":
                 self.wrong(("outputs", place), f"{name!r} is a {self.vertices[name].op.name}: it cannot be an output")
-            elif name in given[:place]:
+            elif first.setdefault(name, place) != place:
                 self.wrong(("outputs", place), f"{name!r} is listed twice")
         feeding = {item.source for entry in self.entries.values() for item in entry.inputs}
         sinks = [name for name, vertex in self.vertices.items() if name not in feeding and vertex.op.role == "function"]
@@ -233,6 +279,16 @@ class _Builder:
                 self.wrong(
                     ("parameters", name), "no vertex uses this parameter; share it with 'params: {weight: NAME}'"
                 )
+
+
+def _said(given: Mapping[str, Any]) -> str | None:
+    """Return attributes as text that differs wherever they do; None where that is long."""
+    plain = all(type(value) in _PLAIN or _is_plain_list(value) for value in given.values())
+    return repr(given) if plain else None
+
+
+def _is_plain_list(value: Any) -> bool:
+    return type(value) is list and len(value) <= MAX_RANK and all(type(item) in _PLAIN for item in value)
 
 
 def _attributes(op: Op, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -293,6 +349,8 @@ def _numbers(values: Any, path: Path) -> np.ndarray:
 
 
 def _precision(entry: VertexEntry, call: Call) -> float | tuple[Any, ...]:
+    if isinstance(entry.precision, float) and 0 < entry.precision < inf:
+        return entry.precision
     values = _numbers(entry.precision, ("precision",))
     if not np.all(values > 0):
         raise wrong("precision", "a precision is a finite number above 0")

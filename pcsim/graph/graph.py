@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, wraps
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcsim.graph.order import natural, topological_depths
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import networkx as nx
 
@@ -19,8 +22,10 @@ if TYPE_CHECKING:
 
 Precision = float | tuple[Any, ...]
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Edge:
     """A line from ``pre`` to input ``slot`` of ``post``; values go forward, errors back.
 
@@ -44,7 +49,7 @@ class Edge:
     name: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """A tensor used by one vertex or shared by many; a leaf actor of its own ([S])."""
 
@@ -52,9 +57,10 @@ class Parameter:
     shape: Shape
     init: tuple[str, Any] = ("uniform_fan_in", None)
     fan_in: int | None = None
+    fan_out: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Vertex:
     """One elementary function with its value units and error units, all of shape ``call.shape``."""
 
@@ -99,7 +105,7 @@ class Graph:
         lists: dict[str, list[Edge]] = {name: [] for name in self.vertices}
         for edge in self.edges:
             lists[edge.post].append(edge)
-        return {name: tuple(sorted(edges, key=lambda edge: edge.slot)) for name, edges in lists.items()}
+        return {name: _sorted(edges, attrgetter("slot")) for name, edges in lists.items()}
 
     @cached_property
     def outgoing(self) -> Mapping[str, tuple[Edge, ...]]:
@@ -107,7 +113,7 @@ class Graph:
         lists: dict[str, list[Edge]] = {name: [] for name in self.vertices}
         for edge in self.edges:
             lists[edge.pre].append(edge)
-        return {name: tuple(sorted(edges, key=lambda edge: edge.key)) for name, edges in lists.items()}
+        return {name: _sorted(edges, attrgetter("key")) for name, edges in lists.items()}
 
     @cached_property
     def uses(self) -> Mapping[str, tuple[str, ...]]:
@@ -133,7 +139,7 @@ class Graph:
     @cached_property
     def depths(self) -> Mapping[str, int]:
         """Longest distance of each vertex from the sources, in edges."""
-        return topological_depths(self.vertices, ((edge.pre, edge.post) for edge in self.edges))
+        return topological_depths({name: [edge.pre for edge in edges] for name, edges in self.incoming.items()})
 
     @cached_property
     def active(self) -> tuple[str, ...]:
@@ -164,3 +170,34 @@ class Graph:
         from pcsim.graph.interop import from_networkx
 
         return from_networkx(graph)
+
+
+def _sorted(edges: list[Edge], key: Callable[[Edge], Any]) -> tuple[Edge, ...]:
+    return tuple(edges if len(edges) < 2 else sorted(edges, key=key))
+
+
+def kept(function: Callable[[Graph], T]) -> Callable[[Graph], T]:
+    """Make a function of a graph work its result out once: it stays with the graph, and goes with it."""
+    place = f"{function.__module__}.{function.__qualname__}"
+
+    @wraps(function)
+    def once(graph: Graph) -> T:
+        results = vars(graph)
+        if place not in results:
+            results[place] = function(graph)
+        found: T = results[place]
+        return found
+
+    return once
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pause the collector of cycles: what large graphs are made of stays, and walking it again and again is slow."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -29,7 +29,11 @@ Generator = np.random.Generator
 
 def stream(seed: int, *names: str) -> Generator:
     """Return the random stream of a name: equal for equal seed and names, whatever else is drawn."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *"/".join(names).encode()])))
+    number = int(seed)
+    words = np.frombuffer(number.to_bytes(4 * max(1, -(-number.bit_length() // 32)), "little"), "<u4")
+    entropy = np.concatenate([words, np.frombuffer("/".join(names).encode(), np.uint8)], dtype=np.uint32)
+    # an array of words is what SeedSequence makes of [seed, *bytes] itself, at a seventh of the time
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
 def initialise(graph: Graph, seed: int, dtype: Any = np.float64, folder: Path | None = None) -> dict[str, NDArray[Any]]:
@@ -40,10 +44,12 @@ def initialise(graph: Graph, seed: int, dtype: Any = np.float64, folder: Path | 
     """
     problems: list[Problem] = []
     values = {}
+    folder = folder or Path()
     for parameter in graph.parameters.values():
         try:
             rng = stream(seed, "parameter", parameter.name)
-            values[parameter.name] = rounded(_start(parameter, rng, folder or Path()), dtype)
+            start = _of_synapses(graph, parameter) if parameter.init[0] == "connect" else None
+            values[parameter.name] = rounded(_start(parameter, rng, folder) if start is None else start, dtype)
         except InputError as error:
             place = _place(graph, parameter.name)
             problems += [problem.under(*place) for problem in error.problems]
@@ -75,6 +81,16 @@ def _start(parameter: Parameter, rng: Generator, folder: Path) -> NDArray[Any]:
         return np.asarray(_RANDOM[kind](rng, parameter.shape, argument, fan_in, fan_out))
     values = read_npz(folder / argument[0], argument[1]) if kind == "file" else argument
     return _given(parameter.shape, values)
+
+
+def _of_synapses(graph: Graph, parameter: Parameter) -> NDArray[Any]:
+    """Return the weights of the file that a projection's synapses are from."""
+    for name in graph.uses[parameter.name]:
+        vertex = graph.vertices[name]
+        synapses = dict(vertex.call.attributes).get("synapses")
+        if synapses is not None and synapses.weight is not None and ("weight", parameter.name) in vertex.params:
+            return np.asarray(synapses.weight)
+    raise wrong((), "no file that a projection's 'connect' reads holds weights for it")
 
 
 def _given(shape: Shape, values: Any) -> NDArray[Any]:
@@ -126,7 +142,7 @@ def _fans(parameter: Parameter) -> tuple[int, int]:
     """Return fan-in and fan-out; a weight is (units, fan-in), a factor on the right of a product (fan-in, units)."""
     shape = parameter.shape
     fan_in = parameter.fan_in or prod(shape[1:] if len(shape) > 1 else shape) or 1
-    return fan_in, prod(shape) // fan_in if len(shape) > 1 else prod(shape)
+    return fan_in, parameter.fan_out or (prod(shape) // fan_in if len(shape) > 1 else prod(shape))
 
 
 def _uniform(rng: Generator, shape: Shape, bound: float) -> Any:

@@ -53,7 +53,9 @@ def to_networkx(graph: Graph) -> nx.MultiDiGraph[str]:
 
 def _node(vertex: Vertex) -> dict[str, Any]:
     rows = vertex.op.attributes
-    given = {key: _plain(value) for key, value in vertex.call.attributes if value != rows[key].default}
+    known = dict(vertex.call.attributes)
+    follow = {key for key, row in rows.items() if row.follows and known[row.follows] is not None}
+    given = {key: _plain(known[key]) for key in known if key not in follow and known[key] != rows[key].default}
     return {
         "op": vertex.op.name,
         "shape": list(vertex.shape),

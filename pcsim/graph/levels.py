@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Literal
 
 from pcsim.errors import nearest, wrong
 from pcsim.graph.build import assemble
-from pcsim.graph.graph import Edge, Vertex
+from pcsim.graph.graph import Edge, Vertex, kept
 from pcsim.ops import OPS, make_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
 
     from pcsim.graph.graph import Graph
+    from pcsim.ops.op import Call
 
 Form = Literal["none", "delay", "identity"]
 FORMS = ("none", "delay", "identity")
 
 
-def vertex_levels(graph: Graph) -> dict[str, int | None]:
+@kept
+def vertex_levels(graph: Graph) -> Mapping[str, int | None]:
     """Return each vertex's level: the longest distance to an output, error delays included, in ticks.
 
     Outputs are level 0; a vertex from which no output can be reached has level None.
@@ -30,10 +33,11 @@ def vertex_levels(graph: Graph) -> dict[str, int | None]:
         behind = [
             level + 1 + edge.error_delay for edge in graph.outgoing[name] if (level := levels[edge.post]) is not None
         ]
-        levels[name] = max(behind, default=0 if graph.role(name) == "output" else None)
+        levels[name] = max(behind) if behind else 0 if graph.role(name) == "output" else None
     return levels
 
 
+@kept
 def levels(graph: Graph) -> int:
     """Return 1 + the largest level of a vertex that is no source: the ticks that ``zil`` takes."""
     found = vertex_levels(graph)
@@ -49,37 +53,83 @@ def light_cone(graph: Graph, *, moving: bool, learning: bool = False) -> dict[st
     over a neighbour. With ``learning`` (parameters that learn at every tick) a shared parameter that one user
     has changed disturbs its other users in the next tick.
     """
-    errs: dict[str, int] = {}
-    moves: dict[str, int] = {}
-    changed: set[str] = set()
-    queue = [(0, "errs", name) for name in sorted(graph.outputs)]
-    while queue:
-        tick, what, name = heappop(queue)
-        if name in (first := errs if what == "errs" else moves):
-            continue
+    known = _light_cones(graph)
+    if (moving, learning) not in known:
+        known[moving, learning] = _light_cone(graph, moving, learning)
+    return dict(known[moving, learning])
+
+
+@kept
+def _light_cones(_: Graph) -> dict[tuple[bool, bool], Mapping[str, int | None]]:
+    return {}
+
+
+def _light_cone(graph: Graph, moving: bool, learning: bool) -> Mapping[str, int | None]:
+    cone = _Cone(graph, moving, learning)
+    for name in graph.outputs:
+        cone.soon(0, cone.errs, name)
+    while cone.ticks:
+        tick = heappop(cone.ticks)
+        for first, name in cone.due[tick]:  # grows while it is read: a value can disturb within the tick
+            cone.reach(tick, first, name)
+        del cone.due[tick]
+    return {name: cone.errs.get(name) for name in graph.active}
+
+
+@dataclass(frozen=True)
+class _Cone:
+    """What has been disturbed so far, and when more will be."""
+
+    graph: Graph
+    moving: bool
+    learning: bool
+    errs: dict[str, int] = field(default_factory=dict)
+    """The first tick of an error."""
+    moves: dict[str, int] = field(default_factory=dict)
+    """The first tick at which a value has moved."""
+    changed: set[str] = field(default_factory=set)
+    """Parameters that have learnt."""
+    due: dict[int, list[tuple[dict[str, int], str]]] = field(default_factory=dict)
+    """What is disturbed in coming ticks: of ``errs`` or ``moves``, and the vertex."""
+    ticks: list[int] = field(default_factory=list)
+    """A heap of the keys of ``due``."""
+
+    def soon(self, tick: int, first: dict[str, int], name: str) -> None:
+        if name in first:
+            return
+        if tick not in self.due:
+            self.due[tick] = []
+            heappush(self.ticks, tick)
+        self.due[tick].append((first, name))
+
+    def reach(self, tick: int, first: dict[str, int], name: str) -> None:
+        if name in first:
+            return
         first[name] = tick
-        if what == "moves":
-            for edge in graph.outgoing[name]:
-                heappush(queue, (tick + edge.value_delay, "errs", edge.post))
-            continue
-        for follow in _consequences(graph, name, moving=moving):
-            heappush(queue, (tick + follow[0], *follow[1:]))
-        for parameter in _parameters(graph, name) - changed if learning else ():
-            changed.add(parameter)
-            for user in graph.uses[parameter]:
-                heappush(queue, (tick + 1, "errs", user))
-    return {name: errs.get(name) for name in graph.active}
+        if first is self.moves:
+            for edge in self.graph.outgoing[name]:
+                self.soon(tick + edge.value_delay, self.errs, edge.post)
+            return
+        self._error(tick, name)
+        if self.learning:
+            self._lesson(tick, name)
 
+    def _error(self, tick: int, name: str) -> None:
+        """Follow the error of a vertex to those that it is sent to, and into its own value."""
+        for edge in self.graph.incoming[name]:
+            if self.graph.role(edge.pre) == "free":
+                self.soon(tick + 1 + edge.error_delay, self.errs, edge.pre)
+                if self.moving:
+                    self.soon(tick + 1 + edge.error_delay, self.moves, edge.pre)
+        if self.moving and self.graph.role(name) == "free":
+            self.soon(tick + 1, self.moves, name)
 
-def _consequences(graph: Graph, name: str, *, moving: bool) -> Iterator[tuple[int, str, str]]:
-    """Yield what the error of a vertex brings about, and how many ticks later."""
-    for edge in graph.incoming[name]:
-        if graph.role(edge.pre) == "free":
-            yield 1 + edge.error_delay, "errs", edge.pre
-            if moving:
-                yield 1 + edge.error_delay, "moves", edge.pre
-    if moving and graph.role(name) == "free":
-        yield 1, "moves", name
+    def _lesson(self, tick: int, name: str) -> None:
+        """Follow what a vertex teaches to the other users of its parameters."""
+        for parameter in _parameters(self.graph, name) - self.changed:
+            self.changed.add(parameter)
+            for user in self.graph.uses[parameter]:
+                self.soon(tick + 1, self.errs, user)
 
 
 def _parameters(graph: Graph, name: str) -> set[str]:
@@ -89,6 +139,7 @@ def _parameters(graph: Graph, name: str) -> set[str]:
     return {parameter for vertex in (graph.vertices[name], *leaves) for _, parameter in vertex.params}
 
 
+@kept
 def uneven_edges(graph: Graph) -> tuple[Edge, ...]:
     """Return the edges that make a graph unlevelled: what they carry arrives too soon.
 
@@ -96,15 +147,16 @@ def uneven_edges(graph: Graph) -> tuple[Edge, ...]:
     where no output can be reached any more, before the last level: such a dead end would answer with an error
     while others have not had theirs.
     """
-    return tuple(edge for edge, short in _slacks(graph).items() if short > 0)
+    return tuple(edge for edge, short in zip(graph.edges, _slacks(graph), strict=True) if short > 0)
 
 
-def _slacks(graph: Graph) -> dict[Edge, int]:
+@kept
+def _slacks(graph: Graph) -> tuple[int, ...]:
     """Return the ticks by which each edge is too short."""
     found = vertex_levels(graph)
     # the deepest level is a source's or a parameter's, and stays when edges are split; errors end one before it
     last = max((level for level in found.values() if level is not None), default=1) - 1
-    return {edge: _slack(graph, edge, found, last) for edge in graph.edges}
+    return tuple(_slack(graph, edge, found, last) for edge in graph.edges)
 
 
 def _slack(graph: Graph, edge: Edge, found: Mapping[str, int | None], last: int) -> int:
@@ -130,13 +182,13 @@ def level(graph: Graph, form: Form) -> Graph:
     if form not in FORMS:
         raise wrong("level", f"unknown form {form!r}" + nearest(form, FORMS))
     slack = _slacks(graph)
-    if not any(slack.values()):
+    if not any(slack):
         return graph
     return _with_delays(graph, slack) if form == "delay" else _with_identities(graph, slack)
 
 
-def _with_delays(graph: Graph, slack: Mapping[Edge, int]) -> Graph:
-    edges = (_longer(edge, short) for edge, short in slack.items())
+def _with_delays(graph: Graph, slack: Sequence[int]) -> Graph:
+    edges = (_longer(edge, short) if short else edge for edge, short in zip(graph.edges, slack, strict=True))
     return assemble(graph.vertices.values(), edges, graph)
 
 
@@ -144,24 +196,25 @@ def _longer(edge: Edge, short: int) -> Edge:
     return replace(edge, value_delay=edge.value_delay + short, error_delay=edge.error_delay + short)
 
 
-def _with_identities(graph: Graph, slack: Mapping[Edge, int]) -> Graph:
+def _with_identities(graph: Graph, slack: Sequence[int]) -> Graph:
     found = vertex_levels(graph)
+    call = cache(lambda shape: make_call(OPS["identity"], (shape,), ()))
     vertices, edges = list(graph.vertices.values()), []
-    for edge, short in slack.items():
-        if found[edge.post] is None:  # identity vertices before a dead end would be dead ends, and short, themselves
+    for edge, short in zip(graph.edges, slack, strict=True):
+        if not short:
+            edges.append(edge)
+        elif found[edge.post] is None:  # identity vertices before a dead end would be dead ends, and short, themselves
             edges.append(_longer(edge, short))
-            continue
-        pre = edge.pre
-        for number in range(1, short + 1):
-            vertex = _identity(graph, edge, number)
-            vertices.append(vertex)
-            edges.append(Edge(pre, vertex.name, 0, 0, 0, edge.key))
-            pre = vertex.name
-        edges.append(replace(edge, pre=pre))
+        else:
+            line = _line(edge, short, call(graph.vertices[edge.pre].shape))
+            pres = [edge.pre, *(vertex.name for vertex in line)]
+            vertices += line
+            edges += [Edge(pre, vertex.name, 0, 0, 0, edge.key) for pre, vertex in zip(pres, line, strict=False)]
+            edges.append(replace(edge, pre=pres[-1]))
     return assemble(vertices, edges, graph)
 
 
-def _identity(graph: Graph, edge: Edge, number: int) -> Vertex:
-    shape = graph.vertices[edge.pre].shape
-    name = f"{edge.name.replace('->', '~')}~{number}"
-    return Vertex(name, OPS["identity"], make_call(OPS["identity"], (shape,), ()))
+def _line(edge: Edge, count: int, call: Call) -> list[Vertex]:
+    """Return the identity vertices that stand on an edge."""
+    stem = edge.name.replace("->", "~")
+    return [Vertex(f"{stem}~{number}", OPS["identity"], call) for number in range(1, count + 1)]

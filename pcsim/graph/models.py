@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
-MOST_TICKS = 1_000_000
-"""The longest delay that a document may ask for, in ticks."""
+from pcsim.ops.attributes import MOST_TICKS
 
 Delay = Annotated[StrictInt, Field(ge=0, le=MOST_TICKS)]
 Size = Annotated[StrictInt, Field(ge=1, le=1_000_000_000)]
@@ -88,6 +87,9 @@ class InitEntry(Strict):
     glorot: dict[str, Any] | None = Field(default=None, max_length=0)
     he: dict[str, Any] | None = Field(default=None, max_length=0)
     orthogonal: dict[str, Any] | None = Field(default=None, max_length=0)
+    connect: dict[str, Any] | None = Field(
+        default=None, max_length=0, description="the weights of the file that 'connect' of a projection reads"
+    )
     file: str | None = None
     key: str | None = None
 
@@ -133,9 +135,9 @@ class VertexEntry(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     op: str = Field(description="one of: pcsim list ops")
-    inputs: list[Input] = []
-    params: dict[str, Name] = Field(default={}, description="named parameters for the op's parameter slots")
-    init: dict[str, Any] = Field(default={}, description="initialisers by parameter slot")
+    inputs: list[Input] = Field(default_factory=list)
+    params: dict[str, Name] = Field(default_factory=dict, description="named parameters for the op's parameter slots")
+    init: dict[str, Any] = Field(default_factory=dict, description="initialisers by parameter slot")
     precision: Annotated[float, Field(strict=True)] | list[Any] = 1.0
     feedback: Literal["symmetric"] = Field(default="symmetric", description="how errors travel back")
 

@@ -8,7 +8,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
+
+
+_DIGITS = re.compile(r"(\d+)")
 
 
 @lru_cache(maxsize=1 << 18)
@@ -18,39 +21,49 @@ def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
     >>> sorted(["h10", "h2", "a"], key=natural)
     ['a', 'h2', 'h10']
     """
-    parts = (part for part in re.split(r"(\d+)", name) if part)
-    return tuple((part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts)
+    parts = _DIGITS.split(name)  # text and digits by turns
+    return tuple([(place % 2 == 1, int(part) if place % 2 else 0, part) for place, part in enumerate(parts) if part])
 
 
-def topological_depths(names: Iterable[str], edges: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Return the longest distance of each name from a name without incoming edges.
+def topological_depths(inputs: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Return the longest distance of each name from a name without inputs, given the inputs of each name.
 
     Names on a cycle, and names behind one, are left out.
     """
-    waiting = dict.fromkeys(names, 0)
-    follow: dict[str, list[str]] = {name: [] for name in waiting}
-    for pre, post in edges:
-        follow[pre].append(post)
-        waiting[post] += 1
-    depths = {name: 0 for name, count in waiting.items() if count == 0}
-    ready = deque(depths)
-    reached = dict.fromkeys(waiting, 0)
+    depths: dict[str, int] = {}
+    try:  # documents mostly name what they have named before, and one pass does
+        for name, pres in inputs.items():
+            depths[name] = 1 + max([depths[pre] for pre in pres]) if pres else 0
+    except KeyError:
+        return _depths_in_any_order(inputs)
+    return depths
+
+
+def _depths_in_any_order(inputs: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    waiting = {name: len(pres) for name, pres in inputs.items()}
+    follow: dict[str, list[str]] = {name: [] for name in inputs}
+    for name, pres in inputs.items():
+        for pre in pres:
+            follow[pre].append(name)
+    ready = deque(name for name, count in waiting.items() if count == 0)
+    reached = dict.fromkeys(inputs, 0)
+    depths: dict[str, int] = {}
     while ready:
         name = ready.popleft()
+        depths[name] = depth = reached[name]
         for post in follow[name]:
-            reached[post] = max(reached[post], depths[name] + 1)
+            reached[post] = max(reached[post], depth + 1)
             waiting[post] -= 1
             if waiting[post] == 0:
-                depths[post] = reached[post]
                 ready.append(post)
     return depths
 
 
-def find_cycle(inputs: dict[str, Sequence[str]], depths: dict[str, int]) -> list[str]:
+def find_cycle(inputs: Mapping[str, Sequence[str]], depths: Mapping[str, int]) -> list[str]:
     """Return the names along one cycle, each feeding the next, given names not in ``depths`` exist."""
     name = next(name for name in inputs if name not in depths)
-    seen: list[str] = []
+    seen: dict[str, int] = {}
     while name not in seen:
-        seen.append(name)
+        seen[name] = len(seen)
         name = next(pre for pre in inputs[name] if pre in inputs and pre not in depths)
-    return [name, *reversed(seen[seen.index(name) :])]
+    return [name, *reversed(list(seen)[seen[name] :])]

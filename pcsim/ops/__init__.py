@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from pcsim.ops import arithmetic, elementwise, linear, losses, normalise, reductions, sources, structure
+from pcsim.ops import (
+    arithmetic,
+    elementwise,
+    linear,
+    losses,
+    neuron,
+    normalise,
+    projection,
+    reductions,
+    sources,
+    structure,
+)
 from pcsim.ops.calls import Attributes, complete, make_call, parse_attributes
 from pcsim.ops.elementwise import ACTIVATIONS, Unary
 from pcsim.ops.op import Attribute, Call, Loss, Op, ParameterSpec
@@ -31,7 +42,7 @@ def table(*families: Iterable[Row]) -> dict[str, Row]:
     return rows
 
 
-FAMILIES = (sources, elementwise, arithmetic, linear, reductions, structure, normalise)
+FAMILIES = (sources, elementwise, arithmetic, linear, neuron, projection, reductions, structure, normalise)
 
 OPS = table(*(family.ROWS for family in FAMILIES))
 LOSSES = table(losses.ROWS)

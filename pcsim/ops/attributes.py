@@ -23,6 +23,9 @@ MAX_ELEMENTS = 10**9
 MAX_RANK = 16
 """No vertex may have more axes than this."""
 
+MOST_TICKS = 1_000_000
+"""The longest delay that a document may ask for, in ticks."""
+
 Parse = Callable[[Any], Any]
 
 

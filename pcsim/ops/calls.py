@@ -44,6 +44,8 @@ def parse_attributes(op: Op, raw: Mapping[str, Any]) -> Attributes:
             good[name] = parsed(op, name, raw)
         except ValueError as error:
             problems.append(Problem((name,), str(error)))
+        except InputError as error:
+            problems += [problem.under(name) for problem in error.problems]
     if problems:
         raise InputError(problems)
     return tuple(good.items())

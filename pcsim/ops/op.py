@@ -14,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pcsim.arrays import Array, Namespace, Shape
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Inputs = tuple[Array, ...]
 Params = Mapping[str, Array]
@@ -32,6 +35,8 @@ class Attribute:
     default: Any = None
     required: bool = False
     summary: str = ""
+    follows: str = ""
+    """The attribute that this one is worked out from: it is written out only where that one is not given."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class ParameterSpec:
     init: tuple[str, Any] = ("uniform_fan_in", None)
     fan_in: int | None = None
     """Inputs per unit, where the initialiser scales by it; None: taken from the shape."""
+    fan_out: int | None = None
+    """Units per input, likewise."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,31 @@ class Call:
             if key == name:
                 return value
         raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a structure is drawn or read: what an op with ``realise`` knows beyond its call.
+
+    Attributes
+    ----------
+    shapes : of the inputs that the document gives
+    draws : (seed, what is drawn) -> a random stream of this vertex's own
+    folder : files are sought here
+    """
+
+    shapes: tuple[Shape, ...]
+    draws: Callable[[int, str], Any]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Realised:
+    """Attributes with their structure drawn or read, and which input each slot takes, by how many ticks later."""
+
+    attributes: tuple[tuple[str, Any], ...]
+    inputs: tuple[int, ...]
+    delays: tuple[int, ...]
 
 
 def no_params(call: Call) -> dict[str, ParameterSpec]:
@@ -88,6 +120,8 @@ class Op:
     to_params : the same arguments -> {parameter slot: array}, summed over the batch ([M] eq. 3).
     domain : (xp, call, inputs) -> mask of forbidden elements of the first offending input, with
         ``domain_text`` saying what is forbidden.
+    realise : (attributes of the document, site) -> attributes and inputs of the call, where a document says
+        how a structure is drawn and not what it is; raises InputError.
     """
 
     name: str
@@ -101,6 +135,7 @@ class Op:
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
     domain: Callable[[Namespace, Call, Inputs], tuple[int, Array]] | None = None
     domain_text: str = ""
+    realise: Callable[[tuple[tuple[str, Any], ...], Site], Realised] | None = None
     role: Literal["function", "source", "parameter"] = "function"
     source: str = ""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.graph.graph import uncollected
 from pcsim.graph.levels import levels, vertex_levels
 from pcsim.graph.order import natural
 from pcsim.program.program import (
@@ -25,7 +26,7 @@ from pcsim.program.program import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,6 +45,7 @@ def ticks_of(graph: Graph, rule: Rule) -> int:
     return levels(graph) if rule.ticks == "levels" else rule.ticks
 
 
+@uncollected()
 def lower(graph: Graph, rule: Rule, *, keep_values: bool = False) -> Program:
     """Group equal actors into steps and lay out banks, posts and delay lines.
 
@@ -58,7 +60,7 @@ def lower(graph: Graph, rule: Rule, *, keep_values: bool = False) -> Program:
     histories, lines = _histories(graph, row, keep_values) if rule.moving or keep_values else ({}, {})
     layout = _Layout(graph, row, parameter_row, lines, vertex_levels(graph))
     steps = tuple(layout.step(names) for names in kinds.values())
-    posts = {shape: _post(edges, row, banks[shape].free) for shape, edges in layout.posts.items()}
+    posts = {shape: _post(graph, edges, row, banks[shape]) for shape, edges in layout.posts.items()}
     return Program(graph, rule, banks, steps, posts, histories, parameters)
 
 
@@ -99,9 +101,11 @@ def _bank(graph: Graph, shape: Shape, names: list[str], free: int, outputs: int,
     return Bank(shape, tuple(names), free, active, _precision(graph, names[:active], shape, rule))
 
 
-def _precision(graph: Graph, names: Iterable[str], shape: Shape, rule: Rule) -> NDArray[Any] | None:
+def _precision(graph: Graph, names: Sequence[str], shape: Shape, rule: Rule) -> NDArray[Any] | None:
+    if rule.output_variance == 1 and all(graph.vertices[name].precision == 1 for name in names):
+        return None
     rows = [precision_of(graph, name, rule) for name in names]
-    if all(np.ndim(row) == 0 and row == 1 for row in rows):
+    if all(row.ndim == 0 and row == 1 for row in rows):
         return None
     return np.stack([np.broadcast_to(row, shape) for row in rows])[:, None]
 
@@ -199,10 +203,11 @@ def _stack(index: Iterable[int]) -> Any:
     return slice(int(rows[0]), int(rows[0]) + 1) if (rows == rows[0]).all() else rows_of(rows)
 
 
-def _post(edges: list[Edge], row: Mapping[str, int], free: int) -> Post:
+def _post(graph: Graph, edges: list[Edge], row: Mapping[str, int], bank: Bank) -> Post:
     receivers = _index(row[edge.pre] for edge in edges)
-    order = _index(sorted(range(len(edges)), key=lambda number: (receivers[number], edges[number].key)))
-    starts = np.searchsorted(receivers[order], np.arange(free + 1)).astype(np.intp)
+    message = {edge.name: number for number, edge in enumerate(edges)}
+    order = _index(message[edge.name] for name in bank.names[: bank.free] for edge in graph.outgoing[name])
+    starts = np.searchsorted(receivers[order], np.arange(bank.free + 1)).astype(np.intp)
     alone = rows_of(receivers)
     late = _index(number for number, edge in enumerate(edges) if edge.error_delay)
     lengths = _index(edges[number].error_delay for number in late)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.graph.levels import light_cone
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -38,6 +40,10 @@ def rows_of(index: NDArray[np.intp]) -> Rows:
     if len(index) and np.array_equal(index, np.arange(index[0], index[0] + len(index))):
         return slice(int(index[0]), int(index[0]) + len(index))
     return index
+
+
+def _numbers(rows: Rows) -> NDArray[np.intp]:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,40 @@ class Step:
         """Whether some parameter receives from these vertices."""
         return bool(self.parameters) or any(slot.is_parameter for slot in self.slots)
 
+    @property
+    def joins(self) -> bool:
+        """Whether all inputs are vertices of one shape: then one bank, one post, and one gather serve all slots."""
+        return len({slot.shape for slot in self.slots}) == 1 and not any(slot.is_parameter for slot in self.slots)
+
+    @cached_property
+    def rows_of_inputs(self) -> NDArray[np.intp]:
+        """Bank row that each input reads: (slots, vertices). Of the parameter bank where a slot is a parameter."""
+        rows = np.empty((len(self.slots), len(self.names)), np.intp)
+        for line, slot in zip(rows, self.slots, strict=True):
+            line[:] = _numbers(slot.rows)
+        return rows
+
+    @cached_property
+    def messages_of_inputs(self) -> NDArray[np.intp]:
+        """Row of the post of the slot's shape that each input's error message takes: (slots, vertices); -1 for none.
+
+        Slots of one shape that send have consecutive messages, in the order of the slots.
+        """
+        messages = np.full((len(self.slots), len(self.names)), -1, np.intp)
+        for line, slot in zip(messages, self.slots, strict=True):
+            if slot.messages is not None:
+                line[:] = _numbers(slot.messages)
+        return messages
+
+    @cached_property
+    def value_delays(self) -> NDArray[np.intp]:
+        """Ticks that each input's value has travelled: (slots, vertices); 0 where the value now is read."""
+        delays = np.zeros((len(self.slots), len(self.names)), np.intp)
+        for line, slot in zip(delays, self.slots, strict=True):
+            if slot.late is not None:
+                line[slot.late.positions] = slot.late.delay
+        return delays
+
 
 @dataclass(frozen=True)
 class Post:
@@ -190,6 +230,13 @@ class Program:
     def place(self) -> dict[str, tuple[Shape, int]]:
         """Bank and row of each vertex."""
         return {name: (shape, row) for shape, bank in self.banks.items() for row, name in enumerate(bank.names)}
+
+    @cached_property
+    def arrivals(self) -> tuple[NDArray[np.intp], ...]:
+        """The first tick at which the error of each vertex can differ from zero, by step; -1 where it never does."""
+        cone = light_cone(self.graph, moving=self.rule.moving, learning=self.rule.fires == "every")
+        first = {name: -1 if tick is None else tick for name, tick in cone.items()}
+        return tuple(np.array([first[name] for name in step.names], np.intp) for step in self.steps)
 
     def memory(self, batch: int, itemsize: int) -> dict[str, int]:
         """Return the bytes an array engine takes, by what they are for."""

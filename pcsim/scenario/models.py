@@ -113,6 +113,12 @@ class ScenarioDocument(Strict):
     )
     record: list[RecordEntry] | None = Field(default=None, description="default: energy, norm and divergence of all")
     measure: list[str] | None = Field(default=None, description="default: all of pcsim list measures")
+    solve: Literal["simulate", "closed_form"] = Field(
+        default="simulate", description="closed_form works out each tick that is read, where the rule has one"
+    )
+    literal: StrictBool = Field(
+        default=False, description="simulate every actor at every tick, also where no one looks and no update needs it"
+    )
     sweep: dict[str, list[Any]] = Field(default={}, description="dotted key -> values; the runs are their grid")
     engine: str = "auto"
     dtype: Literal["float32", "float64"] = "float64"

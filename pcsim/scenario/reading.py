@@ -80,7 +80,7 @@ def graph_of(reading: Reading, source: GraphSource) -> Graph | None:
 
     def build() -> Graph:
         try:
-            return graph_from(plain(document))
+            return graph_from(plain(document), reading.folder)
         except InputError as error:
             raise error.map(reading.places.in_graph) from None
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pcsim.trace.channel import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from pcsim.trace.store import Target
 
 CHUNK = 4 * 2**20
 """Bytes of a chunk, at most, where a record is smaller: large enough for a disk, small enough to read one."""
@@ -20,29 +22,56 @@ SMALL = 64 * 2**10
 """Bytes up to which a chunk is filled over several flushes, and rewritten by each: few files, little work."""
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that are ready to be written: rows ``start`` on of one variable, zero beyond those recorded."""
+
+    array: Target
+    start: int
+    rows: np.ndarray
+
+    def write(self) -> None:
+        """Write it as a whole, so that nothing need be read back."""
+        self.array.write(self.start, self.rows)
+
+
 @dataclass
 class Column:
     """The rows of one variable that are not yet in a full chunk.
 
     The array covers the whole horizon from the start; how much of it a reader sees is announced apart,
-    so that what is announced is always already there.
+    so that what is announced is always already there. While a full buffer is written, the other one fills.
     """
 
     channel: Channel
     buffer: np.ndarray
-    array: Any = None
-    capacity: int = 0
+    array: Target
+    spare: np.ndarray
     start: int = 0
 
     def full(self, rows: int) -> bool:
         """Tell whether a node of so many rows leaves no room here."""
         return rows - self.start == len(self.buffer)
 
-    def write(self, rows: int) -> None:
-        """Write the open chunk, as a whole so that nothing need be read back."""
+    def chunk(self, rows: int) -> Chunk:
+        """Return the open chunk as it stands; the next row changes it, but for a full one that is ``turn``ed."""
         self.buffer[rows - self.start :] = 0
-        stop = min(self.start + len(self.buffer), self.capacity)
-        self.array[self.start : stop] = self.buffer[: stop - self.start]
+        return Chunk(self.array, self.start, self.buffer)
+
+    def write(self, rows: int) -> None:
+        """Write the open chunk now, if it holds anything."""
+        if rows > self.start:
+            self.chunk(rows).write()
+
+    def hand_over(self, rows: int) -> Chunk:
+        """Return the open chunk as something that the next rows leave alone."""
+        chunk = self.chunk(rows)
+        return chunk if self.full(rows) else Chunk(self.array, self.start, self.buffer.copy())
+
+    def turn(self, rows: int) -> None:
+        """Begin the next chunk where this one is full."""
+        if self.full(rows):
+            self.buffer, self.spare, self.start = self.spare, self.buffer, self.start + len(self.buffer)
 
 
 @dataclass
@@ -51,6 +80,7 @@ class Node:
 
     path: str
     every: int
+    capacity: int
     columns: list[Column] = field(default_factory=list)
     tick: int = -1
     rows: int = 0
@@ -58,25 +88,30 @@ class Node:
 
     def record(self, tick: int) -> bool:
         """Add one row to every column and tell whether one is full; an interrupted row does not count."""
-        if self.rows == self.columns[0].capacity:
-            message = f"tick {tick} is beyond the horizon: {self.path} has room for {self.rows} records"
-            raise ValueError(message)
+        self.admit(tick, 1)
         self.tick = tick
         for column in self.columns:
             column.buffer[self.rows - column.start] = column.channel.read()
         self.rows += 1
         return any(column.full(self.rows) for column in self.columns)
 
-    def write(self) -> None:
-        """Write the open chunk of every column."""
+    def extend(self, ticks: np.ndarray, found: Mapping[str, np.ndarray]) -> int:
+        """Add as many rows as fit before a column is full, and return how many; ``found`` has all but the ticks."""
+        count = min(len(ticks), *(column.start + len(column.buffer) - self.rows for column in self.columns))
+        self.admit(int(ticks[count - 1]), count)
         for column in self.columns:
-            column.write(self.rows)
+            rows = ticks if column.channel.variable == "tick" else found[column.channel.variable]
+            place = self.rows - column.start
+            column.buffer[place : place + count] = rows[:count]
+        self.tick = int(ticks[count - 1])
+        self.rows += count
+        return count
 
-    def advance(self) -> None:
-        """Begin the next chunk where one is full; all that was recorded is kept."""
-        self.kept = self.rows
-        for column in self.columns:
-            column.start += len(column.buffer) if column.full(self.rows) else 0
+    def admit(self, tick: int, count: int) -> None:
+        """Refuse what the horizon has no room for."""
+        if self.rows + count > self.capacity:
+            message = f"tick {tick} is beyond the horizon: {self.path} has room for {self.capacity} records"
+            raise ValueError(message)
 
     def clock(self) -> Channel:
         """Return the channel of this node's own ticks."""

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from pcsim.errors import wrong
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from zarr.abc.store import Store
+
+SAMPLE, PLACES = 1024, 8
+"""Numbers in a row, and places spread over a chunk, by which its compression is judged."""
+
+WORTH = 0.7
+"""A chunk is compressed where a sample of it shrinks to less than this part."""
 
 
 class Place(Protocol):
@@ -21,8 +31,8 @@ class Place(Protocol):
     def get(self, key: str) -> bytes:
         """Return a document."""
 
-    def put(self, key: str, text: bytes) -> None:
-        """Replace a document at once, or not at all."""
+    def put(self, key: str, *pieces: Any) -> None:
+        """Replace a document or a chunk at once, or not at all."""
 
 
 class Folder:
@@ -38,13 +48,15 @@ class Folder:
         """Return a document."""
         return (self.path / key).read_bytes()
 
-    def put(self, key: str, text: bytes) -> None:
-        """Replace a document at once, or not at all."""
+    def put(self, key: str, *pieces: Any) -> None:
+        """Replace a document or a chunk at once, or not at all."""
         target = self.path / key
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".partial")
         try:
-            partial.write_bytes(text)
+            with partial.open("wb") as file:
+                for piece in pieces:
+                    file.write(piece)
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -63,11 +75,11 @@ class Memory:
         """Return a document."""
         return bytes(self.held[key].to_bytes())
 
-    def put(self, key: str, text: bytes) -> None:
-        """Replace a document at once."""
+    def put(self, key: str, *pieces: Any) -> None:
+        """Replace a document or a chunk at once."""
         from zarr.buffer.cpu import Buffer
 
-        self.held[key] = Buffer.from_bytes(text)
+        self.held[key] = Buffer.from_bytes(b"".join(pieces))
 
 
 def open_place(path: Path | None) -> Place:
@@ -80,6 +92,67 @@ def open_place(path: Path | None) -> Place:
     return Folder(path)
 
 
+@dataclass(frozen=True)
+class Target:
+    """An array of a trace; its chunks are written here, as zarr spends more time around a chunk than on it.
+
+    Attributes
+    ----------
+    name : the path of the array in the store
+    chunks : the shape of a chunk; the first axis is the ticks, the second may be cut too, all others are whole
+    dtype : numbers, written little-endian, as the array's document says
+    """
+
+    place: Place
+    name: str
+    chunks: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Write the chunks that begin with row ``start``; ``rows`` is (chunks[0], ...), all of it."""
+        if rows.size == 0:
+            return
+        step = self.chunks[1] if rows.ndim > 1 else 1
+        for part, first in enumerate(range(0, rows.shape[1], step) if rows.ndim > 1 else (0,)):
+            index = (start // self.chunks[0] if rows.ndim else 0, part, *(0,) * rows.ndim)[: rows.ndim]
+            key = "/".join([self.name, "c", *map(str, index)])
+            self.place.put(key, *packed(self._whole(rows[:, first : first + step] if rows.ndim > 1 else rows)))
+
+    def _whole(self, part: np.ndarray) -> np.ndarray:
+        """Return a chunk of full extent, little-endian and in one piece."""
+        if part.shape != self.chunks:
+            whole = np.zeros(self.chunks, self.dtype)
+            whole[tuple(map(slice, part.shape))] = part
+            part = whole
+        return np.ascontiguousarray(part, self.dtype.newbyteorder("<"))
+
+
+def packed(chunk: np.ndarray) -> tuple[Any, ...]:
+    """Return a chunk as the pieces of one Blosc frame: compressed where a sample says that it is worth it, else as is.
+
+    Noise would cost more time than writing it takes, and save a tenth of the space; what lies ahead of the light
+    cone is zeros.
+    """
+    flat = chunk.reshape(-1)
+    sample = np.concatenate([flat[at : at + SAMPLE] for at in range(0, flat.size, max(SAMPLE, flat.size // PLACES))])
+    if len(_frame(sample, 1)) < WORTH * sample.nbytes:
+        return (_frame(flat, 1),)
+    return _head(flat.size, flat.dtype), flat.data
+
+
+def _frame(flat: np.ndarray, level: int) -> bytes:
+    blosc: Any = import_module("numcodecs.blosc")  # zarr's own, without types
+    frame: bytes = blosc.compress(flat, b"lz4", level, blosc.SHUFFLE)
+    return frame
+
+
+@lru_cache
+def _head(size: int, dtype: np.dtype[Any]) -> bytes:
+    """Return what stands before numbers that are not compressed; it does not depend on them."""
+    numbers = np.zeros(size, dtype)
+    return _frame(numbers, 0)[: -numbers.nbytes]
+
+
 def create(
     place: Place,
     name: str,
@@ -87,14 +160,14 @@ def create(
     chunks: tuple[int, ...],
     dtype: np.dtype[Any],
     dims: tuple[str, ...],
-) -> Any:
+) -> Target:
     """Return a new Zarr array of numbers."""
     import zarr
     from zarr.codecs import BloscCodec
 
-    # shuffled lz4 costs little on noise, and takes away the zeros ahead of the light cone
+    # says how chunks can be read; each chunk is packed as hard as it is worth
     fast = BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")
-    return zarr.create_array(
+    zarr.create_array(
         place.store,
         name=name,
         shape=shape,
@@ -103,6 +176,7 @@ def create(
         compressors=fast,
         dimension_names=dims,
     )
+    return Target(place, name, chunks, dtype)
 
 
 def create_filled(place: Place, name: str, values: np.ndarray, dims: tuple[str, ...]) -> None:
@@ -111,7 +185,7 @@ def create_filled(place: Place, name: str, values: np.ndarray, dims: tuple[str, 
 
     chunks = tuple(max(1, extent) for extent in values.shape)
     if values.dtype.kind not in "UOT":
-        create(place, name, values.shape, chunks, values.dtype, dims)[...] = values
+        create(place, name, values.shape, chunks, values.dtype, dims).write(0, values)
         return
     # of zarr's forms of text only this one is in the specification; the others warn
     text = zarr.create_array(place.store, name=name, shape=values.shape, chunks=chunks, dtype=str, dimension_names=dims)

@@ -126,7 +126,7 @@ OPTIONAL = {"scikit-learn": "the data set 'digits': pip install \"pcsim[data]\""
 
 def diagnosis() -> dict[str, Any]:
     """Return versions, engines and what is missing for the rest."""
-    from pcsim.simulate import versions
+    from pcsim.journal import versions
 
     return {
         "python": platform.python_version(),

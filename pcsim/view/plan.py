@@ -24,7 +24,9 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
     graph, itemsize = scenario.levelled, scenario.dtype.itemsize
     program = lower(graph, scenario.rule)
     batch = scenario.document.batch
-    memory = program.memory(batch, itemsize)
+    synapses = [dict(vertex.call.attributes).get("synapses") for vertex in graph.vertices.values()]
+    indices = sum(one.nbytes for one in set(synapses) if one)
+    memory = program.memory(batch, itemsize) | ({"synapses": indices} if indices else {})
     return {
         "title": scenario.document.title,
         "rule": scenario.rule.name,
@@ -34,6 +36,7 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
         "vertices": len(graph.vertices),
         "edges": len(graph.edges),
         "parameters": sum(len(names) for names in program.parameters.values()),
+        "synapses": sum(len(one) for one in synapses if one),
         "outputs": list(graph.outputs),
         "levels": levels(graph),
         "feedforward_ticks": max(graph.depths.values(), default=0),
@@ -69,11 +72,13 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         "vertices",
         "edges",
         "parameters",
+        "synapses",
         "levels",
         "feedforward_ticks",
         "steps_per_tick",
     ):
-        head.add_row(key.replace("_", " "), f"{found[key]:,}" if isinstance(found[key], int) else str(found[key]))
+        if found[key] or key != "synapses":
+            head.add_row(key.replace("_", " "), f"{found[key]:,}" if isinstance(found[key], int) else str(found[key]))
     for key, number in {**found["memory"]}.items():
         head.add_row(f"memory: {key}", size(number))
     for key, number in found["traffic_per_tick"].items():

@@ -33,11 +33,12 @@ PER_SAMPLE, EXTENT, MAP, INPUTS = range(4)
 index map (-1: none); then, for each vertex, where its input lies, where it does in the sweep, where its
 message goes (-1: nowhere), and the number of the vertex that it comes from (-1: it never changes)."""
 
-LOW, HIGH, SCRATCH, REGION, DIRTY, WOKE, HEARD, FAULT, NORMS = range(9)
+LOW, HIGH, SCRATCH, REGION, DIRTY, WOKE, HEARD, RINGS, FAULT, NORMS = range(10)
 """Of a part: first sample, last sample + 1; where scratch lies, elements of one of its regions; where it is noted which
-vertices have moved, whose error may have changed, when a late message last changed, that numbers ended, and norms."""
+vertices have moved, whose error may have changed, when a late message last changed, what rings of projections hold, that numbers
+ended, and norms."""
 
-PART = 9
+PART = 10
 
 
 @inline
@@ -74,23 +75,34 @@ def settle(memory: Any, table: Any, at: int, row: int, part: int, mode: int, mu:
     size = table[at + SIZE]
     shifted = row * table[at + STRIDE] + table[part + LOW] * size
     n = (table[part + HIGH] - table[part + LOW]) * size
-    start = table[at + START] + shifted
+    follow(memory, table, at, mode, mu, heard, shifted, n)
+    if mode & SWEEP:
+        return
+    if table[at + TARGETS] >= 0 and table[table[at + TARGETS] + row] >= 0:
+        lose(memory, table, at, table[table[at + TARGETS] + row] + table[part + LOW] * size, shifted, n)
+        return
+    differ(memory, table, at, shifted, n)
+
+
+@jit
+def follow(memory: Any, table: Any, at: int, mode: int, mu: int, heard: bool, shifted: int, n: int) -> None:
+    """Take n elements of a prediction, ``shifted`` from the first of the step, as they are or for how far they moved."""
+    start, value, shift = table[at + START] + shifted, table[at + VALUE] + shifted, table[at + SHIFT] + shifted
     if mode & SWEEP:
         for i in range(n):
             store(memory, start + i, load(memory, mu + i))
         if table[at + VALUE] >= 0:
-            value = table[at + VALUE] + shifted
             for i in range(n):
                 store(memory, value + i, load(memory, mu + i))
-        return
-    shift = table[at + SHIFT] + shifted
-    if heard:
+    elif heard:
         for i in range(n):
             store(memory, shift + i, load(memory, mu + i) - load(memory, start + i))
-    if table[at + TARGETS] >= 0 and table[table[at + TARGETS] + row] >= 0:
-        lose(memory, table, at, table[table[at + TARGETS] + row] + table[part + LOW] * size, shifted, n)
-        return
-    deviation, error = table[at + DEVIATION] + shifted, table[at + ERROR] + shifted
+
+
+@jit
+def differ(memory: Any, table: Any, at: int, shifted: int, n: int) -> None:
+    """Set n errors to deviation - shift."""
+    deviation, shift, error = table[at + DEVIATION] + shifted, table[at + SHIFT] + shifted, table[at + ERROR] + shifted
     for i in range(n):
         store(memory, error + i, load(memory, deviation + i) - load(memory, shift + i))
 

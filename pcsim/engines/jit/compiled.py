@@ -31,8 +31,8 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmat
 def stamp() -> str:
     """Return a digest of this package's sources.
 
-    Numba takes cached code for fresh as long as the file of its own function is unchanged; kernels also contain what they
-    call in other files.
+    Numba takes cached code for fresh as long as the file of its own function is unchanged; kernels also
+    contain what they call in other files.
     """
     digest = sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -46,8 +46,8 @@ STAMP = stamp()
 def jit(function: Function) -> Function:
     """Compile a function for each signature it is called with, and keep the code on disk.
 
-    The code lies beside the source, or in the user's cache folder where that cannot be written to; where neither can, it is
-    compiled in every process.
+    The code lies beside the source, or in the user's cache folder where that cannot be written to; where
+    neither can, it is compiled in every process.
     """
     try:
         compiled: Any = NUMBA.njit(cache=True, **OPTIONS)(function)
@@ -55,12 +55,14 @@ def jit(function: Function) -> Function:
         compiled = NUMBA.njit(**OPTIONS)(function)
     else:
         compiled._cache._cache_file._source_stamp = STAMP
-    return _typed(compiled)
+    result: Function = compiled
+    return result
 
 
 def inline(function: Function) -> Function:
-    """Compile a function into each of its callers, so that loops around it vectorise; it has no code of its own on disk."""
-    return _typed(NUMBA.njit(forceinline=True, **OPTIONS)(function))
+    """Compile a function into each of its callers, so that loops around it vectorise; none of it lies on disk."""
+    result: Function = NUMBA.njit(forceinline=True, **OPTIONS)(function)
+    return result
 
 
 def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,17 +70,14 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
 
     ``function`` takes the typing context and the types of the arguments, and returns a signature and a code generator.
     """
-    return _typed(EXTENDING.intrinsic(function))
+    result: Callable[..., Any] = EXTENDING.intrinsic(function)
+    return result
 
 
 def overload(stub: Callable[..., Any]) -> Callable[[Function], Function]:
     """Make a function of types, which returns an implementation, say what ``stub`` does in compiled code."""
     decorator: Callable[[Function], Function] = EXTENDING.overload(stub, jit_options={"forceinline": True, **OPTIONS})
     return decorator
-
-
-def _typed(compiled: Any) -> Any:
-    return compiled
 
 
 def element(context: Any, builder: Any, array: Any, value: Any, index: Any) -> Any:

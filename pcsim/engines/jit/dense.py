@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pcsim.engines.jit.common import (
-    ATTRIBUTE, COUNT, GAIN, HIGH, INPUTS, LOW, OWN, PREDICT, REGION, SAVED, SAVED_STRIDE, SCRATCH, SEND, SLOTS, SWEEP,
+    ATTRIBUTE, COUNT, FAULT, GAIN, HIGH, INPUTS, LOW, OWN, PREDICT, REGION, SAVED, SAVED_STRIDE, SCRATCH, SEND, SLOTS, SWEEP,
     scale_into, settle, wake, weigh,
 )  # fmt: skip
 from pcsim.engines.jit.compiled import jit, load, store
 from pcsim.engines.jit.functions import apply
 from pcsim.engines.jit.native import memory_of, table_of
-from pcsim.engines.jit.products import gram, pack, packed_size, product_packed
+from pcsim.engines.jit.products import pack, packed_size, product_packed, product_unpacked
 
 SAMPLES, FAN_IN, UNITS, CODE, INNER, WEIGHTS = range(6)
 """Own operands: rows of a sample, features before and after, activation (0: none), whether it goes before the weights;
@@ -87,30 +87,53 @@ def affine_learn(base: Any, ints: Any, at: int, low: int, high: int, part: int, 
         row = table[weights + 5 * count + listed]
         x = table[slot + row]
         g = weigh(memory, table, at, row, part, near)
-        if code and not inner:
-            scale_into(memory, table[at + SAVED] + row * table[at + SAVED_STRIDE], g, near, m * n)
-            g = near
-        if gain != 1:
-            for i in range(m * n):
-                store(memory, near + i, gain * load(memory, g + i))
-            g = near
+        slope = table[at + SAVED] + row * table[at + SAVED_STRIDE] if code and not inner else -1
+        turn(memory, g, slope, gain, m, n, near + region)
         if code and inner:
-            apply(code, constant, memory, x, memory, near + region, memory, near + 2 * region, m * k)
-            x = near + region
+            apply(code, constant, memory, x, memory, near, memory, near + 2 * region, m * k)
+            x = near
         learnt = table[weights + 3 * count + row]
-        gram(memory, g, n, memory, x, k, m, k, n, memory, learnt, k, True, memory, near + 3 * region)
+        g = near + region
+        product_unpacked(memory, g, m, 1, memory, x, k, m, k, n, memory, learnt, k, True, memory, near + 3 * region)
         bias = table[weights + 4 * count + row]
         if bias >= 0:
-            sum_rows(memory, g, m, n, bias)
+            sum_rows(memory, g, n, m, bias)
+        table[part + FAULT] |= unbounded(memory, learnt, n * k)
 
 
 @jit
-def sum_rows(memory: Any, g: int, m: int, n: int, out: int) -> None:
-    """Add m rows, one after the other."""
-    for _ in range(m):
-        for i in range(n):
-            store(memory, out + i, load(memory, out + i) + load(memory, g + i))
-        g += n
+def turn(memory: Any, g: int, slope: int, gain: Any, m: int, n: int, out: int) -> None:
+    """Set out (n, m) = gain g (m, n) transposed, times the slope where there is one: rows that a product reads in order."""
+    for i in range(n):
+        if slope >= 0:
+            for sample in range(m):
+                place = sample * n + i
+                store(memory, out + sample, gain * (load(memory, slope + place) * load(memory, g + place)))
+        else:
+            for sample in range(m):
+                store(memory, out + sample, gain * load(memory, g + sample * n + i))
+        out += m
+
+
+@jit
+def sum_rows(memory: Any, g: int, n: int, m: int, out: int) -> None:
+    """Add each of n rows of m numbers up, one after the other, and to ``out``."""
+    for i in range(n):
+        total = load(memory, g)
+        for sample in range(1, m):
+            total += load(memory, g + sample)
+        store(memory, out + i, load(memory, out + i) + total)
+        g += m
+
+
+@jit
+def unbounded(memory: Any, x: int, n: int) -> int:
+    """Return 1 where some of n numbers is not finite, else 0."""
+    bad = 0
+    for i in range(n):
+        number = load(memory, x + i)
+        bad |= not (number - number == 0)
+    return bad
 
 
 @jit

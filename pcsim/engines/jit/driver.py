@@ -1,52 +1,126 @@
-"""Plays lists of kernels, tick after tick, on one thread of a crew."""
+"""Plays lists of kernels, tick after tick, on one thread of a crew or on all."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pcsim.engines.jit.compiled import jit
-from pcsim.engines.jit.native import invoke, pointer, wait_for_all
+from pcsim.engines.jit.native import count_up, give_way, invoke, look, pointer, swap, wait_for_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
 ENTRY, AT, RANGES = range(3)
 """Of an instruction: where its kernel begins (0: all threads wait for each other); its operands; then for each thread the range of rows
 that it plays, low and high."""
 
+POSTED, DONE, SCRIPT, LINES, THREADS, TOGETHER, MODE, FIRST, END, HELPERS = range(10)
+"""On the desk of a crew: jobs posted; jobs done, by all helpers together; the job: where its script lies, instructions, threads, whether
+they wait for each other, mode, first tick, last tick + 1; then what each helper has."""
+
+SEEN, ASLEEP, PART = range(3)
+"""Of a helper: jobs that it has seen, whether it sleeps, its part. The caller has the same, first of all."""
+
+PATIENCE = 20_000
+"""Looks at the desk, about a millisecond, after which a helper goes to sleep."""
+
 
 @jit
-def play(
-    memory: Any, table: Any, script: Any, thread: int, threads: int, part: int, mode: int, first: int, end: int
-) -> None:
-    """Play a script (instructions, 2 + 2 threads) at each tick from ``first`` to ``end - 1``; ``memory`` lends its format only."""
-    base, ints = pointer(0, memory), pointer(table.ctypes.data, table)
-    for tick in range(first, end):
-        for number in range(len(script)):
-            entry = script[number, ENTRY]
-            low, high = script[number, RANGES + 2 * thread], script[number, RANGES + 2 * thread + 1]
-            if entry == 0:
-                wait_for_all(ints, 0, threads)
+def play(memory: Any, table: Any, desk: Any, thread: int) -> None:
+    """Play a thread's share of the job on the desk; ``memory`` lends its format only."""
+    base, ints, script = pointer(0, memory), pointer(table.ctypes.data, table), pointer(desk[SCRIPT], table)
+    width, mode, part = RANGES + 2 * desk[THREADS], desk[MODE], desk[HELPERS + 3 * thread + PART]
+    for tick in range(desk[FIRST], desk[END]):
+        for number in range(desk[LINES]):
+            line = number * width
+            low, high = script[line + RANGES + 2 * thread], script[line + RANGES + 2 * thread + 1]
+            if script[line + ENTRY] == 0:
+                if desk[TOGETHER]:
+                    wait_for_all(ints, 0, desk[THREADS])
             elif low < high:
-                invoke(entry, base, ints, script[number, AT], low, high, part, mode, tick)
+                invoke(script[line + ENTRY], base, ints, script[line + AT], low, high, part, mode, tick)
+
+
+@jit
+def attend(memory: Any, table: Any, desk: Any, thread: int) -> None:
+    """Play a helper's share of each job that is posted, until none has been for a while."""
+    ints, mine = pointer(desk.ctypes.data, desk), HELPERS + 3 * thread
+    looks = 0
+    while looks <= PATIENCE or swap(ints, mine + ASLEEP, 1) >= 0:
+        if look(ints, POSTED) != desk[mine + SEEN]:
+            swap(ints, mine + ASLEEP, 0)
+            desk[mine + SEEN] += 1
+            play(memory, table, desk, thread)
+            count_up(ints, DONE)
+            looks = 0
+        elif looks > PATIENCE:
+            return
+        looks += 1
+        if looks % 32 == 0:
+            give_way()
+
+
+@jit
+def post(desk: Any) -> None:
+    """Let the helpers begin the job on the desk."""
+    count_up(pointer(desk.ctypes.data, desk), POSTED)
+
+
+@jit
+def share(memory: Any, table: Any, desk: Any) -> None:
+    """Play the caller's share of the job, and wait for the helpers."""
+    play(memory, table, desk, 0)
+    ints = pointer(desk.ctypes.data, desk)
+    looks = 0
+    while look(ints, DONE) < desk[POSTED] * (desk[THREADS] - 1):
+        looks += 1
+        if looks % 32 == 0:
+            give_way()
+
+
+@jit
+def alone(memory: Any, table: Any, desk: Any) -> None:
+    """Play the shares of all threads, one after the other."""
+    for thread in range(desk[THREADS]):
+        play(memory, table, desk, thread)
 
 
 class Crew:
-    """Threads that play together; a crew of one is the caller alone. Threads begin when they are first needed."""
+    """Threads that play together. Helpers begin when they are first needed, and look out for the next job for a moment after each."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, threads: int, memory: np.ndarray, table: np.ndarray) -> None:
+        self.threads, self.memory, self.table = threads, memory, table
+        self.desk = np.zeros(HELPERS + 3 * threads, np.int64)
+        self.desk[HELPERS + ASLEEP :: 3] = 1
         self.helpers: ThreadPoolExecutor | None = None
 
-    def __call__(self, work: Callable[[int], None]) -> None:
-        """Call ``work`` with the number of each thread, all at once."""
-        if self.threads == 1:
-            work(0)
+    def play(
+        self, script: np.ndarray, parts: Sequence[int], mode: int, first: int, end: int, *, awake: bool, together: bool
+    ) -> None:
+        """Play a script at ticks ``first`` to ``end - 1``, each thread its part.
+
+        Parameters
+        ----------
+        awake : on all threads at once, else one after the other by the caller
+        together : threads wait for each other where the script says so (they must then all be awake)
+        """
+        desk = self.desk
+        desk[SCRIPT:HELPERS] = script.ctypes.data, len(script), self.threads, together, mode, first, end
+        desk[HELPERS + PART :: 3] = parts
+        if self.threads == 1 or not awake:
+            alone(self.memory, self.table, desk)
             return
+        post(desk)
+        for thread in range(1, self.threads):
+            if desk[HELPERS + 3 * thread + ASLEEP]:
+                self._wake(thread)
+        share(self.memory, self.table, desk)
+
+    def _wake(self, thread: int) -> None:
         if self.helpers is None:
             self.helpers = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="pcsim")
-        others = [self.helpers.submit(work, number) for number in range(1, self.threads)]
-        work(0)
-        for other in others:
-            other.result()
+        self.desk[HELPERS + 3 * thread + ASLEEP] = 0
+        self.helpers.submit(attend, self.memory, self.table, self.desk, thread)

@@ -1,8 +1,9 @@
 """Functions of one element, as in ``pcsim.ops.elementwise``, for loops in compiled code.
 
-Each function is branch-free and made of operations that exist for vectors too, so that a loop over it is computed several
-elements at a time; only sin, cos, tan and log call the host's library. All have the number format of x, and follow one
-signature: ``f(x, attribute)`` and ``f_slope(x, y, attribute)`` with y = f(x), where ``attribute`` is what the row has one of.
+Each function is branch-free and made of operations that exist for vectors too, so that a loop over it is computed
+several elements at a time; only sin, cos, tan and log call the host's library. All have the number format of x, and
+follow one signature: ``f(x, attribute)`` and ``f_slope(x, y, attribute)`` with y = f(x), where
+``attribute`` is what the row has one of.
 
 ``FUNCTIONS`` gives each row a number, by which ``apply`` and ``value`` choose their loop.
 """
@@ -43,7 +44,7 @@ def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
 
 @intrinsic
 def magnitude(typing: Any, x: Any) -> Any:
-    """Return \\|x\\|."""
+    """Return |x|."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return call_llvm(builder, "llvm.fabs", list(arguments))
@@ -53,7 +54,7 @@ def magnitude(typing: Any, x: Any) -> Any:
 
 @intrinsic
 def with_sign(typing: Any, x: Any, sign: Any) -> Any:
-    """Return \\|x\\| with the sign of another number."""
+    """Return |x| with the sign of another number."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return call_llvm(builder, "llvm.copysign", list(arguments))
@@ -184,7 +185,7 @@ exp_rest = polynomial(
         0.5,
     ),
 )
-"""(exp(r) - 1 - r) / r² for \\|r\\| up to log(2)/2, by Chebyshev interpolation, as are the others."""
+"""(exp(r) - 1 - r) / r² for |r| up to log(2)/2, by Chebyshev interpolation, as are the others."""
 
 log_rest = polynomial(
     (
@@ -435,7 +436,7 @@ def tan_slope(x: Any, y: Any, _: Any) -> Any:
 
 @inline
 def tanh(x: Any, _: Any) -> Any:
-    """Return the hyperbolic tangent as e/(e + 2), with e = exp(2 \\|x\\|) - 1: exact near 0, and one formula for all x.
+    """Return the hyperbolic tangent as e/(e + 2), with e = exp(2 |x|) - 1: exact near 0, and one formula for all x.
 
     The quotient is refined once, with 1/(e + 2) = (1 - quotient)/2.
     """
@@ -496,7 +497,7 @@ def leaky_relu_slope(x: Any, _y: Any, slope: Any) -> Any:
 
 @inline
 def softplus(x: Any, _: Any) -> Any:
-    """Return log(1 + exp(x)) as the positive part of x plus log(1 + e), with e = exp(-\\|x\\|)."""
+    """Return log(1 + exp(x)) as the positive part of x plus log(1 + e), with e = exp(-|x|)."""
     e = exponential(-magnitude(x))
     s = e / (type(x)(2) + e)
     z = s * s

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pcsim.engines.jit.common import DIRTY, FAULT, HEARD, HIGH, LOW, NORMS, WOKE, copy_into
-from pcsim.engines.jit.compiled import jit, load, store
+from pcsim.engines.jit.compiled import TYPES, jit, load, store
 from pcsim.engines.jit.native import like, memory_of, table_of
+
+FLOAT64 = TYPES.float64
 
 SIZE, STRIDE, FREE, START, VALUE, DEVIATION, SHIFT, ERROR, RECEIVED, PRECISION = range(10)
 KEEP, GAIN, FIRST, BOUNDS, MESSAGES, APART = range(10, 16)
@@ -30,13 +32,14 @@ def move(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: in
     size, stride, free = table[at + SIZE], table[at + STRIDE], table[at + FREE]
     begin = table[part + LOW] * size
     n = (table[part + HIGH] - table[part + LOW]) * size
-    vertex = table[part + DIRTY] + table[at + FIRST]
+    vertex, woke = table[part + DIRTY] + table[at + FIRST], table[part + WOKE] + table[at + FIRST]
     for row in range(low, high):
         if row >= free:
             table[vertex + row] = 0
             continue
         first, last = table[table[at + BOUNDS] + row], table[table[at + BOUNDS] + row + 1]
-        if quiet(table, at, first, last, part, tick) and table[vertex + row] == 0:
+        still = table[vertex + row] == 0 and (table[at + SHIFT] < 0 or table[woke + row] == 0)
+        if quiet(table, at, first, last, part, tick) and still:
             continue
         push = due(memory, table, at, row, first, last, tick, begin, n)
         shifted = row * stride + begin
@@ -269,29 +272,21 @@ def measure(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode:
             store(memory, out + row, like(memory, norm(memory, error, n)))
 
 
-BLOCK = 512
-"""Squares added up in the format of the memory before they are added to the sum of all."""
-
-
 @jit
-def norm(memory: Any, x: int, n: int) -> float:
-    """Return the Euclidean norm of n elements."""
-    total = 0.0
-    for first in range(0, n, BLOCK):
-        last = min(n, first + BLOCK)
-        a, b, c, d = like(memory, 0), like(memory, 0), like(memory, 0), like(memory, 0)
-        e, f, g, h = a, b, c, d
-        whole = first + (last - first) // 8 * 8
-        for i in range(first, whole, 8):
-            a += load(memory, x + i) ** 2
-            b += load(memory, x + i + 1) ** 2
-            c += load(memory, x + i + 2) ** 2
-            d += load(memory, x + i + 3) ** 2
-            e += load(memory, x + i + 4) ** 2
-            f += load(memory, x + i + 5) ** 2
-            g += load(memory, x + i + 6) ** 2
-            h += load(memory, x + i + 7) ** 2
-        total += float(a) + float(b) + float(c) + float(d) + float(e) + float(f) + float(g) + float(h)
-        for i in range(whole, last):
-            total += float(load(memory, x + i)) ** 2
+def norm(memory: Any, x: int, n: int) -> Any:
+    """Return the Euclidean norm of n elements; squares are float64, so that none leaves the number format."""
+    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    whole = n // 8 * 8
+    for i in range(0, whole, 8):
+        a += FLOAT64(load(memory, x + i)) ** 2
+        b += FLOAT64(load(memory, x + i + 1)) ** 2
+        c += FLOAT64(load(memory, x + i + 2)) ** 2
+        d += FLOAT64(load(memory, x + i + 3)) ** 2
+        e += FLOAT64(load(memory, x + i + 4)) ** 2
+        f += FLOAT64(load(memory, x + i + 5)) ** 2
+        g += FLOAT64(load(memory, x + i + 6)) ** 2
+        h += FLOAT64(load(memory, x + i + 7)) ** 2
+    total = ((a + b) + (c + d)) + ((e + f) + (g + h))
+    for i in range(whole, n):
+        total += FLOAT64(load(memory, x + i)) ** 2
     return total**0.5

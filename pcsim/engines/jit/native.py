@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pcsim.engines.jit.compiled import IR, NUMBA, TYPES, inline, intrinsic, jit
@@ -21,6 +22,7 @@ def address_of(array: np.ndarray) -> int:
     return int(array.ctypes.data) // array.itemsize
 
 
+@cache
 def entry(kernel: Any, dtype: np.dtype[Any]) -> int:
     """Compile a kernel for a number format, or take it from the disk, and return its address."""
     pointers = (TYPES.CPointer(NUMBA.from_dtype(dtype)), TYPES.CPointer(TYPES.int64))
@@ -76,6 +78,16 @@ def look(context: Any, table: Any, place: Any) -> Any:
         return builder.load_atomic(builder.gep(values[0], [values[1]]), "acquire", 8)
 
     return TYPES.int64(table, place), generate
+
+
+@intrinsic
+def swap(context: Any, table: Any, place: Any, value: Any) -> Any:
+    """Set a whole number that other threads read and write, and return what it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.atomic_rmw("xchg", builder.gep(values[0], [values[1]]), values[2], "seq_cst")
+
+    return TYPES.int64(table, place, TYPES.int64), generate
 
 
 give_way = TYPES.ExternalFunction("sched_yield", TYPES.intc())

@@ -1,12 +1,12 @@
 """Dense matrix products for small and middle-sized matrices, on one thread, callable from compiled code.
 
-Every element of C is one chain of fused multiply-adds over k in ascending order. So its bits do not depend on how many rows
-or columns are computed with it, on how they are tiled, nor on which thread computes them.
+Every element of C is one chain of fused multiply-adds over k in ascending order. So its bits do not depend on how many
+rows or columns are computed with it, on how they are tiled, nor on which thread computes them.
 
 Matrices are arrays of any dimensions with an offset and strides counted in elements: element (m, k) of A lies at
-``oa + m sm + k sk``. B is read in panels of as many columns as ``panel_width`` says: element j of row k of panel p lies at
-``ob + p sp + k sb + j``. A row-major B is in panels as it lies, with ``sp`` the width of a panel and ``sb`` the distance of
-its rows; a packed B, faster for many rows, has ``sp`` = ``k`` times the width and ``sb`` = the width.
+``oa + m sm + k sk``. B is read in panels of as many columns as ``panel_width`` says: element j of row k of panel p lies
+at ``ob + p sp + k sb + j``. A row-major B is in panels as it lies, with ``sp`` the width of a panel and ``sb`` the
+distance of its rows; a packed B, faster for many rows, has ``sp`` = ``k`` times the width and ``sb`` = the width.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Vectors:
 def tile_function(context: Any, module: Any, real: Any, key: int) -> Any:
     """Return the LLVM function of one tile: C (rows, columns) = or += A B, with all its sums in registers.
 
-    Its arguments are a, sm, sk, b, sp, sb, k, c, distance of C's rows, whether to add, and the width of the last vector.
+    Its arguments are a, sm, sk, b, sp, sb, k, c, distance of C's rows, whether to add, width of the last vector.
     """
     rows, kind = key % 8, key - key % 8
     vectors = {FULL: 2, WIDE: 2 * SPAN.get(rows, 1), HALF: 1, REST: 2}[kind]
@@ -432,5 +432,5 @@ def gram(
     scratch: Any,
     at: int,
 ) -> None:
-    """Compute C (m, n) = or += the sum over the batch of g[b, m] x[b, n], rows ``sg`` and ``sx`` apart: a weight's update."""
+    """Compute C (m, n) = or += the sum over b of g[b, m] x[b, n], rows ``sg`` and ``sx`` apart: a weight's update."""
     product_unpacked(g, og, 1, sg, x, ox, sx, batch, n, m, c, oc, sc, add, scratch, at)

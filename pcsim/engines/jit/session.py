@@ -14,12 +14,12 @@ import numpy as np
 from pcsim.engines.array import ArraySession
 from pcsim.engines.base import begun_again, tick_by_tick
 from pcsim.engines.jit import common, dense, moves
-from pcsim.engines.jit.driver import RANGES, Crew, play
+from pcsim.engines.jit.driver import RANGES, Crew
 from pcsim.engines.jit.layout import KINDS, Layout, suits
 from pcsim.engines.jit.native import address_of, entry
 from pcsim.engines.jit.products import scratch_size
 from pcsim.engines.needed import sparing
-from pcsim.engines.rows import by_depth, indices
+from pcsim.engines.rows import by_depth, indices, masked
 from pcsim.engines.schedule import Throughout
 from pcsim.engines.units import Work
 from pcsim.graph.levels import uneven_edges
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LONG_AGO = -(1 << 40)
 """A tick before every run."""
 
-WORTH_A_CREW = 200_000
+WORTH_A_CREW = 60_000
 """Nanoseconds of work from which on it is worth waking other threads."""
 
 
@@ -44,31 +44,36 @@ class JitSession:
     def __init__(self, rare: ArraySession) -> None:
         self.rare, self.task = rare, rare.task
         self.places = Layout(rare)
-        self.even = not uneven_edges(self.task.graph)
+        self.settles = settles(rare)
         rare.plans = Throughout(rare.program)
         rare.plan = rare.plans.plan
         self.work = work_of(rare)
-        self.crew, self.by_sample = self._crew()
+        self.threads, self.by_sample = self._threads()
         self.like = np.zeros(1, self.task.dtype)
+        self.lessons: dict[tuple[tuple[int, int], ...], tuple[list[np.ndarray], np.ndarray]] = {}
+        """The order of rows and the script, by the steps that teach as a whole."""
         self._lay_out_parts()
         self.measured = [self.places.to_measure(shape) for shape in rare.program.banks]
         self.table = self.places.table.array()
+        self.crew = Crew(self.threads, self.like, self.table)
+        self.sources = [(*rare.program.place[name], name) for name in self.task.inputs if name in rare.program.place]
         self._write_scripts()
         self._pack()
+        self._forget()
         self._begin()
 
     # -- threads ----------------------------------------------------------------------------------------
 
-    def _crew(self) -> tuple[Crew, bool]:
-        """Return who plays, and whether they share out the samples (else the vertices, waiting for each other)."""
+    def _threads(self) -> tuple[int, bool]:
+        """Return how many threads play, and whether they share out the samples (else the vertices, waiting for each other)."""
         cores = int(os.environ.get("PCSIM_THREADS", 0)) or len(os.sched_getaffinity(0))
         if self.task.batch >= 2 * cores:
-            return Crew(cores), True
-        return (Crew(cores), False) if self.work > WORTH_A_CREW else (Crew(1), True)
+            return cores, True
+        return (cores, False) if self.work > WORTH_A_CREW else (1, True)
 
     def _lay_out_parts(self) -> None:
         """Lay out what each thread has of its own: samples, scratch, notes of who moved."""
-        layout, threads, batch = self.places, self.crew.threads, self.task.batch
+        layout, threads, batch = self.places, self.threads, self.task.batch
         region = batch * layout.widest + int(scratch_size(self.like))
         bounds = np.linspace(0, batch, threads + 1).astype(int) if self.by_sample else None
         self.notes = [self._notes() for _ in range(threads if self.by_sample else 1)]
@@ -105,9 +110,10 @@ class JitSession:
             for at, bank in zip(self.measured, program.banks.values(), strict=True)
             if bank.active
         ]
-        self.before = [*acting, *remembering]
-        self.after = [*(self._each(moves.move, at, count) for at, count in banks), *next_recalling]
-        self.ticking = self._script(self.before, self.after)
+        before = [*acting, *remembering]
+        after = [*(self._each(moves.move, at, count) for at, count in banks), *next_recalling]
+        self.ticking = self._script(before, after)
+        self.noting = self._script(before, self.measuring, after)
 
     def _step(self, step: Step, rows: slice | None = None) -> np.ndarray:
         rows = rows or slice(0, len(step.names))
@@ -115,30 +121,24 @@ class JitSession:
 
     def _each(self, kernel: Any, at: int, last: int, first: int = 0) -> np.ndarray:
         """Return the instruction that plays a kernel for some rows, shared out among the threads."""
-        threads = self.crew.threads
+        threads = self.threads
         ends = np.linspace(first, last, threads + 1).astype(np.int64)
         ranges = [(first, last)] * threads if self.by_sample else list(zip(ends[:-1], ends[1:], strict=True))
         return np.array([entry(kernel, self.task.dtype), at, *np.ravel(ranges)], np.int64)
 
     def _script(self, *phases: Sequence[np.ndarray]) -> np.ndarray:
         """Return instructions; where threads share vertices out, all wait for each other after each phase."""
-        width = RANGES + 2 * self.crew.threads
+        width = RANGES + 2 * self.threads
         wait = [] if self.by_sample else [np.zeros(width, np.int64)]
         lines = [line for phase in phases if len(phase) for line in (*phase, *wait)]
         return np.array(lines, np.int64).reshape(-1, width)
 
     def _run(self, script: np.ndarray, mode: int, first: int, end: int | None = None) -> None:
         """Play a script at ticks ``first`` to ``end - 1``; threads are woken where that is worth while."""
-        last, waiting = first + 1 if end is None else end, 1 if self.by_sample else self.crew.threads
-
-        def play_part(thread: int) -> None:
-            play(self.like, self.table, script, thread, waiting, self.parts[thread], mode, first, last)
-
-        if waiting > 1 or self.work * (last - first) > WORTH_A_CREW:
-            self.crew(play_part)
-        else:
-            for thread in range(self.crew.threads):
-                play_part(thread)
+        last = first + 1 if end is None else end
+        sweeps = 1 if self.settles else last - first
+        awake = not self.by_sample or self.work * sweeps > WORTH_A_CREW
+        self.crew.play(script, self.parts, mode, first, last, awake=awake, together=not self.by_sample)
 
     # -- start ------------------------------------------------------------------------------------------
 
@@ -151,14 +151,27 @@ class JitSession:
         """Begin again at tick 0; what is not given stays."""
         rare = self.rare
         self.task = rare.task = begun_again(self.task, inputs, targets, parameters)
-        changed = parameters is not None or self.task.rule.fires == "every"
-        rare._clear()
-        rare._fill(self.task)
-        for sent in self.places.sent.values():
-            sent[...] = 0
-        if changed:
+        if parameters is not None or self.task.rule.fires == "every":
+            rare._fill(self.task)
             self._pack()
+        self._forget()
         self._begin()
+
+    def _forget(self) -> None:
+        """Forget the run; what is written before it is read may stay."""
+        rare = self.rare
+        rare.tick = 0
+        rare.applied.clear()
+        rare.resting.clear()
+        summed = [self.places.sent[shape] for shape, post in rare.program.posts.items() if post.direct is None]
+        for array in (*rare.learnt.values(), *rare.histories.values(), *rare.lines.values(), *summed):
+            array[...] = 0
+        for units in rare.units.values():
+            units.targets = ()
+            for array in (units.deviation, units.shift, units.error) if self.task.rule.moving else (units.deviation,):
+                array[...] = 0
+        for taught in rare.taught.values():
+            taught[...] = -1
 
     def _pack(self) -> None:
         """Pack the weights of layers for their products."""
@@ -168,18 +181,24 @@ class JitSession:
     def _begin(self) -> None:
         """Sweep forward, clamp the outputs and set the values at tick 0."""
         rare, task = self.rare, self.task
-        self.checked = False
+        moving = task.rule.moving
+        for shape, row, name in self.sources:
+            rare.units[shape].start[row] = task.inputs[name]
         self._run(self.sweeping, common.SWEEP, 0)
-        if not all(np.isfinite(units.start).all() for units in rare.units.values()):
+        if not all(rare._finite(units.start) for units in rare.units.values()):
             ArraySession(task, np)  # names the vertex and the value
         for units in rare.units.values():
-            units.deviation[...] = 0
             rare._set_initial(units)
+            if moving:
+                units.value[units.bank.active :] = units.start[units.bank.active :]
         for loss, units, rows, target in rare._outputs():
             units.deviation[rows] = LOSSES[loss].error(np, units.start[rows], target)
+            if loss != "squared_error" and moving:
+                units.targets += ((loss, rows, target),)
+        self._forget_faults()
         for name, array in self.places.targets.items():
             array[...] = task.targets[name]
-        if task.rule.moving:
+        if moving:
             self._run(self.preparing, common.ALL, 0)
         self._note_moved(everyone=False)
 
@@ -226,15 +245,16 @@ class JitSession:
     def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
         """Play ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
         if not self._plays_through():
-            tick_by_tick(self, first, end, last=last, measure=None if norms is None else self._noting(norms, first))
+            tick_by_tick(self, first, end, last=last, measure=None if norms is None else self.rare._measuring(norms, first))
             return
         before = self._kept() if first else {}
         records = self._record(first, end - first) if norms is not None else None
         measuring = self.measuring if norms is not None else []
-        script = self._script(self.before, measuring, self.after)
-        self._run(script, common.SEND | common.PREDICT * self.task.rule.moving, first, end - last)
-        if last:
-            self._finish(end - 1, measuring)
+        script = self.noting if norms is not None else self.ticking
+        learns = last or self.task.rule.fires != "end"
+        self._run(script, common.SEND | common.PREDICT * self.task.rule.moving, first, end - learns)
+        if learns:
+            self._finish(first, end - 1, measuring)
         if any(self.table[part + common.FAULT] for part in self.parts):
             self._explain(before, first, end, last=last)
         if records is not None and norms is not None:
@@ -244,17 +264,18 @@ class JitSession:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
         rule = self.task.rule
         if rule.fires in ("level", "arrival"):
-            return not rule.moving and rule.step_size == 1 and self.even
+            return self.settles
         return rule.fires == "end"
 
-    def _finish(self, tick: int, measuring: Sequence[np.ndarray]) -> None:
+    def _finish(self, first: int, tick: int, measuring: Sequence[np.ndarray]) -> None:
         """Play the last tick: between predicting and moving, parameters learn."""
         self.rare.tick = tick
         if self.task.rule.moving:
             self._run(self.acting, common.PREDICT, tick)
-        self._run(self._script(measuring), 0, tick)
-        self._teach_all(tick)
-        self._run(self._script(self.before, self.after), common.SEND, tick)
+        if len(measuring):
+            self._run(self._script(measuring), 0, tick)
+        self._teach_late(first, tick)
+        self._run(self.ticking, common.SEND, tick)
 
     def _record(self, first: int, ticks: int) -> np.ndarray:
         """Return where norms are noted, by part, tick and vertex."""
@@ -290,7 +311,7 @@ class JitSession:
         tick_by_tick(self, first, end, last=last)
 
     def _forget_faults(self) -> None:
-        for part in self.parts:
+        for part in (*self.parts, *self.whole):
             self.table[part + common.FAULT] = 0
 
     # -- learn ------------------------------------------------------------------------------------------
@@ -305,22 +326,27 @@ class JitSession:
                 rare._apply()
                 self._pack()
 
-    def _teach_all(self, tick: int) -> None:
-        """Let every vertex teach at once what it would have taught at its level: errors have stayed since."""
-        steps = [step for step in self.rare.program.steps if step.learns]
+    def _teach_late(self, first: int, tick: int) -> None:
+        """Let vertices teach at ``tick`` what they would have taught since ``first``: their errors have stayed."""
+        firing = []
+        for step in self.rare.program.steps:
+            if step.learns and (rows := self._fired_between(step, first, tick)) is not None:
+                firing.append((step, rows))
         with np.errstate(all="ignore"):
-            self._teach([(step, slice(0, len(step.names))) for step in steps], tick)
+            self._teach(firing, tick)
         if self.task.rule.fires != "end":
-            for step in steps:
-                self.rare.taught[id(step)][...] = np.where(self._says(step), step.levels, -1)
+            for step, rows in firing:
+                self.rare.taught[id(step)][rows] = step.levels[rows]
 
-    def _says(self, step: Step) -> np.ndarray:
-        """Return which vertices of a step have taught: all, or those whose error left zero."""
-        if self.task.rule.fires == "level":
-            return np.ones(len(step.names), bool)
-        error = self.rare.units[step.shape].error[step.rows]
-        left: np.ndarray = (error != 0).any(axis=tuple(range(1, error.ndim)))
-        return left
+    def _fired_between(self, step: Step, first: int, tick: int) -> Rows | None:
+        """Return which vertices of a step fire from ``first`` to ``tick``; None for none."""
+        if self.task.rule.fires == "end":
+            return slice(0, len(step.names))
+        fires = (first <= step.levels) & (step.levels <= tick)
+        if self.task.rule.fires == "arrival":
+            error = self.rare.units[step.shape].error[step.rows]
+            fires &= (error != 0).any(axis=tuple(range(1, error.ndim)))
+        return masked(fires)
 
     def _teach(self, firing: Sequence[tuple[Step, Rows]], tick: int) -> None:
         """Let some rows of some steps teach: compiled where there is a kernel."""
@@ -331,10 +357,10 @@ class JitSession:
             if kernel is None:
                 self._teach_rarely(step, rows, tick)
             else:
-                compiled.append(self._learning(kernel, step, rows))
+                compiled.append((kernel, step, rows))
         if compiled:
-            self._learn_compiled(np.array(compiled, np.int64))
-            if not all(np.isfinite(array).all() for array in self.rare.learnt.values()):
+            self._teach_compiled(compiled)
+            if any(self.table[part + common.FAULT] for part in self.whole):
                 for step, rows in firing:
                     self._teach_rarely(step, rows, tick)
 
@@ -345,23 +371,38 @@ class JitSession:
         self.rare.work[id(step)] = Work(inputs, mu, saved, 0, len(step.names))
         self.rare._add_lessons(step, rows, tick)
 
-    def _learning(self, kernel: Any, step: Step, rows: Rows) -> np.ndarray:
-        """Return the instruction that lets rows of a step teach, shared out so that each weight has one thread."""
-        at = self.places.steps[id(step)]
-        used = np.broadcast_to(indices(step.parameters[0].rows), len(step.names))
-        order = indices(rows)[np.argsort(used[rows], kind="stable")]
-        place = self.table[at + common.OWN] + dense.WEIGHTS + 5 * len(step.names)
-        self.table[place : place + len(order)] = order
-        starts = np.concatenate([np.nonzero(np.diff(used[order], prepend=-1))[0], [len(order)]])
-        threads = self.crew.threads
-        ends = starts[np.linspace(0, len(starts) - 1, threads + 1).astype(int)]
-        return np.array([entry(kernel, self.task.dtype), at, *np.ravel(list(zip(ends[:-1], ends[1:], strict=True)))])
+    def _teach_compiled(self, firing: Sequence[tuple[Any, Step, Rows]]) -> None:
+        """Let rows teach, each weight on one thread, threads with about equal work."""
+        key = tuple((id(step), ends) for _, step, rows in firing if (ends := whole(step, rows)))
+        if len(key) < len(firing) or key not in self.lessons:
+            orders = [lesson_order(step, rows) for _, step, rows in firing]
+            script = self._lessons(firing, orders)
+            if len(key) == len(firing):
+                self.lessons[key] = orders, script
+        else:
+            orders, script = self.lessons[key]
+        for (_, step, _), order in zip(firing, orders, strict=True):
+            place = self.table[self.places.steps[id(step)] + common.OWN] + dense.WEIGHTS + 5 * len(step.names)
+            self.table[place : place + len(order)] = order
 
-    def _learn_compiled(self, script: np.ndarray) -> None:
-        def play_part(thread: int) -> None:
-            play(self.like, self.table, script, thread, 1, self.whole[thread], 0, 0, 1)
+        awake = self.work > WORTH_A_CREW
+        self.crew.play(script, self.whole, 0, 0, 1, awake=awake, together=False)
 
-        self.crew(play_part)
+    def _lessons(self, firing: Sequence[tuple[Any, Step, Rows]], orders: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the instructions that let rows teach: all weights in a row, cut where the work done is a thread's share."""
+        work = [np.full(len(order), prod(step.parameters[0].shape)) for (_, step, _), order in zip(firing, orders, strict=True)]
+        done = np.cumsum(np.concatenate(work)) - 0.5 * np.concatenate(work)
+        owner = (done * self.threads / np.sum(np.concatenate(work))).astype(int)
+        script, first = [], 0
+        for (kernel, step, _), order in zip(firing, orders, strict=True):
+            mine = owner[first : first + len(order)]
+            used = np.broadcast_to(indices(step.parameters[0].rows), len(step.names))[order]
+            mine = mine[np.searchsorted(used, used)]  # users of one weight go with the first of them
+            ends = np.searchsorted(mine, np.arange(self.threads + 1))
+            at, ranges = self.places.steps[id(step)], np.ravel(list(zip(ends[:-1], ends[1:], strict=True)))
+            script.append([entry(kernel, self.task.dtype), at, *ranges])
+            first += len(order)
+        return np.array(script, np.int64)
 
     def _inputs(self, step: Step) -> tuple[np.ndarray, ...]:
         """Return what a step has taken as inputs in this tick, (vertices, batch, *shape) each."""
@@ -415,6 +456,26 @@ class JitSession:
     def rested(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
         return self.rare.rested()
+
+
+def whole(step: Step, rows: Rows) -> int:
+    """Return how many rows a step has if these are all of them, else 0."""
+    return len(step.names) if isinstance(rows, slice) and rows.stop - rows.start == len(step.names) else 0
+
+
+def lesson_order(step: Step, rows: Rows) -> np.ndarray:
+    """Return rows of a step in the order of the weights that they teach."""
+    used = np.broadcast_to(indices(step.parameters[0].rows), len(step.names))
+    order: np.ndarray = indices(rows)[np.argsort(used[rows], kind="stable")]
+    return order
+
+
+def settles(session: ArraySession) -> bool:
+    """Return whether each error, once it has come, stays: then learning at a vertex's level is learning at the end."""
+    task = session.task
+    plain = all(bank.precision is None for bank in session.program.banks.values())
+    gentle = task.rule.step_size == 1 and not task.step_sizes and not task.initial
+    return plain and gentle and not task.rule.moving and not uneven_edges(task.graph)
 
 
 def work_of(session: ArraySession) -> int:

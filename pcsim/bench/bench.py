@@ -1,0 +1,139 @@
+"""The run: every family x rule x engine, then start-up in processes of their own, then how cost grows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.bench.cold import cold_start
+from pcsim.bench.contest import Contests
+from pcsim.bench.growth import curves
+from pcsim.bench.machine import machine
+from pcsim.bench.results import Cold, Rate, Results
+from pcsim.bench.rivals import DEFAULT, load_rivals
+from pcsim.bench.zoo import RULES, ZOO, cases
+from pcsim.engines import AUTO, ENGINES
+from pcsim.errors import RunError, nearest, wrong
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pcsim.bench.rivals import Rival
+    from pcsim.bench.zoo import Case, RuleRow, Size
+
+Progress = Callable[[int, int, str], None]
+"""Called with (parts done, parts, what comes next)."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run, already checked (see ``request``); empty tuples mean everything there is."""
+
+    zoo: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+    size: Size = "small"
+    seconds: float = 60.0
+    """Spent on rounds; what builds and starts up comes on top."""
+    rivals: tuple[Rival, ...] = ()
+
+
+def request(
+    zoo: Iterable[str], engines: Iterable[str], rules: Iterable[str], size: str, seconds: float, rivals: Path | None
+) -> Request:
+    """Return what to run; raises InputError for what cannot be, before anything is measured.
+
+    ``rivals`` is a file with a table of them; default: ``tests/bench/rivals.py`` if it is here.
+    """
+    if size not in ("small", "full"):
+        raise wrong("size", f"is {size!r}, expected 'small' or 'full'" + nearest(size, ("small", "full")))
+    if not (isfinite(seconds) and seconds > 0):
+        raise wrong("seconds", f"is {seconds:g}, expected a number above 0")
+    file = rivals or (DEFAULT if DEFAULT.is_file() else None)
+    asked = Request(tuple(zoo), tuple(engines), tuple(rules), "small" if size == "small" else "full", seconds)
+    for what, names, table in (
+        ("family", asked.zoo, ZOO),
+        ("rule", asked.rules, RULES),
+        ("engine", asked.engines, ENGINES),
+    ):
+        for name in names:
+            if (what, name) != ("engine", "auto"):
+                _check(what, name, table)
+    return replace(asked, rivals=load_rivals(file) if file is not None else ())
+
+
+def bench(asked: Request, progress: Progress | None = None) -> Results:
+    """Run the benchmark; raises InputError where no engine can run."""
+    start = time.perf_counter()
+    say = progress or _quiet
+    found = list(cases(asked.zoo or tuple(ZOO), asked.size))
+    rules = [RULES[name] for name in asked.rules or RULES]
+    engines, missing = _engines(asked.engines or tuple(ENGINES))
+    missing += [f"{rival.name}: needs {', '.join(rival.missing)}" for rival in asked.rivals if rival.missing]
+    rivals = [rival for rival in asked.rivals if not rival.missing]
+    each = 0.8 * asked.seconds / max(1, len(found) * len(rules))
+    contests = Contests(engines, rivals, asked.size, each, missing=list(dict.fromkeys(missing)))
+    total = len(found) * (len(rules) + 1) + 1
+    for number, (case, rule) in enumerate((case, rule) for case in found for rule in rules):
+        say(number, total, f"{case.name}, {rule.name}")
+        contests.play(case, rule)
+    cold = []
+    for number, case in enumerate(found, len(found) * len(rules)):
+        say(number, total, f"{case.name}, start-up")
+        cold += _cold(case, rules, asked.size, contests)
+    say(total - 1, total, "how cost grows")
+    growth = curves(engines[-1], asked.size, 0.2 * asked.seconds)
+    say(total, total, "done")
+    return Results(
+        machine(), asked.size, time.perf_counter() - start, tuple(_rates(contests)), tuple(contests.rows),
+        tuple(cold), growth, tuple(contests.missing),
+    )  # fmt: skip
+
+
+def _quiet(done: int, total: int, what: str) -> None:
+    """Show no progress."""
+
+
+def _check(what: str, name: str, table: Mapping[str, Any]) -> None:
+    if name not in table:
+        raise wrong(what, f"unknown {what} {name!r}" + nearest(name, table))
+
+
+def _engines(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return the engines whose libraries are here, the fastest last, and what is missing for the others."""
+    wanted = {AUTO if name == "auto" else name for name in names}
+    found, missing = [], []
+    for row in (ENGINES[name] for name in ENGINES if name in wanted):
+        try:
+            import_module(row.module)
+            found.append(row.name)
+        except ImportError as error:
+            missing.append(f"engine {row.name}: {error}")
+    if not found:
+        raise wrong("engine", f"no engine to run: {'; '.join(missing)}")
+    return found, missing
+
+
+def _cold(case: Case, rules: list[RuleRow], size: Size, contests: Contests) -> list[Cold]:
+    """Return the start-up of every engine that took part in a case."""
+    took_part = {row.engine for row in contests.rows if (row.family, row.sizes) == (case.family.name, case.sizes)}
+    found = []
+    for engine in (name for name in contests.engines if name in took_part and name != "actors"):
+        try:
+            found.append(cold_start(engine, case, rules, size))
+        except RunError as error:
+            contests.missing.append(f"start-up of {error}")
+    return found
+
+
+def _rates(contests: Contests) -> list[Rate]:
+    return [
+        Rate(name, dtype, *(float(value) for value in np.quantile(rates, (0.5, 0.25, 0.75))))
+        for (name, dtype), rates in contests.rates.items()
+    ]

@@ -1,0 +1,119 @@
+"""Timing side by side: contestants in interleaved rounds, and what their ratio can be said to be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import binom
+
+if TYPE_CHECKING:
+    from pcsim.bench.rivals import Contestant
+
+CONFIDENCE = 0.95
+LEAST_ROUNDS, MOST_ROUNDS = 6, 1000
+"""Below six rounds no two of them enclose a median with 95 % confidence."""
+SHORT = 0.005
+"""Seconds that a sample lasts at least: shorter runs are timed several at once."""
+PAUSE = 0.003
+"""Seconds between contestants: idle threads of the one stop spinning before the other begins."""
+
+Samples = Mapping[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Seconds of one run: median, quartiles, extremes, rounds."""
+
+    median: float
+    low: float
+    high: float
+    least: float
+    most: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The median over rounds of one contestant's time over another's of the same round.
+
+    ``low`` and ``high`` enclose the median with 95 % confidence, whatever the distribution; they are None
+    where there are too few rounds.
+    """
+
+    median: float
+    low: float | None
+    high: float | None
+    rounds: int
+
+    def decided(self, bound: float) -> bool:
+        """Return whether the median is known to lie on one side of a bound."""
+        return self.low is not None and self.high is not None and (self.high < bound or self.low > bound)
+
+
+def spread(samples: Sequence[float]) -> Spread:
+    """Return the spread of some seconds."""
+    low, median, high = (float(value) for value in np.quantile(samples, (0.25, 0.5, 0.75)))
+    return Spread(median, low, high, min(samples), max(samples), len(samples))
+
+
+def ratio(mine: Sequence[float], other: Sequence[float]) -> Ratio:
+    """Return the ratio of two contestants timed in the same rounds."""
+    found = np.sort(np.array(mine) / np.array(other))
+    count = len(found)
+    first = int(binom.ppf((1 - CONFIDENCE) / 2, count, 0.5))  # the order statistic below which 2.5 % lie
+    enclosed = count >= LEAST_ROUNDS and first >= 1
+    low, high = (float(found[first - 1]), float(found[count - first])) if enclosed else (None, None)
+    return Ratio(float(np.median(found)), low, high, count)
+
+
+def fastest(samples: Samples, names: Sequence[str]) -> str:
+    """Return the contestant with the least median."""
+    return min(names, key=lambda name: float(np.median(samples[name])))
+
+
+def race(
+    contestants: Mapping[str, Contestant],
+    *,
+    seconds: float,
+    least: int = LEAST_ROUNDS,
+    decided: Callable[[Samples], bool] | None = None,
+) -> dict[str, list[float]]:
+    """Return {contestant: seconds of one run, by round}.
+
+    Rounds go on until there are ``least`` of them and what is asked is ``decided``, or until the time is spent;
+    one round is always timed.
+    """
+    runs = {name: _runs(contestant) for name, contestant in contestants.items()}
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    end = time.perf_counter() + seconds
+    for number in range(1, MOST_ROUNDS + 1):
+        for name, contestant in contestants.items():
+            samples[name].append(_sample(contestant, runs[name]))
+        if time.perf_counter() >= end or (number >= least and (decided is None or decided(samples))):
+            break
+    return samples
+
+
+def _runs(contestant: Contestant) -> int:
+    """Return how many runs make a sample that is long enough; the first, untimed one warms up."""
+    _once(contestant)
+    return max(1, min(1000, round(SHORT / max(_once(contestant), 1e-9))))
+
+
+def _once(contestant: Contestant) -> float:
+    contestant.reset()
+    start = time.perf_counter()
+    contestant.run()
+    return time.perf_counter() - start
+
+
+def _sample(contestant: Contestant, runs: int) -> float:
+    """Return seconds of one run; short ones are warmed up by one that is not counted."""
+    time.sleep(PAUSE)
+    if runs > 1:
+        _once(contestant)
+    return sum(_once(contestant) for _ in range(runs)) / runs

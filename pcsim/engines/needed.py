@@ -1,0 +1,139 @@
+"""Runs that leave out what can reach no update: equal lessons for less work, where nothing is read on the way.
+
+Where each parameter learns once, behind the front of the first errors, on a levelled graph, from the feedforward
+state, no input of a vertex has moved when its error arrives, and nothing that is learnt hears of what moves behind
+the front. So fixed predictions teach the same, bit for bit; at step size 1 each vertex then changes at the tick of its
+level alone, and the whole run is one sweep forward and one back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pcsim.engines.base import begun_again, may_rest
+from pcsim.graph.levels import vertex_levels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from pcsim.engines.base import Engine, Read, Session, Task
+
+
+def needed(task: Task) -> Task:
+    """Return the task with fixed predictions where that teaches the same, else the task itself."""
+    if task.literal or not may_rest(task):
+        return task
+    return replace(task, rule=replace(task.rule, moving=False))
+
+
+def sparing(task: Task, start: Engine) -> Session:
+    """Start a run that does no more than its updates need, once it is played as a whole."""
+    return start(task) if needed(task) is task else SparingSession(task, start)
+
+
+class SparingSession:
+    """Plays a whole run with what is needed; anything less is played as it is, from the start.
+
+    A vertex whose error is exactly zero on arrival teaches later, of what moves behind the front (``fa-zil``): such a
+    run is then played as it is.
+    """
+
+    def __init__(self, task: Task, start: Engine) -> None:
+        self.task, self.start = task, start
+        self.lean = start(needed(task))
+        self.literal: Session | None = None
+        self.session = self.lean
+        self.teachers = teachers(task)
+
+    def _follow_all(self) -> Session:
+        """Return the session that follows every actor, from now on the one that counts."""
+        if self.session is self.lean:
+            if self.literal is None:
+                self.literal = self.start(self.task)
+            else:
+                self.literal.restart(self.task.inputs, self.task.targets, self.task.parameters)
+            self.session = self.literal
+        return self.session
+
+    def predict(self, tick: int) -> None:
+        """Take the values due, compute predictions and errors."""
+        self._follow_all().predict(tick)
+
+    def send(self, tick: int) -> None:
+        """Send errors and sum those due."""
+        self.session.send(tick)
+
+    def learn(self, tick: int, *, last: bool) -> None:
+        """Let each parameter whose rule fires at this tick take what it receives."""
+        self.session.learn(tick, last=last)
+
+    def move(self) -> None:
+        """Move the free values to the next tick."""
+        self.session.move()
+
+    def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+        """Play some ticks; a whole run without what its updates do not need."""
+        if (first, end, last) == (0, self.task.ticks, True) and self.session is self.lean:
+            self.lean.play(first, end, last=last, norms=norms)
+            if self.teachers <= set(self.lean.fired()):
+                return
+        self._follow_all().play(first, end, last=last, norms=norms)
+
+    def restart(
+        self,
+        inputs: Mapping[str, np.ndarray] | None = None,
+        targets: Mapping[str, np.ndarray] | None = None,
+        parameters: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Begin again at tick 0; what is not given stays."""
+        self.task = begun_again(self.task, inputs, targets, parameters)
+        self.lean.restart(inputs, targets, parameters)
+        self.session = self.lean
+
+    def layout(self) -> Sequence[tuple[str, ...]]:
+        """Return the active vertices in groups of one shape."""
+        return self.session.layout()
+
+    def reader(self, quantity: str, names: Sequence[str]) -> Read:
+        """Return a function that reads from the session that counts."""
+        made: dict[int, Read] = {}
+
+        def read() -> np.ndarray:
+            session = self.session
+            return made.setdefault(id(session), session.reader(quantity, names))()
+
+        return read
+
+    def updates(self) -> dict[str, np.ndarray]:
+        """Return what each parameter has learnt."""
+        return self.session.updates()
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Return each parameter's value now."""
+        return self.session.parameters()
+
+    def fired(self) -> dict[str, int]:
+        """Return the tick at which each vertex taught its parameters."""
+        return self.session.fired()
+
+    def rested(self) -> dict[str, int]:
+        """Return the vertices whose numbers ended after they had taught, and the tick."""
+        return self.session.rested()
+
+
+def teachers(task: Task) -> set[str]:
+    """Return the vertices with parameters whose first error comes within the run."""
+    graph, levels = task.graph, vertex_levels(task.graph)
+    return {
+        name
+        for name in graph.active
+        if (level := levels[name]) is not None
+        and level < task.ticks
+        and (
+            graph.vertices[name].params
+            or any(graph.vertices[edge.pre].op.role == "parameter" for edge in graph.incoming[name])
+        )
+    }

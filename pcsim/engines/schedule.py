@@ -1,0 +1,367 @@
+"""What must be worked out at a tick: actors that nothing has reached yet and actors at rest are left out.
+
+Nothing is approximated. Before the light cone an error is exactly zero, and so is what it sends; where predictions are
+fixed and the step size is 1, an error changes at a tick only if a message changed that was due the tick before. What is
+left out would have come out as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from pcsim.engines.base import gammas
+from pcsim.engines.rows import inside
+from pcsim.graph.levels import light_cone
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping, Sequence
+
+    from pcsim.arrays import Shape
+    from pcsim.engines.base import Task
+    from pcsim.graph.graph import Edge
+    from pcsim.program.program import Program, Rows, Step
+
+NEVER = np.iinfo(np.intp).max
+"""The tick at which an error leaves zero that no error can reach."""
+
+
+@dataclass(frozen=True)
+class Flight:
+    """Lines of a post: those on which something new sets out at a tick, and those on which something new is due."""
+
+    sent: np.ndarray
+    due: np.ndarray
+
+
+@dataclass(frozen=True)
+class Travellers:
+    """Messages from the vertices of one bank that travel for a tick or more: lines, rows of the senders, delays."""
+
+    bank: Shape
+    lines: np.ndarray
+    rows: np.ndarray
+    delays: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What may differ at a tick from what it was at the tick before.
+
+    Attributes
+    ----------
+    active : steps, and which of their rows have an error that may differ
+    reach : banks, and the rows of the active vertices
+    moves : banks, and the free rows that what is due may move
+    flights : lines by bank; None: all lines carry something
+    """
+
+    active: tuple[tuple[Step, Rows], ...]
+    reach: tuple[tuple[Shape, Rows], ...]
+    moves: tuple[tuple[Shape, Rows], ...]
+    flights: Mapping[Shape, Flight] | None = None
+
+    @cached_property
+    def rows(self) -> dict[int, Rows]:
+        """Active rows by step."""
+        return {id(step): rows for step, rows in self.active}
+
+
+class Schedule(Protocol):
+    """Says for each tick what must be worked out."""
+
+    def at(self, tick: int, /) -> Plan:
+        """Return the plan of a tick."""
+
+
+def schedule(task: Task, program: Program) -> Schedule:
+    """Return the schedule of a task: as little as its rule allows."""
+    if task.initial or task.rule.fires == "every":
+        return Throughout(program)
+    if task.rule.moving:
+        cone = light_cone(task.graph, moving=True)
+        first = {name: NEVER if tick is None else tick for name, tick in cone.items()}
+        return Spreading(program, first)
+    return _of_fixed_predictions(task, program)
+
+
+def _of_fixed_predictions(task: Task, program: Program) -> Schedule:
+    """Follow every change where that is fewer than half of what follows the light cone.
+
+    A product that several vertices share is cut at its changes wherever it can be: however a graph is levelled, they
+    are the same.
+    """
+    leaky = _leaky(task, program)
+    found, horizon = changes(task, leaky)
+    first = {name: _lowest(ticks) for name, ticks in found.items()}
+    changing = sum(ticks.bit_count() for ticks in found.values())
+    following = sum(max(0, horizon - tick) for tick in first.values())
+    shared = not leaky and any(shares(step) for step in program.steps)
+    if shared or 2 * changing < following:
+        return Settling(program, found, horizon)
+    return Spreading(program, first)
+
+
+def changes(task: Task, leaky: Container[str]) -> tuple[dict[str, int], int]:
+    """Return when each error can change under fixed predictions: {vertex: ticks as bits}, and the number of bits.
+
+    An error at step size 1 and precision 1 becomes what was due the tick before; that of a leaky vertex keeps changing.
+    """
+    graph = task.graph
+    longest: dict[str, int] = {}
+    for name in reversed(graph.active):
+        behind = (longest[edge.post] + 1 + edge.error_delay for edge in graph.outgoing[name])
+        longest[name] = max(behind, default=0)
+    # one tick after the last change, and one more that its moves look at
+    horizon = min(task.ticks, max(longest.values(), default=0) + 1) + 2
+    every = (1 << horizon) - 1
+    found: dict[str, int] = {}
+    for name in reversed(graph.active):
+        ticks = int(graph.role(name) == "output")
+        for edge in graph.outgoing[name]:
+            ticks |= found[edge.post] << (1 + edge.error_delay)
+        lowest = ticks & -ticks
+        found[name] = (every & ~(lowest - 1) if ticks and name in leaky else ticks) & every
+    return found, horizon
+
+
+def _leaky(task: Task, program: Program) -> set[str]:
+    """Return the free vertices that keep part of their error, or take only part of what is due."""
+    found: set[str] = set()
+    for bank in program.banks.values():
+        free = bank.names[: bank.free]
+        rates = gammas(task, free)
+        if bank.precision is not None:
+            off = np.any(bank.precision[: bank.free] != 1, axis=tuple(range(1, bank.precision.ndim)))
+        else:
+            off = np.zeros(len(free), bool)
+        found.update(name for name, keeps in zip(free, off | (rates != 1), strict=True) if keeps)
+    return found
+
+
+def _lowest(ticks: int) -> int:
+    return (ticks & -ticks).bit_length() - 1 if ticks else NEVER
+
+
+@dataclass(frozen=True)
+class Throughout:
+    """Everything at every tick."""
+
+    program: Program
+
+    def at(self, _tick: int, /) -> Plan:
+        """Return the plan of a tick: the one plan there is."""
+        return self.plan
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The one plan there is."""
+        banks = self.program.banks
+        return Plan(
+            tuple((step, slice(0, len(step.names))) for step in self.program.steps),
+            tuple((shape, slice(0, bank.active)) for shape, bank in banks.items() if bank.active),
+            tuple((shape, slice(0, bank.free)) for shape, bank in banks.items() if bank.free),
+        )
+
+
+@dataclass(frozen=True)
+class Hull:
+    """The narrowest slice that holds every row reached by a tick; ``when`` ascends."""
+
+    when: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def at(self, tick: int) -> slice | None:
+        """Return the slice; None while no row is reached."""
+        count = int(np.searchsorted(self.when, tick, "right"))
+        return slice(int(self.low[count - 1]), int(self.high[count - 1])) if count else None
+
+
+def hull(first: np.ndarray) -> Hull:
+    """Return the hull of rows that are reached at these ticks.
+
+    >>> hull(np.array([5, 3, 3, 4])).at(4)
+    slice(1, 4, None)
+    """
+    order = np.argsort(first, kind="stable")
+    order = order[first[order] != NEVER]
+    return Hull(first[order], np.minimum.accumulate(order), np.maximum.accumulate(order) + 1)
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """From the tick on at which an error can first leave zero, by slices: rows of a step are sorted by depth.
+
+    A step whose vertices share an operand is one product over all of them, which may round otherwise when it is cut. It
+    is worked out as a whole: where predictions move, an error of zero hangs on equal bits.
+    """
+
+    program: Program
+    first: Mapping[str, int]
+    plans: dict[int, Plan] = field(default_factory=dict)
+
+    def at(self, tick: int) -> Plan:
+        """Return the plan of a tick."""
+        tick = min(tick, self.last)
+        if tick not in self.plans:
+            self.plans[tick] = self._plan(tick)
+        return self.plans[tick]
+
+    @cached_property
+    def last(self) -> int:
+        """The tick from which on nothing new is reached."""
+        return max((tick for tick in self.first.values() if tick != NEVER), default=0)
+
+    @cached_property
+    def hulls(self) -> dict[int, Hull]:
+        """The hull of each step."""
+        return {
+            id(step): hull(np.array([self.first[name] for name in step.names], np.intp)) for step in self.program.steps
+        }
+
+    def _plan(self, tick: int) -> Plan:
+        active = [(step, rows) for step in self.program.steps if (rows := self._reached(step, tick)) is not None]
+        soon = [(step, rows) for step in self.program.steps if (rows := self._reached(step, tick + 1)) is not None]
+        free = {shape: bank.free for shape, bank in self.program.banks.items()}
+        moves = [(step, rows) for step, rows in soon if step.rows.start < free[step.shape]]
+        return Plan(tuple(active), merged(active), merged(moves))
+
+    def _reached(self, step: Step, tick: int) -> slice | None:
+        rows = self.hulls[id(step)].at(tick)
+        return rows if rows is None or not shares(step) else slice(0, len(step.names))
+
+
+def shares(step: Step) -> bool:
+    """Return whether several vertices of a step use one row of some parameter."""
+    used = [*(slot.rows for slot in step.parameters), *(slot.rows for slot in step.slots if slot.is_parameter)]
+    counts = (rows.stop - rows.start if isinstance(rows, slice) else len(rows) for rows in used)
+    return any(count != len(step.names) for count in counts)
+
+
+def merged(active: Iterable[tuple[Step, slice]]) -> tuple[tuple[Shape, Rows], ...]:
+    """Return the bank rows of rows of steps: as one slice where that is at most twice as many, else as several."""
+    found: dict[Shape, list[slice]] = {}
+    for step, rows in sorted(active, key=lambda pair: pair[0].rows.start):
+        here = slice(step.rows.start + rows.start, step.rows.start + rows.stop)
+        slices = found.setdefault(step.shape, [])
+        if slices and slices[-1].stop == here.start:
+            here = slice(slices.pop().start, here.stop)
+        slices.append(here)
+    return tuple((shape, rows) for shape, slices in found.items() for rows in joined(slices))
+
+
+def joined(slices: list[slice]) -> list[slice]:
+    """Return ascending slices as one where that is at most twice as long."""
+    whole = slice(slices[0].start, slices[-1].stop)
+    length = sum(rows.stop - rows.start for rows in slices)
+    return [whole] if whole.stop - whole.start <= 2 * length else slices
+
+
+def covering(mask: np.ndarray, *, exactly: bool = False) -> Rows | None:
+    """Return rows that cover those of a mask: a slice where that is at most twice as many; None for none.
+
+    What is worked out again comes out as it was, but for products over several vertices: these are cut ``exactly``.
+
+    >>> covering(np.array([False, True, False, True]))
+    slice(1, 4, None)
+    """
+    index = np.nonzero(mask)[0]
+    if not len(index):
+        return None
+    start, stop = int(index[0]), int(index[-1]) + 1
+    whole = stop - start == len(index) or (not exactly and stop - start <= 2 * len(index))
+    return slice(start, stop) if whole else index
+
+
+@dataclass(frozen=True)
+class Settling:
+    """Only what changes: ``ticks`` holds {vertex: ticks as bits}, and after ``horizon`` nothing new begins or ends."""
+
+    program: Program
+    ticks: Mapping[str, int]
+    horizon: int
+    plans: dict[int, Plan] = field(default_factory=dict)
+
+    def at(self, tick: int) -> Plan:
+        """Return the plan of a tick."""
+        tick = min(tick, self.horizon - 2)
+        if tick not in self.plans:
+            self.plans[tick] = self._plan(tick)
+        return self.plans[tick]
+
+    @cached_property
+    def bits(self) -> dict[Shape, np.ndarray]:
+        """{bank: (active rows, bytes)}: when each row changes, lowest bit first."""
+        size = -(-self.horizon // 8)
+        return {
+            shape: np.frombuffer(
+                b"".join(self.ticks[name].to_bytes(size, "little") for name in bank.names[: bank.active]), np.uint8
+            ).reshape(bank.active, size)
+            for shape, bank in self.program.banks.items()
+        }
+
+    @cached_property
+    def travellers(self) -> dict[Shape, list[Travellers]]:
+        """The messages that travel, by the bank that they are for."""
+        return {
+            shape: self._travellers([post.edges[number] for number in post.late])
+            for shape, post in self.program.posts.items()
+            if len(post.late)
+        }
+
+    def _travellers(self, edges: Sequence[Edge]) -> list[Travellers]:
+        found: dict[Shape, list[tuple[int, int, int]]] = {}
+        for line, edge in enumerate(edges):
+            bank, row = self.program.place[edge.post]
+            found.setdefault(bank, []).append((line, row, edge.error_delay))
+        return [Travellers(bank, *np.array(lines, np.intp).T) for bank, lines in found.items()]
+
+    def _plan(self, tick: int) -> Plan:
+        active = [
+            (step, rows)
+            for step in self.program.steps
+            if (rows := covering(self._changes(step.shape, step.rows, tick), exactly=shares(step))) is not None
+        ]
+        banks = self.program.banks
+        moves = [
+            (shape, rows)
+            for shape, bank in banks.items()
+            if (rows := covering(self._changes(shape, slice(0, bank.free), tick + 1))) is not None
+        ]
+        reach = [
+            (shape, rows)
+            for shape, bank in banks.items()
+            if (rows := covering(self._changes(shape, slice(0, bank.active), tick))) is not None
+        ]
+        return Plan(tuple(active), tuple(reach), tuple(moves), self._flights(active, tick))
+
+    def _flights(self, active: list[tuple[Step, Rows]], tick: int) -> dict[Shape, Flight]:
+        """Return the lines on which something sets out, new or again, and those on which something new is due."""
+        sends = {shape: np.zeros(bank.active, bool) for shape, bank in self.program.banks.items()}
+        for step, rows in active:
+            sends[step.shape][inside(step.rows, rows)] = True
+        return {
+            shape: Flight(
+                np.concatenate([late.lines[sends[late.bank][late.rows]] for late in found]),
+                np.concatenate([late.lines[self._changes(late.bank, late.rows, tick - late.delays)] for late in found]),
+            )
+            for shape, found in self.travellers.items()
+        }
+
+    def _changes(self, shape: Shape, rows: Rows, tick: Any) -> np.ndarray:
+        """Return which rows change at a tick (or each at its own); before the first tick nothing does."""
+        bits = self.bits[shape][rows]
+        if np.ndim(tick) == 0:
+            return np.asarray(bits[:, tick >> 3] >> (tick & 7) & 1).astype(bool)
+        past = np.maximum(tick, 0)
+        found = bits[np.arange(len(bits)), past >> 3] >> (past & 7).astype(np.uint8) & 1
+        return np.asarray((found == 1) & (tick >= 0))
+
+    def _flight(self, senders: list[tuple[Shape, np.ndarray, np.ndarray, np.ndarray]], tick: int) -> Flight:
+        sent = [lines[self._changes(shape, rows, tick)] for shape, lines, rows, _ in senders]
+        due = [lines[self._changes(shape, rows, tick - delays)] for shape, lines, rows, delays in senders]
+        return Flight(np.concatenate(sent), np.concatenate(due))

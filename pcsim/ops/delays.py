@@ -1,0 +1,81 @@
+"""Delays of synapses: one for all, or drawn for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.ops.attributes import MOST_TICKS, listed, number, whole
+from pcsim.ops.op import Attribute
+from pcsim.ops.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def ticks(value: Any) -> int:
+    """Return a delay in ticks."""
+    found = whole(value)
+    if not 0 <= found <= MOST_TICKS:
+        raise ValueError("expected a whole number of ticks, 0 or more")
+    return found
+
+
+def _interval(value: Any) -> tuple[int, int]:
+    low, high = _pair(value, "expected [shortest, longest], whole numbers of ticks")
+    if ticks(low) > ticks(high):
+        raise ValueError("expected [shortest, longest], the second no less than the first")
+    return ticks(low), ticks(high)
+
+
+def _normal(value: Any) -> tuple[float, float]:
+    mean, spread = map(number, _pair(value, "expected [mean, standard deviation], in ticks"))
+    if mean < 0 or spread < 0:
+        raise ValueError("expected [mean, standard deviation], both 0 or more")
+    return mean, spread
+
+
+def _pair(value: Any, message: str) -> tuple[Any, ...]:
+    if len(found := listed(value, message)) != 2:
+        raise ValueError(message)
+    return found
+
+
+def _several(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError("expected a list of delays")
+    return tuple(map(ticks, value))
+
+
+_DELAYS = {
+    "uniform": Attribute(_interval, summary="[shortest, longest], every whole number between them equally likely"),
+    "normal": Attribute(_normal, summary="[mean, standard deviation], rounded to whole ticks, 0 or more"),
+    "values": Attribute(_several, summary="delays, each equally likely"),
+}
+
+
+def delays(value: Any) -> int | Settings:
+    """Return one delay for all synapses, or how each is drawn."""
+    if not isinstance(value, Mapping):
+        return ticks(value)
+    found = settings("delays", value, _DELAYS)
+    if len(found) != 1:
+        message = f"expected a number of ticks, or exactly one of {', '.join(_DELAYS)}"
+        raise ValueError(message)
+    return found
+
+
+def drawn(wish: int | Settings, count: int, rng: np.random.Generator) -> int | NDArray[np.int32]:
+    """Return the delay of each synapse, or one for all."""
+    if isinstance(wish, int):
+        return wish
+    ((kind, argument),) = wish.items()
+    if kind == "uniform":
+        return rng.integers(argument[0], argument[1] + 1, count, dtype=np.int32)
+    if kind == "values":
+        several: NDArray[np.int32] = np.array(argument, np.int32)
+        return several[rng.integers(0, len(argument), count, dtype=np.int32)]
+    mean, spread = argument
+    return np.clip(np.rint(rng.normal(mean, spread, count)), 0, MOST_TICKS).astype(np.int32)

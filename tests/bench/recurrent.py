@@ -1,0 +1,50 @@
+"""Backprop through time of the LSTM, with PyTorch's own cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from backprops import EXACT
+from scans import torch_with_threads
+
+from pcsim.bench.graphs import GATES
+from pcsim.bench.rivals import Contestant, Rival
+
+if TYPE_CHECKING:
+    from pcsim.engines import Task
+
+OF_TORCH = {"weight_ih_l0": "W", "weight_hh_l0": "U", "bias_ih_l0": "b", "bias_hh_l0": "c"}
+
+
+def torch_lstm(task: Task) -> Contestant:
+    """torch.nn.LSTM over all steps, a linear read-out of the last."""
+    torch, given = torch_with_threads(), task.parameters
+    joined = {name: np.concatenate([given[f"{part}_{gate}"] for gate in GATES]) for name, part in OF_TORCH.items()}
+    units, inputs = given["W_i"].shape
+    kind = getattr(torch, str(task.dtype))
+    cell, out = torch.nn.LSTM(inputs, units, dtype=kind), torch.nn.Linear(units, len(given["y.weight"]), dtype=kind)
+    tensor: Any = torch.from_numpy
+    cell.load_state_dict({name: tensor(value) for name, value in joined.items()})
+    out.load_state_dict({slot: tensor(given[f"y.{slot}"]) for slot in ("weight", "bias")})
+    steps = sum(name.startswith("x") for name in task.inputs)
+    x, target = tensor(np.stack([task.inputs[f"x{step}"] for step in range(1, steps + 1)])), tensor(task.targets["y"])
+    leaves = {**dict(cell.named_parameters()), **{f"y.{slot}": value for slot, value in out.named_parameters()}}
+    found: list[Any] = []
+
+    def run() -> None:
+        loss = -0.5 * ((target - out(cell(x)[0][-1])) ** 2).sum()  # its gradient is the descent direction
+        found[:] = torch.autograd.grad(loss, list(leaves.values()))
+
+    def read() -> dict[str, np.ndarray]:
+        arrays = dict(zip(leaves, (gradient.numpy() for gradient in found), strict=True))
+        parts = {name: np.split(arrays[name], len(GATES)) for name in OF_TORCH}
+        gates = {
+            f"{OF_TORCH[name]}_{gate}": part for name in parts for gate, part in zip(GATES, parts[name], strict=True)
+        }
+        return gates | {name: array for name, array in arrays.items() if name.startswith("y.")}
+
+    return Contestant(lambda: None, run, read)
+
+
+RIVALS = (Rival("PyTorch LSTM backprop", "update", ("lstm",), EXACT, torch_lstm, needs=("torch",)),)

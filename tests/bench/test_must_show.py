@@ -1,0 +1,196 @@
+"""How fast it must be: every target as an assertion, on two cores, by hand.
+
+Run from the root, with nothing else running, about half an hour::
+
+    python -m pytest -m bench -s tests/bench/test_must_show.py
+
+What is compared is timed in interleaved rounds, which go on until the ratio is decided or the time is spent; each
+test tells the median and what encloses it with 95 % confidence.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pcsim
+from pcsim.bench.cost import tick_cost
+from pcsim.bench.graphs import population
+from pcsim.bench.growth import AXES, curve
+from pcsim.bench.machine import matrix_product
+from pcsim.bench.players import norms, player, ticks
+from pcsim.bench.rivals import load_rivals
+from pcsim.bench.timing import fastest, race, ratio
+from pcsim.bench.zoo import RULES, ZOO, Case, scenario_of
+from pcsim.engines import ENGINES, open_engine
+from pcsim.graph import graph_from
+from pcsim.program.lower import lower
+from pcsim.rules import rule
+
+pytestmark = [pytest.mark.bench, pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")]
+
+RIVALS = load_rivals(Path(__file__).parent / "rivals.py")
+ENGINE = next(name for name in ("numba", "numpy") if name in ENGINES)
+SECONDS = 60.0
+W1 = [Case(ZOO["deep-chain"], {"depth": depth, "width": 64, "batch": 64}) for depth in (8, 32, 128)]
+W2 = [Case(ZOO["wide-chain"], {"depth": depth, "width": 512, "batch": 64}) for depth in (4, 16)]
+SPARSE = [
+    Case(ZOO["population"], {"neurons": 10**6, "synapses": 10**7, "most_delay": delay, "batch": 1}) for delay in (0, 7)
+]
+
+
+def task_of(case, name, many=100):
+    return replace(scenario_of(case, RULES[name], many).task(), literal=not RULES[name].whole)
+
+
+def rivals_of(case, name, task, *but):
+    found = [row for row in RIVALS if row.meets(case.family.name, name, task.dtype) and row.name not in but]
+    for row in found:
+        if row.missing:
+            pytest.skip(f"{row.name} needs {', '.join(row.missing)}")
+    return {row.name: row.make(task) for row in found}
+
+
+def told(what, found, bound):
+    """Tell a ratio and return its median."""
+    between = "too few rounds" if found.low is None else f"{found.low:.3f} to {found.high:.3f}"
+    sys.stdout.write(f"\n{what}: {found.median:.3f} ({between}, {found.rounds} rounds), at most {bound}\n")
+    return found.median
+
+
+def duel(what, mine, others, bound, seconds=SECONDS):
+    """Return the median ratio of my time to that of the fastest of the others."""
+    names = list(others)
+
+    def against(samples):
+        return ratio(samples["mine"], samples[fastest(samples, names)])
+
+    samples = race({"mine": mine, **others}, seconds=seconds, decided=lambda found: against(found).decided(bound))
+    return told(f"{what}, beside {fastest(samples, names)}", against(samples), bound)
+
+
+@pytest.mark.parametrize("case", W1, ids=lambda case: case.name)
+@pytest.mark.parametrize(("name", "bound"), [("fpa", 0.9), ("il", 0.8)])
+def test_ticks_of_a_deep_chain_beat_the_fastest_scan(case, name, bound):
+    task = task_of(case, name)
+    mine = player(ENGINE, task, RULES[name], 0.0).contestant
+    assert duel(f"{case.name}, {name}", mine, rivals_of(case, name, task), bound) <= bound
+
+
+@pytest.mark.parametrize("case", W2, ids=lambda case: case.name)
+@pytest.mark.parametrize(("name", "share"), [("fpa", 0.75), ("il", 0.65)])
+def test_ticks_of_a_wide_chain_run_at_the_matrix_product_rate(case, name, share):
+    task = task_of(case, name, 20)
+    product, flops = matrix_product(task.dtype)
+    bound = tick_cost(task).products * task.ticks / flops / share
+    mine = player(ENGINE, task, RULES[name], 0.0).contestant
+    found = duel(f"{case.name}, {name}, in products of {flops:.1e} operations", mine, {"product": product}, bound)
+    assert found <= bound
+
+
+@pytest.mark.parametrize("case", [*W1, *W2], ids=lambda case: case.name)
+@pytest.mark.parametrize("name", ["fpa-step-1", "zil"])
+def test_a_whole_update_costs_what_backprop_does(case, name):
+    task = task_of(case, name)
+    mine = player(ENGINE, task, RULES[name], 0.0).contestant
+    others = rivals_of(case, name, task, "PyTorch backprop, compiled")
+    for rival, bound in (("NumPy backprop by hand", 1.1), ("PyTorch backprop", 1.0)):
+        assert duel(f"{case.name}, {name}", mine, {rival: others[rival]}, bound) <= bound
+
+
+@pytest.mark.parametrize("case", SPARSE, ids=lambda case: case.name)
+@pytest.mark.parametrize(("name", "bound"), [("fpa", 0.6), ("il", 0.7)])
+def test_ticks_of_a_population_beat_its_products(case, name, bound):
+    task = task_of(case, name, 8)
+    mine = player(ENGINE, task, RULES[name], 0.0).contestant
+    assert duel(f"{case.name}, {name}", mine, rivals_of(case, name, task), bound) <= bound
+
+
+@pytest.mark.parametrize("name", ["fpa", "il"])
+def test_subnormal_errors_cost_what_others_do(name):
+    task = task_of(SPARSE[0], name, 8)
+    session = open_engine(ENGINE)(task)
+    ordinary = ticks(session, task)
+    small = {"inputs": {"x": np.zeros_like(task.inputs["x"])}, "targets": {"q": np.full_like(task.targets["q"], 1e-39)}}
+    usual = {"inputs": task.inputs, "targets": task.targets}
+    mine = replace(ordinary, reset=lambda: session.restart(**small))
+    other = replace(ordinary, reset=lambda: session.restart(**usual))
+    assert duel(f"errors of 1e-39, {name}", mine, {"ordinary errors": other}, 1.2) <= 1.2
+    session.restart(**small)
+    session.predict(0)
+    session.send(0)
+    assert (session.reader("error", ["q"])() == np.float32(1e-39)).all()
+
+
+@pytest.mark.parametrize("case", SPARSE, ids=lambda case: case.name)
+def test_ten_million_synapses_are_built_in_seconds(case):
+    start = time.perf_counter()
+    graph = pcsim.load_graph(population(case.sizes))
+    seconds = time.perf_counter() - start
+    sys.stdout.write(f"\n{case.name}: built in {seconds:.2f} s\n")
+    assert len(graph.vertices["q"].call["synapses"]) == 10**7
+    assert seconds < 5
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("name", ["fpa", "il"])
+def test_a_thousand_scalars_cost_at_most_twice_a_loop_by_hand(name, batch):
+    case = Case(ZOO["scalar-dag"], {"vertices": 1000, "batch": batch})
+    task = task_of(case, name, 1000 if batch == 1 else 100)
+    mine = player(ENGINE, task, RULES[name], 0.0).contestant
+    assert duel(f"{case.name}, {name}", mine, rivals_of(case, name, task), 2.0) <= 2.0
+
+
+@pytest.mark.parametrize("name", ["fpa", "il"])
+def test_units_as_vertices_cost_at_most_three_times_layers(name):
+    unit, layer = (Case(ZOO[family], {"batch": 64}) for family in ("unit-net", "layered"))
+    mine, other = (player(ENGINE, task_of(case, name), RULES[name], 0.0).contestant for case in (unit, layer))
+    assert duel(f"{unit.name}, {name}", mine, {"layers": other}, 3.0) <= 3.0
+
+
+@pytest.mark.parametrize(
+    "case", [W1[1], Case(ZOO["scalar-dag"], {"vertices": 1000, "batch": 64})], ids=lambda c: c.name
+)
+@pytest.mark.parametrize("name", ["fpa", "il"])
+def test_norms_of_every_vertex_at_every_tick_cost_a_tenth(case, name):
+    task = task_of(case, name)
+    session = open_engine(ENGINE)(task)
+    recording, silent = norms(session, task), ticks(session, task)
+    assert duel(f"{case.name}, {name}, norms recorded", recording, {"none recorded": silent}, 1.1) <= 1.1
+
+
+LINEAR = 1.1
+"""The largest exponent that is still called linear: at sizes that vary 16 times, 1.3 times more than linear."""
+
+
+@pytest.mark.parametrize("axis", [axis for axis in AXES if axis.name in ("ticks", "edges", "batch", "depth")],
+                         ids=lambda axis: axis.name)  # fmt: skip
+@pytest.mark.parametrize("name", ["fpa", "il"])
+def test_cost_grows_linearly(axis, name):
+    found = curve(axis, name, ENGINE, "full", SECONDS)
+    sys.stdout.write(f"\n{name}, {axis.name} {found.sizes}: slope {found.slope:.2f}\n")
+    assert found.slope <= LINEAR
+
+
+def chain_of_scalars(many):
+    vertices = {"v0": {"op": "input", "shape": []}}
+    for number in range(1, many + 1):
+        vertices[f"v{number}"] = {"op": ("tanh", "sin", "sigmoid")[number % 3], "inputs": [f"v{number - 1}"]}
+    return {"vertices": vertices}
+
+
+@pytest.mark.parametrize("shape", ["chain", "random"])
+def test_a_hundred_thousand_vertices_are_lowered_in_ten_seconds(shape):
+    many = 10**5
+    document = chain_of_scalars(many) if shape == "chain" else ZOO["scalar-dag"].document({"vertices": many})
+    graph = graph_from(document)
+    start = time.perf_counter()
+    program = lower(graph, rule("il"))
+    seconds = time.perf_counter() - start
+    sys.stdout.write(f"\n{len(graph.vertices):,} vertices: {len(program.steps)} steps in {seconds:.2f} s\n")
+    assert seconds < 10

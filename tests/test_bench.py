@@ -1,0 +1,237 @@
+"""The benchmark: rivals compute the same numbers, the cost model counts right, results are whole, ratios are honest."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from typer.testing import CliRunner
+
+from pcsim.bench.bench import request
+from pcsim.bench.contest import Contests, disagreement, read_after_a_run
+from pcsim.bench.cost import tick_cost, update_cost
+from pcsim.bench.players import player
+from pcsim.bench.rivals import Contestant, load_rivals
+from pcsim.bench.timing import LEAST_ROUNDS, race, ratio
+from pcsim.bench.zoo import RULES, ZOO, Case, scenario_of
+from pcsim.cli import app
+from pcsim.errors import InputError
+
+FILE = Path(__file__).parent / "bench" / "rivals.py"
+RIVALS = load_rivals(FILE)
+SLOW = (pytest.mark.bench, pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"))
+"""torch.compile starts a C++ compiler: half a minute for each graph."""
+CONTESTS = [
+    pytest.param(
+        rival, family, rule, id=f"{rival.name}-{family}-{rule}", marks=SLOW if "compiled" in rival.name else ()
+    )
+    for rival in RIVALS
+    for family in rival.families
+    for rule in rival.rules
+]
+
+
+def task_of(case, rule, ticks=9, **settings):
+    return scenario_of(case, RULES[rule], ticks).task(**settings)
+
+
+@pytest.mark.parametrize(("rival", "family", "rule"), CONTESTS)
+def test_rivals_compute_the_same_numbers(rival, family, rule):
+    if rival.missing:
+        pytest.skip(f"needs {', '.join(rival.missing)}")
+    for sizes in ZOO[family].small:
+        task = task_of(Case(ZOO[family], sizes), rule)
+        made = player("numpy", task, RULES[rule], 0.0)
+        wanted = read_after_a_run(made.contestant)
+        found = rival.make(task)
+        assert disagreement(read_after_a_run(found), wanted) < 5e-5
+        assert disagreement(read_after_a_run(found), wanted) < 5e-5  # again, after a reset
+        assert found.read().keys() == wanted.keys()
+
+
+def test_rivals_whose_numbers_differ_are_not_timed():
+    case = Case(ZOO["layered"], {"batch": 2})
+    right = next(row for row in RIVALS if row.meets("layered", "fpa", np.dtype("float32")))
+    wrong = replace(right, name="wrong", make=lambda task: doubled(right.make(task)))
+    failing = replace(right, name="failing", make=lambda task: 1 // 0)
+    contests = Contests(["numpy"], [right, wrong, failing], "small", 0.01)
+    contests.play(case, RULES["fpa"])
+    (row,) = contests.rows
+    assert [other.rival for other in row.against] == [right.name]
+    assert [line.split(": ", 1)[1] for line in contests.missing] == [
+        "wrong differs by 1.0e+00 of the largest number",
+        "failing: ZeroDivisionError: integer division or modulo by zero",
+    ]
+
+
+def doubled(contestant):
+    return replace(contestant, read=lambda: {name: 2 * value for name, value in contestant.read().items()})
+
+
+def test_ratio_encloses_the_median_and_decides():
+    other = np.random.default_rng(0).lognormal(0.0, 0.5, 101)
+    noise = np.random.default_rng(1).lognormal(0.0, 0.05, 101)
+    found = ratio(0.8 * other * noise, other)  # what both share in a round cancels
+    assert found.low < 0.8 < found.high
+    assert found.high - found.low < 0.04
+    assert found.decided(0.9)
+    assert found.decided(0.7)
+    assert not found.decided(0.8)
+    assert ratio([1.0] * 5, [1.0] * 5).low is None
+    assert ratio([1.0] * 6, [1.0] * 6).decided(1.1)
+
+
+@pytest.mark.parametrize("count", [6, 7, 20, 51])
+def test_enclosing_order_statistics_cover_95_percent_and_no_fewer_would(count):
+    found = ratio(np.arange(1.0, count + 1), np.ones(count))
+    rank = int(found.low)
+    assert found.high == count + 1 - rank
+    assert 1 - 2 * binom.cdf(rank - 1, count, 0.5) >= 0.95 > 1 - 2 * binom.cdf(rank, count, 0.5)
+
+
+def test_race_interleaves_until_it_is_decided():
+    calls = []
+
+    def contestant(name, seconds):
+        return Contestant(lambda: calls.append(f"reset {name}"), lambda: time.sleep(seconds), dict)
+
+    samples = race({"a": contestant("a", 0.006), "b": contestant("b", 0.012)}, seconds=30.0, decided=lambda found: True)
+    assert [len(found) for found in samples.values()] == [LEAST_ROUNDS] * 2
+    assert calls[4:] == ["reset a", "reset b"] * LEAST_ROUNDS  # after two runs each to see how long one takes
+    assert 1.5 < ratio(samples["b"], samples["a"]).median < 2.5
+    assert [len(found) for found in race({"a": contestant("a", 0.006)}, seconds=0.0).values()] == [1]
+
+
+def test_cost_counts_the_products_of_a_tick():
+    depth, width, batch = 5, 7, 3
+    case = Case(ZOO["deep-chain"], {"depth": depth, "width": width, "batch": batch})
+    one = 2 * width * width * batch
+    assert tick_cost(task_of(case, "fpa")).products == (depth - 1) * one
+    assert tick_cost(task_of(case, "il")).products == (2 * depth - 1) * one
+    assert update_cost(task_of(case, "zil")).products == (3 * depth - 1) * one
+    assert tick_cost(task_of(case, "fpa")).messages == depth - 1
+
+
+def test_cost_counts_a_message_for_each_synapse():
+    case = Case(ZOO["population"], {"neurons": 50, "synapses": 300, "most_delay": 3, "batch": 2})
+    assert tick_cost(task_of(case, "fpa")).messages == 300
+    assert tick_cost(task_of(case, "fpa")).products == 2 * 300 * 2
+
+
+def test_zoo_holds_what_it_says():
+    unit = scenario_of(Case(ZOO["unit-net"], {"batch": 1}), RULES["fpa"], 1).graph
+    assert sum(vertex.op.name != "concat" for vertex in unit.vertices.values()) == 842
+    scalar = scenario_of(Case(ZOO["scalar-dag"], {"vertices": 1000, "batch": 1}), RULES["fpa"], 1).graph
+    assert len(scalar.active) == 1000
+    assert len({scalar.vertices[name].op.name for name in scalar.active}) == 10
+    mixed = scenario_of(Case(ZOO["mixed-delays"], ZOO["mixed-delays"].full[0]), RULES["fpa"], 1).graph
+    assert {edge.error_delay for edge in mixed.edges} == set(range(8))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What the command writes for a family with rivals."""
+    folder = tmp_path_factory.mktemp("bench")
+    command = ["bench", "--zoo", "layered", "--engine", "numpy", "--rule", "fpa", "--rule", "bp", "--seconds", "0.5"]
+    done = CliRunner().invoke(app, [*command, "--rivals", str(FILE), "--out", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout), folder
+
+
+def test_command_stores_what_it_prints(results):
+    printed, folder = results
+    stored = json.loads((folder / "results.json").read_text())
+    assert stored == printed
+    assert stored["pcsim"] == "bench/1"
+    assert [(row["rule"], row["engine"], row["whole"]) for row in stored["rows"]] == [
+        ("fpa", "numpy", False),
+        ("bp", "numpy", True),
+    ]
+    for row in stored["rows"]:
+        assert row["seconds"]["least"] <= row["seconds"]["low"] <= row["seconds"]["median"] <= row["seconds"]["high"]
+        assert row["ticks_per_second"] == pytest.approx(row["ticks"] / row["seconds"]["median"], rel=0.5)
+        assert row["gflops"] > 0
+        assert 0 < row["of_product_rate"] < 2
+    assert [other["rival"] for other in stored["rows"][0]["against"]] == ["dense mask"]
+    assert {rate["name"] for rate in stored["rates"]} == {"matrix product", "copy"}
+    (cold,) = stored["cold"]
+    assert cold["imports"] > 0
+    assert cold["peak_mib"] > 10
+    assert {curve["axis"] for curve in stored["growth"]} == {"depth", "width", "edges", "batch", "ticks", "delay"}
+
+
+def test_results_name_no_host_and_no_folder(results):
+    printed, folder = results
+    text = json.dumps(printed) + (folder / "index.html").read_text()
+    assert platform.node() not in text
+    assert str(Path.home()) + "/" not in text
+    assert str(Path(__file__).parents[1]) not in text
+    assert printed["machine"]["cores"] >= 1
+    assert printed["machine"]["versions"]["numpy"] == np.__version__
+
+
+def test_page_needs_nothing_else(results):
+    _, folder = results
+    page = (folder / "index.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!#)|url\((?!#)|@import|<script', page)
+    assert page.count("<svg") == 1
+    for text in ("dense mask", "slope", "matrix product", "Start-up"):
+        assert text in page
+    assert len(re.findall(r"<table>", page)) == 4
+
+
+def test_command_prints_tables(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no rivals are here, and a new folder is made
+    command = ["bench", "--zoo", "deep-chain", "--engine", "numpy", "--rule", "zil", "--seconds", "0.2"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "over the rival's time" not in done.stdout
+    for text in ("this machine", "zoo", "how cost grows", "runs/bench"):
+        assert text in done.stdout
+    assert (tmp_path / "runs" / "bench" / "results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--zoo", "deep-chian"], "unknown family 'deep-chian'; did you mean 'deep-chain'?"),
+        (["--rule", "fpa1"], "unknown rule 'fpa1'; did you mean 'fpa'?"),
+        (["--engine", "nunpy"], "unknown engine 'nunpy'; did you mean 'numpy'?"),
+        (["--size", "ful"], "is 'ful', expected 'small' or 'full'"),
+        (["--seconds", "0"], "is 0, expected a number above 0"),
+        (["--rivals", "none.py"], "there is no file none.py"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(options, said):
+    done = CliRunner().invoke(app, ["bench", *options])
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import nothing_of_this_name", "No module named"),
+        ("x = (", "cannot import"),
+        ("RIVALS = [1]", "has no tuple RIVALS"),
+    ],
+)
+def test_files_that_hold_no_rivals_are_refused(tmp_path, text, said):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(InputError, match=said):
+        load_rivals(file)
+    assert str(tmp_path) not in sys.path
+
+
+def test_installed_packages_need_no_rivals(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert request((), (), (), "small", 1.0, None).rivals == ()

@@ -1,0 +1,423 @@
+"""Many ticks at once, again, and with less: ``play``, ``restart``, step sizes of vertices, what need not be done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import Features, documents, make_task, random_document, run_task
+
+from pcsim.engines import ENGINES, open_engine
+from pcsim.engines.array import ArraySession
+from pcsim.engines.base import may_rest
+from pcsim.engines.needed import SparingSession, needed
+from pcsim.engines.schedule import Settling, Spreading, Throughout, changes, hull
+from pcsim.errors import InputError, RunError
+from pcsim.rules import RULES, rule
+
+SMALL_STEPS = {"il": 0.05, "fpa": 0.3, "incremental": 0.05, "il-variance": 0.05}
+ROUNDING = {"float64": 1e-12, "float32": 5e-6}
+
+
+def tame(name):
+    return rule(name, **({"step_size": SMALL_STEPS[name]} if name in SMALL_STEPS else {}))
+
+
+def ticked(session, ticks):
+    """Play tick by tick on the protocol; return the error of every vertex at every tick, in the order of the layout."""
+    readers = [session.reader("error", names) for names in session.layout()]
+    seen = []
+    for tick in range(ticks):
+        session.predict(tick)
+        session.send(tick)
+        seen.append([np.array(row) for read in readers for row in read()])
+        session.learn(tick, last=tick == ticks - 1)
+        session.move()
+    return seen
+
+
+def alike(got, wanted):
+    return all(
+        np.array_equal(a, b)
+        for ours, theirs in zip(got, wanted, strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def ending(session):
+    """Return everything that a session shows after a run."""
+    values = [np.array(session.reader("value", names)()) for names in session.layout()]
+    numbers = [*values, *map(np.array, session.updates().values()), *map(np.array, session.parameters().values())]
+    return numbers, session.fired(), session.rested()
+
+
+def attempt(action):
+    """Return what an action returns, or the words of the error that it ends with."""
+    try:
+        return action()
+    except RunError as error:
+        return str(error)
+
+
+def same(got, wanted):
+    if isinstance(wanted, str) or isinstance(got, str):
+        return got == wanted
+    return all(map(np.array_equal, got[0], wanted[0])) and got[1:] == wanted[1:]
+
+
+def played(start, task, *cuts):
+    session = start(task)
+    for first, end in zip((0, *cuts), (*cuts, task.ticks), strict=True):
+        session.play(first, end, last=end == task.ticks)
+    return ending(session)
+
+
+def stepped(start, task):
+    session = start(task)
+    ticked(session, task.ticks)
+    return ending(session)
+
+
+# -- play and restart -----------------------------------------------------------------------------------
+
+
+@given(
+    document=documents(max_size=7, delays=True, precision=True),
+    row=st.sampled_from(list(RULES)),
+    form=st.sampled_from(["none", "delay", "identity"]),
+    cut=st.integers(1, 7),
+)
+def test_play_is_tick_by_tick_bit_for_bit(engine, document, row, form, cut):
+    task = make_task(document, tame(row), form, "float32", ticks=8, away=0.01, losses="mixed")
+    wanted = attempt(lambda: stepped(engine, task))
+    assert same(attempt(lambda: played(engine, task)), wanted)
+    assert same(attempt(lambda: played(engine, task, cut)), wanted)
+
+
+def other(task, seed):
+    """Return the task with other data and other parameters."""
+    rng = np.random.default_rng(seed)
+
+    def near(arrays):
+        return {
+            name: (array + 0.01 * rng.normal(size=array.shape)).astype(task.dtype) for name, array in arrays.items()
+        }
+
+    sources = {name: array for name, array in task.inputs.items() if task.graph.vertices[name].op.name == "input"}
+    return {"inputs": near(sources), "targets": near(task.targets), "parameters": near(task.parameters)}
+
+
+def exchanged(task, given):
+    return replace(task, **{key: {**getattr(task, key), **arrays} for key, arrays in given.items()})
+
+
+@given(
+    document=documents(max_size=7, delays=True, precision=True),
+    row=st.sampled_from(list(RULES)),
+    form=st.sampled_from(["none", "delay"]),
+    losses=st.sampled_from(["mixed", "squared_error"]),
+)
+def test_a_restart_is_a_fresh_session(engine, document, row, form, losses):
+    task = make_task(document, tame(row), form, "float32", ticks=6, away=0.01, losses=losses)
+    given_now = other(task, 1)
+    wanted = attempt(lambda: played(engine, exchanged(task, given_now)))
+    session = attempt(lambda: engine(task))
+    if isinstance(session, str):
+        return
+    attempt(lambda: session.play(0, 4, last=False))
+
+    def again(**changed):
+        session.restart(**changed)
+        session.play(0, task.ticks, last=True)
+        return ending(session)
+
+    assert same(attempt(lambda: again(**given_now)), wanted)
+    assert same(attempt(again), wanted)
+
+
+def test_a_restart_moves_no_array(numpy_engine):
+    """What a compiled engine holds on to stays where it is."""
+    task = make_task(random_document(3, Features(size=12)), tame("il"), ticks=4, away=0.01)
+    session = numpy_engine(task)
+    session.play(0, 4, last=True)
+
+    def arrays():
+        tables = (session.theta, session.learnt, session.histories, session.lines, session.messages)
+        units = [
+            vars(units)[key] for units in session.units.values() for key in ("start", "deviation", "error", "shift")
+        ]
+        slots = [array for params in session.params.values() for array in params.values()]
+        return [*units, *slots, *(array for table in tables for array in table.values())]
+
+    before = [array.__array_interface__["data"] for array in arrays()]
+    session.restart(**other(task, 2))
+    session.play(0, 4, last=True)
+    assert [array.__array_interface__["data"] for array in arrays()] == before
+
+
+def test_data_that_does_not_fit_is_refused(engine):
+    task = make_task(random_document(1), "fpa", ticks=2)
+    session = engine(task)
+    with pytest.raises(InputError, match=r"targets\.nobody: is not part of the task"):
+        session.restart(targets={"nobody": np.zeros(3)})
+    name = next(iter(task.inputs))
+    with pytest.raises(InputError, match=rf"inputs\.{name}: has shape \[7\], expected"):
+        session.restart(inputs={name: np.zeros(7)})
+
+
+# -- norms ----------------------------------------------------------------------------------------------
+
+
+@given(
+    document=documents(max_size=7, delays=True),
+    row=st.sampled_from(list(RULES)),
+    form=st.sampled_from(["none", "delay"]),
+    dtype=st.sampled_from(["float64", "float32"]),
+)
+def test_norms_are_those_of_the_errors_read_at_each_tick(engine, document, row, form, dtype):
+    task = make_task(document, tame(row), form, dtype, ticks=7, away=0.01)
+    seen = attempt(lambda: ticked(engine(task), task.ticks))
+    if isinstance(seen, str):
+        return
+    wanted = np.array([[np.linalg.norm(error.astype(float).ravel()) for error in errors] for errors in seen])
+    norms, session = np.full(wanted.shape, np.nan), engine(task)
+    session.play(0, 3, last=False, norms=norms[:3])
+    session.play(3, 7, last=True, norms=norms[3:])
+    assert np.allclose(norms, wanted, rtol=1e-13 if dtype == "float64" else 1e-6, atol=0)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_norms_of_errors_whose_squares_leave_float32(engine, size):
+    task = make_task({"vertices": {"x": {"op": "input", "shape": [3]}, "y": {"op": "identity", "inputs": ["x"]}}},
+                     "fpa", dtype="float32", ticks=1, batch=1)  # fmt: skip
+    task.inputs["x"][...], task.targets["y"][...] = 0, np.float32([3, 0, 4]) * np.float32(size)
+    norms = np.zeros((1, 1))
+    engine(task).play(0, 1, last=True, norms=norms)
+    assert norms[0, 0] == pytest.approx(5 * size, rel=1e-6, abs=0)
+
+
+# -- step sizes of vertices -----------------------------------------------------------------------------
+
+
+def renamed(document, tag):
+    """Return a document whose vertices and parameters have names of their own."""
+
+    def pre(entry):
+        return entry | {"from": entry["from"] + tag} if isinstance(entry, dict) else entry + tag
+
+    vertices = {
+        name + tag: entry
+        | {"inputs": [pre(each) for each in entry.get("inputs", [])]}
+        | {"params": {slot: parameter + tag for slot, parameter in entry.get("params", {}).items()}}
+        for name, entry in document["vertices"].items()
+    }
+    parameters = {name + tag: entry for name, entry in document["parameters"].items()}
+    return {"vertices": vertices, "parameters": parameters, "outputs": [name + tag for name in document["outputs"]]}
+
+
+def side_by_side(a, b):
+    return {
+        "vertices": a["vertices"] | b["vertices"],
+        "parameters": a["parameters"] | b["parameters"],
+        "outputs": a["outputs"] + b["outputs"],
+    }
+
+
+def free(graph):
+    return [name for name in graph.active if graph.role(name) == "free"]
+
+
+@pytest.mark.parametrize("row", ["il", "fpa", "zil", "incremental"])
+def test_step_sizes_of_vertices_are_those_of_separate_runs(engine, row):
+    """Two graphs that do not touch, each with a step size of its own: as each alone, step size 1 bit for bit."""
+    for seed in range(8):
+        features = Features(size=6, delays=seed % 2 == 0, precision=seed % 3 == 0)
+        parts = [renamed(random_document(seed + 20 * place, features), f"_{place}") for place in (0, 1)]
+        rates = (1.0, 0.05)
+        tasks = [
+            make_task(part, rule(row, step_size=rate), ticks=5, seed=seed, away=0.01)
+            for part, rate in zip(parts, rates, strict=True)
+        ]
+        alone = [attempt(lambda task=task: run_task(engine, task, ("error",))) for task in tasks]
+        task = make_task(side_by_side(*parts), rule(row, step_size=rates[1]), ticks=5, seed=seed, away=0.01)
+        own = {name: rates[0] for name in free(task.graph) if name.endswith("_0")}
+        both = attempt(lambda task=task, own=own: run_task(engine, replace(task, step_sizes=own), ("error",)))
+        if any(isinstance(run, str) for run in (both, *alone)):
+            continue
+        for run in alone:
+            for name, error in run.errors.items():
+                assert np.allclose(both.errors[name], error, rtol=1e-11, atol=1e-15)
+
+
+def test_rows_of_step_size_one_move_what_arrived(engine):
+    """A pure delay of one tick stays one beside leaky neighbours: the same bits as under one step size for all."""
+    for seed in range(12):
+        task = make_task(random_document(seed, Features(size=10)), rule("fpa", step_size=1.0), "delay", ticks=8)
+        names = free(task.graph)
+        levels = {name: task.graph.depths[name] for name in names}
+        slow = {name: 0.25 for name in names if levels[name] == min(levels.values())}
+        runs = [run_task(engine, replace(task, step_sizes=rates), ("error",)) for rates in ({}, slow)]
+        for name in set(names) - set(slow):
+            assert np.array_equal(runs[0].errors[name], runs[1].errors[name])
+
+
+# -- what need not be worked out ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", [*RULES, "fpa at step size 1"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_what_is_left_out_would_have_come_out_the_same(monkeypatch, row, dtype):
+    """Every quantity at every tick, bit for bit, with all actors at work and with those that the schedule names."""
+    chosen = rule("fpa", step_size=1.0) if row not in RULES else tame(row)
+    for seed in range(40):
+        features = Features(size=10, precision=seed % 3 == 1, dead_ends=seed % 5 == 0, delays=seed % 2 == 0)
+        form = ("none", "delay", "identity")[seed % 3]
+        task = make_task(random_document(seed, features), chosen, form, dtype, seed, ticks=9, away=0.01, losses="mixed")
+        spared = attempt(lambda task=task: run_task(open_engine("numpy"), task))
+        with monkeypatch.context() as patch:
+            patch.setattr("pcsim.engines.array.schedule", lambda _task, program: Throughout(program))
+            wanted = attempt(lambda task=task: run_task(open_engine("numpy"), task))
+        if isinstance(wanted, str) or isinstance(spared, str):
+            assert spared == wanted
+            continue
+        for what, series in wanted.seen.items():
+            assert all(np.array_equal(spared.seen[what][name], array) for name, array in series.items())
+        for name, learnt in wanted.learnt.items():
+            assert np.array_equal(spared.learnt[name], learnt)
+        assert spared.fired == wanted.fired
+
+
+def chain(depth, shape=3):
+    vertices = {"h0": {"op": "input", "shape": [shape]}}
+    for number in range(1, depth + 1):
+        vertices[f"h{number}"] = {"op": "affine", "units": shape, "activation": "tanh", "inputs": [f"h{number - 1}"]}
+    return {"vertices": vertices}
+
+
+def worked_out(session, ticks):
+    """Return how many rows of how many steps a session worked out in a run."""
+    counts = []
+    for tick in range(ticks):
+        session.predict(tick)
+        counts += [rows.stop - rows.start if isinstance(rows, slice) else len(rows) for _, rows in session.plan.active]
+        session.send(tick)
+        session.move()
+    return sum(counts)
+
+
+@pytest.mark.parametrize("row", ["bp", "fpa"])
+def test_at_step_size_one_a_chain_costs_one_sweep(row):
+    """Each error changes once: as many rows are worked out as there are vertices, however long the run."""
+    for depth in (8, 64):
+        task = make_task(chain(depth), rule(row, step_size=1.0), ticks=2 * depth)
+        session = ArraySession(task, np)
+        assert isinstance(session.schedule, Settling)
+        assert worked_out(session, task.ticks) == depth
+
+
+def test_rows_ahead_of_the_light_cone_are_not_worked_out():
+    task = make_task(chain(20), rule("il", step_size=0.05), ticks=12)
+    session = ArraySession(task, np)
+    assert isinstance(session.schedule, Spreading)
+    assert worked_out(session, task.ticks) == sum(range(1, 13))
+
+
+def test_dense_changes_are_followed_by_the_light_cone():
+    """A leaky vertex changes for ever, and everything before it."""
+    graph_task = make_task(chain(9), rule("fpa", step_size=0.5), ticks=40)
+    found, horizon = changes(graph_task, set(free(graph_task.graph)))
+    assert found["h9"] == 1
+    assert found["h8"] == (1 << horizon) - 2
+    assert isinstance(ArraySession(graph_task, np).schedule, Spreading)
+
+
+def test_a_hull_holds_every_row_that_was_reached():
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 9, 20)
+    for tick in range(10):
+        reached, found = np.nonzero(first <= tick)[0], hull(first).at(tick)
+        assert found == (slice(reached[0], reached[-1] + 1) if len(reached) else None)
+
+
+def test_a_resting_output_that_follows_its_loss_shows_no_nan(engine):
+    """What is read from a vertex whose numbers have ended is its feedforward value."""
+    vertices = {
+        "x": {"op": "input", "shape": [2]},
+        "h": {"op": "affine", "units": 2, "inputs": ["x"]},
+        "y": {"op": "exp", "inputs": ["h"]},
+    }
+    task = make_task({"vertices": vertices}, rule("zil", ticks=8), "delay", "float32", losses="mixed")
+    task.targets["y"][...] = 1e4
+    run = run_task(engine, task)
+    assert task.losses["y"] == "cross_entropy"
+    assert "y" in run.session.rested()
+    assert all(np.isfinite(array).all() for table in run.seen.values() for array in table.values())
+
+
+# -- literal or needed ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINES if name != "actors"])
+@pytest.mark.parametrize("row", ["zil", "fa-zil"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_what_is_needed_teaches_what_the_literal_run_teaches(row, dtype, name):
+    """Updates and fire ticks of the run that follows every actor, on levelled graphs with any delays and dead ends."""
+    start = open_engine(name)
+    less = 0
+    for seed in range(40):
+        features = Features(size=9, delays=seed % 2 == 0, dead_ends=seed % 3 == 0, precision=seed % 4 == 0)
+        form = ("delay", "identity", "none")[seed % 3]
+        task = make_task(random_document(seed, features), row, form, dtype, seed, away=0.1, losses="mixed")
+        spare = replace(task, literal=False)
+        wanted, got = attempt(lambda task=task: played(start, task)), attempt(lambda task=spare: played(start, task))
+        if isinstance(wanted, str):
+            assert isinstance(got, str)
+            continue
+        less += needed(spare) is not spare
+        count = len(task.parameters)
+        for ours, theirs in zip(got[0][-2 * count : -count], wanted[0][-2 * count : -count], strict=True):
+            scale = np.abs(theirs).max(initial=0)
+            assert np.abs(ours - theirs).max(initial=0) <= ROUNDING[dtype] * scale
+        assert got[1] == wanted[1]
+    assert less >= 20
+
+
+def test_what_is_needed_is_read_and_restarted_like_any_run():
+    """Tick by tick the run is literal; as a whole it is not; both after a restart with other data as well."""
+    task = make_task(chain(6), "zil", "delay", away=0.1)
+    spare = open_engine("numpy")(replace(task, literal=False))
+    assert isinstance(spare, SparingSession)
+    literal = open_engine("numpy")(task)
+    errors = [ticked(session, task.ticks) for session in (spare, literal)]
+    assert alike(*errors)
+    given_now = other(task, 5)
+    for session in (spare, literal):
+        session.restart(**given_now)
+        session.play(0, task.ticks, last=True)
+    assert all(np.array_equal(spare.updates()[name], learnt) for name, learnt in literal.updates().items())
+    spare.restart()
+    literal.restart()
+    assert alike(ticked(spare, 3), ticked(literal, 3))
+
+
+def test_a_unit_that_is_dead_on_arrival_is_played_as_it_is():
+    """[So]: an error of exactly zero on arrival teaches later, of what moves behind the front."""
+    document = {
+        "vertices": {
+            "x": {"op": "input", "shape": [1]},
+            "k": {"op": "affine", "units": 1, "inputs": ["x"]},
+            "a": {"op": "affine", "units": 1, "bias": False, "inputs": ["x"], "init": {"weight": {"constant": -1}}},
+            "q": {"op": "relu", "inputs": ["a"]},
+            "p": {"op": "multiply", "inputs": ["k", "q"]},
+            "y": {"op": "affine", "units": 1, "inputs": ["p"]},
+        }
+    }
+    task = make_task(document, rule("fa-zil", ticks=8), "delay", away=0.5)
+    task.inputs["x"][...] = 1.0
+    assert may_rest(task)
+    wanted, got = (played(open_engine("numpy"), replace(task, literal=literal)) for literal in (True, False))
+    assert wanted[1]["k"] > 2
+    assert same(got, wanted)
