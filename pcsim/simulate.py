@@ -19,7 +19,7 @@ from pcsim.analysis.backprop import Reference, backprop
 from pcsim.analysis.closed import closed_form
 from pcsim.analysis.measures import MEASURES, Evidence, warnings
 from pcsim.analysis.meter import Follower, meter
-from pcsim.engines import AUTO, Engine, Session, Task, open_engine
+from pcsim.engines import Engine, Session, Task, best_engine, open_engine
 from pcsim.engines.base import may_rest
 from pcsim.engines.together import Joint, agree, alone, together
 from pcsim.errors import InputError, Problem, RunError, nearest, wrong
@@ -72,7 +72,7 @@ def simulate(
     ----------
     source : a Scenario, or a path or mapping that ``pcsim.load`` takes
     overrides : {dotted key: value}, for a path or mapping
-    engine : ``actors``, ``numpy`` or ``auto``; default: the scenario's
+    engine : one of ``ENGINES``, or ``auto``, which takes compiled kernels for long runs; default: the scenario's
     out : a new folder for the run, written while it goes on; default: kept in memory
     initial : {free vertex: (batch, *shape)}, values at tick 0, such as ``run.state`` of another run
     progress : called after each tick with (ticks done, horizon)
@@ -103,9 +103,11 @@ def simulate(
 def _engine(scenario: Scenario, engine: str | None) -> tuple[str, Engine]:
     """Return what runs a scenario, and its name."""
     name = engine or scenario.document.engine
+    if name == "auto":
+        name = best_engine(scenario.levelled, scenario.document.batch, scenario.ticks)
     start = open_engine(name)
     if scenario.document.solve == "simulate":
-        return AUTO if name == "auto" else name, start
+        return name, start
 
     def solved(task: Task) -> Session:
         try:

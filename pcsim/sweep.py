@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -215,7 +216,7 @@ def _worked(
     from multiprocessing import active_children, get_context
 
     before = set(active_children())
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _be_a_worker, (workers,))
     try:
         yield from pool.map(work, todo)
     except BrokenProcessPool:
@@ -230,9 +231,10 @@ def _worked(
         pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the process that started the workers."""
+def _be_a_worker(workers: int) -> None:
+    """Leave Ctrl-C to the process that started the workers, and the other cores to the other workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("PCSIM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
 def _cells(

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from strategies import run_task
 
 from pcsim.engines import ENGINES, open_engine
+from pcsim.errors import InputError
 
 if TYPE_CHECKING:
     from pcsim.engines import Engine
@@ -25,11 +26,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 def opened(name: str) -> Engine:
-    """Return an engine, or skip the test where a library that it needs is not there."""
+    """Return an engine, or skip the test where a library or a device that it needs is not there."""
+    assert name in ENGINES
     try:
         return open_engine(name)
-    except ImportError as error:
-        pytest.skip(f"engine {name!r}: {error}")
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(params=list(ENGINES))

@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 
 import pcsim
 from pcsim.cli import app
+from pcsim.engines import ENGINES
+from pcsim.ops.connect import CONNECTIONS
 from pcsim.rules import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -81,19 +84,51 @@ def _small(said):
 
 
 def test_rules_of_the_readme_are_the_rules():
-    table = README[README.index("| rule | predictions |") : README.index("`pcsim list ops`")]
+    table = README[README.index("| rule | predictions |") : README.index("`pcsim list ops`, `rules`")]
     rows = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
     assert rows == list(RULES)
 
 
 def test_scenarios_of_the_readme_are_those_that_ship():
-    named = set(re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.MULTILINE)) - set(RULES)
+    named = set(re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.MULTILINE)) - set(RULES) - set(ENGINES)
     assert named == {path.stem for path in (ROOT / "scenarios").glob("*.yaml")}
 
 
+def test_engines_of_the_readme_are_those_there_are_and_their_extras_exist():
+    table = README[README.index("| engine | how") : README.index("`engine: auto`")]
+    assert set(re.findall(r"^\| `([a-z]+)` \|", table, re.MULTILINE)) == set(ENGINES)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra in re.findall(r"pcsim\[(\w+)\]", README):
+        assert extra in extras
+
+
+def test_population_of_the_readme_is_built():
+    (document,) = (found for block in blocks("yaml") if "projection" in str(found := yaml.safe_load(block)))
+    graph = pcsim.load_graph({**document, "outputs": ["y"]})
+    assert len(graph.incoming["a"]) == 8
+    assert len(graph.vertices["a"].call["synapses"]) == 10**6
+
+
+def test_connection_rules_of_the_readme_are_those_there_are():
+    sentence = README[README.index("Rules to connect by") : README.index("Delays are one number")]
+    assert set(re.findall(r"`([a-z]+_[a-z_]+)`", sentence)) == set(CONNECTIONS)
+
+
+def test_commands_that_measure_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line, comments=True) for line in blocks("sh")[3].splitlines()]
+    for command in commands:
+        if command[0] == "pcsim":
+            given = [*command[1:], "--zoo", "layered", "--rule", "fpa", "--help"]
+            assert CliRunner().invoke(app, given).exit_code == 0
+        else:
+            assert (ROOT / command[-1]).exists()
+
+
 def test_every_test_that_the_design_names_exists():
-    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", DESIGN)
-    assert len(named) >= 12
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", DESIGN)
+    assert len(named) >= 40
+    assert len(named) == len(re.findall(r"`tests/.*?::.*?`", DESIGN))
     for file, name in named:
         tree = ast.parse((ROOT / file).read_text())
         assert name in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}, (
@@ -103,5 +138,16 @@ def test_every_test_that_the_design_names_exists():
 
 
 def test_every_room_that_the_design_names_exists():
-    for room in re.findall(r"^\| `([a-z]+/|[a-z]+\.py)`", DESIGN, re.MULTILINE):
+    table = DESIGN[DESIGN.index("| room |") : DESIGN.index("## The words")]
+    rooms = re.findall(r"[|,] `([a-z/]+/|[a-z]+\.py)`", table)
+    assert len(rooms) >= 14
+    for room in rooms:
         assert (ROOT / "pcsim" / room).exists(), room
+
+
+def test_every_room_and_every_module_of_the_engines_has_its_place_in_the_design():
+    table = DESIGN[DESIGN.index("| room |") : DESIGN.index("## The words")]
+    for folder in (path for path in (ROOT / "pcsim").iterdir() if (path / "__init__.py").exists()):
+        assert f"`{folder.name}/`" in table, folder.name
+    for module in re.findall(r"`([a-z]+)`", re.search(r"^\| `engines/` \|.*\n.*", table, re.MULTILINE)[0]):
+        assert list((ROOT / "pcsim" / "engines").rglob(f"{module}.py")), module

@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from conftest import opened
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import PER_TICK, Features, documents, make_task, permuted, random_document, run_task
@@ -49,28 +50,57 @@ def scaled_difference(got, wanted):
     return (away / np.maximum(np.maximum.accumulate(np.abs(wanted).reshape(flat).max(axis=1)), 1e-2)).max()
 
 
-def assert_equal_runs(got, wanted, tolerance):
-    pairs = [(got.seen[what], wanted.seen[what]) for what in PER_TICK]
-    for ours, theirs in (*pairs, (got.taught, wanted.taught), (got.parameters, wanted.parameters)):
-        assert set(ours) == set(theirs)
-        assert all(scaled_difference(ours[name], theirs[name]) <= tolerance for name in theirs)
+def series_of(run):
+    """Return everything that a run was: {(quantity, name): (tick, ...)}."""
+    tables = {**{what: run.seen[what] for what in PER_TICK}, "taught": run.taught, "parameters": run.parameters}
+    return {(what, name): series for what, table in tables.items() for name, series in table.items()}
+
+
+def far_apart(got, wanted, tolerance):
+    """Return the series in which two runs differ by more than the tolerance: {(quantity, name): (ours, theirs)}."""
+    ours, theirs = series_of(got), series_of(wanted)
+    assert set(ours) == set(theirs)
     assert got.fired == wanted.fired
+    pairs = {key: (ours[key], theirs[key]) for key in theirs}
+    return {key: pair for key, pair in pairs.items() if not scaled_difference(*pair) <= tolerance}
+
+
+def assert_equal_runs(got, wanted, tolerance):
+    assert not far_apart(got, wanted, tolerance)
+
+
+def in_float64(task):
+    """Return the task with the same numbers in float64."""
+    wide = {
+        key: {name: np.asarray(array, np.float64) for name, array in getattr(task, key).items()}
+        for key in ("parameters", "inputs", "targets")
+    }
+    return replace(task, dtype=np.dtype(np.float64), **wide)
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "actors"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("row", list(RULES))
 def test_engines_agree_with_actors_tick_by_tick(row, dtype, name):
-    """Errors, values, predictions, messages, updates, fire ticks; where one cannot go on, neither can the other."""
+    """Errors, values, predictions, messages, updates, fire ticks; where one cannot go on, neither can the other.
+
+    In float32 an error of 0.01 beside a value of 5 is known to 5e-5 of itself, and a graph may magnify that: two runs
+    that round in different places agree no better than either agrees with the truth. So what is further from `actors`
+    than the tolerance must be at most 4 times as far from the run of `actors` in float64, on the same numbers, as its
+    run in float32 is.
+    """
     for seed in range(36):
         document = random_document(seed, Features(size=8, precision=seed % 2 == 1, dead_ends=seed % 5 == 0))
         form = ("none", "delay", "identity")[seed % 3]
         task = make_task(document, tame(row), form, dtype, seed, 1 + seed % 3, ticks=8, away=0.01, losses="mixed")
-        got, wanted = outcome(open_engine(name), task), outcome(open_engine("actors"), task)
+        got, wanted = outcome(opened(name), task), outcome(open_engine("actors"), task)
         if isinstance(wanted, RunError):
             assert type(got) is type(wanted)
-        else:
-            assert_equal_runs(got, wanted, TOLERANCE[dtype])
+        elif far := far_apart(got, wanted, TOLERANCE[dtype]):
+            assert dtype == "float32", (seed, set(far))
+            truth = series_of(run_task(open_engine("actors"), in_float64(task)))
+            for key, (ours, theirs) in far.items():
+                assert scaled_difference(ours, truth[key]) <= 4 * scaled_difference(theirs, truth[key]), (seed, key)
 
 
 @given(document=documents(max_size=5, precision=True), row=st.sampled_from(list(RULES)), ticks=st.integers(1, 6))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import opened
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Features, documents, make_task, random_document, run_task
@@ -365,7 +366,7 @@ def test_a_resting_output_that_follows_its_loss_shows_no_nan(engine):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_what_is_needed_teaches_what_the_literal_run_teaches(row, dtype, name):
     """Updates and fire ticks of the run that follows every actor, on levelled graphs with any delays and dead ends."""
-    start = open_engine(name)
+    start = opened(name)
     less = 0
     for seed in range(40):
         features = Features(size=9, delays=seed % 2 == 0, dead_ends=seed % 3 == 0, precision=seed % 4 == 0)

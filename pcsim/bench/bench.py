@@ -18,7 +18,7 @@ from pcsim.bench.machine import machine
 from pcsim.bench.results import Cold, Rate, Results
 from pcsim.bench.rivals import DEFAULT, load_rivals
 from pcsim.bench.zoo import RULES, ZOO, cases
-from pcsim.engines import AUTO, ENGINES
+from pcsim.engines import ENGINES, fastest
 from pcsim.errors import RunError, nearest, wrong
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _check(what: str, name: str, table: Mapping[str, Any]) -> None:
 
 def _engines(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Return the engines whose libraries are here, the fastest last, and what is missing for the others."""
-    wanted = {AUTO if name == "auto" else name for name in names}
+    wanted = {fastest() if name == "auto" else name for name in names}
     found, missing = [], []
     for row in (ENGINES[name] for name in ENGINES if name in wanted):
         try:

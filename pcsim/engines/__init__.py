@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from math import prod
+from typing import TYPE_CHECKING
 
 from pcsim.engines.base import Engine, Session, Task
-from pcsim.errors import nearest, wrong
+from pcsim.errors import InputError, Problem, nearest, wrong
 
-__all__ = ["ENGINES", "Engine", "EngineRow", "Session", "Task", "open_engine"]
+if TYPE_CHECKING:
+    from pcsim.graph.graph import Graph
+
+__all__ = ["ENGINES", "Engine", "EngineRow", "Session", "Task", "best_engine", "fastest", "open_engine"]
 
 
 @dataclass(frozen=True)
@@ -25,18 +31,37 @@ ENGINES = {
     for row in (
         EngineRow("actors", "pcsim.engines.actors", "one object per vertex with an inbox: slow, obvious, the oracle"),
         EngineRow("numpy", "pcsim.engines.array", "all vertices of a kind in one array operation"),
+        EngineRow("cupy", "pcsim.engines.gpu", "the numpy engine's array operations on a CUDA device"),
         EngineRow("numba", "pcsim.engines.jit.session", "compiled kernels on all cores, many ticks in one call"),
     )
 }
 
-AUTO = "numpy"
-"""The engine that ``auto`` means."""
+WORTH_COMPILING = 4e9
+"""Nanoseconds, about, that a run takes on NumPy, from which on loading compiled kernels pays."""
+
+
+def fastest() -> str:
+    """Return the fastest engine for large runs on this machine's cores that is installed."""
+    return "numba" if find_spec("numba") else "numpy"
+
+
+def best_engine(graph: Graph, batch: int, ticks: int) -> str:
+    """Return what ``auto`` means for a run: compiled kernels where the run is long enough to load them."""
+    units = sum(prod(graph.vertices[name].shape) for name in graph.active)
+    weights = sum(prod(parameter.shape) for parameter in graph.parameters.values())
+    nanoseconds = ticks * (1000.0 * len(graph.active) + batch * (10.0 * units + weights / 16))
+    return fastest() if nanoseconds > WORTH_COMPILING else "numpy"
 
 
 def open_engine(name: str) -> Engine:
-    """Return an engine by name (``auto`` chooses); raises InputError for an unknown one."""
-    name = AUTO if name == "auto" else name
+    """Return an engine by name; raises InputError for one unknown or without what it needs."""
+    name = "numpy" if name == "auto" else name
     if name not in ENGINES:
         raise wrong("engine", f"unknown engine {name!r}" + nearest(name, ENGINES, "pcsim list engines"))
-    engine: Engine = import_module(ENGINES[name].module).start
+    try:
+        engine: Engine = import_module(ENGINES[name].module).start
+    except ImportError as missing:
+        if not str(missing).startswith(f"engine {name!r} needs"):
+            raise
+        raise InputError([Problem((), str(missing))]) from missing
     return engine

@@ -16,11 +16,12 @@ import numpy as np
 
 from pcsim.engines.base import begun_again, may_rest, tick_by_tick
 from pcsim.engines.faults import overflowed, report
+from pcsim.engines.memory import HostMemory
 from pcsim.engines.needed import sparing
 from pcsim.engines.readers import Readers
 from pcsim.engines.rows import by_depth, ends, indices, inside, masked, overlap, shifted, take
 from pcsim.engines.schedule import Schedule, Throughout, schedule
-from pcsim.engines.sums import Sum, lengths
+from pcsim.engines.sums import lengths
 from pcsim.engines.units import Units, Work, units_of
 from pcsim.ops import LOSSES
 from pcsim.program.lower import lower
@@ -32,19 +33,18 @@ if TYPE_CHECKING:
 
     from pcsim.arrays import Array, Namespace, Shape
     from pcsim.engines.base import Read, Session, Task
+    from pcsim.engines.memory import Memory
     from pcsim.graph.graph import Vertex
     from pcsim.program.program import Rows, Slot, Step
-
-
-LARGE = 31 << 20
-"""Bytes of an array just below those that the C library always maps anew."""
 
 
 class ArraySession:
     """A run of a lowered program."""
 
-    def __init__(self, task: Task, xp: Namespace) -> None:
+    def __init__(self, task: Task, xp: Namespace, memory: Memory | None = None) -> None:
         self.task, self.xp, self.rule = task, xp, task.rule
+        self.memory = memory or HostMemory()
+        self.at = self.memory.at
         self.program = verify(lower(task.graph, task.rule, keep_values=task.keep_values))
         self.tick = 0
         self.taught = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
@@ -56,6 +56,8 @@ class ArraySession:
         unit = all(bank.precision is None for bank in self.program.banks.values())
         gentle = max([task.rule.step_size, *task.step_sizes.values()]) <= 1
         self.convex = unit and not task.rule.moving and gentle
+        needs = self.program.memory(task.batch, task.dtype.itemsize)
+        self.memory.admit({**needs, "updates": needs["parameters"]})
         self._allocate()
         self._fill(task)
         self.schedule: Schedule = schedule(task, self.program)
@@ -73,9 +75,6 @@ class ArraySession:
     def _allocate(self) -> None:
         """Make every array that lasts for the session."""
         xp, task, program = self.xp, self.task, self.program
-        # an allocator that has had a large array back keeps what a tick frees, instead of returning it to the system
-        spare = np.empty(LARGE, np.uint8)
-        del spare
 
         def rows(count: int, shape: Shape) -> Array:
             return xp.zeros((count, task.batch, *shape), task.dtype)
@@ -92,11 +91,14 @@ class ArraySession:
             for shape, post in program.posts.items()
         }
         self.sums = {
-            shape: Sum(xp, post.order, post.starts, task.dtype)
+            shape: self.memory.sum(post.order, post.starts, task.dtype)
             for shape, post in program.posts.items()
             if post.direct is None
         }
-        self.readers = Readers(program, self.units, self.histories, self.messages, self._host, lambda: self.tick)
+        self.rings = {shape: self.memory.ring(post.ring) for shape, post in program.posts.items()}
+        self.clocks = {shape: self.memory.ring(history.ring) for shape, history in program.histories.items()}
+        state = (self.units, self.histories, self.messages)
+        self.readers = Readers(program, *state, self._host, lambda: self.tick, self.at, self.clocks)
 
     def _fill(self, task: Task) -> None:
         """Take the parameters and the data of the sources."""
@@ -114,7 +116,7 @@ class ArraySession:
         for step in self.program.steps:
             kept = self.params.setdefault(id(step), {})
             for slot in step.parameters:
-                rows = self.theta[slot.shape][slot.rows]
+                rows = self.theta[slot.shape][self.at(slot.rows)]
                 if isinstance(slot.rows, slice) or slot.name not in kept:
                     kept[slot.name] = rows
                 else:
@@ -137,6 +139,7 @@ class ArraySession:
     ) -> None:
         """Begin again at tick 0; what is not given stays."""
         self.task = begun_again(self.task, inputs, targets, parameters)
+        self.memory.watch(closely=False)
         self._clear()
         self._fill(self.task)
         self._begin()
@@ -179,8 +182,8 @@ class ArraySession:
 
     def _sweep_input(self, slot: Slot, rows: Rows) -> Array:
         if slot.is_parameter:
-            return take(self.theta[slot.shape][slot.rows], rows, len(slot.edges))[:, None]
-        return self.units[slot.shape].start[inside(slot.rows, rows)]
+            return take(self.theta[slot.shape][self.at(slot.rows)], rows, len(slot.edges))[:, None]
+        return self.units[slot.shape].start[inside(self.at(slot.rows), rows)]
 
     def _settle(self) -> None:
         """Predict from the feedforward values, clamp the outputs, set the values at tick 0."""
@@ -245,7 +248,7 @@ class ArraySession:
             if self.rule.moving:
                 self._predict()
         for shape, history in self.program.histories.items():
-            self.histories[shape][history.ring.at(tick)] = self.units[shape].deviation[history.rows]
+            self.histories[shape][self.clocks[shape].at(tick)] = self.units[shape].deviation[self.at(history.rows)]
         if not self.convex or tick == 0:
             self._check("error", "error", self.plan.reach, tick)
 
@@ -266,7 +269,8 @@ class ArraySession:
 
     def _follow_losses(self, units: Units) -> None:
         """Set the errors of outputs whose loss is no clamp."""
-        for loss, rows, target in units.targets:
+        for loss, outputs, target in units.targets:
+            rows = self.at(outputs)
             mu = units.start[rows] + units.shift[rows]
             units.error[rows] = LOSSES[loss].error(self.xp, mu, target)
             units.deviation[rows] = units.error[rows] + units.shift[rows]
@@ -280,8 +284,8 @@ class ArraySession:
 
     def _input(self, slot: Slot, rows: Rows, values: Mapping[Shape, Array]) -> Array:
         if slot.is_parameter:
-            return take(self.theta[slot.shape][slot.rows], rows, len(slot.edges))[:, None]
-        now = values[slot.shape][inside(slot.rows, rows)]
+            return take(self.theta[slot.shape][self.at(slot.rows)], rows, len(slot.edges))[:, None]
+        now = values[slot.shape][inside(self.at(slot.rows), rows)]
         if slot.late is None or not self.rule.moving:
             return now
         return self._with_late(slot, rows, now)
@@ -293,9 +297,9 @@ class ArraySession:
         inputs = now.copy() if isinstance(slot.rows, slice) else now
         start, stop = ends(rows)
         here = slice(*np.searchsorted(late.positions, (start, stop)))
-        lines, positions = late.lines[here], late.positions[here] - start
-        sent = self.histories[slot.shape][history.ring.at(self.tick, lines, late.delay[here])]
-        inputs[positions] = self.units[slot.shape].start[history.rows[lines]] + sent
+        lines, positions = self.at(late.lines)[here], self.at(late.positions)[here] - start
+        sent = self.histories[slot.shape][self.clocks[slot.shape].at(self.tick, lines, self.at(late.delay)[here])]
+        inputs[positions] = self.units[slot.shape].start[self.at(history.rows)[lines]] + sent
         return inputs
 
     # -- correct ----------------------------------------------------------------------------------------
@@ -316,42 +320,57 @@ class ArraySession:
         """Move the free values to the next tick."""
         with np.errstate(all="ignore"):
             for shape, rows in self.plan.moves:
-                self.units[shape].move(rows)
+                self.units[shape].move(self.at(rows))
 
     def _send(self, step: Step, rows: Rows) -> None:
+        rows = self.at(rows)
         back = step.op.to_inputs(*self._differentials(step, rows))
         for slot, message in zip(step.slots, back, strict=True):
             if slot.messages is not None:
                 self.messages[slot.shape][inside(slot.messages, rows)] = message
 
     def _differentials(self, step: Step, rows: Rows) -> tuple[Any, ...]:
-        """Return what an op's derivatives are made of, for some of the rows that were worked out."""
-        work, g = self.work[id(step)], self.units[step.shape].weighted(inside(step.rows, rows))
+        """Return what an op's derivatives are made of, for some rows that were worked out, as ``at`` has them."""
+        g = self.units[step.shape].weighted(inside(step.rows, rows))
+        if self.rule.moving or not isinstance(rows, slice):
+            return *self._operands(step, rows), g
+        views, key = self.work[id(step)].views, (rows.start, rows.stop)
+        if key not in views:
+            views[key] = self._operands(step, rows)
+        return *views[key], g
+
+    def _operands(self, step: Step, rows: Rows) -> tuple[Any, ...]:
+        """Return what stays as it is while predictions are fixed."""
+        work = self.work[id(step)]
         params = {name: take(array, rows, len(step.names)) for name, array in self.params[id(step)].items()}
         count, here = work.stop - work.start, shifted(rows, -work.start)
         inputs, saved = (tuple(take(array, here, count) for array in arrays) for arrays in (work.inputs, work.saved))
-        return self.xp, step.call, params, inputs, take(work.mu, here, count), saved, g
+        return self.xp, step.call, params, inputs, take(work.mu, here, count), saved
 
     def _hold(self) -> dict[Shape, Array]:
         """Return the late messages that are due on, where what is sent now takes their place for a moment."""
         posts, flights = self.program.posts, self.plan.flights or {}
-        return {shape: self.messages[shape][posts[shape].late[flight.sent]] for shape, flight in flights.items()}
+        return {
+            shape: self.messages[shape][self.at(posts[shape].late)[self.at(flight.sent)]]
+            for shape, flight in flights.items()
+        }
 
     def _travel(self, shape: Shape, tick: int, held: Array | None) -> None:
         """Put what is sent late on its line, and what is due in its place."""
-        post, lines, messages = self.program.posts[shape], self.lines[shape], self.messages[shape]
+        ring, late = self.rings[shape], self.at(self.program.posts[shape].late)
+        lines, messages = self.lines[shape], self.messages[shape]
         if held is None or self.plan.flights is None:
-            at = post.ring.at(tick)
+            at = ring.at(tick)
             due = lines[at]
-            lines[at] = messages[post.late]
-            messages[post.late] = due
+            lines[at] = messages[late]
+            messages[late] = due
             return
-        flight = self.plan.flights[shape]
-        due = lines[post.ring.at(tick, flight.due)]
-        sent = post.late[flight.sent]
-        lines[post.ring.at(tick, flight.sent)] = messages[sent]
+        setting_out, arriving = map(self.at, (self.plan.flights[shape].sent, self.plan.flights[shape].due))
+        due = lines[ring.at(tick, arriving)]
+        sent = late[setting_out]
+        lines[ring.at(tick, setting_out)] = messages[sent]
         messages[sent] = held
-        messages[post.late[flight.due]] = due
+        messages[late[arriving]] = due
 
     def _sum(self) -> None:
         """Sum messages by receiver, all of them or those of the rows that may move."""
@@ -368,7 +387,7 @@ class ArraySession:
         ended: dict[str, str] = {}
         for shape, rows in where:
             array = getattr(self.units[shape], name)
-            if self._finite(array[rows]):
+            if self._finite(array[self.at(rows)]):
                 continue
             bad = np.nonzero(~np.isfinite(self._host(array)).all(axis=tuple(range(1, array.ndim))))[0]
             if tick is None or not self.may_rest or self._waiting(shape, bad, tick, due).any():
@@ -382,7 +401,7 @@ class ArraySession:
         """Return which rows have not taught yet, and are not about to: their numbers still matter."""
         waiting = self.levels[shape][rows] >= tick + due
         if self.rule.fires == "arrival":
-            error = self.units[shape].error[rows]
+            error = self.units[shape].error[self.at(rows)]
             fires_now = self._host((error != 0).any(axis=tuple(range(1, error.ndim)))) if due else False
             waiting |= self._untaught(shape)[rows] & ~np.asarray(fires_now)
         return np.asarray(waiting)
@@ -403,16 +422,14 @@ class ArraySession:
         if array is self.units[shape].received:
             messages = self.messages[shape]
             messages[~self.xp.isfinite(messages).all(axis=tuple(range(1, messages.ndim)))] = 0
-            array[rows] = 0
+            array[self.at(rows)] = 0
         else:
             self.units[shape].rest(rows)
         for row in rows:
             self.resting.setdefault(self.program.banks[shape].names[row], tick)
 
     def _finite(self, array: Array) -> bool:
-        """One pass over memory: NaN and infinity survive a sum, but a sum may overflow: hence the second look."""
-        with np.errstate(all="ignore"):
-            return bool(self.xp.isfinite(self.xp.sum(array))) or bool(self.xp.isfinite(array).all())
+        return self.memory.finite(array)
 
     def _report(self, tick: int | None, ended: Mapping[str, str]) -> None:
         theta = {name: value[None] for name, value in self.parameters().items()}
@@ -441,9 +458,25 @@ class ArraySession:
 
     def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
         """Play some ticks, and note the norms of the errors where they are wanted."""
-        tick_by_tick(self, first, end, last=last, measure=None if norms is None else self._measuring(norms, first))
+        kept = norms if norms is None or self.xp is np else self.xp.asarray(norms)
+        measure = None if kept is None else self._measuring(kept, first)
+        try:
+            self.memory.put_off()
+            tick_by_tick(self, first, end, last=last, measure=measure)
+            if not self.memory.looked_well():
+                self._play_again(first, end, last=last, measure=measure)
+        finally:
+            if norms is not None and kept is not norms:
+                norms[...] = self._host(kept)
 
-    def _measuring(self, norms: np.ndarray, first: int) -> Callable[[int], None]:
+    def _play_again(self, first: int, end: int, *, last: bool, measure: Callable[[int], None] | None) -> None:
+        """Play from the start, looking at every tick: name what was not finite, or put to rest what may rest."""
+        self.restart()
+        self.memory.watch(closely=True)
+        tick_by_tick(self, 0, first, last=False)
+        tick_by_tick(self, first, end, last=last, measure=measure)
+
+    def _measuring(self, norms: Array, first: int) -> Callable[[int], None]:
         """Return what notes the norms of a tick; those that cannot have changed are carried on."""
         active = [units.bank.active for units in self.units.values()]
         places = dict(zip(self.units, accumulate(active, initial=0), strict=False))
@@ -454,7 +487,8 @@ class ArraySession:
             if tick > first:
                 here[...] = norms[tick - first - 1]
             for shape, rows in self.plan.reach if tick > first else all_rows:
-                here[shifted(rows, places[shape])] = self._host(lengths(self.xp, self.units[shape].error[rows]))
+                at = self.at(rows)
+                here[shifted(at, places[shape])] = lengths(self.xp, self.units[shape].error[at])
 
         return note
 
@@ -485,7 +519,7 @@ class ArraySession:
         rows = self.plan.rows.get(id(step))
         if rows is None:
             return None
-        error = self.units[step.shape].error[inside(step.rows, rows)]
+        error = self.units[step.shape].error[inside(step.rows, self.at(rows))]
         new = np.zeros(len(step.names), bool)
         new[rows] = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
         return masked(new & (self.taught[id(step)] < 0) & (step.levels >= 0))
@@ -498,7 +532,7 @@ class ArraySession:
             self._add_lessons(step, heard, tick)
 
     def _add_lessons(self, step: Step, rows: Rows, tick: int) -> None:
-        args = self._differentials(step, rows)
+        args = self._differentials(step, self.at(rows))
         lessons = step.op.to_params(*args) if step.parameters else {}
         taught = [(slot.shape, slot.rows, lessons[slot.name]) for slot in step.parameters]
         if any(slot.is_parameter for slot in step.slots):
@@ -512,7 +546,7 @@ class ArraySession:
     def _add(self, shape: Shape, where: Rows, rows: Rows, lesson: Array) -> None:
         """Add lessons to the parameters they are for; several users of one parameter add up."""
         if self.rule.output_variance != 1:
-            lesson = self.task.dtype.type(self.rule.output_variance) * lesson
+            lesson = lesson * self.task.dtype.type(self.rule.output_variance)
         if shape not in self.learnt:
             self.learnt[shape] = self.xp.zeros_like(self.theta[shape])
         if isinstance(where, slice) and where.stop - where.start == 1:
@@ -522,12 +556,12 @@ class ArraySession:
             if isinstance(places, slice):
                 self.learnt[shape][places] += lesson
             else:
-                self.xp.add.at(self.learnt[shape], places, lesson)
+                self.memory.add_at(self.learnt[shape], places, lesson)
 
     def _apply(self) -> None:
         rate = self.task.dtype.type(self.rule.learning_rate)
         for shape, learnt in self.learnt.items():
-            self.theta[shape] += rate * (learnt - self.applied.get(shape, 0))
+            self.theta[shape] += (learnt - self.applied.get(shape, 0)) * rate
         self.applied = {shape: learnt.copy() for shape, learnt in self.learnt.items()}
         self._gather_parameters()
 
@@ -574,8 +608,7 @@ class ArraySession:
         return dict(self.resting)
 
     def _host(self, array: Array) -> np.ndarray:
-        host: np.ndarray = array if self.xp is np else self.xp.asnumpy(array)
-        return host
+        return self.memory.host(array)
 
 
 def start(task: Task) -> Session:

@@ -35,7 +35,7 @@ class Memory(Protocol):
     def host(self, array: Array) -> np.ndarray:
         """Return an array on the host."""
 
-    def sum(self, order: np.ndarray, starts: np.ndarray, dtype: np.dtype[Any]) -> Callable[..., None]:
+    def sum(self, order: np.ndarray, starts: np.ndarray, dtype: np.dtype[Any], /) -> Callable[..., None]:
         """Return what sums messages by receiver."""
 
     def add_at(self, array: Array, places: np.ndarray, more: Array) -> None:
@@ -75,7 +75,7 @@ class HostMemory:
         here: np.ndarray = array
         return here
 
-    def sum(self, order: np.ndarray, starts: np.ndarray, dtype: np.dtype[Any]) -> Sum:
+    def sum(self, order: np.ndarray, starts: np.ndarray, dtype: np.dtype[Any], /) -> Sum:
         """Return a sparse product."""
         return Sum(order, starts, dtype)
 
@@ -102,8 +102,8 @@ class HostMemory:
 class DeviceMemory:
     """Arrays of CuPy, or of a namespace like it.
 
-    Index arrays are brought over once, as long as they live; whether numbers are finite is noted on the device and looked
-    at when many ticks have been played.
+    Index arrays are brought over once, as long as they live; whether numbers are finite is noted on the device, and
+    looked at when many ticks have been played.
     """
 
     def __init__(self, xp: Namespace) -> None:
@@ -145,7 +145,7 @@ class DeviceMemory:
         here: np.ndarray = self.xp.asnumpy(array)
         return here
 
-    def sum(self, order: np.ndarray, starts: np.ndarray, dtype: np.dtype[Any]) -> DeviceSum:
+    def sum(self, order: np.ndarray, starts: np.ndarray, _dtype: np.dtype[Any], /) -> DeviceSum:
         """Return sums by segment."""
         return DeviceSum(self.xp, self.at, self.xp.asarray(order), self.xp.asarray(starts))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pcsim.engines.base import Read
     from pcsim.engines.units import Units
     from pcsim.graph.graph import Edge
-    from pcsim.program.program import Program
+    from pcsim.program.program import Program, Ring, Rows
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,19 @@ class Readers:
     messages: Mapping[Shape, Array]
     host: Callable[[Array], np.ndarray]
     clock: Callable[[], int]
+    at: Callable[[Rows], Any]
+    """Brings rows to where the arrays are."""
+    rings: Mapping[Shape, Ring]
+    """Of the histories, with rows that index them."""
 
     def of_vertices(self, quantity: str, names: Sequence[str]) -> Read:
         """Read ``value``, ``prediction`` or ``error`` of vertices of one shape, all sources or none."""
         units = self.units[self.program.place[names[0]][0]]
-        rows, host = rows_in(self.program, names), self.host
+        wanted, host = rows_in(self.program, names), self.host
+        source = bool((indices(wanted) >= units.bank.active).any())
+        rows = self.at(wanted)
         if quantity == "error":
             return lambda: host(units.error[rows])
-        source = bool((indices(rows) >= units.bank.active).any())
         if source or (quantity == "prediction" and units.shift is None):
             return lambda: host(units.start[rows])
         moved = units.deviation if quantity == "value" else units.shift
@@ -47,7 +52,7 @@ class Readers:
         """Read the error messages that are due, over edges from vertices of one shape."""
         shape = self.program.place[edges[0].pre][0]
         places = {edge.name: number for number, edge in enumerate(self.program.posts[shape].edges)}
-        index = rows_of(np.array([places[edge.name] for edge in edges], np.intp))
+        index = self.at(rows_of(np.array([places[edge.name] for edge in edges], np.intp)))
         return lambda: self.host(self.messages[shape][index])
 
     def of_values(self, edges: Sequence[Edge]) -> Read:
@@ -59,14 +64,15 @@ class Readers:
         units, rows = self.units[shape], indices(rows_in(self.program, [edge.pre for edge in edges]))
         active = np.nonzero(rows < units.bank.active)[0]
         late = self._late(shape, edges, rows)
+        every, moving, moved = self.at(rows), self.at(active), self.at(rows[active])
 
         def read() -> np.ndarray:
-            values: Any = units.value[rows]
+            values: Any = units.value[every]
             if units.shift is None:
-                values[active] += units.deviation[rows[active]]
+                values[moving] += units.deviation[moved]
             if late is not None:
-                positions, at = late
-                values[positions] = units.start[rows[positions]] + self.histories[shape][at(self.clock())]
+                positions, sources, at = late
+                values[positions] = units.start[sources] + self.histories[shape][at(self.clock())]
             return self.host(values)
 
         return read
@@ -78,6 +84,7 @@ class Readers:
         found = [place for place, edge in enumerate(edges) if edge.value_delay and int(rows[place]) in kept]
         if history is None or not found:
             return None
-        lines = np.array([kept[int(rows[place])] for place in found], np.intp)
-        delays = np.array([edges[place].value_delay for place in found], np.intp)
-        return np.array(found, np.intp), lambda tick: history.ring.at(tick, lines, delays)
+        positions = np.array(found, np.intp)
+        lines = self.at(np.array([kept[int(row)] for row in rows[positions]], np.intp))
+        delays = self.at(np.array([edges[place].value_delay for place in found], np.intp))
+        return self.at(positions), self.at(rows[positions]), lambda tick: self.rings[shape].at(tick, lines, delays)

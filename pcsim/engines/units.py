@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +91,8 @@ class Work:
     start: int = 0
     stop: int = 0
     """The arrays are of the rows ``start`` to ``stop - 1`` of the step."""
+    views: dict[tuple[int, int], tuple[Any, ...]] = field(default_factory=dict)
+    """What derivatives are made of, by rows: found once where predictions are fixed."""
 
 
 BLOCK = 1 << 15

@@ -21,6 +21,7 @@ from pcsim.ops.drawing import Wanted
 from pcsim.ops.elementwise import ACTIVATIONS
 from pcsim.ops.leading import fold, lead
 from pcsim.ops.op import Attribute, Call, Op, ParameterSpec, Realised, Site
+from pcsim.ops.segments import segment_sums
 from pcsim.ops.synapses import Synapses, arranged
 
 if TYPE_CHECKING:
@@ -126,17 +127,15 @@ def product(xp: Namespace, synapses: Synapses, weight: Array, x: Array) -> Array
     """Return W x: (stack, synapses) and (stack, batch, columns) -> (stack, batch, units)."""
     index = (synapses.on(xp, "columns"), synapses.on(xp, "starts"))
     shape = (synapses.units, synapses.width)
-    parts = [
-        (sparse(xp).csr_matrix((row, *index), shape=shape) @ rows.T).T
-        for row, rows in zip(weight, by_weights(weight, x), strict=True)
-    ]
+    parts = [_product(xp, row, index, shape, rows.T).T for row, rows in zip(weight, by_weights(weight, x), strict=True)]
     return _stacked(xp, parts, weight, x)
 
 
 def transposed_product(xp: Namespace, synapses: Synapses, weight: Array, g: Array) -> Array:
     """Return W^T g: (stack, synapses) and (stack, batch, units) -> (stack, batch, columns)."""
     parts = [
-        (_transposed(xp, synapses, row) @ rows.T).T for row, rows in zip(weight, by_weights(weight, g), strict=True)
+        _transposed_product(xp, synapses, row, rows.T).T
+        for row, rows in zip(weight, by_weights(weight, g), strict=True)
     ]
     return _stacked(xp, parts, weight, g)
 
@@ -146,17 +145,25 @@ def _stacked(xp: Namespace, parts: list[Array], weight: Array, x: Array) -> Arra
     return found.reshape(max(weight.shape[0], x.shape[0]), x.shape[1], -1)
 
 
-def _transposed(xp: Namespace, synapses: Synapses, weight: Array) -> Array:
-    """Return the transposed matrix of one row of weights.
+def _product(xp: Namespace, weight: Array, index: tuple[Array, Array], shape: Shape, x: Array) -> Array:
+    """Return the product of a sparse matrix, with columns and starts of rows in ``index``, and a matrix."""
+    if xp is np:
+        return sparse(xp).csr_matrix((weight, *index), shape=shape) @ x
+    columns, starts = index
+    return segment_sums(xp, columns, starts[:-1], starts[1:], x, weight)
 
-    SciPy adds up its products in the order of the synapses; on a GPU only rows are added up in a fixed order.
+
+def _transposed_product(xp: Namespace, synapses: Synapses, weight: Array, g: Array) -> Array:
+    """Return the product of the transposed matrix of one row of weights and a matrix.
+
+    SciPy adds up its products in the order of the synapses; on a device only rows are added up in a fixed order.
     """
     shape = (synapses.width, synapses.units)
     if xp is np:
-        return sparse(xp).csc_matrix((weight, synapses.columns, synapses.starts), shape=shape)
+        return sparse(xp).csc_matrix((weight, synapses.columns, synapses.starts), shape=shape) @ g
     order = synapses.on(xp, "order")
     index = (synapses.on(xp, "post")[order], synapses.on(xp, "column_starts"))
-    return sparse(xp).csr_matrix((weight[order], *index), shape=shape)
+    return _product(xp, weight[order], index, shape, g)
 
 
 def projection_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:

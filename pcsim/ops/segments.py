@@ -50,14 +50,14 @@ def _kernel(xp: Namespace, place: str, start: str, real: str, weighted: bool) ->
 def segment_sums(
     xp: Namespace, places: Array, first: Array, after: Array, x: Array, weight: Array | None = None
 ) -> Array:
-    """Return ``out[s] = sum of x[places[n]] for first[s] <= n < after[s]``, each times ``weight[n]`` where there is one.
+    """Return for each segment s the sum of ``x[places[n]]`` over ``first[s] <= n < after[s]``, in this order.
 
     Parameters
     ----------
     places : (terms,), rows of x
     first, after : (segments,), int32 or int64 as ``places`` are
     x : (rows, width), float32 or float64; the number format of the sums
-    weight : (terms,)
+    weight : (terms,), what each term is multiplied by
 
     Returns
     -------

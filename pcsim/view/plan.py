@@ -26,7 +26,8 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
     batch = scenario.document.batch
     synapses = [dict(vertex.call.attributes).get("synapses") for vertex in graph.vertices.values()]
     indices = sum(one.nbytes for one in set(synapses) if one)
-    memory = program.memory(batch, itemsize) | ({"synapses": indices} if indices else {})
+    memory = program.memory(batch, itemsize)
+    memory |= {"updates": memory["parameters"]} | ({"synapses": indices} if indices else {})
     return {
         "title": scenario.document.title,
         "rule": scenario.rule.name,

@@ -22,11 +22,12 @@ SWEEP, PREDICT, SEND, ALL = 1, 2, 4, 8
 OWN, COUNT, FIRST, SLOTS, SLOT_COUNT, SIZE, STRIDE, START, VALUE, DEVIATION, SHIFT, ERROR, SAVED, SAVED_STRIDE = range(
     14
 )
-PRECISION, TARGETS, CLASSES, ATTRIBUTE, GAIN = range(14, 19)
+PRECISION, TARGETS, CLASSES, ATTRIBUTE, GAIN, UNWRITTEN = range(14, 20)
 """Operands of a step: where its own operands lie; vertices, number of the first; where its slots lie, how many; elements
-of a vertex per sample, in all; where its units lie; weights of outputs and targets that are no clamps; constants."""
+of a vertex per sample, in all; where its units lie; weights of outputs and targets that are no clamps; constants; whether what is sent need not be
+written down unless it is to be read (``flow``)."""
 
-HEAD = 19
+HEAD = 20
 
 PER_SAMPLE, EXTENT, MAP, INPUTS = range(4)
 """Of a slot: elements from one sample of the input to the next (0: one for all samples), elements of an input, place of an
@@ -66,7 +67,7 @@ def wake(table: Any, at: int, row: int, part: int, mode: int) -> int:
             place += INPUTS + 4 * count
     awake = heard or table[dirty + vertex] != 0
     table[woke + vertex] = awake
-    return 2 if heard else 1 if awake else 0
+    return 2 if heard else int(awake)
 
 
 @jit

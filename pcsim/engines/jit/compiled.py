@@ -59,6 +59,12 @@ def jit(function: Function) -> Function:
     return result
 
 
+def reordering(function: Function) -> Function:
+    """Compile a sum whose terms may be added in any one order, so that it vectorises; the order is fixed by the length."""
+    result: Function = NUMBA.njit(**{**OPTIONS, "fastmath": {"reassoc"}})(function)
+    return result
+
+
 def inline(function: Function) -> Function:
     """Compile a function into each of its callers, so that loops around it vectorise; none of it lies on disk."""
     result: Function = NUMBA.njit(forceinline=True, **OPTIONS)(function)

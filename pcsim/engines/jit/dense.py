@@ -5,8 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from pcsim.engines.jit.common import (
-    ATTRIBUTE, COUNT, FAULT, GAIN, HIGH, INPUTS, LOW, OWN, PREDICT, REGION, SAVED, SAVED_STRIDE, SCRATCH, SEND, SLOTS, SWEEP,
-    scale_into, settle, wake, weigh,
+    ATTRIBUTE,
+    COUNT,
+    FAULT,
+    GAIN,
+    HIGH,
+    INPUTS,
+    LOW,
+    OWN,
+    PREDICT,
+    REGION,
+    SAVED,
+    SAVED_STRIDE,
+    SCRATCH,
+    SEND,
+    SLOTS,
+    SWEEP,
+    scale_into,
+    settle,
+    wake,
+    weigh,
 )  # fmt: skip
 from pcsim.engines.jit.compiled import jit, load, store
 from pcsim.engines.jit.functions import apply

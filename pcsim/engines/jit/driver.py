@@ -11,7 +11,7 @@ from pcsim.engines.jit.compiled import jit
 from pcsim.engines.jit.native import count_up, give_way, invoke, look, pointer, swap, wait_for_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ENTRY, AT, RANGES = range(3)
 """Of an instruction: where its kernel begins (0: all threads wait for each other); its operands; then for each thread the range of rows
@@ -49,7 +49,9 @@ def attend(memory: Any, table: Any, desk: Any, thread: int) -> None:
     """Play a helper's share of each job that is posted, until none has been for a while."""
     ints, mine = pointer(desk.ctypes.data, desk), HELPERS + 3 * thread
     looks = 0
-    while looks <= PATIENCE or swap(ints, mine + ASLEEP, 1) >= 0:
+    while True:
+        if looks > PATIENCE:
+            swap(ints, mine + ASLEEP, 1)  # a job posted from here on wakes this helper; one posted before is seen now
         if look(ints, POSTED) != desk[mine + SEEN]:
             swap(ints, mine + ASLEEP, 0)
             desk[mine + SEEN] += 1
@@ -119,8 +121,18 @@ class Crew:
                 self._wake(thread)
         share(self.memory, self.table, desk)
 
+    def __call__(self, work: Callable[[int], None]) -> None:
+        """Call ``work`` with the number of each thread, all at once."""
+        others = [self._pool().submit(work, thread) for thread in range(1, self.threads)]
+        work(0)
+        for other in others:
+            other.result()
+
     def _wake(self, thread: int) -> None:
+        self.desk[HELPERS + 3 * thread + ASLEEP] = 0
+        self._pool().submit(attend, self.memory, self.table, self.desk, thread)
+
+    def _pool(self) -> ThreadPoolExecutor:
         if self.helpers is None:
             self.helpers = ThreadPoolExecutor(self.threads - 1, thread_name_prefix="pcsim")
-        self.desk[HELPERS + 3 * thread + ASLEEP] = 0
-        self.helpers.submit(attend, self.memory, self.table, self.desk, thread)
+        return self.helpers

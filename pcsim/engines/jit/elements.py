@@ -6,8 +6,39 @@ from math import log
 from typing import Any
 
 from pcsim.engines.jit.common import (
-    ATTRIBUTE, COUNT, EXTENT, HIGH, INPUTS, LOW, MAP, OWN, PER_SAMPLE, PREDICT, REGION, SAVED, SAVED_STRIDE, SCRATCH,
-    SEND, SIZE, SLOT_COUNT, SLOTS, SWEEP, copy_into, input_of, scale_into, settle, wake, weigh,
+    ALL,
+    ATTRIBUTE,
+    COUNT,
+    DEVIATION,
+    ERROR,
+    EXTENT,
+    HIGH,
+    INPUTS,
+    LOW,
+    MAP,
+    OWN,
+    PER_SAMPLE,
+    PRECISION,
+    PREDICT,
+    REGION,
+    SAVED,
+    SAVED_STRIDE,
+    SCRATCH,
+    SEND,
+    SHIFT,
+    SIZE,
+    SLOT_COUNT,
+    SLOTS,
+    START,
+    SWEEP,
+    TARGETS,
+    UNWRITTEN,
+    copy_into,
+    input_of,
+    scale_into,
+    settle,
+    wake,
+    weigh,
 )  # fmt: skip
 from pcsim.engines.jit.compiled import jit, load, store
 from pcsim.engines.jit.functions import apply
@@ -24,6 +55,10 @@ def unary(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: i
     constant = load(memory, table[at + ATTRIBUTE])
     slot += INPUTS
     inputs = slot + (count if mode & SWEEP else 0)
+    sends = mode & SEND and (mode & ALL or not table[at + UNWRITTEN])
+    if samples * size == 1 and per_sample == 1 and not mode & SWEEP and table[at + PRECISION] < 0 > table[at + TARGETS]:
+        unary_scalars(memory, table, at, low, high, part, mode, code, constant)
+        return
     for row in range(low, high):
         state = 2 if mode & SWEEP else wake(table, at, row, part, mode)
         if state == 0:
@@ -42,13 +77,49 @@ def unary(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: i
                     mu = near
             settle(memory, table, at, row, part, mode, mu, state == 2)
         message = table[slot + 2 * count + row]
-        if mode & SEND and message >= 0:
+        if sends and message >= 0:
             message += first * size
             g = weigh(memory, table, at, row, part, near)
             if code:
                 scale_into(memory, saved, g, message, samples * size)
             else:
                 copy_into(memory, g, message, samples * size)
+
+
+@jit
+def unary_scalars(
+    memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, code: int, constant: Any
+) -> None:
+    """Play scalars with a batch of one: functions of many vertices at once."""
+    count, near, listed = table[at + COUNT], table[part + SCRATCH], table[at + OWN] + 1
+    slot, far, first = table[at + SLOTS] + INPUTS, near + table[part + REGION], low
+    sends = mode & SEND and (mode & ALL or not table[at + UNWRITTEN])
+    while first < high:
+        last, heard = min(high, first + table[part + REGION]), 0
+        for row in range(first, last):
+            state = wake(table, at, row, part, mode)
+            if state == 2 and mode & PREDICT:
+                store(memory, near + heard, load(memory, table[slot + row]))
+                table[listed + first + heard] = row
+                heard += 1
+            elif state and mode & PREDICT:
+                shift = load(memory, table[at + SHIFT] + row)
+                store(memory, table[at + ERROR] + row, load(memory, table[at + DEVIATION] + row) - shift)
+        if code and heard:
+            apply(code, constant, memory, near, memory, near, memory, far, heard)
+        for number in range(heard):
+            row = table[listed + first + number]
+            if code:
+                store(memory, table[at + SAVED] + row, load(memory, far + number))
+            shift = load(memory, near + number) - load(memory, table[at + START] + row)
+            store(memory, table[at + SHIFT] + row, shift)
+            store(memory, table[at + ERROR] + row, load(memory, table[at + DEVIATION] + row) - shift)
+        for row in range(first, last) if sends else range(0):
+            message = table[slot + 2 * count + row]
+            if message >= 0:
+                g = load(memory, table[at + ERROR] + row)
+                store(memory, message, load(memory, table[at + SAVED] + row) * g if code else g)
+        first = last
 
 
 @jit
@@ -126,6 +197,7 @@ def arithmetic(base: Any, ints: Any, at: int, low: int, high: int, part: int, mo
     code, count, size, slots = table[table[at + OWN]], table[at + COUNT], table[at + SIZE], table[at + SLOT_COUNT]
     first, near = table[part + LOW], table[part + SCRATCH]
     samples = table[part + HIGH] - first
+    sends = mode & SEND and (mode & ALL or not table[at + UNWRITTEN])
     for row in range(low, high):
         state = 2 if mode & SWEEP else wake(table, at, row, part, mode)
         if state == 0:
@@ -134,7 +206,7 @@ def arithmetic(base: Any, ints: Any, at: int, low: int, high: int, part: int, mo
             if state == 2:
                 together(memory, table, at, row, part, mode, near)
             settle(memory, table, at, row, part, mode, near, state == 2)
-        if mode & SEND:
+        if sends:
             g = weigh(memory, table, at, row, part, near)
             for number in range(slots):
                 slot = input_of(table, at, number)
@@ -241,6 +313,7 @@ def weighted_sum(base: Any, ints: Any, at: int, low: int, high: int, part: int, 
     n = samples * size
     constant = load(memory, table[at + ATTRIBUTE])
     width = INPUTS + 4 * count
+    sends = mode & SEND and (mode & ALL or not table[at + UNWRITTEN])
     for row in range(low, high):
         state = 2 if mode & SWEEP else wake(table, at, row, part, mode)
         if state == 0:
@@ -263,7 +336,7 @@ def weighted_sum(base: Any, ints: Any, at: int, low: int, high: int, part: int, 
                 if code:
                     apply(code, constant, memory, near, memory, near, memory, saved, n)
             settle(memory, table, at, row, part, mode, near, state == 2)
-        if mode & SEND:
+        if sends:
             g = weigh(memory, table, at, row, part, near)
             if code:
                 scale_into(memory, saved, g, near, n)

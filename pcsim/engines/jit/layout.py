@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.jit import common, dense, elements, moves, shapes
+from pcsim.engines.jit import common, dense, elements, flow, moves, population, shapes, wiring
 from pcsim.engines.jit.functions import FUNCTIONS
 from pcsim.engines.jit.native import address_of
 from pcsim.engines.jit.products import packed_size
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from pcsim.arrays import Shape
     from pcsim.engines.array import ArraySession
+    from pcsim.engines.jit.wiring import Past, Sum, Wired
     from pcsim.ops.op import Call
-    from pcsim.program.program import Rows, Slot, Step
+    from pcsim.program.program import Slot, Step
 
 Whole = np.ndarray
 """An array of whole numbers."""
@@ -71,7 +72,8 @@ class Packed:
 @dataclass(frozen=True)
 class LateValues:
     """Values that arrive late over one slot: their bank, where they lie, the number of the first, and for each its row, the first slot
-    and the slots of its line, and its delay."""
+    and the slots of its line, and its delay.
+    """
 
     shape: Shape
     place: int
@@ -84,6 +86,8 @@ class Layout:
     """Where everything lies, while the table is made; arrays that only compiled code uses are kept here."""
 
     session: ArraySession
+    flowing: bool = False
+    """Whether errors flow without messages where they can."""
     table: Table = field(default_factory=Table)
     arrays: list[np.ndarray] = field(default_factory=list)
     packed: list[Packed] = field(default_factory=list)
@@ -95,6 +99,16 @@ class Layout:
     lates: list[LateValues] = field(default_factory=list)
     targets: dict[str, np.ndarray] = field(default_factory=dict)
     """Targets of outputs whose loss is no clamp."""
+    wired: list[Wired] = field(default_factory=list)
+    kept: list[np.ndarray] = field(default_factory=list)
+    rings: list[np.ndarray] = field(default_factory=list)
+    """What projections remember of past ticks."""
+    pasts: dict[tuple[Shape, int], Past] = field(default_factory=dict)
+    """Past values that projections read, by bank and row."""
+    summed: dict[Shape, dict[int, Sum]] = field(default_factory=dict)
+    """Messages that projections sum themselves."""
+    saved: dict[int, np.ndarray] = field(default_factory=dict)
+    ring_notes: int = 0
     vertices: int = 0
     late_messages: int = 0
     widest: int = 1
@@ -103,6 +117,8 @@ class Layout:
 
     def __post_init__(self) -> None:
         self.batch, self.dtype = self.session.task.batch, self.session.task.dtype
+        self.factors: dict[Shape, tuple[np.ndarray, np.ndarray]] = {}
+        self.sloping = {name for name, kind in KINDS.items() if kind.kernel is elements.unary} | {"power"}
         self.first: dict[Shape, int] = {}
         for shape, bank in self.session.program.banks.items():
             self.first[shape] = self.vertices
@@ -116,12 +132,23 @@ class Layout:
             self.banks[shape] = self._bank(shape)
         self.histories = [self._history(shape) for shape in self.session.program.histories]
         self.recalls = [(self._recall(late), len(late.told)) for late in self.lates]
+        self.keeping = [self._keeping(past) for past in self.pasts.values()]
 
     def new(self, *shape: int) -> np.ndarray:
         """Return a new array of zeros that lasts as long as the layout."""
         array = np.zeros(shape, self.dtype)
         self.arrays.append(array)
         return array
+
+    def number(self) -> int:
+        """Return a number by which it is noted that something has changed, as vertices have one."""
+        self.vertices += 1
+        return self.vertices - 1
+
+    def note(self, count: int) -> int:
+        """Return the first of so many notes about rings."""
+        self.ring_notes += count
+        return self.ring_notes - count
 
     def constant(self, value: float) -> int:
         """Return where a number lies."""
@@ -167,6 +194,7 @@ class Layout:
         kept = kind.saved(step.call)
         self.widest = max([self.widest, size, kept, *(prod(slot.shape) for slot in step.slots)])
         saved = self.new(len(step.names), self.batch, kept) if kept else self.new(1)
+        self.saved[id(step)] = saved
         targets = self._targets(step)
         head = {
             common.OWN: table.add(kind.own(self, step)),
@@ -188,6 +216,7 @@ class Layout:
             common.CLASSES: step.shape[-1] if step.shape else 1,
             common.ATTRIBUTE: self.constant(attribute(step.call)),
             common.GAIN: self.constant(self.session.rule.output_variance),
+            common.UNWRITTEN: int(self.flowing and flow.unwritten(self, step)),
         }
         return table.add([head[number] for number in range(common.HEAD)])
 
@@ -195,12 +224,19 @@ class Layout:
         """Return where the targets of outputs lie whose loss is no clamp; None where there are none."""
         task = self.session.task
         lossy = [task.losses.get(name, "squared_error") != "squared_error" for name in step.names]
-        if not any(lossy) or not task.rule.moving:
+        if not self.has_losses(step):
             return None
         for name, has in zip(step.names, lossy, strict=True):
             if has:
                 self.targets[name] = self.new(self.batch, *step.shape)
         return np.array([address_of(self.targets[name]) if name in self.targets else -1 for name in step.names])
+
+    def has_losses(self, step: Step) -> bool:
+        """Return whether some vertex is an output whose loss is no clamp, under moving predictions."""
+        task = self.session.task
+        return task.rule.moving and any(
+            task.losses.get(name, "squared_error") != "squared_error" for name in step.names
+        )
 
     def _slots(self, step: Step) -> int:
         blocks = [self._slot(step, slot) for slot in step.slots]
@@ -214,15 +250,18 @@ class Layout:
             size,
             self.table.add(mapped) if isinstance(mapped, np.ndarray) else -1,
         ]
-        inputs, swept, senders = self._inputs(slot, count)
+        inputs, swept, senders = self._inputs(slot, count, ringed=step.op.name == "projection")
         messages = np.full(count, -1, np.int64)
         if slot.messages is not None:
             rows = np.arange(slot.messages.start, slot.messages.stop)
             messages = address_of(self.sent[slot.shape]) + rows * self.batch * size
         return np.concatenate([np.array(head, np.int64), inputs, swept, messages, senders])
 
-    def _inputs(self, slot: Slot, count: int) -> tuple[Whole, Whole, Whole]:
-        """Return where the inputs of a slot lie in a tick, where in the sweep, and which vertices they are."""
+    def _inputs(self, slot: Slot, count: int, *, ringed: bool) -> tuple[Whole, Whole, Whole]:
+        """Return where the inputs of a slot lie in a tick, where in the sweep, and which vertices they are.
+
+        ``ringed``: late ones are read from the past values of their vertex.
+        """
         size = prod(slot.shape)
         rows = np.broadcast_to(indices(slot.rows), count).astype(np.int64)
         if slot.is_parameter:
@@ -234,7 +273,10 @@ class Layout:
         senders = np.where(rows < units.bank.active, self.first[slot.shape] + rows, -1)
         if slot.late is not None and self.session.rule.moving:
             late = slot.late.positions
-            inputs[late], senders[late] = self._late(slot, rows[late])
+            if ringed:
+                senders[late] = [self.pasts[slot.shape, int(row)].late for row in rows[late]]
+            else:
+                inputs[late], senders[late] = self._late(slot, rows[late])
         return inputs, swept, senders
 
     def _late(self, slot: Slot, rows: Whole) -> tuple[Whole, Whole]:
@@ -260,7 +302,7 @@ class Layout:
     def _bank(self, shape: Shape) -> int:
         session, units = self.session, self.session.units[shape]
         bank, size, moving = units.bank, prod(shape), self.session.rule.moving
-        keep, gain = self._factors(bank.names[: bank.free])
+        keep, gain = self.factors[shape] = self._factors(bank.names[: bank.free])
         bounds, messages = self._messages(shape)
         operands = {
             moves.SIZE: size,
@@ -290,6 +332,16 @@ class Layout:
         keep[:], gain[:] = [1 - size for size in gamma], gamma
         return keep, gain
 
+    def activated(self, step: Step) -> bool:
+        """Return whether a step applies a function to what it sums."""
+        return activation(step.call["activation"]) != 0
+
+    def weight_of(self, step: Step, row: int) -> int:
+        """Return where the first weight of a vertex lies."""
+        slot = next(slot for slot in step.parameters if slot.name == "weight")
+        place = int(np.broadcast_to(indices(slot.rows), len(step.names))[row])
+        return address_of(self.session.theta[slot.shape]) + place * prod(slot.shape)
+
     def _messages(self, shape: Shape) -> tuple[Whole, Whole]:
         """Return where the messages of each free row begin, and the messages: by receiver, in the order of their sum."""
         post = self.session.program.posts.get(shape)
@@ -305,7 +357,19 @@ class Layout:
             found[post.late, moves.LINE] = address_of(self.session.lines[shape]) + post.ring.offset * stride
             found[post.late, moves.NUMBER] = self.late_messages + np.arange(len(post.late))
             self.late_messages += len(post.late)
-        return post.starts, found[post.order]
+        kept = np.ones(count, bool)
+        for message, one in self.summed.get(shape, {}).items():
+            found[message, [moves.WHERE, moves.SENDER, moves.DELAY]] = one.place, one.number, 0
+            kept[message] = message == one.messages[0]
+        listed = kept[post.order]
+        return np.concatenate([[0], np.cumsum(listed)])[post.starts], found[post.order[listed]]
+
+    def _keeping(self, past: Past) -> int:
+        shape, row = past.rows
+        size, units = prod(shape), self.session.units[shape]
+        value = address_of(units.value) + row * self.batch * size
+        told = [address_of(past.values), len(past.values), size, self.batch, value, self.first[shape] + row]
+        return self.table.add([*told, past.late, past.note])
 
     def _history(self, shape: Shape) -> tuple[int, int]:
         history = self.session.program.histories[shape]
@@ -336,9 +400,9 @@ def activation(name: str) -> int:
     return 0 if name in ("none", "identity") else FUNCTIONS[name]
 
 
-def of_unary(layout: Layout, step: Step) -> list[int]:
-    """Return the function."""
-    return [activation(step.op.name)]
+def of_unary(layout: Layout, step: Step) -> Whole:
+    """Return the function, and room for a list of vertices."""
+    return np.concatenate([[activation(step.op.name)], np.zeros(len(step.names), np.int64)])
 
 
 ARITHMETIC = {
@@ -379,6 +443,13 @@ def of_affine(layout: Layout, step: Step) -> Whole:
         none if bias is None else address_of(layout.learnt(bias.shape)) + biases,
         np.argsort(used, kind="stable"),
     ])  # fmt: skip
+
+
+def of_projection(layout: Layout, step: Step) -> Whole:
+    """Return where the blocks, weights and rings of a projection lie."""
+    wired, own = wiring.wire(layout, step, activation(step.call["activation"]))
+    layout.wired.append(wired)
+    return own
 
 
 def of_weighted_sum(layout: Layout, step: Step) -> Whole:
@@ -438,7 +509,7 @@ def layer_saved(call: Call) -> int:
     """Return what a layer keeps: the slope where the function is applied."""
     if not activation(call["activation"]):
         return 0
-    return prod(call.shapes[0]) if call["convention"] == INNER else prod(call.shape)
+    return prod(call.shapes[0]) if dict(call.attributes).get("convention") == INNER else prod(call.shape)
 
 
 def unary_saved(name: str) -> Callable[[Call], int]:
@@ -451,6 +522,11 @@ def no_parameter_inputs(step: Step) -> bool:
     return not any(slot.is_parameter for slot in step.slots)
 
 
+def plays_projection(step: Step) -> bool:
+    """Return whether synapses can be told apart by 32 bits, and inputs are values."""
+    return no_parameter_inputs(step) and len(step.call["synapses"]) < 1 << 32
+
+
 def nothing(call: Call) -> int:
     """Return that nothing is kept."""
     return 0
@@ -460,6 +536,7 @@ POWERS = {"power": lambda call: prod(call.shape) * (1 if len(call.shapes) == 1 e
 
 KINDS: dict[str, Kind] = {
     "affine": Kind(dense.affine, of_affine, layer_saved, no_parameter_inputs, dense.affine_learn),
+    "projection": Kind(population.project, of_projection, layer_saved, plays_projection, population.learn),
     "weighted_sum": Kind(elements.weighted_sum, of_weighted_sum),
     "add": Kind(elements.arithmetic, of_arithmetic, nothing),
     "subtract": Kind(elements.arithmetic, of_arithmetic, nothing),
@@ -481,5 +558,13 @@ MAPPED = (elements.arithmetic, shapes.rearrange)
 
 
 def suits(session: ArraySession) -> bool:
-    """Return whether every step of a program has a kernel."""
-    return all((kind := KINDS.get(step.op.name)) is not None and kind.suits(step) for step in session.program.steps)
+    """Return whether every step of a program has a kernel.
+
+    What a projection sends late is worked out when it arrives: not so where weights change on the way.
+    """
+    steps = session.program.steps
+    every = session.rule.fires == "every"
+    changing = every and any(
+        edge.error_delay for step in steps if step.op.name == "projection" for slot in step.slots for edge in slot.edges
+    )
+    return not changing and all((kind := KINDS.get(step.op.name)) is not None and kind.suits(step) for step in steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pcsim.engines.jit.common import DIRTY, FAULT, HEARD, HIGH, LOW, NORMS, WOKE, copy_into
-from pcsim.engines.jit.compiled import TYPES, jit, load, store
+from pcsim.engines.jit.compiled import TYPES, jit, load, reordering, store
 from pcsim.engines.jit.native import like, memory_of, table_of
 
 FLOAT64 = TYPES.float64
@@ -272,21 +272,11 @@ def measure(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode:
             store(memory, out + row, like(memory, norm(memory, error, n)))
 
 
-@jit
+@reordering
 def norm(memory: Any, x: int, n: int) -> Any:
     """Return the Euclidean norm of n elements; squares are float64, so that none leaves the number format."""
-    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    whole = n // 8 * 8
-    for i in range(0, whole, 8):
-        a += FLOAT64(load(memory, x + i)) ** 2
-        b += FLOAT64(load(memory, x + i + 1)) ** 2
-        c += FLOAT64(load(memory, x + i + 2)) ** 2
-        d += FLOAT64(load(memory, x + i + 3)) ** 2
-        e += FLOAT64(load(memory, x + i + 4)) ** 2
-        f += FLOAT64(load(memory, x + i + 5)) ** 2
-        g += FLOAT64(load(memory, x + i + 6)) ** 2
-        h += FLOAT64(load(memory, x + i + 7)) ** 2
-    total = ((a + b) + (c + d)) + ((e + f) + (g + h))
-    for i in range(whole, n):
-        total += FLOAT64(load(memory, x + i)) ** 2
+    total = 0.0
+    for i in range(n):
+        number = FLOAT64(load(memory, x + i))
+        total += number * number
     return total**0.5

@@ -8,48 +8,65 @@ first of what a vertex receives, one sum takes the place of all. Where g was zer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pcsim.engines.jit import sparse
 from pcsim.engines.jit.common import (
-    ATTRIBUTE, COUNT, DIRTY, ERROR, HIGH, INPUTS, LOW, OWN, PRECISION, PREDICT, RINGS, SAVED, SAVED_STRIDE, SCRATCH, SEND,
-    SIZE, SLOTS, STRIDE, SWEEP, TARGETS, WOKE, copy_into, differ, follow, lose, wake,
+    ATTRIBUTE,
+    COUNT,
+    DIRTY,
+    ERROR,
+    GAIN,
+    HIGH,
+    INPUTS,
+    LOW,
+    OWN,
+    PRECISION,
+    PREDICT,
+    RINGS,
+    SAVED,
+    SAVED_STRIDE,
+    SCRATCH,
+    SEND,
+    SIZE,
+    SLOTS,
+    STRIDE,
+    SWEEP,
+    TARGETS,
+    WOKE,
+    copy_into,
+    differ,
+    follow,
+    lose,
+    wake,
 )  # fmt: skip
 from pcsim.engines.jit.compiled import IR, NUMBA, TYPES, intrinsic, jit, load, store
 from pcsim.engines.jit.functions import apply
-from pcsim.engines.jit.native import HUGE, like, memory_of, pointer, table_of
+from pcsim.engines.jit.native import HUGE, like, memory_of, table_of
 from pcsim.engines.jit.sparse import SENDERS, add_tile, flush, restore
 
-if TYPE_CHECKING:
-    from pcsim.engines.jit.sparse import Blocks
-    from pcsim.program.program import Slot, Step
-
-LONG_AGO = -(1 << 40)
-"""A tick before every run."""
-
-BLOCKS, BOUNDS, STARTS, CODES, SEGMENTS, RECEIVERS, WAY = range(7)
-"""Of a direction: its blocks; where their bounds and the starts of their tiles are listed; where its codes lie; segments of
-senders; receivers."""
+BLOCKS, BOUNDS, STARTS, CODES, ORDER, SEGMENTS, RECEIVERS, WAY = range(8)
+"""Of a direction: its blocks; where their bounds and the starts of their tiles are listed; where its codes and the order
+of its synapses lie; segments of senders; receivers."""
 
 FORTH, BACK = 0, WAY
 KINDS, ACTIVATION, FLUSHED, BATCH, LENGTH, RING, NOTES = range(2 * WAY, 2 * WAY + 7)
-"""Own operands: both directions; distinct delays; activation (0: none); whether tiny numbers are taken for zero; samples of the
-batch; ticks in the ring of errors (0: nothing is sent back), where it lies, and the number of its first note."""
+"""Own operands: both directions; distinct delays; activation (0: none); whether tiny numbers are taken for zero; samples
+of the batch; ticks in the ring of errors (0: nothing is sent back), where it lies, and the number of its first note."""
 
 COLUMNS = 2 * WAY + 7
-"""Then for each vertex: where its weights lie, forth and back, its bias (-1: none), its longest error delay, where its groups are
-listed; then for each delay and vertex: the delay of its errors, that of its values (0: they lie where the slot says), where
-past values lie, and how many."""
+"""Then for each vertex: where its weights lie, as a parameter, forth and back, its bias (-1: none), its longest error
+delay, where its groups are listed, where weights and bias learn; then for each delay and vertex: the delay of its errors,
+that of its values (0: they lie where the slot says), where past values lie, and how many."""
 
-WEIGHTS, WEIGHTS_BACK, BIAS, LONGEST, GROUPS, VERTEX_COLUMNS = range(6)
+PARAMETER, WEIGHTS, WEIGHTS_BACK, BIAS, LONGEST, GROUPS, LESSON, BIAS_LESSON, VERTEX_COLUMNS = range(9)
 ERROR_DELAY, VALUE_DELAY, VALUES, VALUES_LENGTH, KIND_COLUMNS = range(5)
 
 TARGET, NUMBER, MEMBERS = range(3)
-"""Of a group of delays that are summed together, after their number: where the sum goes, the number by which it is noted that it has changed,
-how many delays; then these."""
+"""Of a group of delays that are summed together: where the sum goes, the number by which it is noted that it has changed,
+how many delays; then these. Before the first group stands how many there are."""
 
 
 @intrinsic
@@ -86,14 +103,12 @@ def add_block(
     """Add the products of one delay to the sums of one block, the first of which lies at ``target``."""
     side = own + way
     codes = NUMBA.carray(codes_at(table[side + CODES]), (HUGE,))
-    segments = table[side + SEGMENTS]
+    segments, own_weights = table[side + SEGMENTS], memory[weights:]
     for segment in range(segments):
         tile = table[side + STARTS] + (block * table[own + KINDS] + kind) * segments + segment
         for sample in range(samples):
             sender = source + sample * apart + segment * SENDERS
-            add_tile(
-                codes, memory, weights, table[tile], table[tile + 1], memory, sender, memory, target + sample * far
-            )
+            add_tile(codes, own_weights, table[tile], table[tile + 1], memory, sender, memory, target + sample * far)
 
 
 @jit
@@ -137,25 +152,42 @@ def project(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode:
 def sum_inputs(
     memory: Any, table: Any, at: int, row: int, part: int, mode: int, tick: int, first: int, last: int
 ) -> None:
-    """Set W x of some blocks, in scratch; delays are the outer loop, so that what is read stays near."""
-    own, count, size = table[at + OWN], table[at + COUNT], table[at + SIZE]
-    low, near = table[part + LOW], table[part + SCRATCH]
-    samples, bound = table[part + HIGH] - low, table[own + FORTH + BOUNDS]
-    for sample in range(samples):
-        clear(memory, near + sample * size + table[bound + first], table[bound + last] - table[bound + first])
-    slot, before = table[at + SLOTS], table[own + BACK + RECEIVERS]
-    weights = of_vertex(table, at, WEIGHTS, row)
-    for kind in range(table[own + KINDS]):
-        source = table[slot + INPUTS + (count if mode & SWEEP else 0) + row]
+    """Set W x of some blocks, in scratch."""
+    own, size = table[at + OWN], table[at + SIZE]
+    low, near, before = table[part + LOW], table[part + SCRATCH], table[own + BACK + RECEIVERS]
+    sparse.products(
+        NUMBA.carray(codes_at(table[own + FORTH + CODES]), (HUGE,)),
+        table[table[own + FORTH + STARTS] :],
+        table[table[own + FORTH + BOUNDS] :],
+        table[own + KINDS],
+        table[own + FORTH + SEGMENTS],
+        memory[of_vertex(table, at, WEIGHTS, row) :],
+        memory,
+        inputs(table, at, row, mode, tick, low * before),
+        before,
+        memory,
+        near,
+        size,
+        table[part + HIGH] - low,
+        first,
+        last,
+    )
+
+
+@jit
+def inputs(table: Any, at: int, row: int, mode: int, tick: int, begin: int) -> Any:
+    """Return where the values lie that arrive over each delay, from the sample that begins at ``begin``."""
+    own, count, slot = table[at + OWN], table[at + COUNT], table[at + SLOTS] + INPUTS
+    places = np.empty(table[own + KINDS], np.int64)
+    for kind in range(len(places)):
+        places[kind] = table[slot + (count if mode & SWEEP else 0) + row] + begin
         delay = of_kind(table, at, kind, VALUE_DELAY, row)
         if delay and not mode & SWEEP:
             then = (tick - delay) % of_kind(table, at, kind, VALUES_LENGTH, row)
-            source = of_kind(table, at, kind, VALUES, row) + then * table[own + BATCH] * before
-        source += low * before
-        for block in range(first, last):
-            target = near + table[bound + block]
-            add_block(memory, table, own, FORTH, weights, kind, block, source, before, target, size, samples)
+            values = table[own + BATCH] * table[own + BACK + RECEIVERS]
+            places[kind] = of_kind(table, at, kind, VALUES, row) + then * values + begin
         slot += INPUTS + 4 * count
+    return places
 
 
 @jit
@@ -205,7 +237,7 @@ def emit(memory: Any, table: Any, at: int, row: int, part: int, tick: int, state
     else:
         saved = table[at + SAVED] + row * table[at + SAVED_STRIDE] + low * size + left
         error = row * table[at + STRIDE] + low * size + left
-        for sample in range(table[part + HIGH] - low):
+        for _ in range(table[part + HIGH] - low):
             some |= weigh_span(memory, table, at, row, left, error, saved, now, right - left)
             error, saved, now = error + size, saved + size, now + size
     if some:
@@ -213,7 +245,9 @@ def emit(memory: Any, table: Any, at: int, row: int, part: int, tick: int, state
 
 
 @jit
-def weigh_span(memory: Any, table: Any, at: int, row: int, left: int, shifted: int, saved: int, out: int, n: int) -> bool:
+def weigh_span(
+    memory: Any, table: Any, at: int, row: int, left: int, shifted: int, saved: int, out: int, n: int
+) -> bool:
     """Set out = f' Pi eps of some neurons of one sample; return whether any is not zero."""
     error = table[at + ERROR] + shifted
     if table[at + PRECISION] >= 0:
@@ -300,21 +334,19 @@ def add_to(memory: Any, x: int, out: int, n: int) -> None:
         store(memory, out + i, load(memory, out + i) + load(memory, x + i))
 
 
-PAST, PAST_LENGTH, PAST_SIZE, PAST_BATCH, PAST_VALUE, PAST_VERTEX, PAST_LATE, PAST_NOTE, PAST_SHARES = range(9)
-"""Operands of past values: where they lie, how many; elements of a vertex per sample; samples of the batch; where its value lies, its number, the
-number by which it is noted that past values will have moved, that of the note when it did last, and its shares."""
+PAST, PAST_LENGTH, PAST_SIZE, PAST_BATCH, PAST_VALUE, PAST_VERTEX, PAST_LATE, PAST_NOTE = range(8)
+"""Operands of past values: where they lie, how many; elements of a vertex per sample; samples of the batch; where its
+value lies, its number, the number by which it is noted that past values will have moved, that of the note when it did."""
+
+PIECES = 64
+"""Equal pieces of a population that threads share out where neurons are alike."""
 
 
 @jit
 def remember_values(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Keep the values of a vertex that a projection reads late; ``low`` to ``high`` count equal shares of its neurons."""
+    """Keep the values of a vertex that a projection reads late; ``low`` to ``high`` count its pieces."""
     memory, table = memory_of(base), table_of(ints)
-    size, batch, length, shares = (
-        table[at + PAST_SIZE],
-        table[at + PAST_BATCH],
-        table[at + PAST_LENGTH],
-        table[at + PAST_SHARES],
-    )
+    size, batch, length = table[at + PAST_SIZE], table[at + PAST_BATCH], table[at + PAST_LENGTH]
     note = table[part + RINGS] + table[at + PAST_NOTE]
     if table[table[part + DIRTY] + table[at + PAST_VERTEX]]:
         table[note] = tick
@@ -322,20 +354,88 @@ def remember_values(base: Any, ints: Any, at: int, low: int, high: int, part: in
     if tick - table[note] >= length:
         return
     out = table[at + PAST] + tick % length * batch * size
-    left, right = size * low // shares, size * high // shares
+    left, right = size * low // PIECES, size * high // PIECES
     for sample in range(table[part + LOW], table[part + HIGH]):
         here = sample * size + left
         copy_into(memory, table[at + PAST_VALUE] + here, out + here, right - left)
 
 
 @jit
-def teach(
-    memory: Any, codes: Any, order: Any, starts: Any, bounds: Any, kinds: int, segments: int, error: int, far: int, rows: Any,
-    apart: int, update: int, samples: int, low: int, high: int,
-) -> None:  # fmt: skip
-    """Add the updates of forward blocks ``low`` to ``high``; places are of all memory, ``memory`` lends its format only."""
-    every = memory_of(pointer(0, memory))
+def arrange_forth(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Copy weights into the order of the forward blocks ``low`` to ``high`` of all vertices."""
+    arrange(memory_of(base), table_of(ints), at, low, high, FORTH, WEIGHTS)
+
+
+@jit
+def arrange_back(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Copy weights into the order of the backward blocks ``low`` to ``high`` of all vertices."""
+    arrange(memory_of(base), table_of(ints), at, low, high, BACK, WEIGHTS_BACK)
+
+
+@jit
+def arrange(memory: Any, table: Any, at: int, low: int, high: int, way: int, column: int) -> None:
+    """Copy the weights of some blocks."""
+    own = table[at + OWN]
+    side, blocks = own + way, table[own + way + BLOCKS]
+    order, starts = NUMBA.carray(codes_at(table[side + ORDER]), (HUGE,)), table[table[side + STARTS] :]
+    for row in range(low // blocks, (high + blocks - 1) // blocks):
+        first, last = max(low - row * blocks, 0), min(high - row * blocks, blocks)
+        tiles, weights = table[own + KINDS] * table[side + SEGMENTS], memory[of_vertex(table, at, column, row) :]
+        parameter = of_vertex(table, at, PARAMETER, row)
+        sparse.arrange(order, starts, tiles, memory, parameter, weights, first, last)
+
+
+@jit
+def learn(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Add what some neurons teach their weights and biases, over all samples of the part.
+
+    ``low`` to ``high`` count the forward blocks of all vertices, and are of one vertex.
+    """
+    memory, table = memory_of(base), table_of(ints)
+    own, size, begin = table[at + OWN], table[at + SIZE], table[part + LOW]
+    side, near, samples = own + FORTH, table[part + SCRATCH], table[part + HIGH] - table[part + LOW]
+    row = low // table[side + BLOCKS]
+    first, last = low - row * table[side + BLOCKS], high - row * table[side + BLOCKS]
+    left, right = table[table[side + BOUNDS] + first], table[table[side + BOUNDS] + last]
+    gain, before = load(memory, table[at + GAIN]), table[own + BACK + RECEIVERS]
+    weight, bias = of_vertex(table, at, LESSON, row), of_vertex(table, at, BIAS_LESSON, row)
+    control = flush(memory) if table[own + FLUSHED] else 0
+    for sample in range(samples):
+        g = near + sample * size + left
+        saved = table[at + SAVED] + row * table[at + SAVED_STRIDE] + (begin + sample) * size + left
+        weigh_span(
+            memory,
+            table,
+            at,
+            row,
+            left,
+            row * table[at + STRIDE] + (begin + sample) * size + left,
+            saved,
+            g,
+            right - left,
+        )
+        for i in range(right - left):
+            store(memory, g + i, gain * load(memory, g + i))
+        if bias >= 0:
+            add_to(memory, g, bias + left, right - left)
     sparse.updates(
-        codes, order, starts, bounds, kinds, segments, every, error, far, every, rows, apart, every, update, samples, low,
-        high,
-    )  # fmt: skip
+        NUMBA.carray(codes_at(table[side + CODES]), (HUGE,)),
+        NUMBA.carray(codes_at(table[side + ORDER]), (HUGE,)),
+        table[table[side + STARTS] :],
+        table[table[side + BOUNDS] :],
+        table[own + KINDS],
+        table[side + SEGMENTS],
+        memory,
+        near,
+        size,
+        memory,
+        inputs(table, at, row, mode, tick, begin * before),
+        before,
+        memory,
+        weight,
+        samples,
+        first,
+        last,
+    )
+    if table[own + FLUSHED]:
+        restore(memory, control)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pcsim.engines.array import ArraySession
 from pcsim.engines.base import begun_again, tick_by_tick
-from pcsim.engines.jit import common, dense, moves
+from pcsim.engines.jit import common, dense, flow, moves, population, wiring
 from pcsim.engines.jit.driver import RANGES, Crew
 from pcsim.engines.jit.layout import KINDS, Layout, suits
 from pcsim.engines.jit.native import address_of, entry
@@ -22,6 +22,7 @@ from pcsim.engines.needed import sparing
 from pcsim.engines.rows import by_depth, indices, masked
 from pcsim.engines.schedule import Throughout
 from pcsim.engines.units import Work
+from pcsim.errors import RunError
 from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pcsim.engines.base import Read, Session, Task
+    from pcsim.engines.jit.wiring import Wired
     from pcsim.program.program import Rows, Slot, Step
 
 LONG_AGO = -(1 << 40)
@@ -43,15 +45,17 @@ class JitSession:
 
     def __init__(self, rare: ArraySession) -> None:
         self.rare, self.task = rare, rare.task
-        self.places = Layout(rare)
+        self.work = work_of(rare)
+        self.threads, self.by_sample = self._threads()
+        self.flowing = self.by_sample and flow.flows(rare.program)
+        self.places = Layout(rare, self.flowing)
         self.settles = settles(rare)
         rare.plans = Throughout(rare.program)
         rare.plan = rare.plans.plan
-        self.work = work_of(rare)
-        self.threads, self.by_sample = self._threads()
         self.like = np.zeros(1, self.task.dtype)
         self.lessons: dict[tuple[tuple[int, int], ...], tuple[list[np.ndarray], np.ndarray]] = {}
         """The order of rows and the script, by the steps that teach as a whole."""
+        self.flow = flow.lay_out(self.places) if self.flowing else 0
         self._lay_out_parts()
         self.measured = [self.places.to_measure(shape) for shape in rare.program.banks]
         self.table = self.places.table.array()
@@ -85,11 +89,15 @@ class JitSession:
             for parts, first, last in ((self.parts, low, high), (self.whole, 0, batch)):
                 parts.append(layout.table.add([first, last, scratch, region, *mine, 0, 0]))
 
-    def _notes(self) -> tuple[int, int, int]:
-        """Lay out whether each vertex has moved, whether its error may have changed, when late messages last changed."""
+    def _notes(self) -> tuple[int, ...]:
+        """Lay out who has moved, whose error may have changed, when late messages last changed, what rings hold."""
         table, layout = self.places.table, self.places
         moved, woke = (table.add(np.zeros(layout.vertices, np.int64)) for _ in range(2))
-        return moved, woke, table.add(np.zeros(layout.late_messages, np.int64))
+        return (
+            moved,
+            woke,
+            *(table.add(np.zeros(count, np.int64)) for count in (layout.late_messages, layout.ring_notes)),
+        )
 
     def _write_scripts(self) -> None:
         rule, program, layout = self.task.rule, self.rare.program, self.places
@@ -101,8 +109,6 @@ class JitSession:
         adding = [self._each(moves.materialise, at, count) for at, count in banks if rule.moving]
         self.sweeping = self._script(*([self._step(step, rows)] for step, rows in by_depth(program.steps)))
         self.preparing = self._script([*recalling, *adding])
-        self.acting = self._script(acting)
-        self.remembering = self._script(remembering)
         self.delivering = self._script([self._each(moves.deliver, at, count) for at, count in banks])
         self.staying = self._script([self._each(moves.stay, at, count) for at, count in banks])
         self.measuring = [
@@ -110,21 +116,77 @@ class JitSession:
             for at, bank in zip(self.measured, program.banks.values(), strict=True)
             if bank.active
         ]
-        before = [*acting, *remembering]
-        after = [*(self._each(moves.move, at, count) for at, count in banks), *next_recalling]
-        self.ticking = self._script(before, after)
-        self.noting = self._script(before, self.measuring, after)
+        answering = [
+            self._each(population.answer, layout.steps[id(wired.step)], loads=wired.loads(wired.backward))
+            for wired in layout.wired
+            if wired.step.sends
+        ]
+        keeping = [self._each(population.remember_values, at, population.PIECES) for at in layout.keeping]
+        self.acting = self._script(acting, answering)
+        self.remembering = self._script(remembering, keeping)
+        self.arranging = self._script(
+            [
+                self._share(kernel, layout.steps[id(wired.step)], wiring.shares(wired.loads(blocks), self.threads))
+                for wired in layout.wired
+                for kernel, blocks in (
+                    (population.arrange_forth, wired.forward),
+                    (population.arrange_back, wired.backward),
+                )
+            ]
+        )
+        written = [self._step(step) for step in program.steps if rule.moving or (step.sends and not self._flows(step))]
+        before = [*written, *remembering]
+        answering += keeping
+        after = [*self._moving(banks), *next_recalling]
+        self.ticking = self._script(before, answering, after)
+        self.noting = self._script(before, [*answering, *self.measuring], after)
+
+    def _flows(self, step: Step) -> bool:
+        """Return whether what a step sends is never written down in a block of ticks."""
+        return self.flowing and flow.unwritten(self.places, step)
+
+    def _moving(self, banks: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        if not self.flowing:
+            return [self._each(moves.move, at, count) for at, count in banks]
+        count = sum(bank.free for bank in self.rare.program.banks.values())
+        return [self._each(flow.flow, self.flow, count)]
 
     def _step(self, step: Step, rows: slice | None = None) -> np.ndarray:
         rows = rows or slice(0, len(step.names))
-        return self._each(KINDS[step.op.name].kernel, self.places.steps[id(step)], rows.stop, rows.start)
+        kernel, at = KINDS[step.op.name].kernel, self.places.steps[id(step)]
+        for wired in self.places.wired:
+            if wired.step is step:
+                blocks = len(wired.forward.bounds) - 1
+                loads = wired.loads(wired.forward)[rows.start * blocks : rows.stop * blocks]
+                return self._each(kernel, at, first=rows.start * blocks, loads=loads, whole=wired.whole)
+        return self._each(kernel, at, rows.stop, rows.start)
 
-    def _each(self, kernel: Any, at: int, last: int, first: int = 0) -> np.ndarray:
-        """Return the instruction that plays a kernel for some rows, shared out among the threads."""
-        threads = self.threads
-        ends = np.linspace(first, last, threads + 1).astype(np.int64)
-        ranges = [(first, last)] * threads if self.by_sample else list(zip(ends[:-1], ends[1:], strict=True))
-        return np.array([entry(kernel, self.task.dtype), at, *np.ravel(ranges)], np.int64)
+    def _each(
+        self,
+        kernel: Any,
+        at: int,
+        last: int = 0,
+        first: int = 0,
+        loads: np.ndarray | None = None,
+        *,
+        whole: bool = False,
+    ) -> np.ndarray:
+        """Return the instruction that plays a kernel for some rows, shared out among the threads.
+
+        ``loads`` is what each row takes, where they are not alike; ``whole``: one thread plays all rows.
+        """
+        if loads is None:
+            ends = np.linspace(first, last, self.threads + 1).astype(np.int64)
+        else:
+            last, ends = first + len(loads), first + wiring.shares(loads, self.threads)
+        if whole:
+            ends[1:] = last
+        return self._share(kernel, at, np.array([[first, last]] * self.threads) if self.by_sample else ends)
+
+    def _share(self, kernel: Any, at: int, ends: np.ndarray) -> np.ndarray:
+        """Return the instruction that plays a kernel for these rows: (threads, 2), or (threads + 1,) where each begins and ends."""
+        ranges = ends if ends.ndim == 2 else np.stack([ends[:-1], ends[1:]], axis=1)
+        return np.array([entry(kernel, self.task.dtype), at, *ranges.ravel()], np.int64)
 
     def _script(self, *phases: Sequence[np.ndarray]) -> np.ndarray:
         """Return instructions; where threads share vertices out, all wait for each other after each phase."""
@@ -174,7 +236,8 @@ class JitSession:
             taught[...] = -1
 
     def _pack(self) -> None:
-        """Pack the weights of layers for their products."""
+        """Pack the weights of layers and populations for their products."""
+        self.crew.play(self.arranging, self.whole, 0, 0, 1, awake=self.work > WORTH_A_CREW, together=False)
         for packed in self.places.packed:
             dense.pack_all(self.rare.theta[packed.shape], packed.rows, packed.forward, packed.backward)
 
@@ -196,16 +259,30 @@ class JitSession:
             if loss != "squared_error" and moving:
                 units.targets += ((loss, rows, target),)
         self._forget_faults()
+        self._clear_rings()
         for name, array in self.places.targets.items():
             array[...] = task.targets[name]
         if moving:
             self._run(self.preparing, common.ALL, 0)
         self._note_moved(everyone=False)
 
+    def _clear_rings(self) -> None:
+        """Begin the rings of projections: no error, feedforward values."""
+        for ring in self.places.rings:
+            ring[...] = 0
+        for (shape, row), past in self.places.pasts.items():
+            past.values[...] = self.rare.units[shape].start[row]
+        self._note_rings(LONG_AGO)
+
+    def _note_rings(self, tick: int) -> None:
+        """Note that rings last changed at this tick, and that nothing in them is zero where it is later."""
+        for *_, rings in self.notes:
+            self.table[rings : rings + self.places.ring_notes] = tick
+
     def _note_moved(self, *, everyone: bool, tick: int = LONG_AGO) -> None:
         """Note who may have moved since they last acted: everyone, or who is not at its feedforward value."""
         table, layout = self.table, self.places
-        for moved, woke, heard in self.notes:
+        for moved, woke, heard, _ in self.notes:
             table[moved : moved + layout.vertices] = everyone
             table[woke : woke + layout.vertices] = everyone
             table[heard : heard + layout.late_messages] = tick
@@ -245,7 +322,9 @@ class JitSession:
     def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
         """Play ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
         if not self._plays_through():
-            tick_by_tick(self, first, end, last=last, measure=None if norms is None else self.rare._measuring(norms, first))
+            tick_by_tick(
+                self, first, end, last=last, measure=None if norms is None else self.rare._measuring(norms, first)
+            )
             return
         before = self._kept() if first else {}
         records = self._record(first, end - first) if norms is not None else None
@@ -253,9 +332,13 @@ class JitSession:
         script = self.noting if norms is not None else self.ticking
         learns = last or self.task.rule.fires != "end"
         self._run(script, common.SEND | common.PREDICT * self.task.rule.moving, first, end - learns)
-        if learns:
-            self._finish(first, end - 1, measuring)
-        if any(self.table[part + common.FAULT] for part in self.parts):
+        try:
+            if learns and not self._ended():
+                self._finish(first, end - 1, measuring)
+        except RunError:
+            self._explain(before, first, end, last=last)  # names what ended first, which need not be the update
+            raise
+        if self._ended():
             self._explain(before, first, end, last=last)
         if records is not None and norms is not None:
             norms[...] = np.sqrt(np.sum(np.square(records, dtype=np.float64), axis=0))
@@ -295,7 +378,8 @@ class JitSession:
         units = [
             array for units in rare.units.values() for array in (units.deviation, units.shift) if array is not None
         ]
-        return {"units": units, "lines": list(rare.lines.values()), "histories": list(rare.histories.values())}
+        flying = {"lines": list(rare.lines.values()), "histories": list(rare.histories.values())}
+        return {"units": units, **flying, "rings": self.places.rings}
 
     def _explain(self, before: dict[str, list[np.ndarray]], first: int, end: int, *, last: bool) -> None:
         """Play again, tick by tick with every check, what has ended in numbers that are not finite."""
@@ -307,8 +391,13 @@ class JitSession:
         for array in self.rare.learnt.values():
             array[...] = 0
         self._forget_faults()
+        self._note_rings(first)
         self._note_moved(everyone=True, tick=first)
         tick_by_tick(self, first, end, last=last)
+
+    def _ended(self) -> bool:
+        """Return whether some numbers have ended."""
+        return any(self.table[part + common.FAULT] for part in self.parts)
 
     def _forget_faults(self) -> None:
         for part in (*self.parts, *self.whole):
@@ -356,6 +445,8 @@ class JitSession:
             self.rare.taught[id(step)][rows] = tick
             if kernel is None:
                 self._teach_rarely(step, rows, tick)
+            elif kernel is population.learn:
+                self._teach_population(step, rows, tick)
             else:
                 compiled.append((kernel, step, rows))
         if compiled:
@@ -363,6 +454,17 @@ class JitSession:
             if any(self.table[part + common.FAULT] for part in self.whole):
                 for step, rows in firing:
                     self._teach_rarely(step, rows, tick)
+
+    def _teach_population(self, step: Step, rows: Rows, tick: int) -> None:
+        """Let projections teach, one after the other; each synapse has one thread."""
+        wired = next(wired for wired in self.places.wired if wired.step is step)
+        blocks, at = wired.forward, self.places.steps[id(step)]
+        ends = blocks.shares(self.threads)
+        script = [self._share(population.learn, at, row * (len(blocks.bounds) - 1) + ends) for row in indices(rows)]
+        awake = self.work > WORTH_A_CREW
+        self.crew.play(np.array(script, np.int64), self.whole, 0, tick, tick + 1, awake=awake, together=False)
+        if not all(np.isfinite(self.places.learnt(slot.shape)).all() for slot in step.parameters):
+            self._teach_rarely(step, rows, tick)
 
     def _teach_rarely(self, step: Step, rows: Rows, tick: int) -> None:
         """Let some rows of a step teach by its op's own derivatives."""
@@ -390,7 +492,10 @@ class JitSession:
 
     def _lessons(self, firing: Sequence[tuple[Any, Step, Rows]], orders: Sequence[np.ndarray]) -> np.ndarray:
         """Return the instructions that let rows teach: all weights in a row, cut where the work done is a thread's share."""
-        work = [np.full(len(order), prod(step.parameters[0].shape)) for (_, step, _), order in zip(firing, orders, strict=True)]
+        work = [
+            np.full(len(order), prod(step.parameters[0].shape))
+            for (_, step, _), order in zip(firing, orders, strict=True)
+        ]
         done = np.cumsum(np.concatenate(work)) - 0.5 * np.concatenate(work)
         owner = (done * self.threads / np.sum(np.concatenate(work))).astype(int)
         script, first = [], 0
@@ -417,6 +522,12 @@ class JitSession:
         if (late := self.places.late_values.get(id(slot))) is not None and slot.late is not None:
             found = found.copy()
             found[slot.late.positions] = late
+        elif slot.late is not None and self.task.rule.moving:
+            found = found.copy()
+            rows = indices(slot.rows)
+            for position, delay in zip(slot.late.positions, slot.late.delay, strict=True):
+                past = self.places.pasts[slot.shape, int(rows[position])].values
+                found[position] = past[(self.rare.tick - delay) % len(past)]
         return found
 
     # -- checks and reading -----------------------------------------------------------------------------
@@ -439,7 +550,28 @@ class JitSession:
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
-        return self.rare.reader(quantity, names)
+        read = self.rare.reader(quantity, names)
+        wanted = self._summed(names) if quantity == "error message" else {}
+        if not wanted:
+            return read
+
+        def worked_out() -> np.ndarray:
+            found = np.array(read())
+            for place, (wired, kind, row) in wanted.items():
+                found[place] = wiring.message(self.places, wired, kind, row, self.rare.tick)
+            return found
+
+        return worked_out
+
+    def _summed(self, names: Sequence[str]) -> dict[int, tuple[Wired, int, int]]:
+        """Return the edges, by place, whose messages a projection sums itself: step, delay and vertex."""
+        found = {
+            edge.name: (wired, kind, row)
+            for wired in self.places.wired
+            for kind, slot in enumerate(wired.step.slots)
+            for row, edge in enumerate(slot.edges)
+        }
+        return {place: found[name] for place, name in enumerate(names) if name in found}
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""

@@ -6,8 +6,26 @@ from math import exp, log
 from typing import Any
 
 from pcsim.engines.jit.common import (
-    COUNT, EXTENT, HIGH, INPUTS, LOW, MAP, OWN, PER_SAMPLE, PREDICT, REGION, SAVED, SAVED_STRIDE, SCRATCH, SEND, SIZE,
-    SLOT_COUNT, SWEEP, input_of, settle, wake, weigh,
+    COUNT,
+    EXTENT,
+    HIGH,
+    INPUTS,
+    LOW,
+    MAP,
+    OWN,
+    PER_SAMPLE,
+    PREDICT,
+    SAVED,
+    SAVED_STRIDE,
+    SCRATCH,
+    SEND,
+    SIZE,
+    SLOT_COUNT,
+    SWEEP,
+    input_of,
+    settle,
+    wake,
+    weigh,
 )  # fmt: skip
 from pcsim.engines.jit.compiled import jit, load, store
 from pcsim.engines.jit.native import like, memory_of, table_of

@@ -237,15 +237,13 @@ def by_byte(codes: Any, order: Any, shift: int, codes_then: Any, order_then: Any
 
 
 @inline
-def add_tile(
-    codes: Any, weights: Any, own: int, first: int, last: int, source: Any, at: int, target: Any, to: int
-) -> None:
-    """Add the products of one tile's synapses to its block's sums; weights lie from ``own`` on."""
+def add_tile(codes: Any, weights: Any, first: int, last: int, source: Any, at: int, target: Any, to: int) -> None:
+    """Add the products of one tile's synapses to its block's sums."""
     for i in range(first, last):
         code = load(codes, i)
         row = to + np.int64(code >> np.uint32(16))
         sent = load(source, at + np.int64(code & np.uint32(0xFFFF)))
-        store(target, row, load(target, row) + load(weights, own + i) * sent)
+        store(target, row, load(target, row) + load(weights, i) * sent)
 
 
 @jit
@@ -281,7 +279,6 @@ def products(
     samples : samples of the batch
     low, high : blocks
     """
-    mode = flush(weights)
     for kind in range(delays):
         for block in range(low, high):
             if kind == 0:
@@ -294,7 +291,6 @@ def products(
                     add_tile(
                         codes,
                         weights,
-                        0,
                         starts[at],
                         starts[at + 1],
                         source,
@@ -302,7 +298,6 @@ def products(
                         target,
                         to + sample * far + bounds[block],
                     )
-    restore(weights, mode)
 
 
 @jit
@@ -330,7 +325,6 @@ def updates(
     ``error`` holds g from ``to`` on, samples ``far`` apart; ``source``, ``rows`` and ``apart`` are what ``products``
     takes; to ``update`` is added, from ``at`` on, one number for each synapse in the order of ``Synapses``.
     """
-    mode = flush(update)
     for block in range(low, high):
         for kind in range(delays):
             for segment in range(segments):
@@ -344,11 +338,10 @@ def updates(
                         total += load(error, post + sample * far) * load(source, pre + sample * apart)
                     place = at + np.int64(load(order, i))
                     store(update, place, load(update, place) + total)
-    restore(update, mode)
 
 
 @jit
 def arrange(order: Any, starts: Any, tiles: int, parameter: Any, at: int, weights: Any, low: int, high: int) -> None:
     """Copy the weights of blocks ``low`` to ``high``, of ``tiles`` tiles each, from the order of ``Synapses``."""
     for i in range(starts[low * tiles], starts[high * tiles]):
-        store(weights, i, load(parameter, at + load(order, i)))
+        store(weights, i, load(parameter, at + np.int64(load(order, i))))

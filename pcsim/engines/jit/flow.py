@@ -1,0 +1,293 @@
+"""Errors that flow without messages: where an op works element by element, what it sends is a slope times its error.
+
+In a block of ticks such products are not written down: who receives them takes slope and error from where they lie. Where
+predictions are fixed the error is the very state that moves, so receivers come in the order of the graph, before those that they
+hear from. Each product is rounded as the message would be, and sums keep their order: the bits are those of messages.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.engines.jit.common import DIRTY, FAULT, HIGH, LOW, SCRATCH, WOKE
+from pcsim.engines.jit.compiled import inline, jit, load, store
+from pcsim.engines.jit.native import address_of, like, memory_of, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcsim.engines.jit.layout import Layout
+    from pcsim.program.program import Program, Step
+
+VERTEX, SIZE, DEVIATION, SHIFT, VALUE, START, KEEP, GAIN, FIRST, LAST = range(10)
+"""Of a row: its vertex; elements per sample; where its units and factors lie (-1: none); which messages it receives."""
+
+ROW = 10
+
+SENT, PLAIN, NEGATED, SLOPED, WEIGHTED, BOTH = range(6)
+"""Kinds of messages: written down; the error; the error with the other sign; slope times error; weight times error; weight times
+slope times error."""
+
+KIND, ERROR, SLOPE, WEIGHT, SENDER, NOTES = range(6)
+"""Of a message: its kind; where message or error, slope and weight lie; who sends it, and whether that is awake (0) or has
+moved (1) tells that it has changed."""
+
+MESSAGE = 6
+
+ROWS, RECEIVED, MESSAGES, OUTPUTS, CLAMPED = range(5)
+"""Operands: number of rows, where they are listed, where the messages are; number of outputs, then the outputs."""
+
+
+@jit
+def flow(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Sum what is due to each row and move its value to the next tick."""
+    memory, table = memory_of(base), table_of(ints)
+    dirty, begin = table[part + DIRTY], table[part + LOW]
+    samples = table[part + HIGH] - begin
+    for number in range(low, high):
+        row = table[at + RECEIVED] + number * ROW
+        if not stirred(table, at, row, part):
+            continue
+        n = samples * table[row + SIZE]
+        shifted = begin * table[row + SIZE]
+        changed = (
+            move_one(memory, table, at, row, shifted) if n == 1 else move_many(memory, table, at, row, shifted, part, n)
+        )
+        table[dirty + table[row + VERTEX]] = changed & 1
+        table[part + FAULT] |= changed >> 1
+    if high == table[at + ROWS]:
+        for output in range(table[at + OUTPUTS]):
+            table[dirty + table[at + CLAMPED + output]] = 0
+
+
+@inline
+def stirred(table: Any, at: int, row: int, part: int) -> bool:
+    """Return whether a row may move: it has moved, its prediction has, or something that it receives has changed."""
+    woke, dirty, vertex = table[part + WOKE], table[part + DIRTY], table[row + VERTEX]
+    if table[dirty + vertex] != 0 or (table[row + SHIFT] >= 0 and table[woke + vertex] != 0):
+        return True
+    for number in range(table[row + FIRST], table[row + LAST]):
+        message = table[at + MESSAGES] + number * MESSAGE
+        notes = dirty if table[message + NOTES] else woke
+        if table[notes + table[message + SENDER]] != 0:
+            return True
+    return False
+
+
+@inline
+def term(memory: Any, table: Any, message: int, i: int) -> Any:
+    """Return one element of a message."""
+    kind, error = table[message + KIND], load(memory, table[message + ERROR] + i)
+    if kind <= PLAIN:
+        return error
+    if kind == NEGATED:
+        return -error
+    if kind == SLOPED:
+        return load(memory, table[message + SLOPE] + i) * error
+    if kind == WEIGHTED:
+        return load(memory, table[message + WEIGHT]) * error
+    return load(memory, table[message + WEIGHT]) * (load(memory, table[message + SLOPE] + i) * error)
+
+
+@inline
+def move_one(memory: Any, table: Any, at: int, row: int, shifted: int) -> int:
+    """Move a row of one element."""
+    deviation = table[row + DEVIATION] + shifted
+    old = load(memory, deviation)
+    push = old - old
+    for number in range(table[row + FIRST], table[row + LAST]):
+        more = term(memory, table, table[at + MESSAGES] + number * MESSAGE, shifted)
+        push = more if number == table[row + FIRST] else push + more
+    if table[row + SHIFT] >= 0:
+        push = push + load(memory, table[row + SHIFT] + shifted)
+    new = old * load(memory, table[row + KEEP]) + push * load(memory, table[row + GAIN])
+    store(memory, deviation, new)
+    if table[row + VALUE] >= 0:
+        store(memory, table[row + VALUE] + shifted, load(memory, table[row + START] + shifted) + new)
+    return int(new != old) | 2 * int(not (new - new == 0))
+
+
+@jit
+def move_many(memory: Any, table: Any, at: int, row: int, shifted: int, part: int, n: int) -> int:
+    """Move a row of several elements; what it receives is summed in scratch."""
+    push, first, last = table[part + SCRATCH], table[row + FIRST], table[row + LAST]
+    if first == last:
+        for i in range(n):
+            store(memory, push + i, like(memory, 0))
+    for number in range(first, last):
+        message = table[at + MESSAGES] + number * MESSAGE
+        if table[message + KIND] == SENT and last - first == 1:
+            push = table[message + ERROR] + shifted
+        elif number == first:
+            begin_sum(memory, table, message, shifted, push, n)
+        else:
+            add_to_sum(memory, table, message, shifted, push, n)
+    deviation, shift = table[row + DEVIATION] + shifted, table[row + SHIFT] + shifted
+    keep, gain = load(memory, table[row + KEEP]), load(memory, table[row + GAIN])
+    changed, bad = 0, 0
+    if table[row + SHIFT] < 0:
+        for i in range(n):
+            old = load(memory, deviation + i)
+            new = old * keep + load(memory, push + i) * gain
+            store(memory, deviation + i, new)
+            changed |= new != old
+            bad |= not (new - new == 0)
+        return changed | 2 * bad
+    value, start = table[row + VALUE] + shifted, table[row + START] + shifted
+    for i in range(n):
+        old = load(memory, deviation + i)
+        new = old * keep + (load(memory, push + i) + load(memory, shift + i)) * gain
+        store(memory, deviation + i, new)
+        changed |= new != old
+        bad |= not (new - new == 0)
+    for i in range(n):
+        store(memory, value + i, load(memory, start + i) + load(memory, deviation + i))
+    return changed | 2 * bad
+
+
+@inline
+def begin_sum(memory: Any, table: Any, message: int, shifted: int, push: int, n: int) -> None:
+    """Set push = message."""
+    kind, error, slope = table[message + KIND], table[message + ERROR] + shifted, table[message + SLOPE] + shifted
+    if kind == SLOPED:
+        for i in range(n):
+            store(memory, push + i, load(memory, slope + i) * load(memory, error + i))
+    elif kind == BOTH:
+        weight = load(memory, table[message + WEIGHT])
+        for i in range(n):
+            store(memory, push + i, weight * (load(memory, slope + i) * load(memory, error + i)))
+    else:
+        weight = factor(memory, table, message)
+        for i in range(n):
+            store(memory, push + i, weight * load(memory, error + i))
+
+
+@inline
+def add_to_sum(memory: Any, table: Any, message: int, shifted: int, push: int, n: int) -> None:
+    """Set push += message."""
+    kind, error, slope = table[message + KIND], table[message + ERROR] + shifted, table[message + SLOPE] + shifted
+    if kind == SLOPED:
+        for i in range(n):
+            store(memory, push + i, load(memory, push + i) + load(memory, slope + i) * load(memory, error + i))
+    elif kind == BOTH:
+        weight = load(memory, table[message + WEIGHT])
+        for i in range(n):
+            more = weight * (load(memory, slope + i) * load(memory, error + i))
+            store(memory, push + i, load(memory, push + i) + more)
+    else:
+        weight = factor(memory, table, message)
+        for i in range(n):
+            store(memory, push + i, load(memory, push + i) + weight * load(memory, error + i))
+
+
+@inline
+def factor(memory: Any, table: Any, message: int) -> Any:
+    """Return the number that an error without a slope is multiplied with."""
+    if table[message + KIND] == WEIGHTED:
+        return load(memory, table[message + WEIGHT])
+    return like(memory, -1 if table[message + KIND] == NEGATED else 1)
+
+
+def flows(program: Program) -> bool:
+    """Return whether a program is simple enough: no precision, no late message, no population."""
+    plain = all(bank.precision is None for bank in program.banks.values())
+    prompt = not any(len(post.late) for post in program.posts.values())
+    return plain and prompt and not any(step.op.name == "projection" for step in program.steps)
+
+
+def unwritten(layout: Layout, step: Step) -> bool:
+    """Return whether what a step sends need not be written down: element by element, by slopes that stay."""
+    call = step.call
+    if any(slot.is_parameter or slot.shape != step.shape for slot in step.slots):
+        return False
+    if step.op.name == "multiply":
+        return len(step.slots) == 2 and not layout.session.rule.moving
+    return step.op.name in ("add", "subtract", "weighted_sum") or (
+        len(call.shapes) == 1 and step.op.name in layout.sloping
+    )
+
+
+def lay_out(layout: Layout) -> int:
+    """Return operands of ``flow`` for all free rows of a program, in the order of the graph."""
+    program, table = layout.session.program, layout.table
+    told = {(shape, number): line for shape in program.posts for number, line in _told(layout, shape)}
+    rows: list[list[int]] = []
+    messages: list[list[int]] = []
+    for shape, row in _in_order(layout):
+        first = len(messages)
+        post = program.posts.get(shape)
+        if post is not None:
+            messages += [told[shape, int(number)] for number in post.order[post.starts[row] : post.starts[row + 1]]]
+        rows.append(_row(layout, shape, row, first, len(messages)))
+    outputs = [
+        layout.first[shape] + row for shape, bank in program.banks.items() for row in range(bank.free, bank.active)
+    ]
+    listed = [table.add(np.array(lines, np.int64).ravel()) for lines in (rows, messages)]
+    return table.add([len(rows), *listed, len(outputs), *outputs])
+
+
+def _in_order(layout: Layout) -> Iterator[tuple[Any, int]]:
+    """Return bank and row of the free vertices, each before those that it sends values to."""
+    graph, place = layout.session.program.graph, layout.session.program.place
+    return (place[name] for name in graph.active if graph.role(name) == "free")
+
+
+def _row(layout: Layout, shape: Any, row: int, first: int, last: int) -> list[int]:
+    units, stride = layout.session.units[shape], layout.batch * prod(shape)
+    moving = layout.session.rule.moving
+    keep, gain = layout.factors[shape]
+    return [
+        layout.first[shape] + row,
+        prod(shape),
+        address_of(units.deviation) + row * stride,
+        address_of(units.shift) + row * stride if moving else -1,
+        address_of(units.value) + row * stride if moving else -1,
+        address_of(units.start) + row * stride,
+        address_of(keep) + row,
+        address_of(gain) + row,
+        first,
+        last,
+    ]
+
+
+def _told(layout: Layout, shape: Any) -> Iterator[tuple[int, list[int]]]:
+    """Return each message to a bank and how it is told."""
+    stride = layout.batch * prod(shape)
+    for step in layout.session.program.steps:
+        plain = unwritten(layout, step)
+        for number, slot in enumerate(step.slots):
+            if slot.messages is None or slot.shape != shape:
+                continue
+            for row, message in enumerate(range(slot.messages.start, slot.messages.stop)):
+                sender = layout.first[step.shape] + step.rows.start + row
+                where = address_of(layout.sent[shape]) + message * stride
+                yield (
+                    message,
+                    _unwritten(layout, step, row, number, sender) if plain else [SENT, where, 0, 0, sender, 0],
+                )
+
+
+def _unwritten(layout: Layout, step: Step, row: int, number: int, sender: int) -> list[int]:
+    """Return kind, error, slope and weight of what a row sends over one of its inputs."""
+    units, moving = layout.session.units[step.shape], layout.session.rule.moving
+    stride = layout.batch * prod(step.shape)
+    error = address_of(units.error) + (step.rows.start + row) * stride
+    slope = address_of(layout.saved[id(step)]) + row * stride
+    notes = int(not moving)
+    if step.op.name == "multiply":
+        other = step.slots[1 - number]
+        place = int(np.broadcast_to(_indices(other.rows), len(step.names))[row])
+        return [SLOPED, error, address_of(layout.session.units[other.shape].start) + place * stride, 0, sender, notes]
+    if step.op.name == "weighted_sum":
+        sloped = layout.saved[id(step)].size > 1 and layout.activated(step)
+        return [BOTH if sloped else WEIGHTED, error, slope, layout.weight_of(step, row) + number, sender, notes]
+    if step.op.name in ("add", "subtract"):
+        return [NEGATED if step.op.name == "subtract" and number == 1 else PLAIN, error, 0, 0, sender, notes]
+    return [SLOPED if step.op.name != "identity" else PLAIN, error, slope, 0, sender, notes]
+
+
+def _indices(rows: Any) -> np.ndarray:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows

@@ -1,0 +1,210 @@
+"""The array engine on a device: what can be shown without one.
+
+The device is a stand-in (``device.py``): a namespace as strict as CuPy's that counts every look from the host. On a
+machine with CuPy and a device the ``engine`` fixture runs all tests of engines on it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from device import Device, make_device
+from strategies import PER_TICK, Features, make_task, random_document, run_task
+from typer.testing import CliRunner
+
+from pcsim.cli import app
+from pcsim.engines import open_engine
+from pcsim.engines.array import ArraySession
+from pcsim.engines.memory import DeviceMemory
+from pcsim.engines.needed import sparing
+from pcsim.errors import InputError, RunError
+from pcsim.ops.segments import segment_sums
+from pcsim.rules import RULES
+
+
+@pytest.fixture
+def device(monkeypatch, tmp_path) -> Device:
+    return make_device(tmp_path, monkeypatch)
+
+
+def on(device: Device):
+    return lambda task: sparing(task, lambda wanted: ArraySession(wanted, device, DeviceMemory(device)))
+
+
+def attempt(play):
+    try:
+        return play()
+    except RunError as error:
+        return error
+
+
+def played(start, task, *, blocks=1):
+    """Play a task in blocks of ticks and return the session and the norms."""
+    session = start(task)
+    norms = np.zeros((task.ticks, len(task.graph.active)))
+    ends = np.linspace(0, task.ticks, blocks + 1).astype(int)
+    for first, end in pairwise(ends.tolist()):
+        session.play(first, end, last=end == task.ticks, norms=norms[first:end])
+    return session, norms
+
+
+def close(a, b, dtype):
+    tolerance = {"float64": 1e-12, "float32": 2e-5}[dtype]
+    np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * max(1.0, float(np.abs(b).max(initial=0))))
+
+
+def assert_same(got, wanted, dtype):
+    for what in PER_TICK:
+        for name, series in wanted.seen[what].items():
+            close(got.seen[what][name], series, dtype)
+    for name in wanted.learnt:
+        close(got.learnt[name], wanted.learnt[name], dtype)
+        close(got.parameters[name], wanted.parameters[name], dtype)
+    assert got.fired == wanted.fired
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("row", list(RULES))
+def test_stand_in_agrees_with_numpy_tick_by_tick(row, dtype, device):
+    for seed in range(10):
+        document = random_document(seed, Features(size=8, precision=seed % 2 == 1, dead_ends=seed % 5 == 0))
+        form = ("none", "delay", "identity")[seed % 3]
+        task = make_task(document, row, form, dtype, seed, 1 + seed % 3, ticks=8, away=0.01, losses="mixed")
+        got, wanted = (attempt(partial(run_task, start, task)) for start in (on(device), open_engine("numpy")))
+        if isinstance(wanted, RunError):
+            assert str(got) == str(wanted)
+        else:
+            assert_same(got, wanted, dtype)
+
+
+@pytest.mark.parametrize("row", list(RULES))
+def test_stand_in_plays_blocks_of_ticks_as_numpy_does(row, device):
+    for seed in range(6):
+        form = ("delay", "identity", "none")[seed % 3]
+        task = make_task(random_document(seed, Features(size=8)), row, form, ticks=9, away=0.01, losses="mixed")
+        task = replace(task, literal=seed % 2 == 0)
+        got, wanted = (attempt(partial(played, start, task, blocks=2)) for start in (on(device), open_engine("numpy")))
+        if isinstance(wanted, RunError):
+            assert str(got) == str(wanted)
+            continue
+        close(got[1], wanted[1], "float64")
+        for name, lesson in wanted[0].updates().items():
+            close(got[0].updates()[name], lesson, "float64")
+        assert got[0].fired() == wanted[0].fired()
+
+
+@pytest.mark.parametrize("row", [name for name, rule in RULES.items() if rule.fires != "arrival"])
+def test_no_tick_of_a_block_waits_for_the_device_or_brings_anything_over(row, device):
+    """A second run of more ticks costs the host no more looks, copies or index arrays than one of few."""
+    seen = []
+    for seed in range(8):
+        form = ("delay", "identity", "none")[seed % 3]
+        document = random_document(seed, Features(size=8, precision=seed % 2 == 1))
+        task = make_task(document, row, form, ticks=40, away=0.01, losses="mixed")
+        session = ArraySession(task, device, DeviceMemory(device))
+        norms = np.zeros((40, len(task.graph.active)))
+        if isinstance(attempt(partial(session.play, 0, 40, last=True, norms=norms)), RunError) or session.rested():
+            continue  # what is not finite is looked for tick by tick
+        counts = []
+        for ticks in (20, 40):
+            session.restart()
+            device.seen.clear()
+            session.play(0, ticks, last=False, norms=norms[:ticks])
+            counts.append(dict(device.seen))
+        assert counts[0] == counts[1]
+        assert "host index" not in counts[1]
+        seen.append(counts[1]["look"])
+    assert seen
+    assert max(seen) <= 1 + len(task.graph.active)
+
+
+def test_what_ends_within_a_block_is_named_as_numpy_names_it(device):
+    """The block is played again from the start, tick by tick; what had rested had to be found so, too."""
+    named = 0
+    for seed in range(6):
+        task = make_task(random_document(seed, Features(size=8)), "il", "none", "float32", seed, ticks=200, away=1e6)
+        got, wanted = (attempt(partial(played, start, task, blocks=3)) for start in (on(device), open_engine("numpy")))
+        assert isinstance(got, RunError) == isinstance(wanted, RunError)
+        if isinstance(wanted, RunError):
+            assert str(got) == str(wanted)
+            named += 1
+    assert named
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_segments_add_up_in_their_order(dtype, index, device):
+    """Bit for bit what a loop gives, with weights and without, over segments that may be empty."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(7, 5)).astype(dtype), rng.normal(size=20).astype(dtype)
+    places, starts = rng.integers(0, 7, 20).astype(index), np.array([0, 0, 3, 4, 20, 20], np.int64)
+    for factors in (None, weight):
+        wanted = np.zeros((5, 5), dtype)
+        for segment, (first, end) in enumerate(pairwise(starts)):
+            for term in range(first, end):
+                wanted[segment] += x[places[term]] if factors is None else factors[term] * x[places[term]]
+        at = [device.asarray(part) for part in (places, starts[:-1], starts[1:], x)]
+        got = segment_sums(device, *at, None if factors is None else device.asarray(factors))
+        np.testing.assert_array_equal(device.asnumpy(got), wanted)
+
+
+def test_rows_for_one_place_add_up(device):
+    rng = np.random.default_rng(1)
+    array, more, places = rng.normal(size=(4, 3, 2)), rng.normal(size=(9, 3, 2)), rng.integers(0, 4, 9)
+    wanted, got = array.copy(), device.asarray(array)
+    np.add.at(wanted, places, more)
+    DeviceMemory(device).add_at(got, places, device.asarray(more))
+    np.testing.assert_allclose(device.asnumpy(got), wanted, rtol=1e-14)
+
+
+def test_index_arrays_are_brought_once_and_let_go(device):
+    memory, rows = DeviceMemory(device), np.array([3, 1])
+    assert memory.at(rows) is memory.at(rows)
+    assert device.seen["brought"] == 1
+    del rows
+    assert not memory.copies
+
+
+def test_a_run_that_does_not_fit_says_so_before_it_allocates(monkeypatch, tmp_path):
+    device = make_device(tmp_path, monkeypatch, free=3 << 10)
+    monkeypatch.setattr(device, "zeros", lambda *_: pytest.fail("something was allocated"))
+    task = make_task(random_document(1, Features(size=8)), "il", batch=64)
+    needs = ArraySession(task, np).program.memory(64, 8)
+    with pytest.raises(RunError, match=r"the device has 0\.0 MiB free of 1,048,576\.0 MiB, .* at least") as error:
+        ArraySession(task, device, DeviceMemory(device))
+    assert f"{(sum(needs.values()) + needs['parameters']) / 2**20:,.1f} MiB (values" in str(error.value)
+
+
+def test_a_library_that_is_missing_is_one_clear_line(monkeypatch):
+    for name, library, extra in (("cupy", "CuPy", "cuda"), ("numba", "Numba", "numba")):
+        with monkeypatch.context() as patch:
+            for module in [key for key in sys.modules if key.startswith(("pcsim.engines.gpu", "pcsim.engines.jit"))]:
+                patch.delitem(sys.modules, module)
+            patch.setitem(sys.modules, name, None)
+            got = CliRunner().invoke(app, ["run", "scenarios/first-steps.yaml", "--engine", name])
+            assert got.exit_code == 2
+            assert f"engine '{name}' needs {library}: pip install \"pcsim[{extra}]\"" in " ".join(got.output.split())
+
+
+@pytest.mark.parametrize("why", ["driver", "count"])
+def test_a_device_that_is_missing_is_one_clear_line(why, monkeypatch):
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def count():
+        if why == "driver":
+            raise CUDARuntimeError("no driver")
+        return 0
+
+    cupy = ModuleType("cupy")
+    cupy.cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.delitem(sys.modules, "pcsim.engines.gpu", raising=False)
+    with pytest.raises(InputError, match=r"^engine 'cupy' needs a CUDA device: (no driver|there is none)$"):
+        open_engine("cupy")
