@@ -275,9 +275,9 @@ def bench(
     rivals: Annotated[Path | None, typer.Option(help="a table RIVALS; default: tests/bench/rivals.py, if here")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how fast this machine runs the zoo, beside its own rates and rivals.
+    """Measure how fast this machine runs a zoo, beside rivals.
 
-    Writes results as JSON and as a page.
+    Its own rates are measured too. Writes results as JSON and as a page.
     """
     from pcsim.bench.bench import bench as run_bench
     from pcsim.bench.bench import request

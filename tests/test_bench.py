@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from typer.testing import CliRunner
 from pcsim.bench.bench import request
 from pcsim.bench.contest import Contests, disagreement, read_after_a_run
 from pcsim.bench.cost import tick_cost, update_cost
-from pcsim.bench.players import player
+from pcsim.bench.players import errors, player
 from pcsim.bench.rivals import Contestant, load_rivals
 from pcsim.bench.timing import LEAST_ROUNDS, race, ratio
 from pcsim.bench.zoo import RULES, ZOO, Case, scenario_of
 from pcsim.cli import app
+from pcsim.engines import open_engine
 from pcsim.errors import InputError
 
 FILE = Path(__file__).parent / "bench" / "rivals.py"
@@ -128,12 +130,69 @@ def test_cost_counts_a_message_for_each_synapse():
 
 def test_zoo_holds_what_it_says():
     unit = scenario_of(Case(ZOO["unit-net"], {"batch": 1}), RULES["fpa"], 1).graph
-    assert sum(vertex.op.name != "concat" for vertex in unit.vertices.values()) == 842
+    ops = Counter(vertex.op.name for vertex in unit.vertices.values())
+    assert ops == {"input": 784, "weighted_sum": 58}
+    assert {vertex.shape for vertex in unit.vertices.values()} == {()}
+    assert len(unit.outputs) == 10
     scalar = scenario_of(Case(ZOO["scalar-dag"], {"vertices": 1000, "batch": 1}), RULES["fpa"], 1).graph
     assert len(scalar.active) == 1000
     assert len({scalar.vertices[name].op.name for name in scalar.active}) == 10
     mixed = scenario_of(Case(ZOO["mixed-delays"], ZOO["mixed-delays"].full[0]), RULES["fpa"], 1).graph
     assert {edge.error_delay for edge in mixed.edges} == set(range(8))
+
+
+def as_units(layers, units):
+    """Return the task of the net by units with the numbers of the net by layers: one row, or one column, a unit."""
+    rows = {}
+    for number, name in enumerate(layers.graph.active, 1):
+        for slot in ("weight", "bias"):
+            found = layers.parameters[f"{name}.{slot}"]
+            rows |= {f"u{number}_{place}.{slot}": row for place, row in enumerate(found)}
+    (x,), (target,) = layers.inputs.values(), layers.targets.values()
+    inputs = {f"u0_{place}": column for place, column in enumerate(x.T)}
+    targets = {f"u3_{place}": column for place, column in enumerate(target.T)}
+    assert rows.keys() == units.parameters.keys()
+    assert inputs.keys() == units.inputs.keys()
+    assert targets.keys() == units.targets.keys()
+    return replace(units, parameters=rows, inputs=inputs, targets=targets)
+
+
+def gathered(layers, found, slot, axis):
+    """Return what was read of the net by units as the net by layers has it: units of a layer side by side."""
+    widths = {name: layers.graph.vertices[name].shape[0] for name in layers.graph.active}
+    return {
+        name + slot: np.stack([found[f"u{number}_{place}{slot}"] for place in range(width)], axis)
+        for number, (name, width) in enumerate(widths.items(), 1)
+    }
+
+
+@pytest.mark.parametrize("name", list(RULES))
+def test_a_net_by_units_computes_what_it_does_by_layers(name):
+    layers, units = (task_of(Case(ZOO[family], {"batch": 3}), name) for family in ("layered", "unit-net"))
+    layers, units = (replace(task, dtype=np.dtype("float64")) for task in (layers, as_units(layers, units)))
+    assert tick_cost(units).products == tick_cost(layers).products
+    assert update_cost(units).products == update_cost(layers).products
+    sessions = [open_engine("numpy")(task) for task in (layers, units)]
+    for session, task in zip(sessions, (layers, units), strict=True):
+        session.play(0, task.ticks, last=True)
+    wanted, updates = (session.updates() for session in sessions)
+    found = gathered(layers, updates, ".weight", 0) | gathered(layers, updates, ".bias", 0)
+    assert found.keys() == wanted.keys()
+    for parameter, update in wanted.items():
+        np.testing.assert_allclose(found[parameter], update, rtol=1e-9, atol=1e-13)
+    if not RULES[name].whole:
+        wanted, values = (at_the_end(session, layers.ticks) for session in sessions)
+        for vertex, error in gathered(layers, values, "", 1).items():
+            np.testing.assert_allclose(error, wanted[vertex], rtol=1e-9, atol=1e-13)
+
+
+def at_the_end(session, tick):
+    """Return the errors that a session begun anew has at a tick."""
+    session.restart()
+    session.play(0, tick, last=False)
+    session.predict(tick)
+    session.send(tick)
+    return errors(session)
 
 
 @pytest.fixture(scope="module")

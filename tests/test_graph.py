@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import numpy as np
@@ -158,3 +159,27 @@ def test_vertices_that_say_the_same_share_a_call():
     layers = {f"h{n}": {"op": "tanh", "inputs": ["x"]} for n in range(3)}
     graph = graph_from({"vertices": {"x": {"op": "input", "shape": [2]}, **layers}})
     assert len({id(graph.vertices[name].call) for name in layers}) == 1
+
+
+def test_a_document_of_very_many_wrong_names_is_refused_in_seconds():
+    many = 20_000
+    shared = {f"p{n}": {"shape": [], "init": 0.0} for n in range(many)}
+    units = {
+        f"v{n}": {"op": "weighted_sum", "inputs": ["x"], "params": {"weight": f"q{n}"}, "bias": False}
+        for n in range(many // 2)
+    }
+    strays = {f"w{n}": {"op": "tanh", "inputs": [f"y{n}"]} for n in range(many // 2)}
+    document = {
+        "parameters": shared,
+        "vertices": {"x": {"op": "input", "shape": []}, **units, **strays},
+        "outputs": [f"z{n}" for n in range(many)],
+    }
+    start = time.process_time()
+    with pytest.raises(InputError) as caught:
+        graph_from(document)
+    assert time.process_time() - start < 10
+    found = [problem.message for problem in caught.value.problems]
+    assert len(found) == 2 * many
+    assert ["known:" in message or "did you mean" in message for message in found] == [True] * 20 + [False] * (
+        2 * many - 20
+    )

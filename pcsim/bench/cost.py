@@ -64,7 +64,8 @@ def _total(task: Task, *, forward: bool, back: bool) -> Cost:
 
 def _forward(graph: Graph, vertex: Vertex, task: Task) -> Cost:
     units, edges = prod(vertex.shape) * task.batch, graph.incoming[vertex.name]
-    elementwise = (2.0 if _curved(vertex) else 1.0) * units * max(1, len(edges) - 1)
+    sums = 1 if product_of(vertex) else max(1, len(edges) - 1)
+    elementwise = (2.0 if _curved(vertex) else 1.0) * units * sums
     moved = _weights(vertex) + 4 * units
     return Cost(
         product_of(vertex) * task.batch, elementwise, moved * task.dtype.itemsize, messages_of(vertex, len(edges))
@@ -78,8 +79,7 @@ def _back(graph: Graph, vertex: Vertex, task: Task) -> Cost:
     moved = (3.0 if _curved(vertex) else 2.0) * units
     if not edges:
         return Cost(0.0, state, moved * task.dtype.itemsize, 0.0)
-    share = len(edges) / len(graph.incoming[vertex.name]) if vertex.op.name == "matmul" else 1.0
-    products = product_of(vertex) * task.batch * (2 * share if vertex.op.name == "matmul" else 1)
+    products = product_of(vertex) * task.batch * _products_back(vertex, len(edges) / len(graph.incoming[vertex.name]))
     sent = sum(prod(graph.vertices[edge.pre].shape) for edge in edges) * task.batch
     late = sum(prod(graph.vertices[edge.pre].shape) for edge in edges if edge.error_delay) * task.batch
     moved += _weights(vertex) + sent + 2 * late
@@ -106,7 +106,16 @@ def product_of(vertex: Vertex) -> float:
         return 2.0 * prod(call.shape) * call.shapes[0][-1]
     if name == "projection":
         return 2.0 * len(call["synapses"])
+    if name == "weighted_sum":
+        return 2.0 * prod(call.shape) * len(call.shapes)
     return 0.0
+
+
+def _products_back(vertex: Vertex, share: float) -> float:
+    """Return how many products like its own a vertex sends back in, where this share of its inputs take errors."""
+    if vertex.op.name == "matmul":
+        return 2 * share
+    return share if vertex.op.name == "weighted_sum" else 1.0
 
 
 def messages_of(vertex: Vertex, edges: int) -> float:
@@ -115,9 +124,11 @@ def messages_of(vertex: Vertex, edges: int) -> float:
 
 
 def _weights(vertex: Vertex) -> float:
-    """Return the numbers of a vertex's matrix; a synapse also has a column, half a number or one."""
+    """Return the numbers of a vertex's matrix or row; a synapse also has a column, half a number or one."""
     if vertex.op.name == "affine":
         return float(vertex.call.shapes[0][-1] * vertex.call["units"])
+    if vertex.op.name == "weighted_sum":
+        return float(len(vertex.call.shapes))
     return 2.0 * len(vertex.call["synapses"]) if vertex.op.name == "projection" else 0.0
 
 

@@ -23,15 +23,14 @@ def layered(sizes: Sizes) -> Document:
 
 
 def units(sizes: Sizes) -> Document:
-    """Return the same net with a vertex for each of its units; what a layer feeds on is joined by a vertex."""
+    """Return the same net with a scalar vertex for each of its units, and an edge for each of its weights."""
     vertices: Document = {}
     before: list[str] = []
     for number, width in enumerate(_widths(sizes)):
         here = [f"u{number}_{place}" for place in range(width)]
-        if number:
-            vertices[f"all{number}"] = {"op": "concat", "axis": 0, "inputs": before}
-        unit = {"op": "affine", "units": 1, "activation": "tanh", "inputs": [f"all{number}"]}
-        vertices |= {name: dict(unit) if number else {"op": "input", "shape": [1]} for name in here}
+        source = {"op": "input", "shape": []}
+        unit = {"op": "weighted_sum", "activation": "tanh", "inputs": before} if number else source
+        vertices |= {name: dict(unit) for name in here}
         before = here
     return {"vertices": vertices, "outputs": before}
 

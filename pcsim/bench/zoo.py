@@ -105,7 +105,7 @@ ZOO = {
                ({"vertices": 1000, "batch": 1}, {"vertices": 1000, "batch": 64})),
         Family("layered", "a 784-32-16-10 net, a layer a vertex", layered,
                ({"batch": 8},), ({"batch": 64},)),
-        Family("unit-net", "the same net, a unit a vertex: 842 in all", units,
+        Family("unit-net", "the same net, a scalar vertex for each of its 842 units", units,
                ({"batch": 8},), ({"batch": 64},)),
         Family("population", "two populations and the sparse projections between them, synapses drawn at random",
                population,

@@ -33,6 +33,9 @@ __all__ = ["assemble", "build", "graph_from", "shape_of"]
 
 T = TypeVar("T")
 
+HINTS = 20
+"""So many problems of a document get one: each compares a name with all that there are."""
+
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 """Types whose text says all about them, unlike their equality (1 == True, 0.0 == -0.0)."""
 
@@ -118,6 +121,10 @@ class _Builder:
     def wrong(self, path: Path, message: str) -> None:
         self.problems.append(Problem(path, message))
 
+    def hint(self, name: str, legal: Iterable[str], where: str = "") -> str:
+        """Return what a wrong name may stand for; nothing where many problems are known already."""
+        return nearest(name, legal, where) if len(self.problems) < HINTS else ""
+
     def attempt(self, path: Path, step: Callable[[], T]) -> T | None:
         """Return what a step makes, or None: its problems are kept, under the path."""
         try:
@@ -135,7 +142,8 @@ class _Builder:
     def _inputs(self, name: str, entry: VertexEntry) -> list[str]:
         for slot, item in enumerate(entry.inputs):
             if item.source not in self.entries and ("vertices", item.source) not in self.broken:
-                hint = nearest(item.source, (other for other in self.entries if other != name))
+                others = (other for other in self.entries if other != name)
+                hint = self.hint(item.source, others)
                 self.wrong(("vertices", name, "inputs", slot), f"there is no vertex {item.source!r}{hint}")
         return [item.source for item in entry.inputs]
 
@@ -206,7 +214,7 @@ class _Builder:
         if ("parameters", parameter) in self.broken:
             return
         if parameter not in self.document.parameters:
-            hint = nearest(parameter, self.document.parameters, "they are listed under 'parameters'")
+            hint = self.hint(parameter, self.document.parameters, "they are listed under 'parameters'")
             raise wrong(("params", slot), f"there is no parameter {parameter!r}{hint}")
         found = self.parameters[parameter]
         if found.shape != spec.shape:
@@ -261,7 +269,7 @@ class _Builder:
             if ("vertices", name) in self.broken:
                 continue
             if name not in self.entries:
-                self.wrong(("outputs", place), f"there is no vertex {name!r}" + nearest(name, self.entries))
+                self.wrong(("outputs", place), f"there is no vertex {name!r}" + self.hint(name, self.entries))
             elif name in self.vertices and self.vertices[name].op.role != "function":
                 self.wrong(("outputs", place), f"{name!r} is a {self.vertices[name].op.name}: it cannot be an output")
             elif first.setdefault(name, place) != place:

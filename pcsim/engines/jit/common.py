@@ -23,27 +23,29 @@ OWN, COUNT, FIRST, SLOTS, SLOT_COUNT, SIZE, STRIDE, START, VALUE, DEVIATION, SHI
     14
 )
 PRECISION, TARGETS, CLASSES, ATTRIBUTE, GAIN, UNWRITTEN = range(14, 20)
-"""Operands of a step: where its own operands lie; vertices, number of the first; where its slots lie, how many; elements
-of a vertex per sample, in all; where its units lie; weights of outputs and targets that are no clamps; constants; whether what is sent need not be
-written down unless it is to be read (``flow``)."""
+"""Operands of a step: where its own operands lie; vertices, number of the first; where its slots lie, how many;
+elements of a vertex per sample, in all; where its units lie, what it keeps, precisions and targets of outputs that are
+no clamps; constants; whether what is sent need not be written down unless it is to be read (``flow``)."""
 
 HEAD = 20
 
 PER_SAMPLE, EXTENT, MAP, INPUTS = range(4)
-"""Of a slot: elements from one sample of the input to the next (0: one for all samples), elements of an input, place of an
+"""Of a slot: elements from one sample of the input to the next (0: one for all samples), elements of an input, place
+of an
 index map (-1: none); then, for each vertex, where its input lies, where it does in the sweep, where its
 message goes (-1: nowhere), and the number of the vertex that it comes from (-1: it never changes)."""
 
 LOW, HIGH, SCRATCH, REGION, DIRTY, WOKE, HEARD, RINGS, FAULT, NORMS = range(10)
 """Of a part: first sample, last sample + 1; where scratch lies, elements of one of its regions; where it is noted which
-vertices have moved, whose error may have changed, when a late message last changed, what rings of projections hold, that numbers
+vertices have moved, whose error may have changed, when a late message last changed, what rings of projections hold,
+that numbers
 ended, and norms."""
 
 PART = 10
 
 
 @inline
-def input_of(table: Any, at: int, slot: int) -> int:
+def input_of(table: Any, at: int, slot: int) -> Any:
     """Return where the rows of a slot begin."""
     place = table[at + SLOTS]
     return place + slot * (INPUTS + 4 * table[at + COUNT])
@@ -87,7 +89,7 @@ def settle(memory: Any, table: Any, at: int, row: int, part: int, mode: int, mu:
 
 @jit
 def follow(memory: Any, table: Any, at: int, mode: int, mu: int, heard: bool, shifted: int, n: int) -> None:
-    """Take n elements of a prediction, ``shifted`` from the first of the step, as they are or for how far they moved."""
+    """Take n elements of a prediction, ``shifted`` from the step's first, as they are or for how far they moved."""
     start, value, shift = table[at + START] + shifted, table[at + VALUE] + shifted, table[at + SHIFT] + shifted
     if mode & SWEEP:
         for i in range(n):
@@ -130,14 +132,14 @@ def lose(memory: Any, table: Any, at: int, target: int, shifted: int, n: int) ->
 
 
 @jit
-def weigh(memory: Any, table: Any, at: int, row: int, part: int, out: int) -> int:
+def weigh(memory: Any, table: Any, at: int, row: int, part: int, out: int) -> Any:
     """Return where a vertex's weighted error Pi eps lies: its error, or ``out``, to which it is written."""
     size = table[at + SIZE]
     error = table[at + ERROR] + row * table[at + STRIDE] + table[part + LOW] * size
     if table[at + PRECISION] < 0:
         return error
     precision = table[at + PRECISION] + row * size
-    for sample in range(table[part + HIGH] - table[part + LOW]):
+    for _ in range(table[part + HIGH] - table[part + LOW]):
         for i in range(size):
             store(memory, out + i, load(memory, precision + i) * load(memory, error + i))
         out += size

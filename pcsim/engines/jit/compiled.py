@@ -60,7 +60,7 @@ def jit(function: Function) -> Function:
 
 
 def reordering(function: Function) -> Function:
-    """Compile a sum whose terms may be added in any one order, so that it vectorises; the order is fixed by the length."""
+    """Compile a sum that may be added in any one order, fixed by its length, so that it vectorises."""
     result: Function = NUMBA.njit(**{**OPTIONS, "fastmath": {"reassoc"}})(function)
     return result
 

@@ -121,7 +121,7 @@ def affine_learn(base: Any, ints: Any, at: int, low: int, high: int, part: int, 
 
 @jit
 def turn(memory: Any, g: int, slope: int, gain: Any, m: int, n: int, out: int) -> None:
-    """Set out (n, m) = gain g (m, n) transposed, times the slope where there is one: rows that a product reads in order."""
+    """Set out (n, m) = gain g (m, n) transposed, times the slope where there is one."""
     for i in range(n):
         if slope >= 0:
             for sample in range(m):
@@ -150,7 +150,7 @@ def unbounded(memory: Any, x: int, n: int) -> int:
     bad = 0
     for i in range(n):
         number = load(memory, x + i)
-        bad |= not (number - number == 0)
+        bad |= number - number != 0
     return bad
 
 

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ENTRY, AT, RANGES = range(3)
-"""Of an instruction: where its kernel begins (0: all threads wait for each other); its operands; then for each thread the range of rows
+"""Of an instruction: where its kernel begins (0: all threads wait for each other); its operands; then for each
+thread the range of rows
 that it plays, low and high."""
 
 POSTED, DONE, SCRIPT, LINES, THREADS, TOGETHER, MODE, FIRST, END, HELPERS = range(10)
-"""On the desk of a crew: jobs posted; jobs done, by all helpers together; the job: where its script lies, instructions, threads, whether
+"""On the desk of a crew: jobs posted; jobs done, by all helpers together; the job: where its script lies,
+instructions, threads, whether
 they wait for each other, mode, first tick, last tick + 1; then what each helper has."""
 
 SEEN, ASLEEP, PART = range(3)
@@ -91,7 +93,7 @@ def alone(memory: Any, table: Any, desk: Any) -> None:
 
 
 class Crew:
-    """Threads that play together. Helpers begin when they are first needed, and look out for the next job for a moment after each."""
+    """Threads that play together: helpers begin when first needed, and look out for more after each job."""
 
     def __init__(self, threads: int, memory: np.ndarray, table: np.ndarray) -> None:
         self.threads, self.memory, self.table = threads, memory, table

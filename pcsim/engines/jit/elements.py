@@ -136,7 +136,7 @@ ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, POWER_OF = range(1, 7)
 
 @jit
 def combine(memory: Any, table: Any, code: int, slot: int, x: int, out: int, samples: int, size: int) -> None:
-    """Set out = out ∘ x for each element, x spread over samples and broadcast by the slot's map; code 0 sets out = x."""
+    """Set out = out ∘ x, element by element, x spread over samples and broadcast by its map; code 0 sets out = x."""
     per_sample, mapped = table[slot + PER_SAMPLE], table[slot + MAP]
     if mapped < 0 and per_sample == size:
         combine_plain(memory, code, x, out, samples * size)
@@ -194,7 +194,7 @@ def deliver(memory: Any, table: Any, slot: int, term: int, message: int, samples
 def arithmetic(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Play a sum, difference, product, quotient or power of inputs that broadcast; its own operand says which."""
     memory, table = memory_of(base), table_of(ints)
-    code, count, size, slots = table[table[at + OWN]], table[at + COUNT], table[at + SIZE], table[at + SLOT_COUNT]
+    count, size, slots = table[at + COUNT], table[at + SIZE], table[at + SLOT_COUNT]
     first, near = table[part + LOW], table[part + SCRATCH]
     samples = table[part + HIGH] - first
     sends = mode & SEND and (mode & ALL or not table[at + UNWRITTEN])
@@ -272,7 +272,7 @@ def slopes_of_power(
 @jit
 def share(memory: Any, table: Any, at: int, row: int, part: int, number: int, g: int, out: int) -> None:
     """Set out = g times the derivative by one input."""
-    code, count, size = table[table[at + OWN]], table[at + COUNT], table[at + SIZE]
+    code, size = table[table[at + OWN]], table[at + SIZE]
     first = table[part + LOW]
     samples = table[part + HIGH] - first
     saved = table[at + SAVED] + row * table[at + SAVED_STRIDE] + first * size
@@ -299,7 +299,8 @@ def share(memory: Any, table: Any, at: int, row: int, part: int, number: int, g:
 
 
 CODE, BIASED, ROW = range(3)
-"""Own operands of a weighted sum: activation (0: none), whether it has a bias; then for each vertex where its weights and its
+"""Own operands of a weighted sum: activation (0: none), whether it has a bias; then for each vertex where its
+weights and its
 bias lie."""
 
 

@@ -1,7 +1,9 @@
 """Errors that flow without messages: where an op works element by element, what it sends is a slope times its error.
 
-In a block of ticks such products are not written down: who receives them takes slope and error from where they lie. Where
-predictions are fixed the error is the very state that moves, so receivers come in the order of the graph, before those that they
+In a block of ticks such products are not written down: who receives them takes slope and error from where they lie.
+Where
+predictions are fixed the error is the very state that moves, so receivers come in the order of the graph, before
+those that they
 hear from. Each product is rounded as the message would be, and sums keep their order: the bits are those of messages.
 """
 
@@ -28,11 +30,13 @@ VERTEX, SIZE, DEVIATION, SHIFT, VALUE, START, KEEP, GAIN, FIRST, LAST = range(10
 ROW = 10
 
 SENT, PLAIN, NEGATED, SLOPED, WEIGHTED, BOTH = range(6)
-"""Kinds of messages: written down; the error; the error with the other sign; slope times error; weight times error; weight times
+"""Kinds of messages: written down; the error; the error with the other sign; slope times error; weight times error;
+weight times
 slope times error."""
 
 KIND, ERROR, SLOPE, WEIGHT, SENDER, NOTES = range(6)
-"""Of a message: its kind; where message or error, slope and weight lie; who sends it, and whether that is awake (0) or has
+"""Of a message: its kind; where message or error, slope and weight lie; who sends it, and whether that is awake (0)
+or has
 moved (1) tells that it has changed."""
 
 MESSAGE = 6
@@ -107,7 +111,7 @@ def move_one(memory: Any, table: Any, at: int, row: int, shifted: int) -> int:
     store(memory, deviation, new)
     if table[row + VALUE] >= 0:
         store(memory, table[row + VALUE] + shifted, load(memory, table[row + START] + shifted) + new)
-    return int(new != old) | 2 * int(not (new - new == 0))
+    return int(new != old) | 2 * int(new - new != 0)
 
 
 @jit
@@ -134,7 +138,7 @@ def move_many(memory: Any, table: Any, at: int, row: int, shifted: int, part: in
             new = old * keep + load(memory, push + i) * gain
             store(memory, deviation + i, new)
             changed |= new != old
-            bad |= not (new - new == 0)
+            bad |= new - new != 0
         return changed | 2 * bad
     value, start = table[row + VALUE] + shifted, table[row + START] + shifted
     for i in range(n):
@@ -142,7 +146,7 @@ def move_many(memory: Any, table: Any, at: int, row: int, shifted: int, part: in
         new = old * keep + (load(memory, push + i) + load(memory, shift + i)) * gain
         store(memory, deviation + i, new)
         changed |= new != old
-        bad |= not (new - new == 0)
+        bad |= new - new != 0
     for i in range(n):
         store(memory, value + i, load(memory, start + i) + load(memory, deviation + i))
     return changed | 2 * bad

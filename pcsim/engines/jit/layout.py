@@ -55,7 +55,7 @@ class Kind:
     kernel: Any
     own: Callable[[Layout, Step], list[int] | Whole]
     saved: Callable[[Call], int] = lambda call: prod(call.shape)
-    suits: Callable[[Step], bool] = lambda step: True
+    suits: Callable[[Step], bool] = lambda _: True
     learn: Any = None
 
 
@@ -71,8 +71,9 @@ class Packed:
 
 @dataclass(frozen=True)
 class LateValues:
-    """Values that arrive late over one slot: their bank, where they lie, the number of the first, and for each its row, the first slot
-    and the slots of its line, and its delay.
+    """Values that arrive late over one slot: their bank, where they lie, and the number of the first.
+
+    ``told`` says for each its row, the first slot and the slots of its line, and its delay.
     """
 
     shape: Shape
@@ -170,7 +171,7 @@ class Layout:
     # -- steps ------------------------------------------------------------------------------------------
 
     def _separate_messages(self) -> None:
-        """Give late messages that nothing else is added to rows of their own: what was sent must outlast what arrives."""
+        """Give late messages that are not summed rows of their own: what was sent must outlast what arrives."""
         for shape, post in self.session.program.posts.items():
             apart = post.direct is not None and len(post.late)
             self.sent[shape] = (
@@ -343,7 +344,7 @@ class Layout:
         return address_of(self.session.theta[slot.shape]) + place * prod(slot.shape)
 
     def _messages(self, shape: Shape) -> tuple[Whole, Whole]:
-        """Return where the messages of each free row begin, and the messages: by receiver, in the order of their sum."""
+        """Return where the messages of each free row begin, and the messages by receiver, in the order of their sum."""
         post = self.session.program.posts.get(shape)
         free = self.session.units[shape].bank.free
         if post is None:

@@ -12,14 +12,17 @@ FLOAT64 = TYPES.float64
 
 SIZE, STRIDE, FREE, START, VALUE, DEVIATION, SHIFT, ERROR, RECEIVED, PRECISION = range(10)
 KEEP, GAIN, FIRST, BOUNDS, MESSAGES, APART = range(10, 16)
-"""Operands of a bank: elements of a row per sample, in all; free rows; where its units lie (-1: none); where the factors
-1 - gamma and gamma of each row lie; the number of its first vertex; where it is said at which message each row begins, and where
+"""Operands of a bank: elements of a row per sample, in all; free rows; where its units lie (-1: none); where the
+factors
+1 - gamma and gamma of each row lie; the number of its first vertex; where it is said at which message each row
+begins, and where
 the messages are listed; whether they are sent to rows of their own, though nothing need be summed."""
 
 BANK = 16
 
 WHERE, SENDER, DELAY, LINE, NUMBER = range(5)
-"""Of a message: where it is sent to, the vertex that sends it, its delay in ticks, the first row of its line, its number among the
+"""Of a message: where it is sent to, the vertex that sends it, its delay in ticks, the first row of its line, its
+number among the
 late ones."""
 
 MESSAGE = 5
@@ -81,7 +84,7 @@ def add_up(memory: Any, a: int, b: int, out: int, n: int) -> None:
 
 
 @jit
-def quiet(table: Any, at: int, first: int, last: int, part: int, tick: int) -> bool:
+def quiet(table: Any, at: int, first: int, last: int, part: int, tick: int) -> Any:
     """Return whether every message that is due is what it was a tick ago; a delay line is quiet when all of it is."""
     still = True
     for number in range(first, last):
@@ -99,7 +102,7 @@ def quiet(table: Any, at: int, first: int, last: int, part: int, tick: int) -> b
 
 
 @jit
-def due(memory: Any, table: Any, at: int, row: int, first: int, last: int, tick: int, begin: int, n: int) -> int:
+def due(memory: Any, table: Any, at: int, row: int, first: int, last: int, tick: int, begin: int, n: int) -> Any:
     """Return where the sum of what is due to a row lies; a late message takes the place of the one that arrives."""
     received = table[at + RECEIVED] + row * table[at + STRIDE] + begin
     if last - first == 1 and table[table[at + MESSAGES] + first * MESSAGE + DELAY] == 0:
@@ -124,7 +127,7 @@ def due(memory: Any, table: Any, at: int, row: int, first: int, last: int, tick:
 
 @jit
 def deliver(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Deliver messages so that they can be read: late ones change places with those that arrive, then rows sum theirs."""
+    """Deliver messages so that they can be read: late ones change places with those due, then rows sum theirs."""
     memory, table = memory_of(base), table_of(ints)
     begin = table[part + LOW] * table[at + SIZE]
     n = (table[part + HIGH] - table[part + LOW]) * table[at + SIZE]
@@ -175,14 +178,14 @@ def blend(memory: Any, table: Any, at: int, row: int, push: int, shifted: int, n
             new = old * keep + load(memory, push + i) * gain
             store(memory, deviation + i, new)
             changed |= new != old
-            bad |= not (new - new == 0)
+            bad |= new - new != 0
     else:
         for i in range(n):
             old = load(memory, deviation + i)
             new = old * keep + (load(memory, push + i) + load(memory, shift + i)) * gain
             store(memory, deviation + i, new)
             changed |= new != old
-            bad |= not (new - new == 0)
+            bad |= new - new != 0
     return changed | 2 * bad
 
 
@@ -200,12 +203,13 @@ def blend_weighted(memory: Any, table: Any, at: int, row: int, push: int, shifte
         new = old * (one - gain * pi) + gain * more
         store(memory, deviation + i, new)
         changed |= new != old
-        bad |= not (new - new == 0)
+        bad |= new - new != 0
     return changed | 2 * bad
 
 
 LINES, HISTORY, ROWS = range(3)
-"""Operands of a bank's history: its lines, where they lie; then for each line its row in the bank, its first slot, its slots."""
+"""Operands of a bank's history: its lines, where they lie; then for each line its row in the bank, its first slot,
+its slots."""
 
 
 @jit
@@ -229,7 +233,8 @@ def remember(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode
 def recall(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Set the values that arrive late at this tick.
 
-    ``at`` holds the place of a bank; where its history lies; where late values lie; number of the first of them; then for each
+    ``at`` holds the place of a bank; where its history lies; where late values lie; number of the first of them;
+    then for each
     its row in the bank, its line's first slot, its slots, its delay.
     """
     memory, table = memory_of(base), table_of(ints)
@@ -257,7 +262,7 @@ def recall_next(base: Any, ints: Any, at: int, low: int, high: int, part: int, m
 
 @jit
 def measure(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Note the norm of each active row's error in this part; ``at`` holds a bank, the first tick noted, all vertices."""
+    """Note the norm of each active row's error; ``at`` holds a bank, the first tick noted, the number of vertices."""
     memory, table = memory_of(base), table_of(ints)
     bank, since, vertices = table[at], table[at + 1], table[at + 2]
     size, first = table[bank + SIZE], table[bank + FIRST]

@@ -48,24 +48,28 @@ from pcsim.engines.jit.native import HUGE, like, memory_of, table_of
 from pcsim.engines.jit.sparse import SENDERS, add_tile, flush, restore
 
 BLOCKS, BOUNDS, STARTS, CODES, ORDER, SEGMENTS, RECEIVERS, WAY = range(8)
-"""Of a direction: its blocks; where their bounds and the starts of their tiles are listed; where its codes and the order
+"""Of a direction: its blocks; where their bounds and the starts of their tiles are listed; where its codes and the
+order
 of its synapses lie; segments of senders; receivers."""
 
 FORTH, BACK = 0, WAY
 KINDS, ACTIVATION, FLUSHED, BATCH, LENGTH, RING, NOTES = range(2 * WAY, 2 * WAY + 7)
-"""Own operands: both directions; distinct delays; activation (0: none); whether tiny numbers are taken for zero; samples
+"""Own operands: both directions; distinct delays; activation (0: none); whether tiny numbers are taken for zero;
+samples
 of the batch; ticks in the ring of errors (0: nothing is sent back), where it lies, and the number of its first note."""
 
 COLUMNS = 2 * WAY + 7
 """Then for each vertex: where its weights lie, as a parameter, forth and back, its bias (-1: none), its longest error
-delay, where its groups are listed, where weights and bias learn; then for each delay and vertex: the delay of its errors,
+delay, where its groups are listed, where weights and bias learn; then for each delay and vertex: the delay of its
+errors,
 that of its values (0: they lie where the slot says), where past values lie, and how many."""
 
 PARAMETER, WEIGHTS, WEIGHTS_BACK, BIAS, LONGEST, GROUPS, LESSON, BIAS_LESSON, VERTEX_COLUMNS = range(9)
 ERROR_DELAY, VALUE_DELAY, VALUES, VALUES_LENGTH, KIND_COLUMNS = range(5)
 
 TARGET, NUMBER, MEMBERS = range(3)
-"""Of a group of delays that are summed together: where the sum goes, the number by which it is noted that it has changed,
+"""Of a group of delays that are summed together: where the sum goes, the number by which it is noted that it has
+changed,
 how many delays; then these. Before the first group stands how many there are."""
 
 
@@ -97,7 +101,8 @@ def of_kind(table: Any, at: int, kind: int, column: int, row: int) -> int:
 
 @jit
 def add_block(
-    memory: Any, table: Any, own: int, way: int, weights: int, kind: int, block: int, source: int, apart: int, target: int,
+    memory: Any, table: Any, own: int, way: int, weights: int, kind: int, block: int, source: int, apart: int,
+    target: int,
     far: int, samples: int,
 ) -> None:  # fmt: skip
     """Add the products of one delay to the sums of one block, the first of which lies at ``target``."""
@@ -336,7 +341,8 @@ def add_to(memory: Any, x: int, out: int, n: int) -> None:
 
 PAST, PAST_LENGTH, PAST_SIZE, PAST_BATCH, PAST_VALUE, PAST_VERTEX, PAST_LATE, PAST_NOTE = range(8)
 """Operands of past values: where they lie, how many; elements of a vertex per sample; samples of the batch; where its
-value lies, its number, the number by which it is noted that past values will have moved, that of the note when it did."""
+value lies, its number, the number by which it is noted that past values will have moved, that of the note when it
+did."""
 
 PIECES = 64
 """Equal pieces of a population that threads share out where neurons are alike."""

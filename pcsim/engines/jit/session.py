@@ -1,4 +1,4 @@
-"""The compiled engine: the state of an array session, played by compiled kernels, many ticks at once where no one looks.
+"""The compiled engine: the state of an array session, played by kernels, many ticks at once where no one looks.
 
 What is rare stays with the array session, on the same arrays: reading, reporting, ops that teach without a kernel.
 """
@@ -6,6 +6,7 @@ What is rare stays with the array session, on the same arrays: reading, reportin
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ class JitSession:
     # -- threads ----------------------------------------------------------------------------------------
 
     def _threads(self) -> tuple[int, bool]:
-        """Return how many threads play, and whether they share out the samples (else the vertices, waiting for each other)."""
+        """Return how many threads play, and whether they share out the samples, or else the vertices, in step."""
         cores = int(os.environ.get("PCSIM_THREADS", 0)) or len(os.sched_getaffinity(0))
         if self.task.batch >= 2 * cores:
             return cores, True
@@ -81,7 +82,8 @@ class JitSession:
         region = batch * layout.widest + int(scratch_size(self.like))
         bounds = np.linspace(0, batch, threads + 1).astype(int) if self.by_sample else None
         self.notes = [self._notes() for _ in range(threads if self.by_sample else 1)]
-        self.parts, self.whole = [], []
+        self.parts: list[int] = []
+        self.whole: list[int] = []
         for thread in range(threads):
             scratch = address_of(layout.new(4 * region))
             mine = self.notes[thread if self.by_sample else 0]
@@ -184,7 +186,7 @@ class JitSession:
         return self._share(kernel, at, np.array([[first, last]] * self.threads) if self.by_sample else ends)
 
     def _share(self, kernel: Any, at: int, ends: np.ndarray) -> np.ndarray:
-        """Return the instruction that plays a kernel for these rows: (threads, 2), or (threads + 1,) where each begins and ends."""
+        """Return the instruction that plays a kernel for these rows (threads, 2), or between these bounds."""
         ranges = ends if ends.ndim == 2 else np.stack([ends[:-1], ends[1:]], axis=1)
         return np.array([entry(kernel, self.task.dtype), at, *ranges.ravel()], np.int64)
 
@@ -303,8 +305,8 @@ class JitSession:
         if moving:
             self._run(self.preparing, common.ALL, tick)
             self._run(self.acting, common.PREDICT | common.ALL, tick)
-        self._check("error", "error", tick)
         self._run(self.remembering, 0, tick)
+        self._check("error", "error", tick)
 
     def send(self, tick: int) -> None:
         """Send errors and sum those due."""
@@ -417,10 +419,11 @@ class JitSession:
 
     def _teach_late(self, first: int, tick: int) -> None:
         """Let vertices teach at ``tick`` what they would have taught since ``first``: their errors have stayed."""
-        firing = []
-        for step in self.rare.program.steps:
-            if step.learns and (rows := self._fired_between(step, first, tick)) is not None:
-                firing.append((step, rows))
+        firing = [
+            (step, rows)
+            for step in self.rare.program.steps
+            if step.learns and (rows := self._fired_between(step, first, tick)) is not None
+        ]
         with np.errstate(all="ignore"):
             self._teach(firing, tick)
         if self.task.rule.fires != "end":
@@ -491,7 +494,7 @@ class JitSession:
         self.crew.play(script, self.whole, 0, 0, 1, awake=awake, together=False)
 
     def _lessons(self, firing: Sequence[tuple[Any, Step, Rows]], orders: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the instructions that let rows teach: all weights in a row, cut where the work done is a thread's share."""
+        """Return the instructions that let rows teach: weights one after the other, cut into equal shares of work."""
         work = [
             np.full(len(order), prod(step.parameters[0].shape))
             for (_, step, _), order in zip(firing, orders, strict=True)
@@ -504,7 +507,7 @@ class JitSession:
             used = np.broadcast_to(indices(step.parameters[0].rows), len(step.names))[order]
             mine = mine[np.searchsorted(used, used)]  # users of one weight go with the first of them
             ends = np.searchsorted(mine, np.arange(self.threads + 1))
-            at, ranges = self.places.steps[id(step)], np.ravel(list(zip(ends[:-1], ends[1:], strict=True)))
+            at, ranges = self.places.steps[id(step)], np.ravel(list(pairwise(ends)))
             script.append([entry(kernel, self.task.dtype), at, *ranges])
             first += len(order)
         return np.array(script, np.int64)

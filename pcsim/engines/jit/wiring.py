@@ -26,7 +26,7 @@ Whole = np.ndarray
 
 @dataclass(frozen=True)
 class Past:
-    """The values of one vertex at the last ticks, (ticks, batch, neurons); its bank and row; its numbers among notes."""
+    """The last values of one vertex, (ticks, batch, neurons); its bank and row; its numbers among notes."""
 
     values: np.ndarray
     rows: tuple[Shape, int]
@@ -121,8 +121,8 @@ def wire(layout: Layout, step: Step, activation: int) -> tuple[Wired, Whole]:
 
 def _rows(bank: np.ndarray, slot: ParameterSlot, count: int) -> Whole:
     """Return where the parameter of each vertex lies in a bank of parameters."""
-    rows: Whole = np.broadcast_to(indices(slot.rows), count)
-    return rows * bank[0].size + address_of(bank)
+    found: Whole = np.broadcast_to(indices(slot.rows), count) * bank[0].size + address_of(bank)
+    return found
 
 
 def _direction(layout: Layout, blocks: Blocks, receivers: int) -> list[int]:
