@@ -163,7 +163,7 @@ def test_vertices_that_say_the_same_share_a_call():
 
 def test_a_document_of_very_many_wrong_names_is_refused_in_seconds():
     many = 20_000
-    shared = {f"p{n}": {"shape": [], "init": 0.0} for n in range(many)}
+    shared = {f"p{n}": {"shape": [1]} for n in range(many)}
     units = {
         f"v{n}": {"op": "weighted_sum", "inputs": ["x"], "params": {"weight": f"q{n}"}, "bias": False}
         for n in range(many // 2)

@@ -179,7 +179,7 @@ def test_a_line_has_ends_and_a_ring_has_none():
 # -- seeds -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", set(DRAWN) - {"all_to_all"})
+@pytest.mark.parametrize("name", sorted(set(DRAWN) - {"all_to_all"}))
 def test_synapses_depend_on_seed_and_name_alone(name):
     connect, delays = DRAWN[name], {"uniform": [0, 5]}
     alone = drawn(connect, 400, 300, delays=delays)

@@ -112,23 +112,31 @@ def differ(memory: Any, table: Any, at: int, shifted: int, n: int) -> None:
 
 @jit
 def lose(memory: Any, table: Any, at: int, target: int, shifted: int, n: int) -> None:
-    """Set the error of an output with cross entropy, target - softmax(mu) sum(target), and its value to match."""
-    classes = table[at + CLASSES]
+    """Set the error of an output with cross entropy, and its value to match."""
     start, shift, value = table[at + START] + shifted, table[at + SHIFT] + shifted, table[at + VALUE] + shifted
     error, deviation = table[at + ERROR] + shifted, table[at + DEVIATION] + shifted
+    for i in range(n):
+        store(memory, value + i, load(memory, start + i) + load(memory, shift + i))
+    cross_entropy(memory, value, memory, target, memory, error, n, table[at + CLASSES])
+    for i in range(n):
+        store(memory, deviation + i, load(memory, error + i) + load(memory, shift + i))
+        store(memory, value + i, load(memory, value + i) + load(memory, error + i))
+
+
+@jit
+def cross_entropy(mu: Any, om: int, target: Any, ot: int, error: Any, oe: int, n: int, classes: int) -> None:
+    """Set n errors to target - softmax(mu) sum(target), by groups of classes."""
     for first in range(0, n, classes):
-        highest, whole, total = memory[start + first] + memory[shift + first], like(memory, 0), like(memory, 0)
+        highest, whole, total = load(mu, om + first), like(mu, 0), like(mu, 0)
         for i in range(first, first + classes):
-            highest = max(highest, memory[start + i] + memory[shift + i])
-            whole += memory[target + i]
+            highest = max(highest, load(mu, om + i))
+            whole += load(target, ot + i)
         for i in range(first, first + classes):
-            weight = exp(memory[start + i] + memory[shift + i] - highest)
-            memory[error + i] = weight
+            weight = exp(load(mu, om + i) - highest)
+            store(error, oe + i, weight)
             total += weight
         for i in range(first, first + classes):
-            memory[error + i] = memory[target + i] - memory[error + i] / total * whole
-            memory[deviation + i] = memory[error + i] + memory[shift + i]
-            memory[value + i] = memory[start + i] + memory[shift + i] + memory[error + i]
+            store(error, oe + i, load(target, ot + i) - load(error, oe + i) / total * whole)
 
 
 @jit

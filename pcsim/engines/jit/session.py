@@ -257,7 +257,7 @@ class JitSession:
             if moving:
                 units.value[units.bank.active :] = units.start[units.bank.active :]
         for loss, units, rows, target in rare._outputs():
-            units.deviation[rows] = LOSSES[loss].error(np, units.start[rows], target)
+            units.deviation[rows] = loss_error(loss, units.start[rows], target)
             if loss != "squared_error" and moving:
                 units.targets += ((loss, rows, target),)
         self._forget_faults()
@@ -603,6 +603,17 @@ def lesson_order(step: Step, rows: Rows) -> np.ndarray:
     used = np.broadcast_to(indices(step.parameters[0].rows), len(step.names))
     order: np.ndarray = indices(rows)[np.argsort(used[rows], kind="stable")]
     return order
+
+
+def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return the error of outputs as kernels compute it in a tick, (rows, batch, *shape)."""
+    if loss != "cross_entropy":
+        found: np.ndarray = LOSSES[loss].error(np, mu, target)
+        return found
+    error = np.empty_like(mu)
+    flat = (np.ascontiguousarray(array).reshape(-1) for array in (mu, target))
+    common.cross_entropy(next(flat), 0, next(flat), 0, error.reshape(-1), 0, mu.size, mu.shape[-1])
+    return error
 
 
 def settles(session: ArraySession) -> bool:
