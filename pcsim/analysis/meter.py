@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
-NOISE = 4
-"""Roundings of a value that a step of its error may be made of."""
+NOISE = 8
+"""Roundings of a value that a step of its error may be made of: a sum of n products is off by some sqrt(n) of them."""
 
 
 @dataclass
