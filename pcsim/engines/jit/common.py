@@ -22,12 +22,13 @@ SWEEP, PREDICT, SEND, ALL = 1, 2, 4, 8
 OWN, COUNT, FIRST, SLOTS, SLOT_COUNT, SIZE, STRIDE, START, VALUE, DEVIATION, SHIFT, ERROR, SAVED, SAVED_STRIDE = range(
     14
 )
-PRECISION, TARGETS, CLASSES, ATTRIBUTE, GAIN, UNWRITTEN = range(14, 20)
+PRECISION, TARGETS, CLASSES, ATTRIBUTE, GAIN, UNWRITTEN, HEARS = range(14, 21)
 """Operands of a step: where its own operands lie; vertices, number of the first; where its slots lie, how many;
 elements of a vertex per sample, in all; where its units lie, what it keeps, precisions and targets of outputs that are
-no clamps; constants; whether what is sent need not be written down unless it is to be read (``flow``)."""
+no clamps; constants; whether what is sent need not be written down unless it is to be read (``flow``); whether some
+input can change."""
 
-HEAD = 20
+HEAD = 21
 
 PER_SAMPLE, EXTENT, MAP, INPUTS = range(4)
 """Of a slot: elements from one sample of the input to the next (0: one for all samples), elements of an input, place
@@ -62,7 +63,7 @@ def wake(table: Any, at: int, row: int, part: int, mode: int) -> int:
     if not mode & PREDICT and table[at + SHIFT] >= 0:
         return 1 if table[woke + vertex] else 0
     heard = False
-    if mode & PREDICT:
+    if mode & PREDICT and table[at + HEARS]:
         for _ in range(table[at + SLOT_COUNT]):
             sender = table[place + 3 * count + row]
             heard |= sender >= 0 and table[dirty + sender] != 0

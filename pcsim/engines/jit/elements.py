@@ -40,7 +40,7 @@ from pcsim.engines.jit.common import (
     wake,
     weigh,
 )  # fmt: skip
-from pcsim.engines.jit.compiled import jit, load, store
+from pcsim.engines.jit.compiled import inline, jit, load, store
 from pcsim.engines.jit.functions import apply
 from pcsim.engines.jit.native import like, memory_of, table_of
 
@@ -327,8 +327,12 @@ def weighted_sum(base: Any, ints: Any, at: int, low: int, high: int, part: int, 
                 start = load(memory, bias) if table[own + BIASED] else like(memory, 0)
                 for i in range(n):
                     store(memory, near + i, like(memory, 0))
-                slot = table[at + SLOTS]
-                for number in range(slots):
+                slot, first_slow = table[at + SLOTS], 0
+                column = INPUTS + (count if mode & SWEEP else 0) + row
+                while first_slow + 4 <= slots and alike(table, slot, width, size):
+                    gather_four(memory, table, slot + column, width, weights + first_slow, near, first * size, n)
+                    slot, first_slow = slot + 4 * width, first_slow + 4
+                for number in range(first_slow, slots):
                     x = table[slot + INPUTS + (count if mode & SWEEP else 0) + row] + first * table[slot + PER_SAMPLE]
                     gather(memory, load(memory, weights + number), x, near, samples, size, table[slot + PER_SAMPLE])
                     slot += width
@@ -351,6 +355,33 @@ def weighted_sum(base: Any, ints: Any, at: int, low: int, high: int, part: int, 
                     for i in range(n):
                         store(memory, message + i, weight * load(memory, g + i))
                 slot += width
+
+
+@inline
+def alike(table: Any, slot: int, width: int, size: int) -> bool:
+    """Return whether the next four inputs have a value for every sample."""
+    found = True
+    for number in range(4):
+        found &= table[slot + number * width + PER_SAMPLE] == size
+    return found
+
+
+@inline
+def gather_four(memory: Any, table: Any, place: int, width: int, weights: int, out: int, shifted: int, n: int) -> None:
+    """Add four weighted inputs to a sum, in their order."""
+    a, b = table[place] + shifted, table[place + width] + shifted
+    c, d = table[place + 2 * width] + shifted, table[place + 3 * width] + shifted
+    wa, wb, wc, wd = (
+        load(memory, weights),
+        load(memory, weights + 1),
+        load(memory, weights + 2),
+        load(memory, weights + 3),
+    )
+    for i in range(n):
+        total = load(memory, out + i) + wa * load(memory, a + i)
+        total = total + wb * load(memory, b + i)
+        total = total + wc * load(memory, c + i)
+        store(memory, out + i, total + wd * load(memory, d + i))
 
 
 @jit

@@ -121,14 +121,21 @@ def move_many(memory: Any, table: Any, at: int, row: int, shifted: int, part: in
     if first == last:
         for i in range(n):
             store(memory, push + i, like(memory, 0))
-    for number in range(first, last):
+    number = first
+    while number < last:
         message = table[at + MESSAGES] + number * MESSAGE
+        pair = number > first and number + 2 <= last and table[message + KIND] == BOTH
+        if pair and table[message + MESSAGE + KIND] == BOTH:
+            add_two(memory, table, message, shifted, push, n)
+            number += 2
+            continue
         if table[message + KIND] == SENT and last - first == 1:
             push = table[message + ERROR] + shifted
         elif number == first:
             begin_sum(memory, table, message, shifted, push, n)
         else:
             add_to_sum(memory, table, message, shifted, push, n)
+        number += 1
     deviation, shift = table[row + DEVIATION] + shifted, table[row + SHIFT] + shifted
     keep, gain = load(memory, table[row + KEEP]), load(memory, table[row + GAIN])
     changed, bad = 0, 0
@@ -185,6 +192,18 @@ def add_to_sum(memory: Any, table: Any, message: int, shifted: int, push: int, n
         weight = factor(memory, table, message)
         for i in range(n):
             store(memory, push + i, load(memory, push + i) + weight * load(memory, error + i))
+
+
+@inline
+def add_two(memory: Any, table: Any, message: int, shifted: int, push: int, n: int) -> None:
+    """Set push += two messages that are weights times slopes times errors, one after the other."""
+    other = message + MESSAGE
+    ea, eb = table[message + ERROR] + shifted, table[other + ERROR] + shifted
+    sa, sb = table[message + SLOPE] + shifted, table[other + SLOPE] + shifted
+    wa, wb = load(memory, table[message + WEIGHT]), load(memory, table[other + WEIGHT])
+    for i in range(n):
+        total = load(memory, push + i) + wa * (load(memory, sa + i) * load(memory, ea + i))
+        store(memory, push + i, total + wb * (load(memory, sb + i) * load(memory, eb + i)))
 
 
 @inline

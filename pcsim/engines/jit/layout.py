@@ -218,8 +218,15 @@ class Layout:
             common.ATTRIBUTE: self.constant(attribute(step.call)),
             common.GAIN: self.constant(self.session.rule.output_variance),
             common.UNWRITTEN: int(self.flowing and flow.unwritten(self, step)),
+            common.HEARS: int(any(self._changes(slot) for slot in step.slots)),
         }
         return table.add([head[number] for number in range(common.HEAD)])
+
+    def _changes(self, slot: Slot) -> bool:
+        """Return whether some input of a slot can change in a run."""
+        if slot.is_parameter:
+            return False
+        return bool((indices(slot.rows) < self.session.units[slot.shape].bank.active).any())
 
     def _targets(self, step: Step) -> Whole | None:
         """Return where the targets of outputs lie whose loss is no clamp; None where there are none."""
