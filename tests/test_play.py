@@ -422,3 +422,17 @@ def test_a_unit_that_is_dead_on_arrival_is_played_as_it_is():
     wanted, got = (played(open_engine("numpy"), replace(task, literal=literal)) for literal in (True, False))
     assert wanted[1]["k"] > 2
     assert same(got, wanted)
+
+
+def test_a_concatenation_of_scattered_vertices_is_played():
+    """Its inputs are rows that are not consecutive, so that slots hold arrays, which do not compare."""
+    start = opened("numba")
+    names = [f"h{number}" for number in range(6)]
+    vertices = {"x": {"op": "input", "shape": [3]}}
+    vertices |= {name: {"op": "affine", "units": 3, "inputs": ["x"]} for name in names}
+    vertices |= {
+        f"c{first}": {"op": "concat", "inputs": [names[first], names[(3 * first + 1) % 6]]} for first in range(4)
+    }
+    vertices["y"] = {"op": "add", "inputs": [f"c{first}" for first in range(4)]}
+    task = make_task({"vertices": vertices, "outputs": ["y"]}, tame("il"), ticks=5, away=0.1)
+    assert same(played(start, task), stepped(start, task))

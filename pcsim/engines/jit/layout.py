@@ -302,7 +302,8 @@ class Layout:
 
     def _map(self, step: Step, slot: Slot) -> Whole | None:
         if KINDS[step.op.name].kernel is shapes.rearrange:
-            return gathered(step, step.slots.index(slot))[0]
+            number = next(place for place, other in enumerate(step.slots) if other is slot)
+            return gathered(step, number)[0]
         return broadcast(slot.shape, step.shape)
 
     # -- banks ------------------------------------------------------------------------------------------
