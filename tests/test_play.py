@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Features, documents, make_task, random_document, run_task
 
-from pcsim.engines import ENGINES, open_engine
+from pcsim.engines import ENGINES, best_engine, open_engine
 from pcsim.engines.array import ArraySession
 from pcsim.engines.base import may_rest
 from pcsim.engines.needed import SparingSession, needed
@@ -436,3 +436,18 @@ def test_a_concatenation_of_scattered_vertices_is_played():
     vertices["y"] = {"op": "add", "inputs": [f"c{first}" for first in range(4)]}
     task = make_task({"vertices": vertices, "outputs": ["y"]}, tame("il"), ticks=5, away=0.1)
     assert same(played(start, task), stepped(start, task))
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "two", "1.5"])
+def test_a_number_of_threads_that_is_none_is_refused(said, monkeypatch):
+    start = opened("numba")
+    monkeypatch.setenv("PCSIM_THREADS", said)
+    with pytest.raises(InputError, match="PCSIM_THREADS"):
+        start(make_task(random_document(1), "fpa", ticks=2))
+
+
+def test_auto_takes_compiled_kernels_for_long_runs_only():
+    opened("numba")
+    graph = make_task(random_document(1), "fpa", ticks=2).graph
+    assert best_engine(graph, 1, 10) == "numpy"
+    assert best_engine(graph, 1, 10**9) == "numba"

@@ -23,7 +23,7 @@ from pcsim.engines.needed import sparing
 from pcsim.engines.rows import by_depth, indices, masked
 from pcsim.engines.schedule import Throughout
 from pcsim.engines.units import Work
-from pcsim.errors import RunError
+from pcsim.errors import RunError, wrong
 from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 
@@ -71,7 +71,7 @@ class JitSession:
 
     def _threads(self) -> tuple[int, bool]:
         """Return how many threads play, and whether they share out the samples, or else the vertices, in step."""
-        cores = int(os.environ.get("PCSIM_THREADS", 0)) or len(os.sched_getaffinity(0))
+        cores = threads_wanted()
         if self.task.batch >= 2 * cores:
             return cores, True
         return (cores, False) if self.work > WORTH_A_CREW else (1, True)
@@ -603,6 +603,17 @@ def lesson_order(step: Step, rows: Rows) -> np.ndarray:
     used = np.broadcast_to(indices(step.parameters[0].rows), len(step.names))
     order: np.ndarray = indices(rows)[np.argsort(used[rows], kind="stable")]
     return order
+
+
+def threads_wanted() -> int:
+    """Return how many threads may play: PCSIM_THREADS, or the cores of this process; raises InputError for nonsense."""
+    said = os.environ.get("PCSIM_THREADS", "")
+    if not said:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if not said.isascii() or not said.isdigit() or int(said) < 1:
+        raise wrong("PCSIM_THREADS", f"expected a whole number of at least 1, got {said!r}")
+    return int(said)
 
 
 def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
