@@ -8,7 +8,7 @@ from pcsim.errors import InputError, Problem
 from pcsim.scenario.checks import kind_of
 from pcsim.scenario.places import sorted_problems
 from pcsim.scenario.reader import load_graph, read_scenario
-from pcsim.simulate import DEFAULT_RECORD, check
+from pcsim.tasks import check, recorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,8 +35,7 @@ def validate_file(path: Path) -> str:
 def _later(scenario: Scenario) -> list[Problem]:
     """Return the problems that show when data are loaded and probes are placed."""
     found: list[Problem] = []
-    record = scenario.document.record
-    for step in (scenario.check, lambda: check(scenario, DEFAULT_RECORD if record is None else tuple(record))):
+    for step in (scenario.check, lambda: check(scenario, recorded(scenario))):
         try:
             step()
         except InputError as error:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from pcsim.engines import open_engine
 from pcsim.errors import InputError, RunError, wrong
+from pcsim.groups import groups
 from pcsim.scenario.reader import Source, load
-from pcsim.simulate import check, groups, simulate, simulate_many
+from pcsim.simulate import simulate, simulate_many
+from pcsim.tasks import check
 
 if TYPE_CHECKING:
     from pcsim.run import Run

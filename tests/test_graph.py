@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from strategies import Features, documents, make_task, permuted, random_document
 
 from pcsim.analysis.backprop import backprop
 from pcsim.errors import InputError
 from pcsim.graph import graph_from, level, vertex_levels
 from pcsim.graph.initialise import initialise
+from pcsim.graph.models import GraphDocument
+from pcsim.graph.problems import problems_of
 from pcsim.ops import LOSSES, OPS
 
 RICH = Features(size=8, dead_ends=True, precision=True)
@@ -183,3 +187,44 @@ def test_a_document_of_very_many_wrong_names_is_refused_in_seconds():
     assert ["known:" in message or "did you mean" in message for message in found] == [True] * 20 + [False] * (
         2 * many - 20
     )
+
+
+def wrongly_typed(count):
+    """Numbers for vertices, and vertices whose inputs are wrong in a member of a union."""
+    strays = {f"n{n}": 3 for n in range(count)}
+    units = {
+        f"v{n}": {"op": "add", "inputs": [{"from": 3, "delay": "late"}], "precision": "much"} for n in range(count)
+    }
+    return {"vertices": {"x": {"op": "input", "shape": []}, **strays, **units}}
+
+
+def calls_to_refuse(document):
+    """Return how many functions are called, or generators gone on with, to say what is wrong with a document."""
+    try:
+        GraphDocument.model_validate(document)
+    except ValidationError as error:
+        caught = error
+    seen = Counter()
+    before = sys.getprofile()
+    sys.setprofile(lambda _frame, event, _argument: seen.update([event]))
+    try:
+        problems_of(caught, GraphDocument, document)
+    finally:
+        sys.setprofile(before)
+    return seen["call"] + seen["c_call"]
+
+
+def test_what_it_takes_to_refuse_grows_with_what_is_wrong_not_with_its_square():
+    few, many = (calls_to_refuse(wrongly_typed(count)) for count in (100, 400))
+    assert few > 100
+    assert many < 4.5 * few
+
+
+def test_only_the_innermost_of_what_is_wrong_is_said():
+    with pytest.raises(InputError) as caught:
+        graph_from(wrongly_typed(1))
+    assert [str(problem) for problem in caught.value.problems] == [
+        "vertices.n0: expected keys with values, got 3",
+        "vertices.v0.inputs[0].delay: expected a whole number, got 'late'",
+        "vertices.v0.precision: expected a number or a list, got 'much'",
+    ]

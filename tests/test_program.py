@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from strategies import Features, documents, random_document
 
 from pcsim.graph import graph_from, level, levels, light_cone
+from pcsim.ops.synapses import arranged
 from pcsim.program.lower import SHARED_BY, lower, ticks_of
 from pcsim.program.verify import ProgramError, verify
 from pcsim.rules import RULES, rule
@@ -138,6 +139,16 @@ def test_steps_do_not_grow_with_depth(row):
 @pytest.mark.parametrize("users", [SHARED_BY - 1, SHARED_BY, 3 * SHARED_BY])
 def test_steps_do_not_grow_with_the_users_of_a_parameter(users):
     assert len(lower(chain(users, shared=True), rule("fpa")).steps) == len(lower(chain(4), rule("fpa")).steps)
+
+
+def test_synapses_of_two_projections_count_twice_and_are_held_once():
+    same = arranged(np.array([0, 1, 2]), np.array([0, 0, 1]), np.array([0, 2, 2]), fan_out=3, units=2)
+    units = {"op": "projection", "units": 2, "inputs": ["x"], "synapses": same}
+    graph = graph_from({"vertices": {"x": {"op": "input", "shape": [3]}, "a": units, "b": units}})
+    found = lower(graph, rule("fpa"))
+    assert [len(synapses) for synapses in found.synapses] == [3, 3]
+    held = [getattr(same, name).nbytes for name in ("pre", "post", "delay", "columns", "starts")]
+    assert found.memory(batch=2, itemsize=8)["synapses"] == sum(held)
 
 
 def test_memory_and_traffic_count_what_is_there():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
 from typing import Any
 
@@ -12,8 +11,8 @@ from test_simulate import deep
 
 import pcsim
 from pcsim.engines.array import ArraySession
+from pcsim.playing import scale
 
-module = importlib.import_module("pcsim.simulate")  # the name pcsim.simulate is the function
 ENGINES = ["actors", "numpy"]
 NORMS = {"record": [{"what": "norm"}], "measure": []}
 NOTHING: dict[str, Any] = {"record": [], "measure": []}
@@ -24,8 +23,8 @@ def no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object, **_kwargs: object) -> None:
         pytest.fail("measured")
 
-    monkeypatch.setattr(module, "meter", fail)
-    monkeypatch.setattr(module, "backprop", fail)
+    monkeypatch.setattr(scale, "meter", fail)
+    monkeypatch.setattr(scale, "backprop", fail)
 
 
 @pytest.fixture

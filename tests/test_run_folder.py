@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import json
 import os
 import subprocess
@@ -18,9 +17,9 @@ from typer.testing import CliRunner
 
 import pcsim
 from pcsim.cli import app
+from pcsim.playing import part
 from pcsim.trace.columns import Column
 
-MODULE = importlib.import_module("pcsim.simulate")  # the name pcsim.simulate is the function
 ROOT = Path(__file__).parents[1]
 FIRST = ROOT / "scenarios/first-steps.yaml"
 
@@ -33,7 +32,7 @@ def test_a_folder_can_be_read_while_it_is_written(tmp_path, monkeypatch):
     seen: list[int] = []
 
     def look(done: int, total: int) -> None:
-        monkeypatch.setattr(MODULE, "FLUSH_EVERY", 0.0 if done % 3 == 1 else 60.0)
+        monkeypatch.setattr(part, "FLUSH_EVERY", 0.0 if done % 3 == 1 else 60.0)
         run = pcsim.open_run(tmp_path / "run")
         assert run.manifest["status"] == "running"
         seen.append(run.series("value", "h1").sizes["tick"])
@@ -49,7 +48,7 @@ def test_a_folder_can_be_read_while_it_is_written(tmp_path, monkeypatch):
 def test_a_killed_writer_leaves_a_folder_that_opens(tmp_path):
     script = f"""
 import os, sys, pcsim
-sys.modules["pcsim.simulate"].FLUSH_EVERY = 0.0
+sys.modules["pcsim.playing.part"].FLUSH_EVERY = 0.0
 pcsim.simulate({str(FIRST)!r}, {{"rule.ticks": 100_000, "record": [{{"what": ["value", "error"]}}]}},
                out={str(tmp_path / "run")!r}, progress=lambda done, total: os._exit(9) if done == 40 else None)
 """
@@ -135,7 +134,7 @@ def full(*_args: object, **_kwargs: object) -> None:
 
 
 def test_a_disk_that_fills_up_ends_the_run_with_what_is_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(MODULE, "FLUSH_EVERY", 0.0)
+    monkeypatch.setattr(part, "FLUSH_EVERY", 0.0)
     count = iter(range(10**9))
     write = Column.write
 

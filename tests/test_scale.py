@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from strategies import make_task
 
+import pcsim
 from pcsim.graph import graph_from, level, levels, light_cone, uneven_edges
 from pcsim.program.lower import lower
 from pcsim.program.verify import verify
 from pcsim.rules import rule
+from pcsim.view.plan import plan_of
 
 DEPTH, WIDTH = 1000, 16
 
@@ -88,6 +90,54 @@ def test_memory_stays_within_a_few_times_the_state(chain, numpy_engine, row, tim
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= times * state(task)
+
+
+def population(rule, delays, **keys):
+    """A population of 100,000 neurons on another, 10 synapses each."""
+    one, ten, many = ({"rule": "fixed_in_degree", "degree": degree} for degree in (1, 10, 100))
+    units = {"op": "projection", "units": 100_000}
+    return {
+        "graph": {
+            "vertices": {
+                "x": {"op": "input", "shape": [100]},
+                "a": {**units, "inputs": ["x"], "connect": one},
+                "b": {**units, "inputs": ["a"], "connect": ten, "delays": delays, "activation": "tanh"},
+                "y": {"op": "projection", "units": 10, "inputs": ["b"], "connect": many},
+            }
+        },
+        "inputs": {"x": 1.0},
+        "targets": {"y": 0.5},
+        "rule": {"name": rule, "step_size": 0.2, "ticks": 5},
+        **keys,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "keys"),
+    [("il", {"batch": 4}), ("fpa", {"batch": 4}), ("incremental", {"dtype": "float32"}), ("il", {"delays": 0})],
+)
+def test_the_memory_of_a_plan_is_what_a_population_takes(numpy_engine, rule, keys):
+    """Synapses, their weights and what is in flight, above what is there before the document is read."""
+    document = population(rule, **{"delays": {"uniform": [0, 7]}, **keys})
+    run(pcsim.load(document, {"graph.vertices.a.units": 10, "graph.vertices.b.units": 200}), numpy_engine)  # imports
+    gc.collect()
+    tracemalloc.start()
+    scenario = pcsim.load(document)
+    kept = run(scenario, numpy_engine)
+    gc.collect()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    del kept
+    planned = plan_of(scenario)["memory"]
+    assert planned["synapses"] >= 12 * 10**6
+    assert planned["total"] == pytest.approx(held, rel=0.1)
+
+
+def run(scenario, engine):
+    """Return the session of a run that has been played to its end."""
+    session = engine(scenario.task())
+    session.play(0, scenario.ticks, last=True)
+    return session
 
 
 # -- large irregular graphs: building and lowering cost as much as there are vertices and edges --------------

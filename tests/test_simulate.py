@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 
 import pcsim
+from pcsim.playing import scale
 
-module = importlib.import_module("pcsim.simulate")  # the name pcsim.simulate is the function
 ENGINES = ["actors", "numpy"]
 
 
@@ -222,8 +221,8 @@ def test_nothing_is_measured_when_nothing_is_asked_for(monkeypatch):
     def fail(*_args: object) -> None:
         pytest.fail("measured")
 
-    monkeypatch.setattr(module, "meter", fail)
-    monkeypatch.setattr(module, "backprop", fail)
+    monkeypatch.setattr(scale, "meter", fail)
+    monkeypatch.setattr(scale, "backprop", fail)
     run = pcsim.simulate(deep(record=[], measure=[]))
     assert run.summary["warnings"] == []
     assert "energy" not in run.summary

@@ -10,10 +10,11 @@ import pytest
 from test_simulate import deep
 
 import pcsim
+from pcsim import groups
 from pcsim.engines import open_engine
 from pcsim.engines.together import agree, joined, together
 
-module = importlib.import_module("pcsim.simulate")  # the name pcsim.simulate is the function
+simulating = importlib.import_module("pcsim.simulate")  # the name pcsim.simulate is the function
 RULES = [
     {"name": "il", "step_size": 0.2, "ticks": 9},
     {"name": "fpa", "step_size": 0.3, "ticks": 9},
@@ -59,13 +60,13 @@ def same_numbers(found: Any, wanted: Any) -> None:
 def side_by_side(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many runs ticked together, each time that some did."""
     sizes: list[int] = []
-    start = module.together
+    start = simulating.together
 
     def counted(tasks: Any, engine: Any) -> Any:
         sizes.append(len(tasks))
         return start(tasks, engine)
 
-    monkeypatch.setattr(module, "together", counted)
+    monkeypatch.setattr(simulating, "together", counted)
     return sizes
 
 
@@ -157,7 +158,7 @@ def test_what_is_another_graph_rule_or_format_runs_by_itself(side_by_side):
 
 def test_runs_beyond_the_memory_for_them_are_groups(side_by_side, monkeypatch):
     scenarios = [pcsim.load(deep(record=[], seed=seed)) for seed in range(5)]
-    monkeypatch.setattr(module, "MOST_TOGETHER", 2 * module.state_bytes(scenarios[0]))
+    monkeypatch.setattr(groups, "MOST_TOGETHER", 2 * groups.state_bytes(scenarios[0]))
     assert len(pcsim.simulate_many(scenarios)) == 5
     assert side_by_side == [2, 2]
 

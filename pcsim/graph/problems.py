@@ -36,10 +36,12 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
     found: dict[Path, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         found.setdefault(_path(detail, data), []).append(detail)
+    outer = {path[:length] for path in found for length in range(len(path))}
+    # where a kind is wrong, a union's other member may say what is wrong further inside
     return [
         Problem(path, _message(details, path, model))
         for path, details in found.items()
-        if not _said_better(path, details, found)
+        if not (path in outer and _about_kind(details))
     ]
 
 
@@ -91,10 +93,8 @@ def _holds(data: Any, key: int | str) -> bool:
     return isinstance(data, list | tuple) and isinstance(key, int) and 0 <= key < len(data)
 
 
-def _said_better(path: Path, details: list[ErrorDetails], found: Iterable[Path]) -> bool:
-    """Tell whether a union's other member says what is wrong further inside."""
-    about_kind = all(detail["type"].endswith(("_type", "literal_error")) for detail in details)
-    return about_kind and any(len(other) > len(path) and other[: len(path)] == path for other in found)
+def _about_kind(details: list[ErrorDetails]) -> bool:
+    return all(detail["type"].endswith(("_type", "literal_error")) for detail in details)
 
 
 def _message(details: list[ErrorDetails], path: Path, model: type[BaseModel]) -> str:

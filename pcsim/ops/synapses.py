@@ -118,9 +118,10 @@ class Synapses:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays that a run reads: synapses, columns and where neurons begin."""
-        columns = 0 if len(self.delays) == 1 else np.dtype(_kind(self.width)).itemsize
-        return len(self) * (12 + columns) + (self.units + 1) * np.dtype(_kind(len(self))).itemsize
+        """Bytes of the arrays that a run holds: synapses, columns and where neurons begin, worked out or not."""
+        given = sum(array.nbytes for array in (self.pre, self.post, self.delay, self.weight) if array is not None)
+        columns = 0 if len(self.delays) == 1 else len(self) * np.dtype(_kind(self.width)).itemsize
+        return given + columns + (self.units + 1) * np.dtype(_kind(len(self))).itemsize
 
     @cached_property
     def fan_in(self) -> int:

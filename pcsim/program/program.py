@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.graph.levels import light_cone
+from pcsim.ops.synapses import Synapses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,6 +120,11 @@ class Slot:
     late: Late | None
     edges: tuple[Edge, ...]
 
+    def copied(self, *, moving: bool) -> int:
+        """Return the numbers, per sample, that are copied to be read at once: rows apart, or values of other ticks."""
+        apart = not isinstance(self.rows, slice) or (moving and self.late is not None)
+        return len(self.edges) * prod(self.shape) if apart and not self.is_parameter else 0
+
 
 @dataclass(frozen=True)
 class ParameterSlot:
@@ -127,6 +133,11 @@ class ParameterSlot:
     name: str
     shape: Shape
     rows: Rows
+
+    @property
+    def copied(self) -> int:
+        """The numbers that are copied to be read at once: none where rows are consecutive."""
+        return 0 if isinstance(self.rows, slice) else len(self.rows) * prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -239,20 +250,37 @@ class Program:
         return tuple(np.array([first[name] for name in step.names], np.intp) for step in self.steps)
 
     def memory(self, batch: int, itemsize: int) -> dict[str, int]:
-        """Return the bytes an array engine takes, by what they are for."""
-        one = batch * itemsize
-        arrays = 5 if self.rule.moving else 2
+        """Return the bytes that an array engine holds, by what they are for; a tick takes more for a moment.
+
+        Under ``work`` is what a tick keeps for its derivatives: predictions, inputs that had to be copied, and one
+        slope a unit, which most ops keep that are not linear.
+        """
+        one, moving = batch * itemsize, self.rule.moving
+        units = sum(len(bank.names) * bank.size for bank in self.banks.values())
         active = sum(bank.active * bank.size for bank in self.banks.values())
-        messages = sum(len(post.receivers) * prod(shape) for shape, post in self.posts.items())
+        free = sum(bank.free * bank.size for bank in self.banks.values())
+        precision = sum(bank.active * bank.size for bank in self.banks.values() if bank.precision is not None)
+        messages = sum(len(post.receivers) * prod(shape) for shape, post in self.posts.items() if post.direct is None)
         flying = sum(post.ring.slots * prod(shape) for shape, post in self.posts.items())
         history = sum(history.ring.slots * prod(shape) for shape, history in self.histories.items())
-        return {
-            "values": sum(len(bank.names) * bank.size for bank in self.banks.values()) * one,
-            "state": active * arrays * one,
+        copied = sum(slot.copied(moving=moving) for step in self.steps for slot in step.slots)
+        weights = sum(slot.copied for step in self.steps for slot in step.parameters)
+        found = {
+            "values": (2 if moving else 1) * units * one,
+            "state": ((3 if moving else 1) * active + free) * one + precision * itemsize,
             "messages": messages * one,
             "in flight": (flying + history) * one,
+            "work": ((2 if moving else 1) * active + copied) * one + weights * itemsize,
             "parameters": sum(len(names) * prod(shape) for shape, names in self.parameters.items()) * itemsize,
         }
+        synapses = sum({id(each): each.nbytes for each in self.synapses}.values())
+        return found | ({"synapses": synapses} if synapses else {})
+
+    @property
+    def synapses(self) -> tuple[Synapses, ...]:
+        """Synapses of each projection; equal ones may be the same arrays."""
+        calls = (vertex.call.attributes for vertex in self.graph.vertices.values())
+        return tuple(value for attributes in calls for _, value in attributes if isinstance(value, Synapses))
 
     def traffic(self, batch: int, itemsize: int) -> dict[str, int]:
         """Return the bytes and messages that cross edges in one tick, by direction."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pcsim.graph.graph import Graph
-    from pcsim.program.program import Step
+    from pcsim.program.program import Program, Step
     from pcsim.scenario.scenario import Scenario
 
 
@@ -24,10 +25,7 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
     graph, itemsize = scenario.levelled, scenario.dtype.itemsize
     program = lower(graph, scenario.rule)
     batch = scenario.document.batch
-    synapses = [dict(vertex.call.attributes).get("synapses") for vertex in graph.vertices.values()]
-    indices = sum(one.nbytes for one in set(synapses) if one)
-    memory = program.memory(batch, itemsize)
-    memory |= {"updates": memory["parameters"]} | ({"synapses": indices} if indices else {})
+    memory = _memory(program, batch, itemsize)
     return {
         "title": scenario.document.title,
         "rule": scenario.rule.name,
@@ -37,7 +35,7 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
         "vertices": len(graph.vertices),
         "edges": len(graph.edges),
         "parameters": sum(len(names) for names in program.parameters.values()),
-        "synapses": sum(len(one) for one in synapses if one),
+        "synapses": sum(map(len, program.synapses)),
         "outputs": list(graph.outputs),
         "levels": levels(graph),
         "feedforward_ticks": max(graph.depths.values(), default=0),
@@ -50,6 +48,16 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
         "memory": {**memory, "total": sum(memory.values())},
         "traffic_per_tick": program.traffic(batch, itemsize),
     }
+
+
+def _memory(program: Program, batch: int, itemsize: int) -> dict[str, int]:
+    """Return the bytes that a run holds on an array engine: those of the engine, and of the task it is given."""
+    held, graph = program.memory(batch, itemsize), program.graph
+    data = [name for name in graph.vertices if graph.role(name) == "source"] + list(graph.outputs)
+    given = sum(prod(graph.vertices[name].shape) for name in data) * batch * itemsize
+    # where parameters change within the run, what was applied already is held too
+    updates = 2 if program.rule.fires == "every" else 1
+    return {"task": held["parameters"] + given, **held, "updates": updates * held["parameters"]}
 
 
 def _step(step: Step) -> dict[str, Any]:

@@ -1,0 +1,105 @@
+"""One of the runs that are played side by side: what it records while it goes on, and what is left of it in the end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.errors import wrong
+from pcsim.probes import learnt
+from pcsim.run import TRACE, Run
+from pcsim.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pcsim.engines import Session, Task
+    from pcsim.engines.together import Joint
+    from pcsim.journal import Journal
+    from pcsim.trace.channel import Channel
+
+FLUSH_EVERY = 5.0
+"""Seconds after which what is recorded is written, full chunk or not: that much of a run can be lost."""
+
+
+@dataclass
+class Part:
+    """One of the runs that are played side by side."""
+
+    journal: Journal
+    joint: Joint
+    run: int
+    columns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
+
+    @property
+    def task(self) -> Task:
+        """What this run is."""
+        return self.joint.tasks[self.run]
+
+    @property
+    def view(self) -> Session:
+        """What this run reads from."""
+        return self.joint.views[self.run]
+
+    @property
+    def writer(self) -> TraceWriter:
+        """What this run records with."""
+        assert self.journal.writer is not None
+        return self.journal.writer
+
+    def open(self, found: list[Channel]) -> None:
+        """Begin the trace."""
+        folder = self.journal.folder
+        self.journal.writer = TraceWriter(folder / TRACE if folder else None, found, ticks=self.task.ticks)
+        self.journal.flushed = time.perf_counter()
+        norms = [channel.names for channel in found if channel.variable == "norm"]
+        if norms:
+            own = [name for group in self.view.layout() for name in group]
+            column = dict(zip(own, self.joint.columns(self.run).tolist(), strict=True))
+            self.columns = np.array([column[name] for name in norms[0]], np.intp)
+
+    def record(self, tick: int) -> None:
+        """Record what is due at a tick."""
+        self.writer.record(tick)
+        self.flush()
+
+    def extend(self, first: int, norms: np.ndarray) -> None:
+        """Record the norms of ticks from ``first`` on."""
+        ticks = np.arange(first, first + len(norms))
+        self.writer.extend("series", ticks, {"norm": norms[:, self.columns]})
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was recorded, now and then."""
+        if self.journal.folder is not None and (now := time.perf_counter()) - self.journal.flushed > FLUSH_EVERY:
+            self.writer.flush()
+            self.journal.flushed = now
+
+    def end(self, status: str, reason: str, found: dict[str, Any], *, alone: bool) -> None:
+        """Close the trace and the manifest; ``alone`` says that nothing moves any more."""
+        for row in learnt(self.view.updates()):
+            self.writer.static(*row)
+        self.writer.close()
+        manifest = self.journal.note(status, reason, self.journal.done, found)
+        state = _not_followed if not self.task.literal else self.state if alone else _kept(self.state())
+        self.journal.run = Run(manifest, self.writer.store, state)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the free values."""
+        graph = self.task.graph
+        free = [name for name in graph.active if graph.role(name) == "free"]
+        return {name: self.view.reader("value", [name])()[0] for name in free}
+
+
+def _kept(state: dict[str, np.ndarray]) -> Callable[[], dict[str, np.ndarray]]:
+    return lambda: state
+
+
+def _not_followed() -> dict[str, np.ndarray]:
+    hint = "nothing was recorded or measured; with 'literal: true' every value is"
+    raise wrong(
+        "state", f"the values of this run were not followed to its end, as no update depends on them and {hint}"
+    )

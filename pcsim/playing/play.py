@@ -1,0 +1,157 @@
+"""Plays runs to their ends: tick by tick where something is read, in blocks where nothing is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.playing.interrupts import interrupts
+from pcsim.playing.part import Part
+from pcsim.playing.scale import Scale, scale_of
+from pcsim.probes import channels, watched
+from pcsim.tasks import looks_at_every_tick, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pcsim.engines.together import Joint
+    from pcsim.journal import Journal
+
+Progress = Callable[[int, int], None]
+"""Called after each tick, or block of ticks in which nothing is read, with (ticks done, horizon)."""
+
+BLOCK_SECONDS = 0.15
+"""Seconds that a block of ticks is to take, in which nothing is read: Ctrl-C and progress wait for its end."""
+
+BLOCK_BYTES = 4 * 2**20
+"""Bytes of norms that are kept back during a block."""
+
+
+def play(journals: Sequence[Journal], joint: Joint, progress: Progress | None) -> None:
+    """Play runs side by side to their ends."""
+    scenario = journals[0].scenario
+    record = recorded(scenario)
+    with np.errstate(all="ignore"):
+        scale = scale_of(scenario, joint)
+        follower = scale.follower if scale else None
+        parts = [Part(journal, joint, run) for run, journal in enumerate(journals)]
+        for part in parts:
+            part.open(channels(part.task, part.view, follower, record, part.run))
+        everies, norms = watched(record)
+        stops = _Stops((1,) if looks_at_every_tick(scenario) else everies, norms=norms and 1 not in everies)
+        with interrupts() as asked:
+            _Play(joint, parts, scale, stops, asked, progress).play()
+
+
+@dataclass(frozen=True)
+class _Stops:
+    """Which ticks stand still to be read: those that one of ``everies`` divides; ``norms`` of all are wanted."""
+
+    everies: tuple[int, ...]
+    norms: bool
+
+    def due(self, tick: int, ticks: int) -> int:
+        """Return the first tick from ``tick`` on that stands still; ``ticks`` where none does."""
+        return min((-(-tick // every) * every for every in self.everies), default=ticks)
+
+
+@dataclass
+class _Play:
+    """Runs that are being played; ``block`` is how many ticks fit into one call."""
+
+    joint: Joint
+    parts: Sequence[Part]
+    scale: Scale | None
+    stops: _Stops
+    asked: Callable[[], bool]
+    progress: Progress | None
+    block: int = 1
+
+    def play(self) -> None:
+        """Play all ticks, or until every run has ended."""
+        tick, ticks = 0, self.joint.task.ticks
+        while tick < ticks and self.live:
+            interrupted = self.asked()
+            due = min(self.stops.due(tick, ticks), ticks)
+            end = tick + 1 if interrupted or due == tick else due
+            tick = self.step(tick, interrupted) if due == tick else self.stretch(tick, end, interrupted)
+
+    @property
+    def live(self) -> list[Part]:
+        """The runs that have not ended."""
+        return [part for part in self.parts if part.journal.run is None]
+
+    def step(self, tick: int, interrupted: bool) -> int:
+        """Play one tick, and read it while it stands still."""
+        clock = self.joint.clock
+        clock.predict(tick)
+        clock.send(tick)
+        if self.scale is not None:
+            self.scale.follower.follow(tick)
+        ends = {part.run: end for part in self.live if (end := self.ends(part, tick, interrupted))}
+        last = len(ends) == len(self.live)
+        self.joint.learn(tick, last=last)
+        for run in () if last else ends:
+            self.joint.end(run)
+        for part in self.live:
+            part.record(tick)
+        found = {run: self.measures(self.parts[run]) for run in ends}
+        clock.move()
+        self.told(tick + 1)
+        for run, (status, reason) in ends.items():
+            self.parts[run].end(status, reason, found[run], alone=last)
+        return tick + 1
+
+    def ends(self, part: Part, tick: int, interrupted: bool) -> tuple[str, str] | None:
+        """Return how and why a run ends in this tick; None if it goes on."""
+        ticks = self.joint.task.ticks
+        if interrupted:
+            return "interrupted", f"interrupted after tick {tick}"
+        if part.journal.scenario.document.stop is not None and self.scale is not None and self.scale.reached(part):
+            follower = self.scale.follower
+            return "done", f"{follower.criterion} at or below {follower.tolerance:g} at tick {tick}"
+        return ("done", f"all {ticks} ticks done") if tick == ticks - 1 else None
+
+    def measures(self, part: Part) -> dict[str, Any]:
+        """Return the measures of a run in its last tick."""
+        return {"warnings": []} if self.scale is None else self.scale.measures(part)
+
+    def stretch(self, first: int, end: int, interrupted: bool) -> int:
+        """Play ticks in which nothing is read, so many that Ctrl-C and progress are not kept waiting."""
+        ticks, began = self.joint.task.ticks, time.perf_counter()
+        width = sum(map(len, self.joint.clock.layout())) if self.stops.norms else 0
+        if self.joint.task.literal:
+            end = min(end, first + self.block, first + max(1, BLOCK_BYTES // (8 * width or 1)))
+        last = interrupted or end == ticks
+        norms = np.full((end - first, width), np.nan) if self.stops.norms else None
+        try:
+            self.joint.play(first, end, last=last, norms=norms)
+        finally:
+            self.note(first, norms)
+        self.block = max(1, int((end - first) * min(8.0, BLOCK_SECONDS / (time.perf_counter() - began))))
+        self.told(end)
+        if last:
+            reason = f"interrupted after tick {end - 1}" if interrupted else f"all {ticks} ticks done"
+            for part in self.live:
+                part.end("interrupted" if interrupted else "done", reason, {"warnings": []}, alone=True)
+        return end
+
+    def note(self, first: int, norms: np.ndarray | None) -> None:
+        """Record the norms of a block; where numbers ended within it, those of the ticks before."""
+        if norms is None:
+            return
+        done = len(norms) if not np.isnan(norms).any() else int(np.isnan(norms).any(axis=1).argmax())
+        for part in self.live:
+            part.extend(first, norms[:done])
+            part.journal.done = first + done
+
+    def told(self, done: int) -> None:
+        """Tell how far the runs have come."""
+        for part in self.live:
+            part.journal.done = done
+        if self.progress is not None:
+            self.progress(done, self.joint.task.ticks)

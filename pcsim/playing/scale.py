@@ -1,0 +1,58 @@
+"""What runs are measured against while they are played: the meter that follows them, and backprop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pcsim.analysis.backprop import Reference, backprop
+from pcsim.analysis.measures import MEASURES, Evidence, warnings
+from pcsim.analysis.meter import Follower, meter
+from pcsim.scenario.models import StopEntry
+from pcsim.tasks import looks_at_every_tick, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pcsim.engines.together import Joint
+    from pcsim.playing.part import Part
+    from pcsim.scenario.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What follows the runs, and the references that they are measured against."""
+
+    follower: Follower
+    references: Sequence[Reference]
+
+    def reached(self, part: Part) -> bool:
+        """Return whether a run is where its criterion wants it."""
+        return bool(self.follower.criterion_value[part.run] <= self.follower.tolerance)
+
+    def measures(self, part: Part) -> dict[str, Any]:
+        """Return the measures of a run in its last tick."""
+        found = Evidence(part.task, part.view, self.follower.of(part.run), self.references[part.run])
+        wanted = part.journal.scenario.document.measure
+        names = MEASURES if wanted is None else wanted
+        return {**{name: MEASURES[name].take(found) for name in names}, "warnings": warnings(found)}
+
+
+def scale_of(scenario: Scenario, joint: Joint) -> Scale | None:
+    """Return what measures runs of a scenario; None where nothing that is recorded or wanted needs it."""
+    asked = {what for entry in recorded(scenario) for what in entry.what}
+    if not (looks_at_every_tick(scenario) or asked & {"energy", "divergence"}):
+        return None
+    references = [backprop(task) for task in joint.tasks]
+    criterion, tolerance = _criterion(scenario)
+    follower = meter(joint, references, criterion, tolerance, everywhere="divergence" in asked)
+    return Scale(follower, references)
+
+
+def _criterion(scenario: Scenario) -> tuple[str, float]:
+    """Return what converging means: what the scenario says, else what its stop says, else what suits the rule."""
+    document, stop = scenario.document, scenario.document.stop
+    if isinstance(stop, StopEntry):
+        return stop.measure, stop.below
+    natural = "gradient" if scenario.rule.compares_with_backprop else "settled"
+    return document.converged or natural, document.tolerance
