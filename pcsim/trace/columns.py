@@ -24,15 +24,22 @@ SMALL = 64 * 2**10
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows that are ready to be written: rows ``start`` on of one variable, zero beyond those recorded."""
+    """Rows that are ready to be written: ``start`` up to ``end`` of one variable, zeros beyond those recorded."""
 
-    array: Target
+    column: Column
     start: int
     rows: np.ndarray
+    end: int
+
+    @property
+    def array(self) -> Target:
+        """Where it belongs."""
+        return self.column.array
 
     def write(self) -> None:
         """Write it as a whole, so that nothing need be read back."""
         self.array.write(self.start, self.rows)
+        self.column.written = self.end
 
 
 @dataclass
@@ -41,6 +48,12 @@ class Column:
 
     The array covers the whole horizon from the start; how much of it a reader sees is announced apart,
     so that what is announced is always already there. While a full buffer is written, the other one fills.
+
+    Attributes
+    ----------
+    buffer : (rows of a chunk, *shape), the open chunk, from row ``start`` on
+    spare : (rows of a chunk, *shape), the chunk before it
+    written : rows that are on disk
     """
 
     channel: Channel
@@ -48,6 +61,7 @@ class Column:
     array: Target
     spare: np.ndarray
     start: int = 0
+    written: int = 0
 
     def full(self, rows: int) -> bool:
         """Tell whether a node of so many rows leaves no room here."""
@@ -56,7 +70,7 @@ class Column:
     def chunk(self, rows: int) -> Chunk:
         """Return the open chunk as it stands; the next row changes it, but for a full one that is ``turn``ed."""
         self.buffer[rows - self.start :] = 0
-        return Chunk(self.array, self.start, self.buffer)
+        return Chunk(self, self.start, self.buffer, rows)
 
     def write(self, rows: int) -> None:
         """Write the open chunk now, if it holds anything."""
@@ -66,12 +80,32 @@ class Column:
     def hand_over(self, rows: int) -> Chunk:
         """Return the open chunk as something that the next rows leave alone."""
         chunk = self.chunk(rows)
-        return chunk if self.full(rows) else Chunk(self.array, self.start, self.buffer.copy())
+        return chunk if self.full(rows) else Chunk(self, self.start, self.buffer.copy(), rows)
 
     def turn(self, rows: int) -> None:
         """Begin the next chunk where this one is full."""
         if self.full(rows):
             self.buffer, self.spare, self.start = self.spare, self.buffer, self.start + len(self.buffer)
+
+    def erase(self, kept: int) -> None:
+        """Remove the chunks still at hand in which none of the ``kept`` rows is: they make room."""
+        for start, rows in self._at_hand():
+            if start >= kept:
+                self.array.erase(start, rows)
+                self.written = min(self.written, start)
+
+    def rewrite(self, rows: int) -> None:
+        """Write what is at hand of the first ``rows`` rows, and no more."""
+        for start, held in self._at_hand():
+            if start < rows > self.written:
+                part = held.copy()
+                part[rows - start :] = 0
+                Chunk(self, start, part, min(rows, start + len(part))).write()
+
+    def _at_hand(self) -> list[tuple[int, np.ndarray]]:
+        """Return the chunks that are still in memory, by their first row."""
+        before = self.start - len(self.spare)
+        return [*([(before, self.spare)] if before >= 0 else []), (self.start, self.buffer)]
 
 
 @dataclass
@@ -112,6 +146,10 @@ class Node:
         if self.rows + count > self.capacity:
             message = f"tick {tick} is beyond the horizon: {self.path} has room for {self.capacity} records"
             raise ValueError(message)
+
+    def rows_before(self, tick: int) -> int:
+        """Return how many records there are of the ticks before this one."""
+        return min(self.rows, -(-tick // self.every))
 
     def clock(self) -> Channel:
         """Return the channel of this node's own ticks."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
+ROOM = "room"
+"""The name of a file that is only written to see whether it fits."""
+
 
 @dataclass
 class Documents:
@@ -50,6 +53,12 @@ class Documents:
         for parent in self._parents():
             self._put(parent, _group({}))
         self._put("", _group(self.attrs, self._everything()))
+
+    def leave_room(self, more: int) -> None:
+        """Raise OSError where there is no room to announce anew, and for so many bytes more."""
+        told = 2 * len(json.dumps(self._everything()))
+        self.place.put(ROOM, bytes(told + more))
+        self.place.remove(ROOM)
 
     def _grow(self, node: str, rows: int) -> None:
         for variable, document in self.arrays[node].items():

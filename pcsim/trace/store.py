@@ -12,6 +12,7 @@ import numpy as np
 from pcsim.errors import wrong
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from zarr.abc.store import Store
@@ -33,6 +34,9 @@ class Place(Protocol):
 
     def put(self, key: str, *pieces: Any) -> None:
         """Replace a document or a chunk at once, or not at all."""
+
+    def remove(self, key: str) -> None:
+        """Remove a document or a chunk, if it is there."""
 
 
 class Folder:
@@ -61,6 +65,10 @@ class Folder:
         finally:
             partial.unlink(missing_ok=True)
 
+    def remove(self, key: str) -> None:
+        """Remove a document or a chunk, if it is there."""
+        (self.path / key).unlink(missing_ok=True)
+
 
 class Memory:
     """A trace that nobody asked to keep."""
@@ -80,6 +88,10 @@ class Memory:
         from zarr.buffer.cpu import Buffer
 
         self.held[key] = Buffer.from_bytes(b"".join(pieces))
+
+    def remove(self, key: str) -> None:
+        """Remove a document or a chunk, if it is there."""
+        self.held.pop(key, None)
 
 
 def open_place(path: Path | None) -> Place:
@@ -110,13 +122,23 @@ class Target:
 
     def write(self, start: int, rows: np.ndarray) -> None:
         """Write the chunks that begin with row ``start``; ``rows`` is (chunks[0], ...), all of it."""
+        for key, part in self._parts(start, rows):
+            self.place.put(key, *packed(self._whole(part)))
+
+    def erase(self, start: int, rows: np.ndarray) -> None:
+        """Remove the chunks that begin with row ``start``, those that ``write`` would make of ``rows``."""
+        for key, _ in self._parts(start, rows):
+            self.place.remove(key)
+
+    def _parts(self, start: int, rows: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the chunks that begin with a row, each with its place."""
         if rows.size == 0:
             return
         step = self.chunks[1] if rows.ndim > 1 else 1
         for part, first in enumerate(range(0, rows.shape[1], step) if rows.ndim > 1 else (0,)):
             index = (start // self.chunks[0] if rows.ndim else 0, part, *(0,) * rows.ndim)[: rows.ndim]
             key = "/".join([self.name, "c", *map(str, index)])
-            self.place.put(key, *packed(self._whole(rows[:, first : first + step] if rows.ndim > 1 else rows)))
+            yield key, rows[:, first : first + step] if rows.ndim > 1 else rows
 
     def _whole(self, part: np.ndarray) -> np.ndarray:
         """Return a chunk of full extent, little-endian and in one piece."""

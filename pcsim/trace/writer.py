@@ -1,7 +1,8 @@
 """Writes a trace while a run goes on, in bounded memory; it can be read at any time, and after any end.
 
 Full chunks are packed and written by a thread of the writer, one batch at a time: the run goes on into the other
-half of the buffers, and waits only where that fills before the first is on disk.
+half of the buffers, and waits only where that fills before the first is on disk. Where the disk is full, as many
+of the buffered ticks are written as fit.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pcsim.errors import RunError
 from pcsim.trace.channel import by_node
 from pcsim.trace.columns import Column, Node, chunk_rows, chunk_shape
 from pcsim.trace.documents import Documents
+from pcsim.trace.rescue import Rescue
 from pcsim.trace.store import create, create_filled, open_place
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ class TraceWriter:
     InputError
         If the folder holds something, or channels of one node do not go together.
     RunError
-        If it cannot be written, here and in every method; what was flushed before stays readable.
+        If it cannot be written, here and in every method; what was flushed before stays readable, and so
+        much as still fits of what was not.
     """
 
     def __init__(
@@ -176,9 +179,9 @@ class TraceWriter:
         """Write an array that has no ticks, once; ``names`` label its first dimension."""
         with self._writing():
             self._await()
-            self._add(path, variable, tuple(dims), np.asarray(array))
             if names:
                 self._add(path, dims[0], (dims[0],), np.asarray(names))
+            self._add(path, variable, tuple(dims), np.asarray(array))
             self._documents.announce({path: self._lengths().get(path, 0)})
 
     def close(self, attrs: Mapping[str, Any] = NO_ATTRS) -> None:
@@ -233,12 +236,18 @@ class TraceWriter:
         if self._hands is not None:
             self._hands.shutdown()
 
+    def _rescue(self) -> None:
+        """Keep what still fits of that which is buffered."""
+        if (nodes := [node for node in self._nodes if node.rows]) and self._path is not None:
+            self._kept = Rescue(nodes, self._documents).keep()
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             self._end()
+            self._rescue()
             kept = f"what was written until tick {self._kept} is kept"
             kept = "nothing was written" if self._kept is None else kept
             message = f"cannot write trace to {self._path}: {error.strerror or error}; {kept}"

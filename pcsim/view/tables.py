@@ -91,9 +91,20 @@ def _fraction(value: float) -> str:
 def trace_answers(run: Run, tick: str | None, vertex: str | None, edge: str | None, kind: str | None) -> dict[str, Any]:
     """Return the answer of ``pcsim trace``: rows, or without a question what there is to ask about."""
     if tick is None and vertex is None and edge is None and kind is None:
-        return overview(run.trace, _measured_arrivals(run))
+        return {**overview(run.trace, _measured_arrivals(run)), "ended": ended(run)}
     ticks = parse_ticks(tick) if tick is not None else None
     return {"rows": [row.as_dict() for row in ask(run.trace, ticks=ticks, vertex=vertex, edge=edge, kind=kind)]}
+
+
+def ended(run: Run) -> dict[str, Any]:
+    """Return how a run ended, and after how many ticks of how many."""
+    summary = run.summary
+    return {
+        "status": run.manifest["status"],
+        "stop_reason": summary["stop_reason"],
+        "ticks": summary["ticks"],
+        "horizon": summary["horizon"],
+    }
 
 
 def _measured_arrivals(run: Run) -> dict[str, int | None] | None:
@@ -138,9 +149,24 @@ def _overview_tables(found: dict[str, Any]) -> list[Any]:
         arrivals.add_row(name, (NO_TICK if note == NO_TICK else "never") if tick is None else str(tick))
     if len(first) > MOST_ROWS:
         arrivals.add_row(f"... {len(first) - MOST_ROWS} more: --json")
-    tables = titled("what was recorded", recorded)
+    tables = _ended_early(found["ended"], found["recorded"]) + titled("what was recorded", recorded)
     title = "when the error first differed from exactly zero" + (f" ({note})" if note else "")
     return tables + (titled(title, arrivals) if first else [])
+
+
+def _ended_early(end: dict[str, Any], recorded: dict[str, Any]) -> list[Any]:
+    """Return what is to know of a run that did not come to its end; nothing of one that did."""
+    if end["status"] == "done":
+        return []
+    if end["status"] == "running":
+        said = "this run goes on still, or was ended from outside"
+    else:
+        said = f"this run {end['status']} after {end['ticks']} of {end['horizon']} ticks: {end['stop_reason']}"
+    wanted = [entry["ticks"] for entry in recorded.values() if entry["ticks"]]
+    last = max((ticks["last"] for ticks in wanted if ticks["count"]), default=None)
+    if wanted:
+        said += "; no tick of what it recorded is kept" if last is None else f"; recorded until tick {last}"
+    return [Text(f"note: {said}", style="yellow")]
 
 
 def _rhythm(ticks: Any) -> str:

@@ -55,20 +55,26 @@ def input_of(table: Any, at: int, slot: int) -> Any:
 @jit
 def wake(table: Any, at: int, row: int, part: int, mode: int) -> int:
     """Return 0 for a vertex at rest, 1 for one whose error may have changed, 2 for one that must predict as well."""
-    vertex, woke = table[at + FIRST] + row, table[part + WOKE]
-    if mode & ALL:
-        table[woke + vertex] = 1
-        return 2
-    dirty, count, place = table[part + DIRTY], table[at + COUNT], table[at + SLOTS] + INPUTS
-    if not mode & PREDICT and table[at + SHIFT] >= 0:
-        return 1 if table[woke + vertex] else 0
     heard = False
-    if mode & PREDICT and table[at + HEARS]:
+    if mode & PREDICT and not mode & ALL and table[at + HEARS]:
+        dirty, count, place = table[part + DIRTY], table[at + COUNT], table[at + SLOTS] + INPUTS
         for _ in range(table[at + SLOT_COUNT]):
             sender = table[place + 3 * count + row]
             heard |= sender >= 0 and table[dirty + sender] != 0
             place += INPUTS + 4 * count
-    awake = heard or table[dirty + vertex] != 0
+    return rouse(table, at, row, part, mode, heard)
+
+
+@inline
+def rouse(table: Any, at: int, row: int, part: int, mode: int, heard: bool) -> int:
+    """Note whether a vertex is awake, which may have heard something new, and return how far it is as ``wake`` does."""
+    vertex, woke = table[at + FIRST] + row, table[part + WOKE]
+    if mode & ALL:
+        table[woke + vertex] = 1
+        return 2
+    if not mode & PREDICT and table[at + SHIFT] >= 0:
+        return 1 if table[woke + vertex] else 0
+    awake = heard or table[table[part + DIRTY] + vertex] != 0
     table[woke + vertex] = awake
     return 2 if heard else int(awake)
 
@@ -81,11 +87,22 @@ def settle(memory: Any, table: Any, at: int, row: int, part: int, mode: int, mu:
     n = (table[part + HIGH] - table[part + LOW]) * size
     follow(memory, table, at, mode, mu, heard, shifted, n)
     if mode & SWEEP:
+        table[part + FAULT] |= unbounded(memory, mu, n)
         return
     if table[at + TARGETS] >= 0 and table[table[at + TARGETS] + row] >= 0:
         lose(memory, table, at, table[table[at + TARGETS] + row] + table[part + LOW] * size, shifted, n)
         return
     differ(memory, table, at, shifted, n)
+
+
+@jit
+def unbounded(memory: Any, x: int, n: int) -> int:
+    """Return 1 where some of n numbers is not finite, else 0."""
+    bad = 0
+    for i in range(n):
+        number = load(memory, x + i)
+        bad |= number - number != 0
+    return bad
 
 
 @jit

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from pcsim.engines.jit.common import (
     ATTRIBUTE,
     COUNT,
@@ -23,17 +25,27 @@ from pcsim.engines.jit.common import (
     SWEEP,
     scale_into,
     settle,
+    unbounded,
     wake,
     weigh,
 )  # fmt: skip
-from pcsim.engines.jit.compiled import jit, load, store
+from pcsim.engines.jit.compiled import inline, jit, load, store
 from pcsim.engines.jit.functions import apply
+from pcsim.engines.jit.moves import norm
 from pcsim.engines.jit.native import memory_of, table_of
 from pcsim.engines.jit.products import pack, packed_size, product_packed, product_unpacked
 
 SAMPLES, FAN_IN, UNITS, CODE, INNER, WEIGHTS = range(6)
 """Own operands: rows of a sample, features before and after, activation (0: none), whether it goes before the weights;
-then for each vertex: packed W^T, packed W, bias (-1: none), where weight and bias learn, and the order of learning."""
+then for each vertex: packed W^T, packed W, bias (-1: none), where weight and bias learn, where it is noted that what
+lies there is to be replaced; then the vertices that teach, by weight, and the first of each weight."""
+
+COLUMNS = 6
+
+SLICES = 8
+"""Parts in which a weight is taught, each by one thread."""
+
+LARGEST32, LARGEST64 = (0.5 * float(np.finfo(kind).max) for kind in (np.float32, np.float64))
 
 
 @jit
@@ -92,37 +104,56 @@ def add_rows(memory: Any, bias: int, z: int, m: int, n: int) -> None:
 def affine_learn(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Add what vertices teach their weight and bias to what was learnt, over all samples of the part.
 
-    ``low`` to ``high`` count in the order of learning, by weight: each weight has one thread.
+    ``low`` to ``high`` count slices of weights, ``SLICES`` each: all users of a slice teach it one after the other.
     """
-    memory, table = memory_of(base), table_of(ints)
+    table = table_of(ints)
+    own, count = table[at + OWN], table[at + COUNT]
+    users = own + WEIGHTS + COLUMNS * count
+    starts = users + count
+    for number in range(low // SLICES, (high + SLICES - 1) // SLICES):
+        first, last = max(low - number * SLICES, 0), min(high - number * SLICES, SLICES)
+        left, right = first * table[own + UNITS] // SLICES, last * table[own + UNITS] // SLICES
+        for listed in range(table[starts + number], table[starts + number + 1]):
+            row = table[users + listed]
+            new = listed == table[starts + number] and table[table[own + WEIGHTS + 5 * count + row]] != 0
+            teach(memory_of(base), table, at, row, part, left, right, not new)
+
+
+@jit
+def teach(memory: Any, table: Any, at: int, row: int, part: int, left: int, right: int, add: bool) -> None:
+    """Let a vertex teach some units of its weight and bias; what was learnt is added to, or else replaced."""
     own, count, slot = table[at + OWN], table[at + COUNT], table[at + SLOTS] + INPUTS
     k, n, code, inner = table[own + FAN_IN], table[own + UNITS], table[own + CODE], table[own + INNER]
     m = (table[part + HIGH] - table[part + LOW]) * table[own + SAMPLES]
     near, region = table[part + SCRATCH], table[part + REGION]
+    turned, scratch = near + region, near + 3 * region
     constant, gain = load(memory, table[at + ATTRIBUTE]), load(memory, table[at + GAIN])
-    weights = own + WEIGHTS
-    for listed in range(low, high):
-        row = table[weights + 5 * count + listed]
-        x = table[slot + row]
-        g = weigh(memory, table, at, row, part, near)
-        slope = table[at + SAVED] + row * table[at + SAVED_STRIDE] if code and not inner else -1
-        turn(memory, g, slope, gain, m, n, near + region)
-        if code and inner:
-            apply(code, constant, memory, x, memory, near, memory, near + 2 * region, m * k)
-            x = near
-        learnt = table[weights + 3 * count + row]
-        g = near + region
-        product_unpacked(memory, g, m, 1, memory, x, k, m, k, n, memory, learnt, k, True, memory, near + 3 * region)
-        bias = table[weights + 4 * count + row]
-        if bias >= 0:
-            sum_rows(memory, g, n, m, bias)
-        table[part + FAULT] |= unbounded(memory, learnt, n * k)
+    x, slope = table[slot + row], -1
+    if code and not inner:
+        slope = table[at + SAVED] + row * table[at + SAVED_STRIDE]
+    turn(memory, weigh(memory, table, at, row, part, near), slope, gain, m, n, left, right, turned)
+    if code and inner:
+        apply(code, constant, memory, x, memory, near, memory, near + 2 * region, m * k)
+        x = near
+    weights = own + WEIGHTS + row
+    learnt, some = table[weights + 3 * count] + left * k, right - left
+    product_unpacked(memory, turned, m, 1, memory, x, k, m, k, some, memory, learnt, k, add, memory, scratch)
+    if table[weights + 4 * count] >= 0:
+        sum_rows(memory, turned, some, m, table[weights + 4 * count] + left)
+    if add or not norm(memory, turned, some * m) * norm(memory, x, m * k) < half_the_largest(memory):
+        table[part + FAULT] |= unbounded(memory, learnt, some * k)
+
+
+@inline
+def half_the_largest(memory: Any) -> Any:
+    """Return half the largest number of the format: by Cauchy and Schwarz no sum of products is beyond their norms."""
+    return LARGEST32 if memory.itemsize == 4 else LARGEST64
 
 
 @jit
-def turn(memory: Any, g: int, slope: int, gain: Any, m: int, n: int, out: int) -> None:
-    """Set out (n, m) = gain g (m, n) transposed, times the slope where there is one."""
-    for i in range(n):
+def turn(memory: Any, g: int, slope: int, gain: Any, m: int, n: int, left: int, right: int, out: int) -> None:
+    """Set out = gain g (m, n) transposed, of columns left to right, times the slope where there is one."""
+    for i in range(left, right):
         if slope >= 0:
             for sample in range(m):
                 place = sample * n + i
@@ -142,16 +173,6 @@ def sum_rows(memory: Any, g: int, n: int, m: int, out: int) -> None:
             total += load(memory, g + sample)
         store(memory, out + i, load(memory, out + i) + total)
         g += m
-
-
-@jit
-def unbounded(memory: Any, x: int, n: int) -> int:
-    """Return 1 where some of n numbers is not finite, else 0."""
-    bad = 0
-    for i in range(n):
-        number = load(memory, x + i)
-        bad |= number - number != 0
-    return bad
 
 
 @jit

@@ -40,7 +40,7 @@ from pcsim.engines.jit.common import (
     wake,
     weigh,
 )  # fmt: skip
-from pcsim.engines.jit.compiled import inline, jit, load, store
+from pcsim.engines.jit.compiled import jit, load, store
 from pcsim.engines.jit.functions import apply
 from pcsim.engines.jit.native import like, memory_of, table_of
 
@@ -296,101 +296,3 @@ def share(memory: Any, table: Any, at: int, row: int, part: int, number: int, g:
         if number == 1:
             for i in range(samples * size):
                 store(memory, out + i, -load(memory, out + i) * load(memory, saved + i))
-
-
-CODE, BIASED, ROW = range(3)
-"""Own operands of a weighted sum: activation (0: none), whether it has a bias; then for each vertex where its
-weights and its
-bias lie."""
-
-
-@jit
-def weighted_sum(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Play f(sum_k w_k x_k + b) of inputs of one shape."""
-    memory, table = memory_of(base), table_of(ints)
-    own, count, size, slots = table[at + OWN], table[at + COUNT], table[at + SIZE], table[at + SLOT_COUNT]
-    code, first, near = table[own + CODE], table[part + LOW], table[part + SCRATCH]
-    samples = table[part + HIGH] - first
-    n = samples * size
-    constant = load(memory, table[at + ATTRIBUTE])
-    width = INPUTS + 4 * count
-    sends = mode & SEND and (mode & ALL or not table[at + UNWRITTEN])
-    for row in range(low, high):
-        state = 2 if mode & SWEEP else wake(table, at, row, part, mode)
-        if state == 0:
-            continue
-        weights = table[own + ROW + row]
-        saved = table[at + SAVED] + row * table[at + SAVED_STRIDE] + first * size
-        if mode & (SWEEP | PREDICT):
-            if state == 2:
-                bias = table[own + ROW + count + row]
-                start = load(memory, bias) if table[own + BIASED] else like(memory, 0)
-                for i in range(n):
-                    store(memory, near + i, like(memory, 0))
-                slot, first_slow = table[at + SLOTS], 0
-                column = INPUTS + (count if mode & SWEEP else 0) + row
-                while first_slow + 4 <= slots and alike(table, slot, width, size):
-                    gather_four(memory, table, slot + column, width, weights + first_slow, near, first * size, n)
-                    slot, first_slow = slot + 4 * width, first_slow + 4
-                for number in range(first_slow, slots):
-                    x = table[slot + INPUTS + (count if mode & SWEEP else 0) + row] + first * table[slot + PER_SAMPLE]
-                    gather(memory, load(memory, weights + number), x, near, samples, size, table[slot + PER_SAMPLE])
-                    slot += width
-                for i in range(n):
-                    store(memory, near + i, load(memory, near + i) + start)
-                if code:
-                    apply(code, constant, memory, near, memory, near, memory, saved, n)
-            settle(memory, table, at, row, part, mode, near, state == 2)
-        if sends:
-            g = weigh(memory, table, at, row, part, near)
-            if code:
-                scale_into(memory, saved, g, near, n)
-                g = near
-            slot = table[at + SLOTS] + INPUTS + 2 * count + row
-            for number in range(slots):
-                message = table[slot]
-                if message >= 0:
-                    weight = load(memory, weights + number)
-                    message += first * size
-                    for i in range(n):
-                        store(memory, message + i, weight * load(memory, g + i))
-                slot += width
-
-
-@inline
-def alike(table: Any, slot: int, width: int, size: int) -> bool:
-    """Return whether the next four inputs have a value for every sample."""
-    found = True
-    for number in range(4):
-        found &= table[slot + number * width + PER_SAMPLE] == size
-    return found
-
-
-@inline
-def gather_four(memory: Any, table: Any, place: int, width: int, weights: int, out: int, shifted: int, n: int) -> None:
-    """Add four weighted inputs to a sum, in their order."""
-    a, b = table[place] + shifted, table[place + width] + shifted
-    c, d = table[place + 2 * width] + shifted, table[place + 3 * width] + shifted
-    wa, wb, wc, wd = (
-        load(memory, weights),
-        load(memory, weights + 1),
-        load(memory, weights + 2),
-        load(memory, weights + 3),
-    )
-    for i in range(n):
-        total = load(memory, out + i) + wa * load(memory, a + i)
-        total = total + wb * load(memory, b + i)
-        total = total + wc * load(memory, c + i)
-        store(memory, out + i, total + wd * load(memory, d + i))
-
-
-@jit
-def gather(memory: Any, weight: Any, x: int, out: int, samples: int, size: int, per_sample: int) -> None:
-    """Set out += weight x."""
-    if per_sample == size:
-        samples, size = 1, samples * size
-    for _ in range(samples):
-        for i in range(size):
-            store(memory, out + i, load(memory, out + i) + weight * load(memory, x + i))
-        x += per_sample
-        out += size

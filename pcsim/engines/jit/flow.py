@@ -243,7 +243,12 @@ def lay_out(layout: Layout) -> int:
         first = len(messages)
         post = program.posts.get(shape)
         if post is not None:
-            messages += [told[shape, int(number)] for number in post.order[post.starts[row] : post.starts[row + 1]]]
+            for number in post.order[post.starts[row] : post.starts[row + 1]].tolist():
+                one = layout.summed.get(shape, {}).get(number)
+                if one is None:
+                    messages.append(told[shape, number])
+                elif number == one.messages[0]:
+                    messages.append([SENT, one.place, 0, 0, one.number, 0])
         rows.append(_row(layout, shape, row, first, len(messages)))
     outputs = [
         layout.first[shape] + row for shape, bank in program.banks.items() for row in range(bank.free, bank.active)

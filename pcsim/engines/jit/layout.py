@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.jit import common, dense, elements, flow, moves, population, shapes, wiring
+from pcsim.engines.jit import bundles, common, dense, elements, flow, moves, population, shapes, weighted, wiring
 from pcsim.engines.jit.functions import FUNCTIONS
 from pcsim.engines.jit.native import address_of
 from pcsim.engines.jit.products import packed_size
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pcsim.arrays import Shape
     from pcsim.engines.array import ArraySession
+    from pcsim.engines.jit.bundles import Bundle
     from pcsim.engines.jit.wiring import Past, Sum, Wired
     from pcsim.ops.op import Call
     from pcsim.program.program import Slot, Step
@@ -101,13 +102,15 @@ class Layout:
     targets: dict[str, np.ndarray] = field(default_factory=dict)
     """Targets of outputs whose loss is no clamp."""
     wired: list[Wired] = field(default_factory=list)
+    bundles: list[Bundle] = field(default_factory=list)
     kept: list[np.ndarray] = field(default_factory=list)
     rings: list[np.ndarray] = field(default_factory=list)
     """What projections remember of past ticks."""
     pasts: dict[tuple[Shape, int], Past] = field(default_factory=dict)
     """Past values that projections read, by bank and row."""
     summed: dict[Shape, dict[int, Sum]] = field(default_factory=dict)
-    """Messages that projections sum themselves."""
+    """Messages that projections and bundles sum themselves."""
+    blank: dict[Shape, int] = field(default_factory=dict)
     saved: dict[int, np.ndarray] = field(default_factory=dict)
     ring_notes: int = 0
     vertices: int = 0
@@ -129,6 +132,9 @@ class Layout:
         self.sender = self._senders()
         for step in self.session.program.steps:
             self.steps[id(step)] = self._step(step)
+        self.answering = [
+            (self.table.add([self.steps[id(one.step)], one.place]), len(one.receivers)) for one in self.bundles
+        ]
         for shape in self.session.program.banks:
             self.banks[shape] = self._bank(shape)
         self.histories = [self._history(shape) for shape in self.session.program.histories]
@@ -156,6 +162,12 @@ class Layout:
         array = self.new(1)
         array[0] = value
         return address_of(array)
+
+    def blanks(self, shape: Shape) -> int:
+        """Return where it is noted, for each parameter of a shape, that what it has learnt is still to be replaced."""
+        if shape not in self.blank:
+            self.blank[shape] = self.table.add(np.ones(len(self.learnt(shape)), np.int64))
+        return self.blank[shape]
 
     def learnt(self, shape: Shape) -> np.ndarray:
         """Return what parameters of a shape have learnt."""
@@ -450,7 +462,8 @@ def of_affine(layout: Layout, step: Step) -> Whole:
         none if bias is None else address_of(session.theta[bias.shape]) + biases,
         address_of(layout.learnt(weight.shape)) + used * units * fan_in,
         none if bias is None else address_of(layout.learnt(bias.shape)) + biases,
-        np.argsort(used, kind="stable"),
+        layout.blanks(weight.shape) + used,
+        np.zeros(2 * count + 1, np.int64),
     ])  # fmt: skip
 
 
@@ -462,7 +475,7 @@ def of_projection(layout: Layout, step: Step) -> Whole:
 
 
 def of_weighted_sum(layout: Layout, step: Step) -> Whole:
-    """Return the activation and where weights and biases lie."""
+    """Return the activation, where weights and biases lie, and bundles."""
     session, count = layout.session, len(step.names)
     slots = {slot.name: slot for slot in step.parameters}
     code = [activation(step.call["activation"]), int("bias" in slots)]
@@ -470,7 +483,7 @@ def of_weighted_sum(layout: Layout, step: Step) -> Whole:
         address_of(session.theta[slot.shape]) + np.broadcast_to(indices(slot.rows), count) * prod(slot.shape)
         for slot in (slots["weight"], slots.get("bias", slots["weight"]))
     ]
-    return np.concatenate([code, *places])
+    return np.concatenate([code, *places, bundles.bundle(layout, step)])
 
 
 def of_rearranged(layout: Layout, step: Step) -> list[int]:
@@ -546,7 +559,7 @@ POWERS = {"power": lambda call: prod(call.shape) * (1 if len(call.shapes) == 1 e
 KINDS: dict[str, Kind] = {
     "affine": Kind(dense.affine, of_affine, layer_saved, no_parameter_inputs, dense.affine_learn),
     "projection": Kind(population.project, of_projection, layer_saved, plays_projection, population.learn),
-    "weighted_sum": Kind(elements.weighted_sum, of_weighted_sum),
+    "weighted_sum": Kind(weighted.weighted_sum, of_weighted_sum),
     "add": Kind(elements.arithmetic, of_arithmetic, nothing),
     "subtract": Kind(elements.arithmetic, of_arithmetic, nothing),
     "multiply": Kind(elements.arithmetic, of_arithmetic, nothing),

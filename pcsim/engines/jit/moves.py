@@ -277,11 +277,25 @@ def measure(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode:
             store(memory, out + row, like(memory, norm(memory, error, n)))
 
 
-@reordering
+SHORT = 1024
+"""Elements whose squares float32 sums as well as it holds the result."""
+
+
+@jit
 def norm(memory: Any, x: int, n: int) -> Any:
-    """Return the Euclidean norm of n elements; squares are float64, so that none leaves the number format."""
-    total = 0.0
+    """Return the Euclidean norm of n elements; no square leaves the number format."""
+    if n <= SHORT and memory.itemsize == 4:
+        total = squares(memory, x, n, like(memory, 0))
+        if 1e-24 < total < 1e30:
+            return FLOAT64(total) ** 0.5
+    return squares(memory, x, n, 0.0) ** 0.5
+
+
+@reordering
+def squares(memory: Any, x: int, n: int, zero: Any) -> Any:
+    """Return the sum of n squares, in the format of ``zero``."""
+    total = zero
     for i in range(n):
-        number = FLOAT64(load(memory, x + i))
+        number = zero + load(memory, x + i)
         total += number * number
-    return total**0.5
+    return total

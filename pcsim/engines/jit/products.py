@@ -21,6 +21,9 @@ ROWS = 6
 DEPTH = 256
 """Rows of B that are used before the next ones are looked at: a panel of them stays in the nearest cache."""
 
+SLAB = 1 << 15
+"""Numbers of B that are packed at once where it is not packed already: they stay in the second cache."""
+
 FULL, WIDE, HALF, REST = 0, 8, 16, 24
 """What a tile covers: a panel; several (for few rows, whose sums are too few to hide their latency); the last columns,
 of at most one vector; the last columns, of more than one. Added to the number of rows, the key of a tile."""
@@ -248,13 +251,6 @@ def packed_size(like: Any, k: int, n: int) -> int:
 
 
 @jit
-def scratch_size(like: Any) -> int:
-    """Return the numbers of scratch that ``product_unpacked`` needs, of the number format of the array ``like``."""
-    width: int = panel_width(like)
-    return DEPTH * width
-
-
-@jit
 def pack_panel(b: Any, ob: int, sk: int, sn: int, k: int, n: int, out: Any, oo: int) -> None:
     """Copy at most a panel's columns of B to k rows of a panel's width, filled up with zeros."""
     width = panel_width(out)
@@ -379,6 +375,21 @@ def product_packed(
 
 
 @jit
+def slab_of_tiles(
+    a: Any, oa: int, sm: int, sk: int, b: Any, ob: int, k: int, n: int, m: int, c: Any, oc: int, sc: int, add: bool
+) -> None:
+    """Compute C (m, n) from a packed B that stays near, row after row: C is walked through in the order of memory."""
+    width = panel_width(b)
+    row = 0
+    while row < m:
+        count = min(ROWS, m - row)
+        for column in range(0, n, width):
+            at, left = oc + row * sc + column, oa + row * sm
+            rows_of_tiles(a, left, sm, sk, b, ob + column * k, width, k, min(width, n - column), count, c, at, sc, add)
+        row += count
+
+
+@jit
 def product_unpacked(
     a: Any,
     oa: int,
@@ -399,7 +410,7 @@ def product_unpacked(
 ) -> None:
     """Compute C (m, n) = or += A (m, k) times a row-major B (k, n), rows ``sb`` apart.
 
-    Each panel is packed, when it is used by many rows, into ``scratch_size`` numbers of scratch from ``at`` on.
+    B is packed, when it is used by many rows, a slab at a time into ``SLAB`` numbers of scratch from ``at`` on.
     """
     width = panel_width(b)
     if m <= 2 * ROWS:
@@ -407,30 +418,9 @@ def product_unpacked(
         return
     for deep in range(0, max(k, 1), DEPTH):
         depth = min(DEPTH, k - deep)
-        for column in range(0, n, width):
-            count = min(width, n - column)
-            pack_panel(b, ob + deep * sb + column, sb, 1, depth, count, scratch, at)
-            left = oa + deep * sk
-            rows_of_tiles(a, left, sm, sk, scratch, at, width, depth, count, m, c, oc + column, sc, add or deep > 0)
-
-
-@jit
-def gram(
-    g: Any,
-    og: int,
-    sg: int,
-    x: Any,
-    ox: int,
-    sx: int,
-    batch: int,
-    n: int,
-    m: int,
-    c: Any,
-    oc: int,
-    sc: int,
-    add: bool,
-    scratch: Any,
-    at: int,
-) -> None:
-    """Compute C (m, n) = or += the sum over b of g[b, m] x[b, n], rows ``sg`` and ``sx`` apart: a weight's update."""
-    product_unpacked(g, og, 1, sg, x, ox, sx, batch, n, m, c, oc, sc, add, scratch, at)
+        columns = SLAB // max(depth, 1) // width * width
+        for first in range(0, n, columns):
+            count = min(columns, n - first)
+            pack(b, ob + deep * sb + first, sb, 1, depth, count, scratch, at)
+            left, more = oa + deep * sk, add or deep > 0
+            slab_of_tiles(a, left, sm, sk, scratch, at, depth, count, m, c, oc + first, sc, more)

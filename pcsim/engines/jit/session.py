@@ -6,7 +6,7 @@ What is rare stays with the array session, on the same arrays: reading, reportin
 from __future__ import annotations
 
 import os
-from itertools import pairwise
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from pcsim.engines.array import ArraySession
 from pcsim.engines.base import begun_again, tick_by_tick
-from pcsim.engines.jit import common, dense, flow, moves, population, wiring
+from pcsim.engines.jit import common, dense, flow, moves, population, weighted, wiring
 from pcsim.engines.jit.driver import RANGES, Crew
 from pcsim.engines.jit.layout import KINDS, Layout, suits
 from pcsim.engines.jit.native import address_of, entry
-from pcsim.engines.jit.products import scratch_size
+from pcsim.engines.jit.products import SLAB
 from pcsim.engines.needed import sparing
 from pcsim.engines.rows import by_depth, indices, masked
 from pcsim.engines.schedule import Throughout
@@ -28,17 +28,27 @@ from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from pcsim.arrays import Shape
     from pcsim.engines.base import Read, Session, Task
     from pcsim.engines.jit.wiring import Wired
-    from pcsim.program.program import Rows, Slot, Step
+    from pcsim.program.program import ParameterSlot, Rows, Slot, Step
 
 LONG_AGO = -(1 << 40)
 """A tick before every run."""
 
 WORTH_A_CREW = 60_000
 """Nanoseconds of work from which on it is worth waking other threads."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How steps teach: which vertices, by weight, and where that is listed; the script; which weights were taught."""
+
+    listed: list[tuple[int, np.ndarray]]
+    script: np.ndarray
+    taught: list[tuple[int, np.ndarray]]
 
 
 class JitSession:
@@ -54,14 +64,16 @@ class JitSession:
         rare.plans = Throughout(rare.program)
         rare.plan = rare.plans.plan
         self.like = np.zeros(1, self.task.dtype)
-        self.lessons: dict[tuple[tuple[int, int], ...], tuple[list[np.ndarray], np.ndarray]] = {}
-        """The order of rows and the script, by the steps that teach as a whole."""
+        self.lessons: dict[tuple[tuple[int, int], ...], list[Lesson]] = {}
+        """By the steps that teach as a whole."""
         self.flow = flow.lay_out(self.places) if self.flowing else 0
         self._lay_out_parts()
         self.measured = [self.places.to_measure(shape) for shape in rare.program.banks]
         self.table = self.places.table.array()
         self.crew = Crew(self.threads, self.like, self.table)
         self.sources = [(*rare.program.place[name], name) for name in self.task.inputs if name in rare.program.place]
+        self.unwatched = {wired.step.shape for wired in self.places.wired}
+        """Banks in which a vertex may end in the sweep without a note."""
         self._write_scripts()
         self._pack()
         self._forget()
@@ -79,7 +91,7 @@ class JitSession:
     def _lay_out_parts(self) -> None:
         """Lay out what each thread has of its own: samples, scratch, notes of who moved."""
         layout, threads, batch = self.places, self.threads, self.task.batch
-        region = batch * layout.widest + int(scratch_size(self.like))
+        region = batch * layout.widest + SLAB
         bounds = np.linspace(0, batch, threads + 1).astype(int) if self.by_sample else None
         self.notes = [self._notes() for _ in range(threads if self.by_sample else 1)]
         self.parts: list[int] = []
@@ -123,6 +135,7 @@ class JitSession:
             for wired in layout.wired
             if wired.step.sends
         ]
+        answering += [self._each(weighted.answer, at, count) for at, count in layout.answering]
         keeping = [self._each(population.remember_values, at, population.PIECES) for at in layout.keeping]
         self.acting = self._script(acting, answering)
         self.remembering = self._script(remembering, keeping)
@@ -228,8 +241,11 @@ class JitSession:
         rare.applied.clear()
         rare.resting.clear()
         summed = [self.places.sent[shape] for shape, post in rare.program.posts.items() if post.direct is None]
-        for array in (*rare.learnt.values(), *rare.histories.values(), *rare.lines.values(), *summed):
+        learnt = [array for shape, array in rare.learnt.items() if shape not in self.places.blank]
+        for array in (*learnt, *rare.histories.values(), *rare.lines.values(), *summed):
             array[...] = 0
+        for shape, place in self.places.blank.items():
+            self.table[place : place + len(rare.learnt[shape])] = 1
         for units in rare.units.values():
             units.targets = ()
             for array in (units.deviation, units.shift, units.error) if self.task.rule.moving else (units.deviation,):
@@ -238,8 +254,10 @@ class JitSession:
             taught[...] = -1
 
     def _pack(self) -> None:
-        """Pack the weights of layers and populations for their products."""
+        """Pack the weights of layers, bundles and populations for their products."""
         self.crew.play(self.arranging, self.whole, 0, 0, 1, awake=self.work > WORTH_A_CREW, together=False)
+        for bundle in self.places.bundles:
+            bundle.pack(self.rare.theta[bundle.weight.shape])
         for packed in self.places.packed:
             dense.pack_all(self.rare.theta[packed.shape], packed.rows, packed.forward, packed.backward)
 
@@ -249,8 +267,9 @@ class JitSession:
         moving = task.rule.moving
         for shape, row, name in self.sources:
             rare.units[shape].start[row] = task.inputs[name]
+        self._forget_faults()
         self._run(self.sweeping, common.SWEEP, 0)
-        if not all(rare._finite(units.start) for units in rare.units.values()):
+        if self._ended() or not all(rare._finite(rare.units[shape].start) for shape in self.unwatched):
             ArraySession(task, np)  # names the vertex and the value
         for units in rare.units.values():
             rare._set_initial(units)
@@ -260,7 +279,6 @@ class JitSession:
             units.deviation[rows] = loss_error(loss, units.start[rows], target)
             if loss != "squared_error" and moving:
                 units.targets += ((loss, rows, target),)
-        self._forget_faults()
         self._clear_rings()
         for name, array in self.places.targets.items():
             array[...] = task.targets[name]
@@ -414,6 +432,7 @@ class JitSession:
             firing = [(step, rare._firing(step, tick, last=last)) for step in rare.program.steps if step.learns]
             self._teach([(step, rows) for step, rows in firing if rows is not None], tick)
             if self.task.rule.fires == "every":
+                self._fill_blanks()
                 rare._apply()
                 self._pack()
 
@@ -471,46 +490,52 @@ class JitSession:
 
     def _teach_rarely(self, step: Step, rows: Rows, tick: int) -> None:
         """Let some rows of a step teach by its op's own derivatives."""
+        self._fill_blanks()
         inputs = self._inputs(step)
         mu, saved = step.op.forward(np, step.call, self.rare.params[id(step)], inputs)
         self.rare.work[id(step)] = Work(inputs, mu, saved, 0, len(step.names))
         self.rare._add_lessons(step, rows, tick)
 
     def _teach_compiled(self, firing: Sequence[tuple[Any, Step, Rows]]) -> None:
-        """Let rows teach, each weight on one thread, threads with about equal work."""
+        """Let rows teach, each slice of a weight on one thread, threads with about equal work."""
         key = tuple((id(step), ends) for _, step, rows in firing if (ends := whole(step, rows)))
-        if len(key) < len(firing) or key not in self.lessons:
-            orders = [lesson_order(step, rows) for _, step, rows in firing]
-            script = self._lessons(firing, orders)
+        lessons = self.lessons.get(key, []) if len(key) == len(firing) else []
+        if not lessons:
+            lessons = [self._lesson(wave) for wave in waves(firing)]
             if len(key) == len(firing):
-                self.lessons[key] = orders, script
-        else:
-            orders, script = self.lessons[key]
-        for (_, step, _), order in zip(firing, orders, strict=True):
-            place = self.table[self.places.steps[id(step)] + common.OWN] + dense.WEIGHTS + 5 * len(step.names)
-            self.table[place : place + len(order)] = order
+                self.lessons[key] = lessons
+        for lesson in lessons:
+            for place, listed in lesson.listed:
+                self.table[place : place + len(listed)] = listed
+            awake = self.work > WORTH_A_CREW
+            self.crew.play(lesson.script, self.whole, 0, 0, 1, awake=awake, together=False)
+            for place, rows in lesson.taught:
+                self.table[place + rows] = 0
 
-        awake = self.work > WORTH_A_CREW
-        self.crew.play(script, self.whole, 0, 0, 1, awake=awake, together=False)
+    def _lesson(self, wave: Sequence[tuple[Any, Step, Rows]]) -> Lesson:
+        """Return how rows teach: slices of weights one after the other, cut into equal shares of work."""
+        orders = [lesson_order(step, rows) for _, step, rows in wave]
+        loads = [slice_loads(step, order) for (_, step, _), order in zip(wave, orders, strict=True)]
+        ends = wiring.shares(np.concatenate(loads), self.threads)
+        script, listed, taught = [], [], []
+        for (kernel, step, _), order, load in zip(wave, orders, loads, strict=True):
+            mine, at = np.clip(ends, 0, len(load)), self.places.steps[id(step)]
+            if shares_bias(step):
+                mine[1:] = len(load)
+            script.append(self._share(kernel, at, mine))
+            users = self.table[at + common.OWN] + dense.WEIGHTS + dense.COLUMNS * len(step.names)
+            listed.append((int(users), by_weight(step, order)))
+            taught.append((self.places.blank[parameters_of(step)["weight"].shape], weights_of(step)[order]))
+            ends = ends - len(load)
+        return Lesson(listed, np.array(script, np.int64), taught)
 
-    def _lessons(self, firing: Sequence[tuple[Any, Step, Rows]], orders: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the instructions that let rows teach: weights one after the other, cut into equal shares of work."""
-        work = [
-            np.full(len(order), prod(step.parameters[0].shape))
-            for (_, step, _), order in zip(firing, orders, strict=True)
-        ]
-        done = np.cumsum(np.concatenate(work)) - 0.5 * np.concatenate(work)
-        owner = (done * self.threads / np.sum(np.concatenate(work))).astype(int)
-        script, first = [], 0
-        for (kernel, step, _), order in zip(firing, orders, strict=True):
-            mine = owner[first : first + len(order)]
-            used = np.broadcast_to(indices(step.parameters[0].rows), len(step.names))[order]
-            mine = mine[np.searchsorted(used, used)]  # users of one weight go with the first of them
-            ends = np.searchsorted(mine, np.arange(self.threads + 1))
-            at, ranges = self.places.steps[id(step)], np.ravel(list(pairwise(ends)))
-            script.append([entry(kernel, self.task.dtype), at, *ranges])
-            first += len(order)
-        return np.array(script, np.int64)
+    def _fill_blanks(self) -> None:
+        """Set what parameters have learnt to zero where it was left as it lay, to be replaced."""
+        for shape, place in self.places.blank.items():
+            learnt = self.rare.learnt[shape]
+            flags = self.table[place : place + len(learnt)]
+            learnt[flags != 0] = 0
+            flags[:] = 0
 
     def _inputs(self, step: Step) -> tuple[np.ndarray, ...]:
         """Return what a step has taken as inputs in this tick, (vertices, batch, *shape) each."""
@@ -578,6 +603,7 @@ class JitSession:
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
+        self._fill_blanks()
         return self.rare.updates()
 
     def parameters(self) -> dict[str, np.ndarray]:
@@ -598,11 +624,63 @@ def whole(step: Step, rows: Rows) -> int:
     return len(step.names) if isinstance(rows, slice) and rows.stop - rows.start == len(step.names) else 0
 
 
+def parameters_of(step: Step) -> dict[str, ParameterSlot]:
+    """Return the parameters of a step by what they are to its op."""
+    return {slot.name: slot for slot in step.parameters}
+
+
+def rows_of(step: Step, slot: ParameterSlot) -> np.ndarray:
+    """Return which row of its bank each vertex's parameter is."""
+    rows: np.ndarray = np.broadcast_to(indices(slot.rows), len(step.names))
+    return rows
+
+
+def weights_of(step: Step) -> np.ndarray:
+    """Return which row of its bank each vertex's weight is."""
+    return rows_of(step, parameters_of(step)["weight"])
+
+
 def lesson_order(step: Step, rows: Rows) -> np.ndarray:
     """Return rows of a step in the order of the weights that they teach."""
-    used = np.broadcast_to(indices(step.parameters[0].rows), len(step.names))
-    order: np.ndarray = indices(rows)[np.argsort(used[rows], kind="stable")]
+    order: np.ndarray = indices(rows)[np.argsort(weights_of(step)[rows], kind="stable")]
     return order
+
+
+def by_weight(step: Step, order: np.ndarray) -> np.ndarray:
+    """Return the vertices that teach, filled up to all, then the first of each weight and the end."""
+    used = weights_of(step)[order]
+    starts = np.flatnonzero(np.diff(used, prepend=-1))
+    return np.concatenate([order, np.zeros(len(step.names) - len(order), np.int64), starts, [len(order)]])
+
+
+def slice_loads(step: Step, order: np.ndarray) -> np.ndarray:
+    """Return the work of each slice of each weight that is taught."""
+    users = np.unique(weights_of(step)[order], return_counts=True)[1]
+    return np.repeat(users * prod(parameters_of(step)["weight"].shape), dense.SLICES)
+
+
+def shares_bias(step: Step) -> bool:
+    """Return whether vertices with different weights share a bias; one thread must teach them all."""
+    bias = parameters_of(step).get("bias")
+    if bias is None:
+        return False
+    biases = rows_of(step, bias)
+    pairs = set(zip(weights_of(step).tolist(), biases.tolist(), strict=True))
+    return len(pairs) > len(np.unique(biases))
+
+
+def waves(firing: Sequence[tuple[Any, Step, Rows]]) -> Iterator[list[tuple[Any, Step, Rows]]]:
+    """Cut what fires into runs such that no two steps of a run teach the same parameter."""
+    wave: list[tuple[Any, Step, Rows]] = []
+    taught: set[tuple[Shape, int]] = set()
+    for kernel, step, rows in firing:
+        mine = {(slot.shape, int(row)) for slot in step.parameters for row in np.unique(indices(slot.rows))}
+        if mine & taught:
+            yield wave
+            wave, taught = [], set()
+        wave.append((kernel, step, rows))
+        taught |= mine
+    yield wave
 
 
 def threads_wanted() -> int:
