@@ -286,6 +286,14 @@ def test_scipy_matrix_is_neurons_after_by_neurons_before(tmp_path):
         np.testing.assert_allclose(mu, matrix @ task.inputs["x"][0], rtol=1e-13)
 
 
+@pytest.mark.parametrize("shape", [(5, 5), (8, 6)])
+def test_a_matrix_of_another_shape_is_refused(tmp_path, shape):
+    sparse.save_npz(tmp_path / "w.npz", sparse.csr_matrix(shape))
+    message = f"shape {shape}, expected (6, 8): rows are neurons after, columns neurons before"
+    with pytest.raises(InputError, match=re.escape(message)):
+        graph_from(document(in_file("w.npz"), bias=False), tmp_path)
+
+
 def test_weights_of_a_file_give_way_to_init(tmp_path):
     sparse.save_npz(tmp_path / "w.npz", sparse.eye(4, format="csr"))
     entry = document(in_file("w.npz"), 4, 4, init={"weight": {"constant": 0.5}})

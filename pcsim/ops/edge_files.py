@@ -45,7 +45,7 @@ def read_edges(given: Mapping[str, Any], folder: Path, before: int, after: int) 
     if not path.is_file():
         raise wrong("file", f"cannot read {path}: no such file")
     try:
-        columns = _READERS[path.suffix](path, given)
+        columns = _READERS[path.suffix](path, {**given, "shape": (after, before)})
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise wrong("file", f"cannot read {path}: {error}") from None
     return _checked(path, columns, given.get("tick", 1.0), before, after)
@@ -55,6 +55,9 @@ def _npz(path: Path, given: Mapping[str, Any]) -> dict[str, Column]:
     matrix = sparse(np).load_npz(path).tocoo()
     if matrix.ndim != 2:
         message = f"holds a matrix of {matrix.ndim} axes"
+        raise ValueError(message)
+    if matrix.shape != given["shape"]:
+        message = f"shape {matrix.shape}, expected {given['shape']}: rows are neurons after, columns neurons before"
         raise ValueError(message)
     return {"pre": matrix.col, "post": matrix.row, "weight": matrix.data}
 
