@@ -79,7 +79,8 @@ def test_a_bias_of_two_weights_and_a_weight_of_two_layers_lose_no_lesson(threads
         "c": {**shared, "activation": "none", "inputs": ["b"], "params": {"weight": "W", "bias": "b"}},
         "d": {**shared, "inputs": ["c"], "params": {"weight": "V", "bias": "b"}},
     }
-    task = make_task(graph_from({"vertices": vertices}), "fpa", batch=64)
+    parameters = {"V": {"shape": [64, 64]}, "W": {"shape": [64, 64]}, "b": {"shape": [64]}}
+    task = make_task(graph_from({"vertices": vertices, "parameters": parameters}), "fpa", batch=64)
     expected = state(task, "numpy", at_once=False)[2]
     for _ in range(20):
         updates = state(task, "numba", at_once=True)[2]

@@ -68,8 +68,8 @@ def bundle(layout: Layout, step: Step) -> Whole:
     order = np.argsort(rows, axis=0, kind="stable")
     rows = np.take_along_axis(rows, order, axis=0)
     prompt = _prompt(layout, step)
-    for first, last in _runs(rows):
-        if last - first >= FEWEST and prompt[first:last].all():
+    for first, last in _runs(np.vstack([rows, prompt])):
+        if last - first >= FEWEST and prompt[first]:
             found = _bundle(layout, step, first, order[:, first:last], rows[:, first])
             places[first:last] = found.place
             layout.bundles.append(found)
@@ -89,7 +89,7 @@ def _prompt(layout: Layout, step: Step) -> Whole:
 
 
 def _runs(rows: Whole) -> Iterator[tuple[int, int]]:
-    """Return the runs of units, columns of ``rows``, with the same inputs: the first and the last + 1."""
+    """Return the runs of equal columns of ``rows``, one for each unit: the first and the last + 1."""
     cuts = np.flatnonzero((rows[:, 1:] != rows[:, :-1]).any(axis=0)) + 1
     bounds = [0, *cuts.tolist(), rows.shape[1]]
     return pairwise(bounds)
