@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from pcsim.engines import ENGINES
 from pcsim.errors import InputError, PcsimError, wrong
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 File = Annotated[Path, typer.Argument(help="a scenario (YAML)")]
 RunFolder = Annotated[Path, typer.Argument(help="the folder of a run")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override a key: graph.depth=16, rule.step_size=0.5")]
-Engine = Annotated[str | None, typer.Option(help="actors | numpy | auto")]
+Engine = Annotated[str | None, typer.Option(help=" | ".join((*ENGINES, "auto")))]
 Json = Annotated[bool, typer.Option("--json", help="print plain JSON for machines")]
 
 
@@ -47,6 +48,9 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(2 if isinstance(error, InputError) else 1) from None
         except KeyboardInterrupt:
             _complain("ended at once")
+            raise typer.Exit(1) from None
+        except MemoryError as error:
+            _complain(f"not enough memory: {error}" if str(error) else "not enough memory")
             raise typer.Exit(1) from None
         except BrokenPipeError:
             raise
@@ -75,8 +79,10 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
     pairs: dict[str, Any] = {}
     for setting in settings or []:
         key, equals, text = setting.partition("=")
-        if not equals:
+        if not equals or not key.strip():
             raise wrong((), f"--set {setting!r}: expected key=value, such as rule.step_size=0.5")
+        if not text.strip():
+            raise wrong((), f"--set {setting!r}: nothing was given after '='; null stands for no value, '' for no text")
         pairs[key.strip()] = plain(parse(text, f"--set {key.strip()}"))
     return pairs
 
@@ -180,9 +186,13 @@ def sweep(
         _print_json({"title": found.title, "complete": found.complete, "rows": table(found), "pictures": pictures})
     else:
         out.print(*sweep_tables(found), sep="\n")
-        _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
+        if found.rows:
+            _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
         if not pictures:
             _say(no_picture(found))
+    failed = sum(1 for row in found.rows if row.get("error"))
+    if failed:
+        _complain(f"{failed} of {len(found.rows)} runs failed")
     if not found.complete:
         again = shlex.join(
             [
@@ -196,6 +206,8 @@ def sweep(
             ]
         )
         _complain(f"interrupted: {len(found.rows)} of {found.cells} runs done; go on with: {again}")
+        raise typer.Exit(1)
+    if failed == len(found.rows):
         raise typer.Exit(1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pcsim.analysis.backprop import backprop
@@ -60,13 +60,24 @@ def simulate(
     """
     scenario = source if isinstance(source, Scenario) else load(source, overrides)
     name, start = engine_of(scenario, engine)
-    task = task_of(scenario, initial)
-    journal = Journal(scenario, name, None if out is None else new_folder(out))
-    with journal.keeping():
-        journal.note("running", "not ended", 0, {})
-        play([journal], alone(task, start), progress)
+    with _room():
+        task = task_of(scenario, initial)
+        journal = Journal(scenario, name, None if out is None else new_folder(out))
+        with journal.keeping():
+            journal.note("running", "not ended", 0, {})
+            play([journal], alone(task, start), progress)
     assert journal.run is not None
     return journal.run
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Say in a line that memory ran out."""
+    try:
+        yield
+    except MemoryError as error:
+        message = f"the memory ran out: {error}" if str(error) else "the memory ran out"
+        raise RunError(message) from error
 
 
 def simulate_many(
@@ -100,9 +111,7 @@ def simulate_many(
         If something asked for is wrong in any of them, before the first is run.
     """
     scenarios = [_loaded(source) for source in sources]
-    folders = None if out is None else [new_folder(folder) for folder in out]
-    if folders is not None and len(folders) != len(scenarios):
-        raise wrong("out", f"expected one folder for each of {len(scenarios)} runs, got {len(folders)}")
+    folders = None if out is None else _folders(out, len(scenarios))
     found: dict[int, Run] = {}
     for group in groups(scenarios, engine):
         for place, run in zip(group, _group([scenarios[place] for place in group], engine, progress), strict=False):
@@ -114,12 +123,28 @@ def simulate_many(
     return [found[place] for place in sorted(found)]
 
 
+def _folders(out: Sequence[str | Path], count: int) -> list[Path]:
+    """Return a new folder for each of so many runs; raises InputError where one would be in another's way."""
+    folders = [new_folder(folder) for folder in out]
+    if len(folders) != count:
+        raise wrong("out", f"expected one folder for each of {count} runs, got {len(folders)}")
+    taken: dict[Path, Path] = {}
+    for folder in folders:
+        taken.setdefault(folder.resolve(), folder)
+    if len(taken) < count:
+        raise wrong("out", "two runs would be written to one folder; name a folder for each")
+    for place, folder in taken.items():
+        if any(parent in taken for parent in place.parents):
+            raise wrong("out", f"{folder} lies within the folder of another run; name folders apart")
+    return folders
+
+
 def _group(scenarios: Sequence[Scenario], engine: str | None, progress: Progress | None) -> Iterator[Run]:
     """Run a group side by side; those that this leaves without a result, one by one."""
     name, start = engine_of(scenarios[0], engine)
-    tasks = [task_of(scenario, None, beside=len(scenarios) > 1) for scenario in scenarios]
+    tasks = [task_of(scenario, None, beside=True) for scenario in scenarios] if len(scenarios) > 1 else []
     journals = [Journal(scenario, name, None) for scenario in scenarios]
-    if len(tasks) > 1 and agree(tasks):
+    if tasks and agree(tasks):
         # one run whose numbers end must not end the others
         with suppress(RunError), ExitStack() as stack:
             for journal in journals:

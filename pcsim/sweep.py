@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcsim.engines import open_engine
+from pcsim.engines.memory import HostMemory
 from pcsim.errors import InputError, RunError, wrong
 from pcsim.groups import groups
 from pcsim.scenario.reader import Source, load
 from pcsim.simulate import simulate, simulate_many
-from pcsim.tasks import check
+from pcsim.tasks import check, check_engine
 
 if TYPE_CHECKING:
     from pcsim.run import Run
@@ -123,7 +124,7 @@ def sweep(
     given = dict(overrides or {})
     title, axes = _axes(source, given, engine, workers)
     cells = grid(axes)
-    scenarios = [_checked(source, given, cell) for cell in cells]
+    scenarios = [_checked(source, given, engine, cell) for cell in cells]
     digests = [scenario.digest for scenario in scenarios]
     store = _Store(Path(out) / ROWS if out else None, resume)
     done: dict[str, Row] = {digest: row for digest in digests if (row := store.known.get(digest)) is not None}
@@ -170,12 +171,14 @@ def _named(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {key: label_of(value) if key == CASES else value for key, value in cell.items()}
 
 
-def _checked(source: Source, given: Mapping[str, Any], cell: Mapping[str, Any]) -> Scenario:
+def _checked(source: Source, given: Mapping[str, Any], engine: str | None, cell: Mapping[str, Any]) -> Scenario:
     """Load a cell before anything runs: a mistake in the last cell should not cost the others."""
     scenario = None
     try:
         scenario = load(source, _merged(given, cell))
+        check_engine(scenario, engine)
         check(scenario, ())
+        HostMemory().admit(scenario.memory)
         for part in (scenario.losses, scenario.inputs, scenario.targets, scenario.initial):
             part()
         return scenario

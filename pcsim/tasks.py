@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from pcsim.analysis.closed import closed_form
 from pcsim.analysis.measures import MEASURES
 from pcsim.engines import Engine, Session, Task, best_engine, open_engine
-from pcsim.engines.base import may_rest
-from pcsim.errors import InputError, Problem, nearest
+from pcsim.engines.base import may_rest, misfit
+from pcsim.errors import InputError, Problem, nearest, wrong
 from pcsim.probes import check_record
 from pcsim.scenario.models import RecordEntry, StopEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    import numpy as np
 
     from pcsim.scenario.scenario import Scenario
 
@@ -25,6 +26,7 @@ DEFAULT_RECORD = (RecordEntry(what=["energy", "norm", "divergence"]),)
 
 def engine_of(scenario: Scenario, engine: str | None) -> tuple[str, Engine]:
     """Return what runs a scenario, and its name; ``engine`` goes before what the scenario says."""
+    check_engine(scenario, engine)
     name = engine or scenario.document.engine
     if name == "auto":
         name = best_engine(scenario.levelled, scenario.document.batch, scenario.ticks)
@@ -39,6 +41,15 @@ def engine_of(scenario: Scenario, engine: str | None) -> tuple[str, Engine]:
             raise scenario.places(error) from None
 
     return scenario.document.solve, solved
+
+
+def check_engine(scenario: Scenario, engine: str | None) -> None:
+    """Check that an engine that is asked for has something to run; raises InputError."""
+    solve = scenario.document.solve
+    if engine not in (None, "auto") and solve != "simulate":
+        raise wrong(
+            "engine", f"{engine!r} has nothing to run under solve: {solve}; leave it out, or set solve=simulate"
+        )
 
 
 def task_of(scenario: Scenario, initial: Mapping[str, np.ndarray] | None, *, beside: bool = False) -> Task:
@@ -90,30 +101,17 @@ def check(scenario: Scenario, record: Sequence[RecordEntry]) -> None:
         raise InputError(problems)
 
 
-def _check_initial(scenario: Scenario, initial: Mapping[str, np.ndarray]) -> None:
+def _check_initial(scenario: Scenario, initial: Any) -> None:
+    if not isinstance(initial, Mapping):
+        raise wrong("initial", f"expected {{free vertex: array}}, such as run.state, got {initial!r:.60}")
     graph, batch = scenario.levelled, scenario.document.batch
     free = [name for name in graph.active if graph.role(name) == "free"]
     problems = [
         Problem(("initial", name), "is not a free vertex" + nearest(name, free)) for name in initial if name not in free
     ] + [
-        Problem(
-            ("initial", name), f"has shape {list(np.shape(value))}, expected {[batch, *graph.vertices[name].shape]}"
-        )
+        Problem(("initial", name), fault)
         for name, value in initial.items()
-        if name in free and np.shape(value) != (batch, *graph.vertices[name].shape)
-    ]
-    problems += [
-        Problem(("initial", name), f"holds something that is no finite {scenario.dtype} number")
-        for name, value in initial.items()
-        if not _finite(value, scenario.dtype)
+        if name in free and (fault := misfit(value, (batch, *graph.vertices[name].shape), scenario.dtype))
     ]
     if problems:
         raise InputError(problems)
-
-
-def _finite(value: np.ndarray, dtype: np.dtype[Any]) -> bool:
-    try:
-        with np.errstate(over="ignore"):
-            return bool(np.isfinite(np.asarray(value, dtype)).all())
-    except (TypeError, ValueError):
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 import pcsim
 from pcsim.cli import app
+from pcsim.engines import ENGINES, EngineRow, open_engine
 from pcsim.view.listing import LISTS
 from pcsim.view.sweeps import sweep_tables
 
@@ -81,6 +83,54 @@ def test_run_out_says_what_to_do_next(tmp_path):
     assert pcsim.open_run(target).manifest["status"] == "done"
 
 
+def test_run_names_every_engine():
+    assert " | ".join([*ENGINES, "auto"]) in call("run", "--help").stdout
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_a_run_beyond_all_memory_is_refused_in_a_line_before_it_is_taken(tmp_path, monkeypatch, command):
+    monkeypatch.setattr("pcsim.engines.memory.available", lambda: 2**30)
+    sweep = ["--set", "sweep={seed: [1, 2]}"] if command == "sweep" else []
+    settings = ["--set", "batch=100000000", *sweep]
+    result = call(command, FIRST, *settings, "--out", str(tmp_path / "out"), code=1)
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "this machine has 1,024.0 MiB" in result.stderr
+    assert "the run needs at least 2,288.8 MiB" in result.stderr  # three numbers a sample
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_engine_takes_no_more_than_there_is(monkeypatch):
+    monkeypatch.setattr("pcsim.engines.memory.available", lambda: 2**29)
+    result = call("run", FIRST, "--set", "batch=2000000", code=1)
+    assert "the run needs at least" in result.stderr
+    assert "MiB (values" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_what_is_measured_takes_no_more_than_there_is(monkeypatch):
+    room = iter([2**40, 2**40, 2**27])
+    monkeypatch.setattr("pcsim.engines.memory.ALWAYS_THERE", 1)
+    monkeypatch.setattr("pcsim.engines.memory.available", lambda: next(room))
+    assert "(backprop, " in call("run", FIRST, "--set", "batch=1000000", code=1).stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of address space")
+def test_memory_that_runs_out_is_a_line_and_no_traceback():
+    code = "from pcsim.cli import main; import resource; "
+    code += "held = 4096 * int(open('/proc/self/statm').read().split()[0]); "
+    code += "resource.setrlimit(resource.RLIMIT_AS, (held + 2**28,) * 2); "
+    arguments = ["run", FIRST, "--set", "batch=20000000"]
+    checked, unchecked = (
+        subprocess.run([sys.executable, "-c", code + more, *arguments], capture_output=True, text=True, check=False)
+        for more in ("main()", "from pcsim.engines import memory; memory.available = lambda: None; main()")
+    )
+    for done in (checked, unchecked):
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert "the run needs at least" in checked.stderr
+    assert unchecked.stderr.startswith("the memory ran out: ")
+
+
 def test_run_takes_an_engine(tmp_path):
     call("run", FIRST, "--engine", "actors", "--out", str(tmp_path / "run"))
     assert pcsim.open_run(tmp_path / "run").manifest["engine"] == "actors"
@@ -111,7 +161,9 @@ def test_titles_are_printed_as_they_are():
     ("arguments", "said"),
     [
         (["--set", "rule.step_size"], "expected key=value"),
-        (["--set", "=3"], "not of the form a.b.c"),
+        (["--set", "=3"], "--set '=3': expected key=value"),
+        (["--set", "a..b=3"], "not of the form a.b.c"),
+        (["--set", "batch="], "--set 'batch=': nothing was given"),
         (["--set", "rule.step_size=[1"], "not valid YAML"),
         (["--set", "rule.step_size=abc"], "rule.step_size"),
         (["--set", "rule.stepsize=1"], "did you mean 'step_size'"),
@@ -263,6 +315,32 @@ def test_a_sweep_has_a_new_folder_each_time_and_resumes_the_last(tmp_path, monke
     assert (tmp_path / "runs/skip-connection-2/sweep.jsonl").read_text() == before
 
 
+def test_a_sweep_in_which_every_run_fails_exits_with_1_and_draws_nothing(tmp_path):
+    arguments = ["sweep", CHAIN, "--set", "sweep={rule.step_size: [3.0, 4.0]}", "--out", str(tmp_path / "out")]
+    result = call(*arguments, code=1)
+    assert result.stderr.splitlines()[-1] == "2 of 2 runs failed"
+    assert "no picture: every run failed" in result.stdout
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sweep.jsonl"]
+
+
+def test_a_sweep_in_which_some_runs_fail_says_how_many(tmp_path):
+    axes = "sweep={rule.step_size: [0.4, 3.0]}"
+    result = call("sweep", CHAIN, "--set", axes, "--out", str(tmp_path / "out"))
+    assert result.stderr.splitlines()[-1] == "1 of 2 runs failed"
+    assert (tmp_path / "out/ticks.png").exists()
+
+
+def test_a_sweep_stopped_before_its_first_run_names_no_file(tmp_path, monkeypatch):
+    def interrupted(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "simulate", interrupted)
+    result = call("sweep", SKIP, "--out", str(tmp_path / "out"), code=1)
+    assert "interrupted: 0 of 3 runs done; go on with: " in result.stderr
+    assert "sweep.jsonl" not in result.stdout
+    assert "no picture: no run is done" in result.stdout
+
+
 def test_a_diverging_cell_is_told_in_the_table(tmp_path):
     text = call("sweep", CHAIN, "--set", "sweep={rule.step_size: [0.4, 3.0]}", "--out", str(tmp_path / "out")).stdout
     assert "diverged" in text
@@ -351,7 +429,9 @@ def test_what_a_parameter_was_updated_by(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--vertex", "h9"], "nothing was recorded of vertex 'h9'"),
+        (["--vertex", "h9"], "vertex: the graph has no vertex 'h9'; known: h1, h1.bias"),
+        (["--edge", "h1->nope"], "edge: the graph has no edge 'h1->nope'; known: h1->h2, h1->mix, x->h1\n"),
+        (["--edge", "h1->mix", "--kind", "norm"], "nothing of kind 'norm' was recorded of edge 'h1->mix'"),
         (["--tick", "9:3"], "ends before it begins"),
         (["--tick", "x"], "7, 3:9"),
         (["--tick", "50"], "recorded: ticks 0 to 19"),
@@ -379,7 +459,21 @@ def test_compare_two_runs(folder, tmp_path):
     text = call("compare", folder, str(tmp_path / "other")).stdout
     assert "0.4" in text
     assert "equal in everything" not in text
-    assert "equal in everything that both recorded" in call("compare", folder, folder).stdout
+    assert text.splitlines()[0].startswith("different in ")
+    assert "that both recorded, first at tick 1" in " ".join(text.split())
+    assert " 0 │" not in text
+    same = call("compare", folder, folder).stdout.splitlines()
+    assert same[0] == "equal in everything that both recorded"
+    assert len(same) < 12
+
+
+def test_compare_runs_that_recorded_different_things(folder, tmp_path):
+    for what in ("energy", "value"):
+        pcsim.simulate(ROOT / FIRST, {"record": [{"what": what}]}, out=tmp_path / what)
+    text = call("compare", folder, str(tmp_path / "energy")).stdout
+    assert "only in the first" in " ".join(text.replace("│", " ").split())
+    found = data("compare", str(tmp_path / "energy"), str(tmp_path / "value"))
+    assert found["verdict"] == "equal in everything that both recorded"  # what was learnt
 
 
 def test_plot_draws_figures(folder, tmp_path):
@@ -407,6 +501,21 @@ def test_validate_tells_every_mistake_of_every_file(tmp_path):
         mine = [line for line in result.stderr.splitlines() if line.startswith(f"{tmp_path}/{name}.yaml:")]
         assert any("did you mean 'fpa'" in line for line in mine)
         assert any("units" in line for line in mine)
+
+
+def test_a_run_is_no_scenario(folder):
+    for command in ("validate", "run", "level"):
+        said = call(command, f"{folder}/manifest.json", code=2).stderr
+        assert "this is a run" in said
+        assert f"pcsim trace {folder} " in said
+        assert len(said.splitlines()) == 1
+
+
+def test_an_output_that_is_an_input_is_told_in_english(tmp_path):
+    (tmp_path / "graph.yaml").write_text(
+        "vertices: {x: {op: input, shape: [1]}, y: {op: relu, inputs: [x]}}\noutputs: [x]\n"
+    )
+    assert "'x' is an input: it cannot be an output" in call("validate", str(tmp_path / "graph.yaml"), code=2).stderr
 
 
 def test_plan_tells_sizes_as_they_are():
@@ -560,11 +669,38 @@ def test_schema_of_what_is_not_there():
     assert "did you mean 'graph'" in call("schema", "grap", code=2).stderr
 
 
-def test_doctor_tells_versions_and_engines():
+def test_doctor_tells_versions_engines_and_what_is_missing(monkeypatch):
     found = data("doctor")
     assert found["versions"]["pcsim"] == pcsim.__version__
     assert {"actors", "numpy"} <= set(found["engines"])
-    assert "numpy" in call("doctor").stdout
+    for engine in ENGINES:
+        assert (engine in found["engines"]) != (f"engine {engine}" in found["missing"])
+    for engine in found["engines"]:
+        assert callable(open_engine(engine))
+    assert found["cores"] >= 1
+    flat = "".join(call("doctor").stdout.replace("│", "").split())
+    for name, text in {**found["versions"], **found["missing"]}.items():
+        assert name.replace(" ", "") in flat
+        assert "".join(text.split()) in flat
+    monkeypatch.setattr("pcsim.view.listing.OPTIONAL", {"no-such-package": "nothing: pip install no-such-package"})
+    monkeypatch.setitem(ENGINES, "none", EngineRow("none", "pcsim.engines.none", ""))
+    monkeypatch.setattr("pcsim.view.listing._closed", lambda name: "engine 'none' needs it" if name == "none" else "")
+    found = data("doctor")
+    assert found["missing"] == {
+        "no-such-package": "nothing: pip install no-such-package", "engine none": "engine 'none' needs it"
+    }  # fmt: skip
+    assert "none" not in found["engines"]
+
+
+def test_doctor_tells_threads_and_says_if_their_number_is_none(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setenv("PCSIM_THREADS", "3")
+    assert data("doctor")["threads"] == 3
+    monkeypatch.setenv("PCSIM_THREADS", "x")
+    said = "PCSIM_THREADS: expected a whole number of at least 1, got 'x'"
+    assert data("doctor")["threads"] == said
+    assert said in " ".join(call("doctor").stdout.replace("│", " ").split())
+    assert "numba" in data("doctor")["versions"]
 
 
 # -- the program as a whole ---------------------------------------------------------------------------------

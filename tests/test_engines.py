@@ -323,9 +323,7 @@ def test_overflow_in_the_sweep_is_named(engine):
 
 def test_unstable_inference_ends_in_a_named_error(engine):
     task = make_task(SKIP | {"outputs": ["y"]}, rule("il", step_size=1e6), ticks=400, away=1.0)
-    with pytest.raises(
-        NumberOverflowError, match=r"vertex '\w+' at tick \d+: its error grew beyond float64; a smaller step_size"
-    ):
+    with pytest.raises(NumberOverflowError, match=r"vertex '\w+' at tick \d+: its error grew beyond float64$"):
         run_task(engine, task)
 
 

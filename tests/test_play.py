@@ -169,6 +169,24 @@ def test_data_that_does_not_fit_is_refused(engine):
         session.restart(inputs={name: np.zeros(7)})
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [(np.nan, "data must be finite numbers"), (1e300, "not finite in float32"), ("a", "numbers")]
+)
+def test_numbers_that_are_none_are_refused_and_forgotten(engine, number, said):
+    """A restart that was refused leaves the session to begin again from what it had."""
+    task = make_task(random_document(1), "fpa", "none", "float32", ticks=2)
+    session, fresh = engine(task), engine(task)
+    fresh.play(0, 2, last=True)
+    name, wanted = next(iter(task.inputs)), fresh.updates()
+    with pytest.raises(InputError, match=rf"inputs\.{name}: .*{said}"):
+        session.restart(inputs={name: np.full(task.inputs[name].shape, number)})
+    session.restart()
+    session.play(0, 2, last=True)
+    assert all(np.array_equal(wanted[key], update) for key, update in session.updates().items())
+    with pytest.raises(InputError, match=r"parameters: expected \{name: array\}, got a int"):
+        session.restart(parameters=3)
+
+
 # -- norms ----------------------------------------------------------------------------------------------
 
 

@@ -306,12 +306,14 @@ def test_weights_of_a_file_give_way_to_init(tmp_path):
         ({"pre": PRE, "target": POST}, "has no column 'post'"),
         ({"pre": PRE, "post": POST - 1}, "there is no post -1 of synapse 0: the population has 6 neurons"),
         ({"pre": PRE + 1, "post": POST}, "there is no pre 8 of synapse 0: the population has 8 neurons"),
-        ({"pre": PRE * 1.0, "post": POST}, "pre holds float64, expected whole numbers"),
+        ({"pre": PRE * 1.0, "post": POST}, "column pre holds float64 numbers, expected whole numbers"),
         ({"pre": PRE, "post": POST, "delay": DELAY - 1}, "synapse 1 has delay -1, expected a whole number of ticks"),
         ({"pre": PRE, "post": POST, "delay": DELAY / 2}, "synapse 2 has delay 0.5, .* give its length as 'tick'"),
         ({"pre": PRE, "post": POST, "delay": DELAY + 2_000_000}, "expected a whole number of ticks, 0 to 1,000,000"),
-        ({"pre": PRE, "post": POST, "weight": WEIGHT * np.nan}, "weight holds what is no finite number"),
-        ({"pre": PRE, "post": ["a"] * 4}, "post holds what is no finite number"),
+        ({"pre": PRE, "post": POST, "weight": WEIGHT * np.nan}, "weight of synapse 0 is missing or not finite"),
+        ({"pre": PRE, "post": [2, None, 1, 0]}, "post of synapse 1 is missing or not finite, expected a finite number"),
+        ({"pre": PRE, "post": ["a", "b", "c", "d"]}, "column post holds what is no number, such as 'a'"),
+        ({"pre": [], "post": []}, "s.parquet holds no synapse"),
     ],
 )  # fmt: skip
 def test_bad_files(tmp_path, columns, message):

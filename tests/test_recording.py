@@ -165,3 +165,12 @@ def test_a_closed_form_takes_the_place_of_the_engine():
         np.testing.assert_allclose(solved.updates[name], update, rtol=1e-10, atol=1e-12)
     with pytest.raises(pcsim.InputError, match=r"solve: .*fixed predictions"):
         pcsim.simulate(deep(solve="closed_form"))
+
+
+def test_an_engine_that_would_run_nothing_is_refused():
+    solved = deep(rule={"name": "fpa", "ticks": 3}, solve="closed_form")
+    assert pcsim.simulate(solved, engine="auto").manifest["engine"] == "closed_form"
+    with pytest.raises(pcsim.InputError, match="engine: 'actors' has nothing to run under solve: closed_form"):
+        pcsim.simulate(solved, engine="actors")
+    with pytest.raises(pcsim.InputError, match=r"nothing to run .*in the sweep at solve=closed_form"):
+        pcsim.sweep({**solved, "sweep": {"solve": ["simulate", "closed_form"]}}, engine="actors")

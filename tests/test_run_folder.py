@@ -19,6 +19,7 @@ import pcsim
 from pcsim.cli import app
 from pcsim.playing import part
 from pcsim.trace.columns import Column
+from pcsim.trace.store import Folder
 
 ROOT = Path(__file__).parents[1]
 FIRST = ROOT / "scenarios/first-steps.yaml"
@@ -159,7 +160,43 @@ def test_a_disk_that_fills_up_ends_the_run_with_what_is_there(tmp_path, monkeypa
     run = pcsim.open_run(tmp_path / "run")
     assert run.manifest["status"] == "failed"
     assert "No space left" in run.summary["stop_reason"]
-    assert run.series("value", "h1").sizes["tick"] <= run.summary["ticks"]
+    assert run.series("value", "h1").sizes["tick"] == run.summary["ticks"] + 1  # with the tick that it ended in
+
+
+def note_of(folder: Path) -> str:
+    """Return what ``pcsim trace`` says ahead of its tables."""
+    result = CliRunner().invoke(app, ["trace", str(folder)])
+    assert result.exit_code == 0, result.output
+    return " ".join(result.stdout.partition("what was recorded")[0].split())
+
+
+@pytest.mark.parametrize(("ticks", "kept"), [(0, "no tick of what it recorded is kept"), (9, "recorded until tick 8")])
+def test_trace_says_that_a_run_ended_early_and_what_is_kept_of_it(tmp_path, monkeypatch, ticks, kept):
+    put, full_from = Folder.put, iter(range(10**9))
+    monkeypatch.setattr(part, "FLUSH_EVERY", 0.0)
+    monkeypatch.setattr("pcsim.trace.writer.Rescue.keep", lambda rescue: max(node.kept for node in rescue.nodes) - 1)
+
+    def filling(self: Folder, key: str, *pieces: object) -> None:
+        full() if key == "value/3/value/c/0/0/0/0" and next(full_from) >= ticks else put(self, key, *pieces)
+
+    monkeypatch.setattr(Folder, "put", filling)
+    with pytest.raises(pcsim.RunError) as caught:
+        pcsim.simulate(FIRST, {"record": [{"what": "value"}]}, out=tmp_path / "run")
+    said = f"note: this run failed after {ticks} of 20 ticks: {caught.value}; {kept}"
+    assert "".join(note_of(tmp_path / "run").split()) == "".join(said.split())
+    monkeypatch.undo()
+    assert json.loads(CliRunner().invoke(app, ["trace", str(tmp_path / "run"), "--json"]).stdout)["ended"] == {
+        "status": "failed", "stop_reason": str(caught.value), "ticks": ticks, "horizon": 20,
+    }  # fmt: skip
+
+
+def test_trace_says_nothing_of_an_end_as_wished_and_what_it_knows_of_others(tmp_path):
+    pcsim.simulate(FIRST, out=tmp_path / "run")
+    assert note_of(tmp_path / "run") == ""
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    for status, said in (("interrupted", "was interrupted after 20 of 20 ticks"), ("running", "has not said how")):
+        (tmp_path / "run/manifest.json").write_text(json.dumps({**manifest, "status": status}))
+        assert f"note: this run {said}" in note_of(tmp_path / "run")
 
 
 def test_a_manifest_that_cannot_be_written_fails_the_run(tmp_path, monkeypatch):

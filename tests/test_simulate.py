@@ -348,6 +348,9 @@ def test_other_starts():
         ({"y": np.zeros((3, 2))}, "is not a free vertex"),
         ({"h9": np.zeros((3, 3))}, "known: h1, h2, mix"),
         ({"h1": np.zeros((1, 3))}, r"has shape \[1, 3\], expected \[3, 3\]"),
+        ({"h1": np.full((3, 3), np.nan)}, r"initial\.h1: data must be finite numbers"),
+        ({"h1": [[0, 1], [2]]}, r"initial\.h1: expected numbers of shape \[3, 3\]"),
+        (3, r"initial: expected \{free vertex: array\}, .* got 3"),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused(initial, said):
@@ -434,6 +437,32 @@ def test_numbers_that_end_end_the_run_and_keep_what_was_recorded(engine, tmp_pat
         assert np.isfinite(values).all()
         assert values[1] == 1 + 4 * 3 * -2
         json.dumps(run.summary, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"rule": {"name": "il", "step_size": 40}},
+            r"beyond float64; a smaller step_size keeps the transient bounded$",
+        ),
+        ({"rule": {"name": "il", "step_size": 40}, "dtype": "float32"}, r"bounded; float64 holds larger numbers$"),
+        ({"rule": "zil"}, r"beyond float64; zil is defined on levelled graphs: say level: delay or level: identity$"),
+        (
+            {"rule": {"name": "zil", "step_size": 4}},
+            r"beyond float64; zil is defined at step_size 1$",
+        ),
+        ({"rule": {"name": "il", "step_size": 40}, "solve": "simulate", "engine": "actors"}, r"transient bounded$"),
+    ],
+)
+def test_what_would_keep_numbers_bounded_is_what_the_run_has_not(changes, said):
+    graph = deep()["graph"]
+    graph["vertices"]["mix"]["inputs"] = ["h2", "h1"]
+    wide = {"init": {"weight": {"normal": [0, 1e60 if "dtype" not in changes else 1e6]}}, "activation": "identity"}
+    for name in ("h1", "h2", "y"):
+        graph["vertices"][name] = {**graph["vertices"][name], **wide}
+    with pytest.raises(pcsim.RunError, match=said):
+        pcsim.simulate(deep(**{"graph": graph, "record": [], **changes}), {"rule.ticks": 300})
 
 
 @pytest.mark.parametrize("engine", ENGINES)

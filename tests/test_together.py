@@ -196,3 +196,18 @@ def test_a_view_reads_and_drives_under_its_own_names():
 def test_one_folder_for_each_run():
     with pytest.raises(pcsim.InputError, match="one folder for each of 1 runs, got 0"):
         pcsim.simulate_many([deep()], out=[])
+
+
+def test_folders_in_each_others_way_are_refused_before_anything_is_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(import_module("pcsim.simulate"), "play", lambda *_: pytest.fail("it was run"))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("")
+    for out, said in (
+        (["a", "a"], "written to one folder"),
+        (["a", "b/../a"], "written to one folder"),
+        (["a", "a/b"], "within the folder of another run"),
+        (["a", "full"], "is not empty"),
+    ):
+        with pytest.raises(pcsim.InputError, match=said):
+            pcsim.simulate_many([deep(), deep()], out=[tmp_path / name for name in out])
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]

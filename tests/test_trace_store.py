@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from pcsim.errors import InputError, RunError
 from pcsim.trace import Channel, TraceWriter, forecast, shape_key
 from pcsim.trace.columns import CHUNK, Chunk, chunk_rows, chunk_shape
+from pcsim.trace.rescue import ROOM
+from pcsim.trace.store import Folder
 
 FLOAT = np.dtype(float)
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
@@ -285,6 +287,47 @@ def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch, where):
     writer.close()
     assert xr.open_datatree(tmp_path / "t", engine="zarr")["error/3/error"].sizes["tick"] == 5
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk with room for so many bytes, once it is told how many."""
+    place = SimpleNamespace(folder=None, size=0)
+    put = Folder.put
+
+    def bounded(self, key, *pieces):
+        held = sum(path.stat().st_size for path in place.folder.rglob("*") if path.is_file())
+        if held + sum(memoryview(piece).nbytes for piece in pieces) > place.size:
+            full_disk()
+        put(self, key, *pieces)
+
+    monkeypatch.setattr(Folder, "put", bounded)
+    return place
+
+
+@pytest.mark.parametrize("room", [40, 100, 340, 600, 1000, 1800])
+def test_on_a_full_disk_as_many_ticks_are_kept_as_fit(tmp_path, disk, room):
+    """A record is 2 KiB of noise, a chunk holds some 170; lengths are told at the first chunk and twice a second."""
+    disk.folder, disk.size = tmp_path, 1024 * room
+    now, noise = SimpleNamespace(tick=0), np.random.default_rng(0).standard_normal((1000, 256))
+    wide = Channel("value/256", "value", ("axis_0",), (256,), FLOAT, lambda: noise[now.tick])
+    slow = clocked("series", "energy", (), (), now, every=3)
+    writer = TraceWriter(tmp_path / "t", [wide, slow], ticks=1000, buffer_bytes=2**20)
+    with pytest.raises(RunError, match=r"No space left on device; what was written until tick (\d+) is kept") as caught:
+        play(writer, now, range(1000))
+    writer.close()
+    tree = xr.open_datatree(tmp_path / "t", engine="zarr")
+    found = tree["value/256/value"].values
+    np.testing.assert_array_equal(found, noise[: len(found)])
+    energies = tree["series/energy"].values
+    np.testing.assert_array_equal(energies, [numbers((), tick) for tick in range(0, 3 * len(energies), 3)])
+    assert 3 * len(energies) - 2 <= len(found) <= 3 * len(energies)
+    assert f"until tick {len(found) - 1} is kept" in str(caught.value)
+    sizes = {path: path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()}
+    documents = sum(size for path, size in sizes.items() if path.name == "zarr.json")
+    others = sum(size for path, size in sizes.items() if "value/c" not in str(path.parent.parent))
+    # one more, and there would be no room to tell of it and to write how the run ended
+    assert 2048 * (len(found) + 1) > disk.size - others - 2 * documents - ROOM
 
 
 def test_a_full_disk_at_the_start_says_so(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.levels import uneven_edges
 
 if TYPE_CHECKING:
+    from pcsim.arrays import Shape
     from pcsim.graph.graph import Graph
     from pcsim.rules import Rule
 
@@ -153,10 +154,13 @@ def begun_again(
     targets: Mapping[str, np.ndarray] | None,
     parameters: Mapping[str, np.ndarray] | None,
 ) -> Task:
-    """Return the task with other data or parameters; raises InputError for names or shapes that do not fit."""
+    """Return the task with other data or parameters; raises InputError for names, shapes or numbers that do not fit."""
     given = {"inputs": inputs, "targets": targets, "parameters": parameters}
     if problems := [
-        problem for key, arrays in given.items() for problem in _misfits(key, arrays or {}, getattr(task, key))
+        problem
+        for key, arrays in given.items()
+        if arrays is not None
+        for problem in _misfits(key, arrays, getattr(task, key), task.dtype)
     ]:
         raise InputError(problems)
     changed: dict[str, Any] = {
@@ -167,15 +171,33 @@ def begun_again(
     return replace(task, **changed)
 
 
-def _misfits(key: str, arrays: Mapping[str, np.ndarray], known: Mapping[str, np.ndarray]) -> list[Problem]:
+def _misfits(key: str, arrays: Any, known: Mapping[str, np.ndarray], dtype: np.dtype[Any]) -> list[Problem]:
     """Return what is wrong with data that a run should begin again with."""
+    if not isinstance(arrays, Mapping):
+        return [Problem((key,), f"expected {{name: array}}, got a {type(arrays).__name__}")]
     return [
         Problem((key, name), "is not part of the task" + nearest(name, known)) for name in arrays if name not in known
     ] + [
-        Problem((key, name), f"has shape {list(np.shape(array))}, expected {list(known[name].shape)}")
+        Problem((key, name), fault)
         for name, array in arrays.items()
-        if name in known and np.shape(array) != known[name].shape
+        if name in known and (fault := misfit(array, known[name].shape, dtype))
     ]
+
+
+def misfit(given: Any, shape: Shape, dtype: np.dtype[Any]) -> str:
+    """Return why what was given cannot stand for an array of this shape and number format; empty if it can."""
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError):
+        return f"expected numbers of shape {list(shape)}, in lists of equal lengths"
+    if array.dtype.kind not in "biuf":
+        return f"expected numbers, got {array.dtype}"
+    if array.shape != shape:
+        return f"has shape {list(array.shape)}, expected {list(shape)}"
+    if not np.isfinite(array).all():
+        return "data must be finite numbers"
+    with np.errstate(over="ignore"):
+        return "" if np.isfinite(array.astype(dtype)).all() else f"holds numbers that are not finite in {dtype}"
 
 
 Engine = Callable[[Task], Session]

@@ -42,8 +42,7 @@ def report(
 def overflowed(name: str, tick: int | None, what: str, dtype: np.dtype[Any]) -> NoReturn:
     """Raise the error that says that a quantity of a vertex left the number format."""
     when = "in the feedforward sweep" if tick is None else f"at tick {tick}"
-    hint = "" if tick is None else "; a smaller step_size keeps the transient bounded, float64 holds more of it"
-    message = f"vertex {name!r} {when}: its {what} grew beyond {dtype}{hint}"
+    message = f"vertex {name!r} {when}: its {what} grew beyond {dtype}"
     raise NumberOverflowError(message)
 
 

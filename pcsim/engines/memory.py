@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import finalize
 
@@ -54,13 +56,23 @@ class Memory(Protocol):
         """Say whether looking may be put off."""
 
 
+ALWAYS_THERE = 1 << 28
+"""Bytes that are taken without asking whether they are left."""
+
+
 class HostMemory:
     """Arrays of NumPy."""
 
     xp: Namespace = np
 
     def admit(self, needs: Mapping[str, int]) -> None:
-        """Leave it to the system."""
+        """Raise RunError where the arrays that last for a session take more than this machine has left."""
+        if (wanted := sum(needs.values())) < ALWAYS_THERE:
+            return
+        free = available()
+        if free is not None and wanted > free:
+            there = f"this machine has {_amount(free)} of memory left"
+            raise _too_much(there, needs)
 
     def at(self, rows: Rows) -> Any:
         """Return the rows."""
@@ -117,14 +129,10 @@ class DeviceMemory:
     def admit(self, needs: Mapping[str, int]) -> None:
         """Raise RunError where the arrays that last for a session take more than is free; ticks need more on top."""
         unused, size = self.xp.cuda.runtime.memGetInfo()
-        free, wanted = unused + self.xp.get_default_memory_pool().free_bytes(), sum(needs.values())
-        if wanted > free:
-            parts = ", ".join(f"{name} {_amount(count)}" for name, count in needs.items() if count)
-            message = (
-                f"the device has {_amount(free)} free of {_amount(size)}, and the run needs at least {_amount(wanted)} "
-                f"({parts}); a smaller batch or float32 takes less"
-            )
-            raise RunError(message)
+        free = unused + self.xp.get_default_memory_pool().free_bytes()
+        if sum(needs.values()) > free:
+            there = f"the device has {_amount(free)} free of {_amount(size)}"
+            raise _too_much(there, needs)
 
     def at(self, rows: Rows) -> Any:
         """Return a slice as it is, an index array as a copy on the device."""
@@ -181,6 +189,60 @@ class DeviceMemory:
     def watch(self, *, closely: bool) -> None:
         """Say whether looking may be put off."""
         self.closely = closely
+
+
+def available() -> int | None:
+    """Return the bytes that this process can still have: of the machine, its container and its own limit.
+
+    None where nothing says.
+    """
+    known = [free for free in (_of_machine(), _of_container(), _of_process()) if free is not None]
+    return max(0, min(known)) if known else None
+
+
+def _of_machine() -> int | None:
+    free = [kilos for name, kilos in _table(Path("/proc/meminfo")).items() if name in ("MemAvailable:", "SwapFree:")]
+    return 1024 * sum(free) if free else None
+
+
+def _of_container() -> int | None:
+    """Return what a control group of its own leaves; files that are only cached are no loss."""
+    group = Path("/sys/fs/cgroup")
+    most, held = (_words(group / name) for name in ("memory.max", "memory.current"))
+    if not (most and held and most[0].isdecimal()):
+        return None
+    return int(most[0]) - int(held[0]) + _table(group / "memory.stat").get("inactive_file", 0)
+
+
+def _of_process() -> int | None:
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
+    except ImportError:  # no such limits on this system
+        return None
+    most, pages = getrlimit(RLIMIT_AS)[0], _words(Path("/proc/self/statm"))
+    return None if most == RLIM_INFINITY or not pages else most - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii").split()
+    except OSError:
+        return []
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Return a table of the system: a name and a number a line."""
+    try:
+        lines = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdecimal()}
+
+
+def _too_much(there: str, needs: Mapping[str, int]) -> RunError:
+    parts = ", ".join(f"{name} {_amount(count)}" for name, count in needs.items() if count)
+    wanted = _amount(sum(needs.values()))
+    return RunError(f"{there}, and the run needs at least {wanted} ({parts}); a smaller batch takes less")
 
 
 def _amount(count: int) -> str:

@@ -271,7 +271,9 @@ class _Builder:
             if name not in self.entries:
                 self.wrong(("outputs", place), f"there is no vertex {name!r}" + self.hint(name, self.entries))
             elif name in self.vertices and self.vertices[name].op.role != "function":
-                self.wrong(("outputs", place), f"{name!r} is a {self.vertices[name].op.name}: it cannot be an output")
+                op = self.vertices[name].op.name
+                article = "an" if op[0] in "aeiou" else "a"
+                self.wrong(("outputs", place), f"{name!r} is {article} {op}: it cannot be an output")
             elif first.setdefault(name, place) != place:
                 self.wrong(("outputs", place), f"{name!r} is listed twice")
         feeding = {item.source for entry in self.entries.values() for item in entry.inputs}

@@ -34,6 +34,8 @@ class Found:
 def read_edges(given: Mapping[str, Any], folder: Path, before: int, after: int) -> Found:
     """Return the synapses of a file, checked against the sizes of the populations.
 
+    A SciPy matrix (``.npz``) has shape (after, before): a row for each neuron after.
+
     Raises
     ------
     InputError
@@ -52,10 +54,8 @@ def read_edges(given: Mapping[str, Any], folder: Path, before: int, after: int) 
 
 
 def _npz(path: Path, given: Mapping[str, Any]) -> dict[str, Column]:
+    """Read weights, (after, before): a synapse for each entry that is stored."""
     matrix = sparse(np).load_npz(path).tocoo()
-    if matrix.ndim != 2:
-        message = f"holds a matrix of {matrix.ndim} axes"
-        raise ValueError(message)
     if matrix.shape != given["shape"]:
         message = f"shape {matrix.shape}, expected {given['shape']}: rows are neurons after, columns neurons before"
         raise ValueError(message)
@@ -116,21 +116,32 @@ def _checked(path: Path, columns: Mapping[str, Column], tick: float, before: int
     sizes = {len(column) for column in columns.values()}
     if len(sizes) > 1:
         raise wrong("file", f"{path}: columns of different lengths, {sorted(sizes)}")
+    if sizes == {0}:
+        raise wrong("file", f"{path} holds no synapse")
     if max(sizes) > MAX_ELEMENTS:
         raise wrong("file", f"{path} holds {max(sizes):.1e} synapses, expected at most 10^9")
     for name, column in columns.items():
-        if column.dtype.kind not in "iuf" or (column.dtype.kind == "f" and not np.isfinite(column).all()):
-            raise wrong("file", f"{path}: {name} holds what is no finite number")
+        _finite(path, name, column)
     pre = _neurons(path, "pre", columns["pre"], before)
     post = _neurons(path, "post", columns["post"], after)
     delay = _ticks(path, columns["delay"], tick) if "delay" in columns else None
     return Found(pre, post, delay, columns.get("weight"))
 
 
+def _finite(path: Path, name: str, column: Column) -> None:
+    """Refuse what is no number, and what is no finite one."""
+    if column.dtype.kind not in "iuf":
+        some = column[:1].tolist()[0]
+        raise wrong("file", f"{path}: column {name} holds what is no number, such as {str(some)[:40]!r}")
+    bad = np.flatnonzero(~np.isfinite(column)) if column.dtype.kind == "f" else column[:0]
+    if len(bad):
+        raise wrong("file", f"{path}: {name} of synapse {bad[0]} is missing or not finite, expected a finite number")
+
+
 def _neurons(path: Path, name: str, column: Column, size: int) -> Column:
     """Return numbers of neurons; refuse those that there are not."""
     if column.dtype.kind == "f":
-        raise wrong("file", f"{path}: {name} holds {column.dtype}, expected whole numbers")
+        raise wrong("file", f"{path}: column {name} holds {column.dtype} numbers, expected whole numbers")
     bad = np.flatnonzero((column < 0) | (column >= size))
     if len(bad):
         where = f"{name} {column[bad[0]]} of synapse {bad[0]}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.errors import NumberOverflowError
+from pcsim.graph.levels import uneven_edges
 from pcsim.playing.interrupts import interrupts
 from pcsim.playing.part import Part
 from pcsim.playing.scale import Scale, scale_of
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from pcsim.engines.together import Joint
     from pcsim.journal import Journal
+    from pcsim.scenario.scenario import Scenario
 
 Progress = Callable[[int, int], None]
 """Called after each tick, or block of ticks in which nothing is read, with (ticks done, horizon)."""
@@ -43,8 +46,23 @@ def play(journals: Sequence[Journal], joint: Joint, progress: Progress | None) -
             part.open(channels(part.task, part.view, follower, record, part.run))
         everies, norms = watched(record)
         stops = _Stops((1,) if looks_at_every_tick(scenario) else everies, norms=norms and 1 not in everies)
-        with interrupts() as asked:
-            _Play(joint, parts, scale, stops, asked, progress).play()
+        try:
+            with interrupts() as asked:
+                _Play(joint, parts, scale, stops, asked, progress).play()
+        except NumberOverflowError as error:
+            raise NumberOverflowError("; ".join([str(error), *bounded_by(scenario)])) from None
+
+
+def bounded_by(scenario: Scenario) -> list[str]:
+    """Return what would keep numbers within their format that grew beyond it while they were played."""
+    rule, found = scenario.rule, []
+    if rule.exact_step is None:
+        found.append("a smaller step_size keeps the transient bounded")
+    elif rule.step_size != rule.exact_step:
+        found.append(f"{rule.name} is defined at step_size {rule.exact_step:g}")
+    elif uneven_edges(scenario.levelled):
+        found.append(f"{rule.name} is defined on levelled graphs: say level: delay or level: identity")
+    return found + (["float64 holds larger numbers"] if scenario.dtype != np.float64 else [])
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from pcsim.analysis.backprop import Reference, backprop
 from pcsim.analysis.measures import MEASURES, Evidence, warnings
 from pcsim.analysis.meter import Follower, meter
+from pcsim.engines.memory import HostMemory
 from pcsim.scenario.models import StopEntry
 from pcsim.tasks import looks_at_every_tick, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pcsim.engines import Task
     from pcsim.engines.together import Joint
     from pcsim.playing.part import Part
     from pcsim.scenario.scenario import Scenario
@@ -43,10 +46,18 @@ def scale_of(scenario: Scenario, joint: Joint) -> Scale | None:
     asked = {what for entry in recorded(scenario) for what in entry.what}
     if not (looks_at_every_tick(scenario) or asked & {"energy", "divergence"}):
         return None
+    HostMemory().admit({"backprop, which the run is measured against": sum(map(_backprop_bytes, joint.tasks))})
     references = [backprop(task) for task in joint.tasks]
     criterion, tolerance = _criterion(scenario)
     follower = meter(joint, references, criterion, tolerance, everywhere="divergence" in asked)
     return Scale(follower, references)
+
+
+def _backprop_bytes(task: Task) -> int:
+    """Return what backprop holds at least: the value and the error of each vertex, and the gradients."""
+    graph = task.graph
+    numbers = 2 * task.batch * sum(prod(vertex.shape) for vertex in graph.vertices.values())
+    return task.dtype.itemsize * (numbers + sum(prod(row.shape) for row in graph.parameters.values()))
 
 
 def _criterion(scenario: Scenario) -> tuple[str, float]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.engines.base import Task
+from pcsim.engines.memory import HostMemory
 from pcsim.errors import InputError, Problem, nearest, wrong
 from pcsim.graph.initialise import Generator, initialise, read_npz, rounded, stream
 from pcsim.graph.levels import level
@@ -222,12 +223,23 @@ class Scenario:
     def task(self, *, initial: Mapping[str, Array] | None = None, keep_values: bool = False) -> Task:
         """Return everything an engine needs; raises InputError with every problem of the data."""
         self._check_size()
+        HostMemory().admit(self.memory)
         names = ("parameters", "inputs", "targets", "losses", "initial")
         parts = self._collected({name: getattr(self, name) for name in names})
         parts["initial"] = dict(initial) if initial is not None else parts["initial"]
         return Task(
             self.levelled, self.rule, self.ticks, self.document.batch, self.dtype, keep_values=keep_values, **parts
         )
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """The bytes that a task takes before any engine has it: parameters, and data of sources and outputs."""
+        graph, itemsize = self.levelled, self.dtype.itemsize
+        data = [name for name in graph.vertices if graph.role(name) == "source"] + list(graph.outputs)
+        return {
+            "parameters": sum(prod(parameter.shape) for parameter in graph.parameters.values()) * itemsize,
+            "data": sum(prod(graph.vertices[name].shape) for name in data) * self.document.batch * itemsize,
+        }
 
     def check(self) -> None:
         """Check all that a task needs, without drawing numbers or loading data sets; raises InputError."""

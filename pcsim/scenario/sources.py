@@ -65,6 +65,13 @@ def read_document(source: Source) -> tuple[Node, Path]:
         raise InputError([Problem((), f"expected a path or a mapping, got a {type(source).__name__}")])
     if node.entries is None:
         raise InputError([Problem((), "expected a document of keys and values", node.location)])
+    kind = node.entries.get("pcsim")
+    if kind is not None and str(kind.value.value).startswith("run/"):
+        where = "FOLDER" if isinstance(source, Mapping) else folder
+        message = (
+            f"this is a run; the scenario of it is under 'scenario', and pcsim trace {where} tells what it recorded"
+        )
+        raise InputError([Problem(("pcsim",), message, kind.location)])
     return node, folder
 
 

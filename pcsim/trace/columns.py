@@ -36,9 +36,9 @@ class Chunk:
         """Where it belongs."""
         return self.column.array
 
-    def write(self) -> None:
-        """Write it as a whole, so that nothing need be read back."""
-        self.array.write(self.start, self.rows)
+    def write(self, *, tight: bool = False) -> None:
+        """Write it as a whole, so that nothing need be read back; ``tight``: in as little space as it takes."""
+        self.array.write(self.start, self.rows, tight=tight)
         self.column.written = self.end
 
 
@@ -87,23 +87,24 @@ class Column:
         if self.full(rows):
             self.buffer, self.spare, self.start = self.spare, self.buffer, self.start + len(self.buffer)
 
-    def erase(self, kept: int) -> None:
-        """Remove the chunks still at hand in which none of the ``kept`` rows is: they make room."""
-        for start, rows in self._at_hand():
-            if start >= kept:
-                self.array.erase(start, rows)
+    def erase(self, kept: int, rows: int) -> None:
+        """Remove the chunks that hold none of the ``kept`` rows: those still at hand, and those beyond ``rows``."""
+        step, first = len(self.buffer), self.at_hand()[0][0]
+        for start in range(-(-kept // step) * step, self.start + 1, step):
+            if start >= min(first, rows):
+                self.array.erase(start, self.buffer)
                 self.written = min(self.written, start)
 
     def rewrite(self, rows: int) -> None:
         """Write what is at hand of the first ``rows`` rows, and no more."""
-        for start, held in self._at_hand():
+        for start, held in self.at_hand():
             if start < rows > self.written:
                 part = held.copy()
                 part[rows - start :] = 0
-                Chunk(self, start, part, min(rows, start + len(part))).write()
+                Chunk(self, start, part, min(rows, start + len(part))).write(tight=True)
 
-    def _at_hand(self) -> list[tuple[int, np.ndarray]]:
-        """Return the chunks that are still in memory, by their first row."""
+    def at_hand(self) -> list[tuple[int, np.ndarray]]:
+        """Return the chunks that are still in memory, each with its first row, in order."""
         before = self.start - len(self.spare)
         return [*([(before, self.spare)] if before >= 0 else []), (self.start, self.buffer)]
 

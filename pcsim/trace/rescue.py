@@ -25,25 +25,41 @@ class Rescue:
 
     def keep(self) -> int | None:
         """Write and announce as many ticks as fit; return the last one that is kept, None if there is none."""
-        low = min(column.written * node.every for node, column in self._columns())
+        ticks = self._ticks_that_fit()
+        with suppress(OSError):
+            self.documents.announce({node.path: max(node.kept, self._whole(node, ticks)) for node in self.nodes})
+            for node in self.nodes:
+                node.kept = max(node.kept, self._whole(node, ticks))
+        return max(((node.kept - 1) * node.every for node in self.nodes if node.kept), default=None)
+
+    def _ticks_that_fit(self) -> int:
+        """Write what there is room for: all records of the ticks before the one that is returned."""
         high = max(node.rows * node.every for node in self.nodes)
-        # all ticks below ``low`` are there; whether those below ``high`` fit, only the disk can tell
-        low, high = (high, high) if self._fits(high) else (low, high)
+        if self._fits(high):
+            return high
+        # before this tick chunks are on disk and no longer at hand: they can be removed, not cut
+        low = max(column.at_hand()[0][0] * node.every for node, column in self._columns())
+        if not self._fits(low):
+            return self._without_chunks(low)
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self._fits(middle) else (low, middle)
         self._fits(low)
-        with suppress(OSError):
-            self.documents.announce({node.path: max(node.kept, self._whole(node, low)) for node in self.nodes})
-            for node in self.nodes:
-                node.kept = max(node.kept, self._whole(node, low))
-        return max(((node.kept - 1) * node.every for node in self.nodes if node.kept), default=None)
+        return low
+
+    def _without_chunks(self, ticks: int) -> int:
+        """Give up chunks that no reader was told of, the last ones first, until there is room."""
+        step = min(len(column.buffer) * node.every for node, column in self._columns())
+        told = min(node.kept * node.every for node in self.nodes)
+        while ticks > told and not self._fits(ticks := max(told, ticks - step)):
+            pass
+        return ticks
 
     def _fits(self, ticks: int) -> bool:
         """Write all records of the ticks before this one and nothing else, and tell whether there was room."""
         try:
             for node, column in self._columns():
-                column.erase(node.kept)
+                column.erase(node.kept, node.rows_before(ticks))
             for node, column in self._columns():
                 column.rewrite(node.rows_before(ticks))
             self.documents.leave_room(ROOM)

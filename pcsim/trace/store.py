@@ -120,10 +120,13 @@ class Target:
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
 
-    def write(self, start: int, rows: np.ndarray) -> None:
-        """Write the chunks that begin with row ``start``; ``rows`` is (chunks[0], ...), all of it."""
+    def write(self, start: int, rows: np.ndarray, *, tight: bool = False) -> None:
+        """Write the chunks that begin with row ``start``; ``rows`` is (chunks[0], ...), all of it.
+
+        ``tight``: space matters more than time.
+        """
         for key, part in self._parts(start, rows):
-            self.place.put(key, *packed(self._whole(part)))
+            self.place.put(key, *packed(self._whole(part), tight=tight))
 
     def erase(self, start: int, rows: np.ndarray) -> None:
         """Remove the chunks that begin with row ``start``, those that ``write`` would make of ``rows``."""
@@ -149,15 +152,17 @@ class Target:
         return np.ascontiguousarray(part, self.dtype.newbyteorder("<"))
 
 
-def packed(chunk: np.ndarray) -> tuple[Any, ...]:
+def packed(chunk: np.ndarray, *, tight: bool = False) -> tuple[Any, ...]:
     """Return a chunk as the pieces of one Blosc frame: compressed where a sample says that it is worth it, else as is.
+
+    With ``tight`` it is compressed in any case.
 
     Noise would cost more time than writing it takes, and save a tenth of the space; what lies ahead of the light
     cone is zeros.
     """
     flat = chunk.reshape(-1)
     sample = np.concatenate([flat[at : at + SAMPLE] for at in range(0, flat.size, max(SAMPLE, flat.size // PLACES))])
-    if len(_frame(sample, 1)) < WORTH * sample.nbytes:
+    if tight or len(_frame(sample, 1)) < WORTH * sample.nbytes:
         return (_frame(flat, 1),)
     return _head(flat.size, flat.dtype), flat.data
 

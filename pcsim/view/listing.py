@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -121,20 +122,64 @@ def listing_tables(what: str, rows: Rows) -> list[Any]:
     return [table]
 
 
-OPTIONAL = {"scikit-learn": "the data set 'digits': pip install \"pcsim[data]\""}
+OPTIONAL = {
+    "scikit-learn": "the data set 'digits': pip install \"pcsim[data]\"",
+    "pyarrow": 'synapses from Parquet files: pip install "pcsim[files]"',
+    "h5py": 'synapses from SONATA files: pip install "pcsim[files]"',
+}
+"""Packages that only some scenarios need, and what for."""
+
+BEHIND_ENGINES = ("numba", "cupy-cuda12x")
+"""Packages that engines need."""
 
 
 def diagnosis() -> dict[str, Any]:
-    """Return versions, engines and what is missing for the rest."""
+    """Return versions, engines, what they may use of this machine, and what is missing for the rest."""
     from pcsim.journal import versions
 
+    optional = {name: use for name, use in OPTIONAL.items() if not _installed(name)}
+    missing = optional | {f"engine {name}": why for name in _names() if (why := _closed(name))}
+    engines = [name for name in _names() if f"engine {name}" not in missing]
+    also = {name: version(name) for name in (*BEHIND_ENGINES, *OPTIONAL) if _installed(name)}
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "versions": versions(),
-        "engines": [row["engine"] for row in _engines()],
-        "missing": {name: use for name, use in OPTIONAL.items() if not _installed(name)},
+        "cores": cores(),
+        "threads": _threads() if "numba" in engines else None,
+        "versions": {**versions(), **also},
+        "engines": engines,
+        "missing": missing,
     }
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threads() -> int | str:
+    """Return the threads of the compiled engine, or what is wrong with their number."""
+    from pcsim.engines.jit.session import threads_wanted
+
+    try:
+        return threads_wanted()
+    except InputError as error:
+        return str(error)
+
+
+def _names() -> list[str]:
+    return [row["engine"] for row in _engines()]
+
+
+def _closed(engine: str) -> str:
+    """Return why an engine cannot be opened here; empty where it can."""
+    from pcsim.engines import open_engine
+
+    try:
+        open_engine(engine)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _installed(name: str) -> bool:
@@ -148,10 +193,13 @@ def _installed(name: str) -> bool:
 def diagnosis_table(found: dict[str, Any]) -> Any:
     """Return a diagnosis as a table for people."""
     table = Table(show_header=False)
-    table.add_row("machine", found["machine"])
+    cores = found["cores"]
+    table.add_row("machine", f"{found['machine']}, {cores} core{'s' if cores > 1 else ''} for this process")
     for name, number in found["versions"].items():
         table.add_row(name, number)
     table.add_row("engines", ", ".join(found["engines"]))
+    if found["threads"] is not None:
+        table.add_row("threads of numba", str(found["threads"]))
     for name, use in found["missing"].items():
         table.add_row(f"{name} is missing", use)
     return table

@@ -181,5 +181,7 @@ def no_picture(found: Sweep) -> str:
         return "no picture: no swept key is a number"
     if _axis(found, rows) is None:
         return "no picture: no swept number has more than one value"
-    drawn = _has_ticks(rows) or any(row["error"] or row["updates_relative"] is not None for row in rows)
+    if all(row["error"] for row in rows):
+        return "no picture: every run failed"
+    drawn = _has_ticks(rows) or any(row["updates_relative"] is not None for row in rows)
     return "" if drawn else "no picture: no ticks or updates were measured"

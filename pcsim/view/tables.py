@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from pcsim.errors import InputError, nearest, wrong
 from pcsim.trace.compare import compare
 from pcsim.trace.queries import NO_TICK, ask, overview, parse_ticks
 from pcsim.view.text import columns, number, size, titled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pcsim.run import Run
+    from pcsim.trace.compare import Difference
 
 MOST_ROWS = 60
 
@@ -93,7 +96,28 @@ def trace_answers(run: Run, tick: str | None, vertex: str | None, edge: str | No
     if tick is None and vertex is None and edge is None and kind is None:
         return {**overview(run.trace, _measured_arrivals(run)), "ended": ended(run)}
     ticks = parse_ticks(tick) if tick is not None else None
-    return {"rows": [row.as_dict() for row in ask(run.trace, ticks=ticks, vertex=vertex, edge=edge, kind=kind)]}
+    try:
+        rows = ask(run.trace, ticks=ticks, vertex=vertex, edge=edge, kind=kind)
+    except InputError:
+        _check_names(run, vertex, edge)
+        raise
+    return {"rows": [row.as_dict() for row in rows]}
+
+
+def _check_names(run: Run, vertex: str | None, edge: str | None) -> None:
+    """Raise InputError for a name that the graph of a run lacks: that it was not recorded is then no news."""
+    from pcsim.scenario.reader import load
+
+    try:
+        graph = load(run.manifest["scenario"]).levelled
+    except InputError:  # files of the scenario are gone
+        return
+    if vertex is not None and vertex not in (known := [*graph.vertices, *graph.parameters]):
+        raise wrong("vertex", f"the graph has no vertex {vertex!r}" + nearest(vertex, known))
+    if edge is not None and edge not in (edges := {edge.name: (edge.pre, edge.post) for edge in graph.edges}):
+        asked = edge.split("->")
+        near = [name for name, ends in edges.items() if set(ends) & set(asked)]
+        raise wrong("edge", f"the graph has no edge {edge!r}" + nearest(edge, near or edges))
 
 
 def ended(run: Run) -> dict[str, Any]:
@@ -159,9 +183,10 @@ def _ended_early(end: dict[str, Any], recorded: dict[str, Any]) -> list[Any]:
     if end["status"] == "done":
         return []
     if end["status"] == "running":
-        said = "this run goes on still, or was ended from outside"
+        said = "this run has not said how it ended: it goes on, or was killed, or its disk is full"
     else:
-        said = f"this run {end['status']} after {end['ticks']} of {end['horizon']} ticks: {end['stop_reason']}"
+        how = "was interrupted" if end["status"] == "interrupted" else end["status"]
+        said = f"this run {how} after {end['ticks']} of {end['horizon']} ticks: {end['stop_reason']}"
     wanted = [entry["ticks"] for entry in recorded.values() if entry["ticks"]]
     last = max((ticks["last"] for ticks in wanted if ticks["count"]), default=None)
     if wanted:
@@ -178,27 +203,40 @@ def _rhythm(ticks: Any) -> str:
 
 
 def comparison(first: Run, second: Run) -> dict[str, Any]:
-    """Return how two runs differ: their heads, and each recorded quantity."""
+    """Return how two runs differ: in short, their heads, and each recorded quantity."""
     keys = ("rule", "step_size", "ticks", "stop_reason")
     heads = {key: [first.summary.get(key), second.summary.get(key)] for key in keys}
-    return {"runs": heads, "rows": [row.as_dict() for row in compare(first.trace, second.trace)]}
+    rows = compare(first.trace, second.trace)
+    return {"verdict": _verdict(rows), "runs": heads, "rows": [row.as_dict() for row in rows]}
+
+
+def _verdict(rows: Sequence[Difference]) -> str:
+    """Return in a line whether two runs are equal."""
+    both = [row for row in rows if row.absolute is not None]
+    apart = [row for row in both if not row.equal]
+    if not both:
+        return "nothing was recorded by both"
+    if not apart:
+        return "equal in everything that both recorded"
+    ticks = [row.tick for row in apart if row.tick is not None]
+    since = f", first at tick {min(ticks)}" if ticks else ""
+    return f"different in {len(apart)} of {len(both)} series that both recorded{since}"
 
 
 def comparison_tables(found: dict[str, Any]) -> list[Any]:
-    """Return a comparison as tables for people, greatest differences first."""
+    """Return a comparison as tables for people: the verdict, then what differs, greatest differences first."""
     heads = columns("", "first run", "second run")
     for key, (a, b) in found["runs"].items():
         heads.add_row(key.replace("_", " "), str(a), str(b))
     table = columns("what", "of", "greatest difference", "relative", "first differs at tick", "note")
-    rows = sorted(found["rows"], key=lambda row: -(row["absolute"] or 0.0))
+    rows = sorted((row for row in found["rows"] if row["absolute"] != 0), key=lambda row: -(row["absolute"] or 0.0))
     for row in rows[:MOST_ROWS]:
         what = f"{row['what']} ({row['kind']})" if row["kind"] else row["what"]
         since = "" if row["tick"] is None else str(row["tick"])
         table.add_row(what, row["name"] or "", number(row["absolute"]), number(row["relative"]), since, row["note"])
     if len(rows) > MOST_ROWS:
         table.add_row("...", f"{len(rows) - MOST_ROWS} more: --json")
-    equal = rows and all(row["absolute"] == 0 for row in rows)
-    return [heads, table, *([Text("equal in everything that both recorded")] if equal else [])]
+    return [Text(found["verdict"], style="bold"), heads, *([table] if rows else [])]
 
 
 def run_figures(run: Run, folder: Path) -> list[Path]:
