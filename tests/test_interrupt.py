@@ -185,3 +185,27 @@ def test_ctrl_c_before_the_first_tick_is_no_traceback(monkeypatch):
     result = CliRunner().invoke(app, ["run", str(FIRST)])
     assert result.exit_code == 1
     assert result.stderr.strip() == "ended at once"
+
+
+def test_ctrl_c_while_a_kernel_is_compiled_is_heard_when_it_is_compiled(tmp_path, monkeypatch):
+    """Raised in the midst, it may be lost: LLVM calls Python back, and what is raised there is only printed."""
+    numba = pytest.importorskip("numba", reason="engine 'numba' needs Numba")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    from pcsim.engines.jit.compiled import TYPES, intrinsic, jit
+
+    @intrinsic
+    def one(typing: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            signal.raise_signal(signal.SIGINT)
+            return context.get_constant(TYPES.int64, 1)
+
+        return TYPES.int64(), generate
+
+    @jit
+    def ones() -> int:
+        return one()
+
+    with pytest.raises(KeyboardInterrupt):
+        ones()
+    assert len(ones.signatures) == 1
+    assert ones() == 1

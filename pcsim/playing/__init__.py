@@ -1,1 +1,1 @@
-"""How runs are played: ``play`` ticks, ``part`` records one run, ``scale`` measures, ``interrupts`` listens."""
+"""How runs are played: ``play`` ticks, ``part`` records one run, ``scale`` measures."""

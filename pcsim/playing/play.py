@@ -11,7 +11,7 @@ import numpy as np
 
 from pcsim.errors import NumberOverflowError
 from pcsim.graph.levels import uneven_edges
-from pcsim.playing.interrupts import interrupts
+from pcsim.interrupts import interrupts
 from pcsim.playing.part import Part
 from pcsim.playing.scale import Scale, scale_of
 from pcsim.probes import channels, watched

@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pcsim.interrupts import deferred_interrupt
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -55,6 +57,7 @@ def jit(function: Function) -> Function:
         compiled = NUMBA.njit(**OPTIONS)(function)
     else:
         compiled._cache._cache_file._source_stamp = STAMP
+    compiled.compile = deferred_interrupt()(compiled.compile)
     result: Function = compiled
     return result
 

@@ -1,4 +1,4 @@
-"""Ctrl-C as a question that is asked between ticks."""
+"""Ctrl-C as a question that is asked where it suits: between ticks, or after what cannot hear it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that is asked after each tick; the second one is itself again."""
+    """Turn the first Ctrl-C into a question; the second one is itself again."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -29,3 +29,12 @@ def interrupts() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[None]:
+    """Hold the first Ctrl-C back until the end: code that foreign code calls back loses what is raised in it."""
+    with interrupts() as asked:
+        yield
+    if asked():
+        signal.raise_signal(signal.SIGINT)
