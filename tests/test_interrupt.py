@@ -34,6 +34,24 @@ def ctrl_c_is_heard():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def pcsim_process():
+    """Return a function that starts the command line in a session of its own; what still runs at the end is killed."""
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", "from pcsim.cli import main; main()", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, **pipes, text=True, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with process:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 def interrupt_at(tick: int, times: int = 1) -> Callable[..., None]:
     """Return a progress function that sends this process Ctrl-C when a tick (or a cell) is done."""
 
@@ -81,7 +99,7 @@ def test_the_second_interrupt_ends_at_once_and_says_so(tmp_path):
     assert run.series("value", "h1").sizes["tick"] == run.summary["ticks"] == 6
 
 
-def test_ctrl_c_on_the_command_line(tmp_path):
+def test_ctrl_c_on_the_command_line(tmp_path, pcsim_process):
     arguments = [
         "run",
         str(FIRST),
@@ -92,12 +110,7 @@ def test_ctrl_c_on_the_command_line(tmp_path):
         "--set",
         "measure=[energy]",
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from pcsim.cli import main; main()", *arguments, "--out", str(tmp_path / "run")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = pcsim_process(*arguments, "--out", str(tmp_path / "run"))
     until((tmp_path / "run/trace.zarr/value/1/value/zarr.json").exists, process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -139,29 +152,20 @@ def test_an_interrupt_inside_a_cell_drops_only_that_cell(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_in_a_sweep_says_how_to_go_on(tmp_path, workers):
+def test_ctrl_c_in_a_sweep_says_how_to_go_on(tmp_path, pcsim_process, workers):
     """One quick cell, and three that take for ever."""
     cases = "[{label: quick}, {rule.ticks: 100000000}, {rule.ticks: 100000001}, {rule.ticks: 100000002}]"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "from pcsim.cli import main; main()",
-            "sweep",
-            str(FIRST),
-            "--set",
-            f"sweep={{cases: {cases}}}",
-            "--set",
-            "measure=[divergence]",
-            "--out",
-            str(tmp_path / "all of it"),
-            "--workers",
-            str(workers),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+    process = pcsim_process(
+        "sweep",
+        str(FIRST),
+        "--set",
+        f"sweep={{cases: {cases}}}",
+        "--set",
+        "measure=[divergence]",
+        "--out",
+        str(tmp_path / "all of it"),
+        "--workers",
+        str(workers),
     )
     rows = tmp_path / "all of it/sweep.jsonl"
     until(rows.exists, process)
