@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 LEAST_ROUNDS, MOST_ROUNDS = 6, 1000
 """Below six rounds no two of them enclose a median with 95 % confidence."""
-SHORT = 0.005
+SHORT = 0.02
 """Seconds that a sample lasts at least: shorter runs are timed several at once."""
-PAUSE = 0.003
-"""Seconds between contestants: idle threads of the one stop spinning before the other begins."""
+LONG = 0.5
+"""Seconds from which on a run needs no other before it, which is not counted, to wake threads and fill caches."""
+PAUSE, LONGEST_PAUSE = 0.01, 0.5
+"""Seconds for which this process has to be idle before a contestant begins, and after which it begins all the same.
+What a thread uses is counted every few milliseconds only, so the first must not be shorter."""
+IDLE = 0.2
+"""Share of one core that an idle process uses at most."""
 
 Samples = Mapping[str, list[float]]
 
@@ -111,9 +116,18 @@ def _once(contestant: Contestant) -> float:
     return time.perf_counter() - start
 
 
+def wait_until_idle() -> None:
+    """Wait until the threads of whoever ran before have stopped spinning: OpenBLAS's keep a core for 0.1 s."""
+    end = time.perf_counter() + LONGEST_PAUSE
+    used = IDLE * PAUSE + 1
+    while used > IDLE * PAUSE and time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(PAUSE)
+        used = time.process_time() - before
+
+
 def _sample(contestant: Contestant, runs: int) -> float:
-    """Return seconds of one run; short ones are warmed up by one that is not counted."""
-    time.sleep(PAUSE)
-    if runs > 1:
-        _once(contestant)
-    return sum(_once(contestant) for _ in range(runs)) / runs
+    """Return seconds of one run among others of the same contestant, as in a loop that trains."""
+    wait_until_idle()
+    first = _once(contestant)
+    return first if first > LONG else sum(_once(contestant) for _ in range(runs)) / runs
