@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from strategies import make_task
 
 from pcsim.engines import open_engine
 from pcsim.graph import graph_from
-from tests.strategies import make_task
 
 session = pytest.importorskip("pcsim.engines.jit.session", reason="engine 'numba' needs: pip install \"pcsim[numba]\"")
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import sparse, stats
+from strategies import make_task, run_task
 
 import pcsim
 from pcsim.analysis.backprop import backprop, sweep
@@ -22,7 +23,6 @@ from pcsim.graph.interop import document_from
 from pcsim.ops import OPS, Attribute, Op, ParameterSpec
 from pcsim.ops.synapses import Synapses, arranged
 from pcsim.program.lower import lower
-from tests.strategies import make_task, run_task
 
 FEW = {"rule": "fixed_in_degree", "degree": 3}
 

@@ -59,7 +59,7 @@ class ArraySession:
         needs = self.program.memory(task.batch, task.dtype.itemsize)
         self.memory.admit({**needs, "updates": needs["parameters"]})
         self._allocate()
-        self._fill(task)
+        self.fill(task)
         self.schedule: Schedule = schedule(task, self.program)
         self._begin()
 
@@ -100,7 +100,7 @@ class ArraySession:
         state = (self.units, self.histories, self.messages)
         self.readers = Readers(program, *state, self._host, lambda: self.tick, self.at, self.clocks)
 
-    def _fill(self, task: Task) -> None:
+    def fill(self, task: Task) -> None:
         """Take the parameters and the data of the sources."""
         for shape, names in self.program.parameters.items():
             for row, name in enumerate(names):
@@ -129,7 +129,7 @@ class ArraySession:
             self._settle()
         slopes = [array for work in self.work.values() for array in work.saved]
         # an infinite slope makes no number of an error of zero, and ends the run at tick 0: all actors must be there
-        self.plans = self.schedule if all(map(self._finite, slopes)) else Throughout(self.program)
+        self.plans = self.schedule if all(map(self.finite, slopes)) else Throughout(self.program)
 
     def restart(
         self,
@@ -141,7 +141,7 @@ class ArraySession:
         self.task = begun_again(self.task, inputs, targets, parameters)
         self.memory.watch(closely=False)
         self._clear()
-        self._fill(self.task)
+        self.fill(self.task)
         self._begin()
 
     def _clear(self) -> None:
@@ -167,7 +167,7 @@ class ArraySession:
             self.units[step.shape].start[inside(step.rows, rows)] = mu
             if not self.rule.moving:
                 self._keep(step, rows, saved)
-        self._check("value", "start", self._everywhere(), None)
+        self.check("value", "start", self._everywhere(), None)
 
     def _keep(self, step: Step, rows: slice, saved: tuple[Array, ...]) -> None:
         """Keep what the derivatives of some rows reuse: fixed predictions pay for it once, in the sweep."""
@@ -200,8 +200,8 @@ class ArraySession:
             if self.rule.moving:
                 units.value[...] = units.start
                 units.reference = self._reference(units)
-            self._set_initial(units)
-        for loss, units, rows, target in self._outputs():
+            self.set_initial(units)
+        for loss, units, rows, target in self.outputs():
             units.deviation[rows] = LOSSES[loss].error(self.xp, units.start[rows], target)
             if loss != "squared_error" and self.rule.moving:
                 units.targets += ((loss, rows, target),)
@@ -217,12 +217,13 @@ class ArraySession:
             reference[step.rows] = self.work[id(step)].mu
         return reference
 
-    def _set_initial(self, units: Units) -> None:
+    def set_initial(self, units: Units) -> None:
+        """Take values that free vertices begin with in place of the feedforward ones."""
         for row, name in enumerate(units.bank.names[: units.bank.free]):
             if name in self.task.initial:
                 units.deviation[row] = self.xp.asarray(self.task.initial[name], self.task.dtype) - units.start[row]
 
-    def _outputs(self) -> Iterator[tuple[str, Units, Rows, Array]]:
+    def outputs(self) -> Iterator[tuple[str, Units, Rows, Array]]:
         """Return the outputs of one loss and one shape together: loss, units, rows, (rows, batch, *shape)."""
         groups: dict[tuple[str, Shape], list[tuple[int, str]]] = defaultdict(list)
         for name in self.task.targets:
@@ -243,14 +244,14 @@ class ArraySession:
         """Take the values due, compute predictions and errors."""
         self.tick, self.plan = tick, self.plans.at(tick)
         if self.may_rest:
-            self._check("value", "deviation", self.plan.reach, tick)
+            self.check("value", "deviation", self.plan.reach, tick)
         with np.errstate(all="ignore"):
             if self.rule.moving:
                 self._predict()
         for shape, history in self.program.histories.items():
             self.histories[shape][self.clocks[shape].at(tick)] = self.units[shape].deviation[self.at(history.rows)]
         if not self.convex or tick == 0:
-            self._check("error", "error", self.plan.reach, tick)
+            self.check("error", "error", self.plan.reach, tick)
 
     def _predict(self) -> None:
         values = {shape: units.value for shape, units in self.units.items()}
@@ -314,7 +315,7 @@ class ArraySession:
             for shape in self.plan.flights if self.plan.flights is not None else self.lines:
                 self._travel(shape, tick, held.get(shape))
             self._sum()
-        self._check("error", "received", self.plan.moves, tick, due=1)
+        self.check("error", "received", self.plan.moves, tick, due=1)
 
     def move(self) -> None:
         """Move the free values to the next tick."""
@@ -382,12 +383,12 @@ class ArraySession:
             if shape in self.sums:
                 self.sums[shape](self.messages[shape], out=self.units[shape].received, rows=rows)
 
-    def _check(self, what: str, name: str, where: Iterable[tuple[Shape, Rows]], tick: int | None, due: int = 0) -> None:
+    def check(self, what: str, name: str, where: Iterable[tuple[Shape, Rows]], tick: int | None, due: int = 0) -> None:
         """Name what is not finite; a vertex that has taught before ``tick + due`` is put to rest instead."""
         ended: dict[str, str] = {}
         for shape, rows in where:
             array = getattr(self.units[shape], name)
-            if self._finite(array[self.at(rows)]):
+            if self.finite(array[self.at(rows)]):
                 continue
             bad = np.nonzero(~np.isfinite(self._host(array)).all(axis=tuple(range(1, array.ndim))))[0]
             if tick is None or not self.may_rest or self._waiting(shape, bad, tick, due).any():
@@ -428,7 +429,8 @@ class ArraySession:
         for row in rows:
             self.resting.setdefault(self.program.banks[shape].names[row], tick)
 
-    def _finite(self, array: Array) -> bool:
+    def finite(self, array: Array) -> bool:
+        """Return whether all numbers are finite."""
         return self.memory.finite(array)
 
     def _report(self, tick: int | None, ended: Mapping[str, str]) -> None:
@@ -459,7 +461,7 @@ class ArraySession:
     def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
         """Play some ticks, and note the norms of the errors where they are wanted."""
         kept = norms if norms is None or self.xp is np else self.xp.asarray(norms)
-        measure = None if kept is None else self._measuring(kept, first)
+        measure = None if kept is None else self.measuring(kept, first)
         try:
             self.memory.put_off()
             tick_by_tick(self, first, end, last=last, measure=measure)
@@ -476,7 +478,7 @@ class ArraySession:
         tick_by_tick(self, 0, first, last=False)
         tick_by_tick(self, first, end, last=last, measure=measure)
 
-    def _measuring(self, norms: Array, first: int) -> Callable[[int], None]:
+    def measuring(self, norms: Array, first: int) -> Callable[[int], None]:
         """Return what notes the norms of a tick; those that cannot have changed are carried on."""
         active = [units.bank.active for units in self.units.values()]
         places = dict(zip(self.units, accumulate(active, initial=0), strict=False))
@@ -498,12 +500,12 @@ class ArraySession:
         """Let each parameter whose rule fires at this tick take what it receives."""
         with np.errstate(all="ignore"):
             for step in self.program.steps:
-                if step.learns and (rows := self._firing(step, tick, last=last)) is not None:
+                if step.learns and (rows := self.firing(step, tick, last=last)) is not None:
                     self._teach(step, rows, tick)
             if self.rule.fires == "every":
-                self._apply()
+                self.apply()
 
-    def _firing(self, step: Step, tick: int, *, last: bool) -> Rows | None:
+    def firing(self, step: Step, tick: int, *, last: bool) -> Rows | None:
         """Return the rows of a step that fire; None for none."""
         fires = self.rule.fires
         if fires == "every" or (fires == "end" and last):
@@ -529,9 +531,10 @@ class ArraySession:
         self.taught[id(step)][rows] = tick
         heard = overlap(rows, self.work[id(step)].start, self.work[id(step)].stop)
         if heard is not None:
-            self._add_lessons(step, heard, tick)
+            self.add_lessons(step, heard, tick)
 
-    def _add_lessons(self, step: Step, rows: Rows, tick: int) -> None:
+    def add_lessons(self, step: Step, rows: Rows, tick: int) -> None:
+        """Add what some rows of a step teach at this tick to what was learnt."""
         args = self._differentials(step, self.at(rows))
         lessons = step.op.to_params(*args) if step.parameters else {}
         taught = [(slot.shape, slot.rows, lessons[slot.name]) for slot in step.parameters]
@@ -539,7 +542,7 @@ class ArraySession:
             back = zip(step.slots, step.op.to_inputs(*args), strict=True)
             taught += [(slot.shape, slot.rows, message[:, 0]) for slot, message in back if slot.is_parameter]
         for shape, where, lesson in taught:
-            if not self._finite(lesson):
+            if not self.finite(lesson):
                 overflowed(step.names[indices(rows)[0]], tick, "update", self.task.dtype)
             self._add(shape, where, rows, lesson)
 
@@ -558,7 +561,8 @@ class ArraySession:
             else:
                 self.memory.add_at(self.learnt[shape], places, lesson)
 
-    def _apply(self) -> None:
+    def apply(self) -> None:
+        """Let parameters take what they have learnt since this was last done."""
         rate = self.task.dtype.type(self.rule.learning_rate)
         for shape, learnt in self.learnt.items():
             self.theta[shape] += (learnt - self.applied.get(shape, 0)) * rate

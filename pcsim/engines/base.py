@@ -194,10 +194,12 @@ def misfit(given: Any, shape: Shape, dtype: np.dtype[Any]) -> str:
         return f"expected numbers, got {array.dtype}"
     if array.shape != shape:
         return f"has shape {list(array.shape)}, expected {list(shape)}"
-    if not np.isfinite(array).all():
-        return "data must be finite numbers"
     with np.errstate(over="ignore"):
-        return "" if np.isfinite(array.astype(dtype)).all() else f"holds numbers that are not finite in {dtype}"
+        if np.isfinite(array.astype(dtype, copy=False)).all():
+            return ""
+    return (
+        f"holds numbers that are not finite in {dtype}" if np.isfinite(array).all() else "data must be finite numbers"
+    )
 
 
 Engine = Callable[[Task], Session]

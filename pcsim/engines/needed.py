@@ -47,10 +47,12 @@ class SparingSession:
         self.literal: Session | None = None
         self.session = self.lean
         self.teachers = teachers(task)
+        self.given: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "targets": {}, "parameters": {}}
 
     def _follow_all(self) -> Session:
         """Return the session that follows every actor, from now on the one that counts."""
         if self.session is self.lean:
+            self.task = begun_again(self.task, **self.given)
             if self.literal is None:
                 self.literal = self.start(self.task)
             else:
@@ -89,8 +91,9 @@ class SparingSession:
         parameters: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Begin again at tick 0; what is not given stays."""
-        self.task = begun_again(self.task, inputs, targets, parameters)
-        self.lean.restart(inputs, targets, parameters)
+        self.lean.restart(inputs, targets, parameters)  # refuses what does not fit
+        for key, arrays in (("inputs", inputs), ("targets", targets), ("parameters", parameters)):
+            self.given[key] |= arrays or {}
         self.session = self.lean
 
     def layout(self) -> Sequence[tuple[str, ...]]:

@@ -11,17 +11,15 @@ from pcsim.engines.jit.compiled import jit
 from pcsim.engines.jit.native import count_up, give_way, invoke, look, pointer, swap, wait_for_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 ENTRY, AT, RANGES = range(3)
-"""Of an instruction: where its kernel begins (0: all threads wait for each other); its operands; then for each
-thread the range of rows
-that it plays, low and high."""
+"""Of an instruction: where its kernel begins (0: all threads wait for each other); its operands; then for each thread
+the range of rows that it plays, low and high."""
 
 POSTED, DONE, SCRIPT, LINES, THREADS, TOGETHER, MODE, FIRST, END, HELPERS = range(10)
-"""On the desk of a crew: jobs posted; jobs done, by all helpers together; the job: where its script lies,
-instructions, threads, whether
-they wait for each other, mode, first tick, last tick + 1; then what each helper has."""
+"""On the desk of a crew: jobs posted; jobs done, by all helpers together; the job: where its script lies, instructions,
+threads, whether they wait for each other, mode, first tick, last tick + 1; then what each helper has."""
 
 SEEN, ASLEEP, PART = range(3)
 """Of a helper: jobs that it has seen, whether it sleeps, its part. The caller has the same, first of all."""
@@ -68,9 +66,24 @@ def attend(memory: Any, table: Any, desk: Any, thread: int) -> None:
 
 
 @jit
-def post(desk: Any) -> None:
-    """Let the helpers begin the job on the desk."""
-    count_up(pointer(desk.ctypes.data, desk), POSTED)
+def put_down(desk: Any, script: Any, parts: Any, mode: int, first: int, end: int, together: bool) -> None:
+    """Put a job on the desk."""
+    desk[SCRIPT], desk[LINES], desk[TOGETHER] = script.ctypes.data, len(script), together
+    desk[MODE], desk[FIRST], desk[END] = mode, first, end
+    for thread in range(desk[THREADS]):
+        desk[HELPERS + 3 * thread + PART] = parts[thread]
+
+
+@jit
+def post(desk: Any, script: Any, parts: Any, mode: int, first: int, end: int, together: bool) -> bool:
+    """Let the helpers begin a job; return whether one of them sleeps."""
+    put_down(desk, script, parts, mode, first, end, together)
+    ints = pointer(desk.ctypes.data, desk)
+    count_up(ints, POSTED)
+    asleep = 0
+    for thread in range(1, desk[THREADS]):
+        asleep += look(ints, HELPERS + 3 * thread + ASLEEP)
+    return asleep > 0
 
 
 @jit
@@ -86,8 +99,11 @@ def share(memory: Any, table: Any, desk: Any) -> None:
 
 
 @jit
-def alone(memory: Any, table: Any, desk: Any) -> None:
+def alone(
+    memory: Any, table: Any, desk: Any, script: Any, parts: Any, mode: int, first: int, end: int, together: bool
+) -> None:
     """Play the shares of all threads, one after the other."""
+    put_down(desk, script, parts, mode, first, end, together)
     for thread in range(desk[THREADS]):
         play(memory, table, desk, thread)
 
@@ -98,30 +114,28 @@ class Crew:
     def __init__(self, threads: int, memory: np.ndarray, table: np.ndarray) -> None:
         self.threads, self.memory, self.table = threads, memory, table
         self.desk = np.zeros(HELPERS + 3 * threads, np.int64)
+        self.desk[THREADS] = threads
         self.desk[HELPERS + ASLEEP :: 3] = 1
         self.helpers: ThreadPoolExecutor | None = None
 
     def play(
-        self, script: np.ndarray, parts: Sequence[int], mode: int, first: int, end: int, *, awake: bool, together: bool
+        self, script: np.ndarray, parts: np.ndarray, mode: int, first: int, end: int, *, awake: bool, together: bool
     ) -> None:
-        """Play a script at ticks ``first`` to ``end - 1``, each thread its part.
+        """Play a script (instructions, RANGES + 2 threads) at ticks ``first`` to ``end - 1``, each thread its part.
 
         Parameters
         ----------
+        parts : where the part of each thread lies in the table
         awake : on all threads at once, else one after the other by the caller
         together : threads wait for each other where the script says so (they must then all be awake)
         """
-        desk = self.desk
-        desk[SCRIPT:HELPERS] = script.ctypes.data, len(script), self.threads, together, mode, first, end
-        desk[HELPERS + PART :: 3] = parts
+        job = self.desk, script, parts, mode, first, end, together
         if self.threads == 1 or not awake:
-            alone(self.memory, self.table, desk)
+            alone(self.memory, self.table, *job)
             return
-        post(desk)
-        for thread in range(1, self.threads):
-            if desk[HELPERS + 3 * thread + ASLEEP]:
-                self._wake(thread)
-        share(self.memory, self.table, desk)
+        if post(*job):
+            self._wake()
+        share(self.memory, self.table, self.desk)
 
     def __call__(self, work: Callable[[int], None]) -> None:
         """Call ``work`` with the number of each thread, all at once."""
@@ -130,9 +144,12 @@ class Crew:
         for other in others:
             other.result()
 
-    def _wake(self, thread: int) -> None:
-        self.desk[HELPERS + 3 * thread + ASLEEP] = 0
-        self._pool().submit(attend, self.memory, self.table, self.desk, thread)
+    def _wake(self) -> None:
+        for thread in range(1, self.threads):
+            asleep = HELPERS + 3 * thread + ASLEEP
+            if self.desk[asleep]:
+                self.desk[asleep] = 0
+                self._pool().submit(attend, self.memory, self.table, self.desk, thread)
 
     def _pool(self) -> ThreadPoolExecutor:
         if self.helpers is None:
