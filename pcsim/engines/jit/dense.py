@@ -31,7 +31,7 @@ from pcsim.engines.jit.common import (
 )  # fmt: skip
 from pcsim.engines.jit.compiled import inline, jit, load, store
 from pcsim.engines.jit.functions import apply
-from pcsim.engines.jit.moves import norm
+from pcsim.engines.jit.moves import squares
 from pcsim.engines.jit.native import memory_of, table_of
 from pcsim.engines.jit.products import pack, packed_size, product_packed, product_unpacked
 
@@ -45,7 +45,8 @@ COLUMNS = 6
 SLICES = 8
 """Parts in which a weight is taught, each by one thread."""
 
-LARGEST32, LARGEST64 = (0.5 * float(np.finfo(kind).max) for kind in (np.float32, np.float64))
+LARGEST32, LARGEST64 = (0.5 * float(np.finfo(np.float32).max)) ** 2, float(np.finfo(np.float64).max)
+"""By Cauchy and Schwarz, no sum of products leaves the format where that of squares times that of squares is less."""
 
 
 @jit
@@ -140,14 +141,14 @@ def teach(memory: Any, table: Any, at: int, row: int, part: int, left: int, righ
     product_unpacked(memory, turned, m, 1, memory, x, k, m, k, some, memory, learnt, k, add, memory, scratch)
     if table[weights + 4 * count] >= 0:
         sum_rows(memory, turned, some, m, table[weights + 4 * count] + left)
-    if add or not norm(memory, turned, some * m) * norm(memory, x, m * k) < half_the_largest(memory):
+    if add or not tame(memory, turned, some * m, x, m * k):
         table[part + FAULT] |= unbounded(memory, learnt, some * k)
 
 
 @inline
-def half_the_largest(memory: Any) -> Any:
-    """Return half the largest number of the format: by Cauchy and Schwarz no sum of products is beyond their norms."""
-    return LARGEST32 if memory.itemsize == 4 else LARGEST64
+def tame(memory: Any, a: int, n: int, b: int, m: int) -> Any:
+    """Return whether no sum of products of n numbers and m numbers can leave the number format."""
+    return squares(memory, a, n, 0.0) * squares(memory, b, m, 0.0) < (LARGEST32 if memory.itemsize == 4 else LARGEST64)
 
 
 @jit

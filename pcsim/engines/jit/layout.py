@@ -177,7 +177,7 @@ class Layout:
         return learnt
 
     def to_measure(self, shape: Shape) -> int:
-        """Return operands for the norms of a bank; the first tick noted is written later."""
+        """Return operands to measure a bank; the first tick noted is written later."""
         return self.table.add([self.banks[shape], 0, self.active])
 
     # -- steps ------------------------------------------------------------------------------------------

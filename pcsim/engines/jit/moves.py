@@ -6,7 +6,7 @@ from typing import Any
 
 from pcsim.engines.jit.common import DIRTY, FAULT, HEARD, HIGH, LOW, NORMS, WOKE, copy_into
 from pcsim.engines.jit.compiled import TYPES, jit, load, reordering, store
-from pcsim.engines.jit.native import like, memory_of, table_of
+from pcsim.engines.jit.native import like, memory_of, note, table_of
 
 FLOAT64 = TYPES.float64
 
@@ -262,33 +262,29 @@ def recall_next(base: Any, ints: Any, at: int, low: int, high: int, part: int, m
 
 @jit
 def measure(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Note the norm of each active row's error; ``at`` holds a bank, the first tick noted, the number of vertices."""
+    """Note the sum of squares of each active row's error, in double precision.
+
+    ``at`` holds a bank, the first tick noted, the number of vertices.
+    """
     memory, table = memory_of(base), table_of(ints)
     bank, since, vertices = table[at], table[at + 1], table[at + 2]
     size, first = table[bank + SIZE], table[bank + FIRST]
     begin, n = table[part + LOW] * size, (table[part + HIGH] - table[part + LOW]) * size
     out = table[part + NORMS] + (tick - since) * vertices + first
     woke, dirty = table[part + WOKE] + first, table[part + DIRTY] + first
+    error, stride = table[bank + ERROR] + begin, table[bank + STRIDE]
     for row in range(low, high):
-        if tick > since and table[woke + row] == 0 and table[dirty + row] == 0:
-            store(memory, out + row, load(memory, out + row - vertices))
-        else:
-            error = table[bank + ERROR] + row * table[bank + STRIDE] + begin
-            store(memory, out + row, like(memory, norm(memory, error, n)))
+        if tick > since and load(table, woke + row) == 0 and load(table, dirty + row) == 0:
+            store(table, out + row, load(table, out + row - vertices))
+            continue
+        total = squares(memory, error + row * stride, min(n, SHORT), like(memory, 0))
+        note(ints, out + row, FLOAT64(total))
+        if n > SHORT or not 1e-24 < total < 1e30:
+            note(ints, out + row, squares(memory, error + row * stride, n, 0.0))
 
 
 SHORT = 1024
 """Elements whose squares float32 sums as well as it holds the result."""
-
-
-@jit
-def norm(memory: Any, x: int, n: int) -> Any:
-    """Return the Euclidean norm of n elements; no square leaves the number format."""
-    if n <= SHORT and memory.itemsize == 4:
-        total = squares(memory, x, n, like(memory, 0))
-        if 1e-24 < total < 1e30:
-            return FLOAT64(total) ** 0.5
-    return squares(memory, x, n, 0.0) ** 0.5
 
 
 @reordering

@@ -90,6 +90,18 @@ def swap(context: Any, table: Any, place: Any, value: Any) -> Any:
     return TYPES.int64(table, place, TYPES.int64), generate
 
 
+@intrinsic
+def note(context: Any, table: Any, place: Any, value: Any) -> Any:
+    """Set a place of the table to the bits of a double."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        where = builder.gep(values[0], [values[1]])
+        builder.store(values[2], builder.bitcast(where, values[2].type.as_pointer()))
+        return context.get_dummy_value()
+
+    return TYPES.void(table, place, TYPES.float64), generate
+
+
 give_way = TYPES.ExternalFunction("sched_yield", TYPES.intc())
 """Lets another thread have the core."""
 

@@ -62,6 +62,7 @@ class JitSession:
         self.teaching = Teaching(
             rare, self.places, self.scripts, self.crew, self.whole, self._inputs, awake=self.work > WORTH_A_CREW
         )
+        self.records = np.zeros((len(self.notes), 0, self.places.active))
         self.sources = [(*rare.program.place[name], name) for name in self.task.inputs if name in rare.program.place]
         self.unwatched = {wired.step.shape for wired in self.places.wired}
         """Banks in which a vertex may end in the sweep without a note."""
@@ -254,7 +255,7 @@ class JitSession:
         if self._ended():
             self._explain(before, first, end, last=last)
         if records is not None and norms is not None:
-            norms[...] = np.sqrt(np.sum(np.square(records, dtype=np.float64), axis=0))
+            np.sqrt(np.add.reduce(records, axis=0, out=norms), out=norms)
 
     def _plays_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
@@ -274,10 +275,13 @@ class JitSession:
         self._run(self.scripts.ticking, common.SEND, tick)
 
     def _record(self, first: int, ticks: int) -> np.ndarray:
-        """Return where norms are noted, by part, tick and vertex."""
-        records = np.zeros((len(self.notes), ticks, self.places.active), self.task.dtype)
+        """Return where sums of squares are noted, by part, tick and vertex."""
+        if self.records.shape[1] < ticks:
+            self.records = np.zeros((len(self.notes), ticks, self.places.active))
+        records = self.records[:, :ticks]
         for thread, part in enumerate(self.parts):
-            self.table[part + common.NORMS] = address_of(records[thread if self.by_sample else 0])
+            mine = records[thread if self.by_sample else 0]
+            self.table[part + common.NORMS] = address_of(mine) - address_of(self.table)
         for at in self.scripts.measured:
             self.table[at + 1] = first
         return records
