@@ -85,11 +85,15 @@ def settle(memory: Any, table: Any, at: int, row: int, part: int, mode: int, mu:
     size = table[at + SIZE]
     shifted = row * table[at + STRIDE] + table[part + LOW] * size
     n = (table[part + HIGH] - table[part + LOW]) * size
+    outputs = table[at + TARGETS] >= 0 and table[table[at + TARGETS] + row] >= 0
+    if heard and not mode & SWEEP and not outputs:
+        follow_and_differ(memory, table, at, mu, shifted, n)
+        return
     follow(memory, table, at, mode, mu, heard, shifted, n)
     if mode & SWEEP:
         table[part + FAULT] |= unbounded(memory, mu, n)
         return
-    if table[at + TARGETS] >= 0 and table[table[at + TARGETS] + row] >= 0:
+    if outputs:
         lose(memory, table, at, table[table[at + TARGETS] + row] + table[part + LOW] * size, shifted, n)
         return
     differ(memory, table, at, shifted, n)
@@ -118,6 +122,17 @@ def follow(memory: Any, table: Any, at: int, mode: int, mu: int, heard: bool, sh
     elif heard:
         for i in range(n):
             store(memory, shift + i, load(memory, mu + i) - load(memory, start + i))
+
+
+@jit
+def follow_and_differ(memory: Any, table: Any, at: int, mu: int, shifted: int, n: int) -> None:
+    """Take n elements of a prediction for how far they moved, and set the errors to deviation - shift."""
+    start, shift = table[at + START] + shifted, table[at + SHIFT] + shifted
+    deviation, error = table[at + DEVIATION] + shifted, table[at + ERROR] + shifted
+    for i in range(n):
+        moved = load(memory, mu + i) - load(memory, start + i)
+        store(memory, shift + i, moved)
+        store(memory, error + i, load(memory, deviation + i) - moved)
 
 
 @jit

@@ -152,10 +152,9 @@ def move_many(memory: Any, table: Any, at: int, row: int, shifted: int, part: in
         old = load(memory, deviation + i)
         new = old * keep + (load(memory, push + i) + load(memory, shift + i)) * gain
         store(memory, deviation + i, new)
+        store(memory, value + i, load(memory, start + i) + new)
         changed |= new != old
         bad |= new - new != 0
-    for i in range(n):
-        store(memory, value + i, load(memory, start + i) + load(memory, deviation + i))
     return changed | 2 * bad
 
 

@@ -83,16 +83,22 @@ def choose(typing: Any, condition: Any, x: Any, y: Any) -> Any:
 
 
 def polynomial(single: tuple[float, ...], double: tuple[float, ...]) -> Any:
-    """Return a function of x: the polynomial with coefficients for each format, that of the highest power first."""
+    """Return a function of x: the polynomial with coefficients for each format, that of the highest power first.
+
+    Neighbouring terms are joined, then neighbouring pairs, by ever higher powers of x: a short chain of operations.
+    """
 
     def evaluate(typing: Any, x: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             real = arguments[0].type
-            first, *others = (IR.Constant(real, c) for c in (single if is_single(real) else double))
-            total = first
-            for coefficient in others:
-                total = call_llvm(builder, fused(context), [total, arguments[0], coefficient])
-            return total
+            terms = [IR.Constant(real, c) for c in reversed(single if is_single(real) else double)]
+            power = arguments[0]
+            while len(terms) > 1:
+                pairs = zip(terms[::2], terms[1::2], strict=False)
+                joined = [call_llvm(builder, fused(context), [high, power, low]) for low, high in pairs]
+                terms = joined + terms[2 * len(joined) :]
+                power = builder.fmul(power, power)
+            return terms[0]
 
         return x(x), generate
 
@@ -150,6 +156,8 @@ LOG2_E = constant(1 / math.log(2), 1 / math.log(2))
 
 LN2_HIGH = constant(0.693359375, 0.6931471803691238)
 """The logarithm of 2 in so few bits that its product with any exponent is exact."""
+
+LN2 = constant(math.log(2), math.log(2))
 
 LN2_LOW = constant(-0.00021219444005469057, 1.9082149292705877e-10)
 
@@ -273,6 +281,14 @@ def reduced(x: Any) -> Any:
     r = fma(-n, LN2_LOW(x), exact)
     lost = fma(-n, LN2_LOW(x), exact - r)
     return shifted, r + fma(r * r, exp_rest(r), lost)
+
+
+@inline
+def reduced_near(x: Any) -> Any:
+    """Return the same for an x so near 0, at most 40, that what is lost of n log(2) does not matter to tanh."""
+    shifted = fma(x, LOG2_E(x), SHIFT(x))
+    r = fma(SHIFT(x) - shifted, LN2(x), x)
+    return shifted, fma(r * r, exp_rest(r), r)
 
 
 @inline
@@ -442,8 +458,8 @@ def tanh(x: Any, _: Any) -> Any:
     """
     zero, one, two = type(x)(0), type(x)(1), type(x)(2)
     twice = magnitude(x) + magnitude(x)
-    twice = choose(twice > FLAT(x), FLAT(x), twice)
-    shifted, rest = reduced(twice)
+    twice = choose(FLAT(x) < twice, FLAT(x), twice)
+    shifted, rest = reduced_near(twice)
     power = power_of_two(shifted)
     e = fma(power, rest, power - one)
     total = e + two

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from pcsim.engines.array import ArraySession
     from pcsim.engines.jit.layout import Layout
-    from pcsim.program.program import Step
+    from pcsim.program.program import Program, Step
+
+HEAVY = 512
+"""Numbers of a vertex for each thread, from which on an instruction of its own costs it little."""
 
 
 class Scripts:
@@ -72,14 +76,59 @@ class Scripts:
         )
         moving = [self._each(moves.move, at, count) for at, count in banks]
         if flowing:
-            count = sum(bank.free for bank in program.banks.values())
-            moving = [self._each(flow.flow, flow.lay_out(places), count)]
+            self.flow = flow.lay_out(places)
+            moving = [self._each(flow.flow, self.flow, sum(bank.free for bank in program.banks.values()))]
         written = [self._step(step) for step in program.steps if rule.moving or (step.sends and not self._flows(step))]
         before = [*written, *remembering]
         answering += keeping
         after = [*moving, *next_recalling]
         self.ticking = self.script(before, answering, after)
         self.noting = self.script(before, [*answering, *self.measuring], after)
+        if flowing and not (answering or remembering) and self._heavy(program):
+            acts = [step for step in program.steps if rule.moving or (step.sends and not self._flows(step))]
+            self.ticking = self.script(self._woven(program, acts, noting=False))
+            self.noting = self.script(self._woven(program, acts, noting=True))
+
+    def _heavy(self, program: Program) -> bool:
+        """Return whether a vertex is so much work that it may have instructions of its own."""
+        numbers = sum(bank.active * prod(shape) for shape, bank in program.banks.items()) * self.places.batch
+        return numbers >= HEAVY * self.threads * len(program.graph.active)
+
+    def _woven(self, program: Program, acts: Sequence[Step], *, noting: bool) -> list[np.ndarray]:
+        """Return a tick in which a vertex moves as soon as all who need it as it is have acted: it is still near.
+
+        Vertices move in the order of the graph, the last one when all have acted.
+        """
+        names = program.graph.active
+        acting = {name: (step, row) for step in acts for row, name in enumerate(step.names)}
+        moving = [name for name in names if program.graph.role(name) == "free"]
+        last = {name: number for number, name in enumerate(names)}
+        for number, name in enumerate(names):
+            for edge in program.graph.incoming[name]:
+                last[edge.pre] = number
+        lines: list[np.ndarray] = []
+        moved = 0
+        for number, name in enumerate(names):
+            if name in acting:
+                step, row = acting[name]
+                lines.append(self._step(step, slice(row, row + 1)))
+            while moved < len(moving) - 1 and last[moving[moved]] <= number:
+                lines += self._move_one(program, moving, moved, noting=noting)
+                moved += 1
+        if noting:
+            banks = zip(self.measured, program.banks.values(), strict=True)
+            lines += [self._each(moves.measure, at, bank.active, bank.free) for at, bank in banks]
+        for number in range(moved, len(moving)):
+            lines += self._move_one(program, moving, number, noting=noting)
+        return lines
+
+    def _move_one(self, program: Program, moving: Sequence[str], number: int, *, noting: bool) -> list[np.ndarray]:
+        """Return what moves a vertex, given by its place in the order of moving."""
+        lines = [self._each(flow.flow, self.flow, number + 1, number)]
+        if noting:
+            shape, row = program.place[moving[number]]
+            lines.insert(0, self._each(moves.measure, self.measured[list(program.banks).index(shape)], row + 1, row))
+        return lines
 
     def _flows(self, step: Step) -> bool:
         """Return whether what a step sends is never written down in a block of ticks."""
