@@ -308,6 +308,8 @@ def bench(
     else:
         out.print(*bench_tables(found), sep="\n")
         _say(f"in {target}: {', '.join(path.name for path in paths)}")
+    if found.interrupted:
+        raise typer.Exit(1)
 
 
 @app.command("list")

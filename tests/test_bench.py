@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import platform
 import re
+import signal
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import binom
 from typer.testing import CliRunner
 
@@ -21,6 +24,7 @@ from pcsim.bench.contest import Contests, disagreement, read_after_a_run
 from pcsim.bench.cost import tick_cost, update_cost
 from pcsim.bench.players import errors, player
 from pcsim.bench.rivals import Contestant, load_rivals
+from pcsim.bench.tables import Rows
 from pcsim.bench.timing import LEAST_ROUNDS, race, ratio
 from pcsim.bench.zoo import RULES, ZOO, Case, scenario_of
 from pcsim.cli import app
@@ -105,9 +109,10 @@ def test_race_interleaves_until_it_is_decided():
     def contestant(name, seconds):
         return Contestant(lambda: calls.append(f"reset {name}"), lambda: time.sleep(seconds), dict)
 
-    samples = race({"a": contestant("a", 0.006), "b": contestant("b", 0.012)}, seconds=30.0, decided=lambda found: True)
+    samples = race({"a": contestant("a", 0.03), "b": contestant("b", 0.06)}, seconds=30.0, decided=lambda found: True)
     assert [len(found) for found in samples.values()] == [LEAST_ROUNDS] * 2
-    assert calls[4:] == ["reset a", "reset b"] * LEAST_ROUNDS  # after two runs each to see how long one takes
+    # after two runs each to see how long one takes, one that is not counted and one that is
+    assert calls[4:] == ["reset a", "reset a", "reset b", "reset b"] * LEAST_ROUNDS
     assert 1.5 < ratio(samples["b"], samples["a"]).median < 2.5
     assert [len(found) for found in race({"a": contestant("a", 0.006)}, seconds=0.0).values()] == [1]
 
@@ -249,13 +254,53 @@ def test_page_needs_nothing_else(results):
 
 def test_command_prints_tables(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no rivals are here, and a new folder is made
-    command = ["bench", "--zoo", "deep-chain", "--engine", "numpy", "--rule", "zil", "--seconds", "0.2"]
+    command = ["bench", "--zoo", "deep-chain", "--engine", "numpy", "--rule", "zil", "--rule", "il", "--seconds", "0.2"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "over the rival's time" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    grown = json.loads((tmp_path / "runs" / "bench" / "results.json").read_text())["growth"]
+    assert {curve["rule"] for curve in grown} == {"il"}
     for text in ("this machine", "zoo", "how cost grows", "runs/bench"):
         assert text in done.stdout
     assert (tmp_path / "runs" / "bench" / "results.json").is_file()
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path, monkeypatch):
+    play = Contests.play
+
+    def interrupted(contests, case, rule):
+        play(contests, case, rule)
+        if rule.name == "il":
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Contests, "play", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = ["bench", "--zoo", "deep-chain", "--engine", "numpy", "--seconds", "0.2", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, command)
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
+    assert done.exit_code == 1
+    assert "interrupted" in done.stdout
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert [row["rule"] for row in stored["rows"]] == ["fpa", "il"]
+    assert (stored["interrupted"], stored["cold"], stored["growth"]) == (True, [], [])
+    assert "interrupted" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_rows_are_a_table_where_it_fits(wide):
+    console = Console(width=100 if wide else 20, record=True, file=StringIO())
+    console.print(Rows([{"case": "deep", "ms": "1.5 (1 to 2)"}, {"case": "deep", "ms": "2"}]))
+    text = console.export_text()
+    assert ("│" in text) == wide
+    assert text.count("deep") == 1 + wide
+    assert "ms 1.5 (1 to 2)" in text or wide
+
+
+def test_threads_are_looked_at_before_anything_is_measured(monkeypatch):
+    monkeypatch.setenv("PCSIM_THREADS", "many")
+    with pytest.raises(InputError, match="PCSIM_THREADS"):
+        request((), (), (), "small", 1.0, None)
 
 
 @pytest.mark.parametrize(

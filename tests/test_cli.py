@@ -99,9 +99,10 @@ def test_a_run_beyond_all_memory_is_refused_in_a_line_before_it_is_taken(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_an_engine_takes_no_more_than_there_is(monkeypatch):
+@pytest.mark.parametrize("engine", ["numpy", "actors"])
+def test_an_engine_takes_no_more_than_there_is(monkeypatch, engine):
     monkeypatch.setattr("pcsim.engines.memory.available", lambda: 2**29)
-    result = call("run", FIRST, "--set", "batch=2000000", code=1)
+    result = call("run", FIRST, "--set", "batch=2000000", "--engine", engine, code=1)
     assert "the run needs at least" in result.stderr
     assert "MiB (values" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

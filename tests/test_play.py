@@ -98,6 +98,36 @@ def test_play_is_tick_by_tick_bit_for_bit(engine, document, row, form, cut):
     assert same(attempt(lambda: played(engine, task, cut)), wanted)
 
 
+@pytest.mark.parametrize("row", ["il", "fpa"])
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_vertices_that_move_as_soon_as_they_may_change_no_bit(monkeypatch, row, threads):
+    """Large vertices have instructions of their own, in another order; here small ones have them too."""
+    scripts = pytest.importorskip("pcsim.engines.jit.scripts", reason="engine 'numba' needs Numba")
+    monkeypatch.setenv("PCSIM_THREADS", threads)
+    start, otherwise = open_engine("numba"), 0
+
+    def run(task, heavy):
+        monkeypatch.setattr(scripts, "HEAVY", heavy)
+        session = start(task)
+        norms = np.zeros((task.ticks, len(task.graph.active)))
+        session.play(0, task.ticks, last=True, norms=norms)
+        return (*ending(session), norms.tolist(), getattr(session, "scripts", None))
+
+    for seed in range(24):
+        features = Features(size=10, delays=False, dead_ends=seed % 2 == 0)
+        form = ("none", "identity")[seed % 2]
+        document = random_document(seed, features)
+        task = make_task(document, tame(row), form, "float32", seed, batch=7, ticks=9, away=0.01, losses="mixed")
+        wanted = attempt(lambda task=task: run(task, 10**9))
+        got = attempt(lambda task=task: run(task, 0))
+        if isinstance(wanted, str):
+            assert got == wanted
+            continue
+        assert same(got[:-1], wanted[:-1])
+        otherwise += got[-1] is not None and len(got[-1].ticking) != len(wanted[-1].ticking)
+    assert otherwise >= 10
+
+
 def other(task, seed):
     """Return the task with other data and other parameters."""
     rng = np.random.default_rng(seed)
@@ -456,7 +486,7 @@ def test_a_concatenation_of_scattered_vertices_is_played():
     assert same(played(start, task), stepped(start, task))
 
 
-@pytest.mark.parametrize("said", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("said", ["0", "-1", "two", "1.5", "100000"])
 def test_a_number_of_threads_that_is_none_is_refused(said, monkeypatch):
     start = opened("numba")
     monkeypatch.setenv("PCSIM_THREADS", said)

@@ -19,13 +19,17 @@ from pcsim.bench.results import Cold, Rate, Results
 from pcsim.bench.rivals import DEFAULT, load_rivals
 from pcsim.bench.zoo import RULES, ZOO, cases
 from pcsim.engines import ENGINES, fastest
+from pcsim.engines.threads import threads_wanted
 from pcsim.errors import RunError, nearest, wrong
+from pcsim.interrupts import interrupts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pcsim.bench.rivals import Rival
     from pcsim.bench.zoo import Case, RuleRow, Size
+
+INTERRUPTED = "what was to come after the last row was not measured"
 
 Progress = Callable[[int, int, str], None]
 """Called with (parts done, parts, what comes next)."""
@@ -57,6 +61,7 @@ def request(
         raise wrong("seconds", f"is {seconds:g}, expected a number above 0")
     file = rivals or (DEFAULT if DEFAULT.is_file() else None)
     asked = Request(tuple(zoo), tuple(engines), tuple(rules), "small" if size == "small" else "full", seconds)
+    threads_wanted()  # refuses nonsense
     for what, names, table in (
         ("family", asked.zoo, ZOO),
         ("rule", asked.rules, RULES),
@@ -69,30 +74,44 @@ def request(
 
 
 def bench(asked: Request, progress: Progress | None = None) -> Results:
-    """Run the benchmark; raises InputError where no engine can run."""
+    """Run the benchmark; raises InputError where no engine can run.
+
+    The first Ctrl-C ends it after the contest in progress; what was measured by then is returned.
+    """
+    with interrupts() as asked_to_end:
+        return _bench(asked, progress or _quiet, asked_to_end)
+
+
+def _bench(asked: Request, say: Progress, end: Callable[[], bool]) -> Results:
     start = time.perf_counter()
-    say = progress or _quiet
     found = list(cases(asked.zoo or tuple(ZOO), asked.size))
     rules = [RULES[name] for name in asked.rules or RULES]
     engines, missing = _engines(asked.engines or tuple(ENGINES))
     missing += [f"{rival.name}: needs {', '.join(rival.missing)}" for rival in asked.rivals if rival.missing]
     rivals = [rival for rival in asked.rivals if not rival.missing]
     each = 0.8 * asked.seconds / max(1, len(found) * len(rules))
-    contests = Contests(engines, rivals, asked.size, each, missing=list(dict.fromkeys(missing)))
+    contests = Contests(engines, rivals, asked.size, each, end, missing=list(dict.fromkeys(missing)))
     total = len(found) * (len(rules) + 1) + 1
     for number, (case, rule) in enumerate((case, rule) for case in found for rule in rules):
+        if end():
+            break
         say(number, total, f"{case.name}, {rule.name}")
         contests.play(case, rule)
     cold = []
     for number, case in enumerate(found, len(found) * len(rules)):
+        if end():
+            break
         say(number, total, f"{case.name}, start-up")
         cold += _cold(case, rules, asked.size, contests)
     say(total - 1, total, "how cost grows")
-    growth = curves(engines[-1], asked.size, 0.2 * asked.seconds)
-    say(total, total, "done")
+    growth = curves(engines[-1], [rule.name for rule in rules], asked.size, 0.2 * asked.seconds, end)
+    if end():
+        contests.missing.append(f"interrupted: {INTERRUPTED}")
+    else:
+        say(total, total, "done")
     return Results(
         machine(), asked.size, time.perf_counter() - start, tuple(_rates(contests)), tuple(contests.rows),
-        tuple(cold), growth, tuple(contests.missing),
+        tuple(cold), tuple(growth), tuple(contests.missing), interrupted=end(),
     )  # fmt: skip
 
 
@@ -128,6 +147,8 @@ def _cold(case: Case, rules: list[RuleRow], size: Size, contests: Contests) -> l
         try:
             found.append(cold_start(engine, case, rules, size))
         except RunError as error:
+            if contests.end():
+                break
             contests.missing.append(f"start-up of {error}")
     return found
 

@@ -41,6 +41,8 @@ class Contests:
     rivals: Sequence[Rival]
     size: Size
     seconds: float
+    end: Callable[[], bool] = lambda: False
+    """Asked between rounds: whether no more are wanted."""
     rows: list[Row] = field(default_factory=list)
     rates: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
@@ -62,7 +64,8 @@ class Contests:
         product, flops = self.products.setdefault(str(task.dtype), matrix_product(task.dtype))
         copy, moved = self.copy
         contestants = {name: player.contestant for name, player in players.items()} | rivals
-        samples = race({**contestants, PRODUCT: product, COPY: copy}, seconds=self.seconds, decided=_settled)
+        contestants |= {PRODUCT: product, COPY: copy}
+        samples = race(contestants, seconds=self.seconds, decided=_settled, end=self.end)
         work = {PRODUCT: flops, COPY: moved}
         for name, amount in work.items():
             self.rates.setdefault((name, str(task.dtype)), []).extend(amount / np.array(samples[name]) / 1e9)

@@ -14,7 +14,7 @@ from pcsim.bench.timing import race, spread
 from pcsim.bench.zoo import RULES, Case, Family, Size, scenario_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pcsim.bench.players import Player
 
@@ -50,10 +50,19 @@ AXES = (
 )  # fmt: skip
 
 
-def curves(engine: str, size: Size, seconds: float) -> tuple[Curve, ...]:
-    """Return the curves of every axis and rule; ``seconds`` are shared out among them."""
-    each = seconds / (len(AXES) * len(RULE_NAMES))
-    return tuple(curve(axis, rule, engine, size, each) for axis in AXES for rule in RULE_NAMES)
+def curves(engine: str, rules: Sequence[str], size: Size, seconds: float, end: Callable[[], bool]) -> list[Curve]:
+    """Return the curves of every axis, under those of fpa and il that are among ``rules``, until it is to end.
+
+    ``seconds`` are shared out among them.
+    """
+    pairs = [(axis, rule) for axis in AXES for rule in RULE_NAMES if rule in rules]
+    each = seconds / max(1, len(pairs))
+    found = []
+    for axis, rule in pairs:
+        if end():
+            break
+        found.append(curve(axis, rule, engine, size, each))
+    return found
 
 
 def curve(axis: Axis, rule: str, engine: str, size: Size, seconds: float) -> Curve:

@@ -125,6 +125,8 @@ class Results:
     cold: tuple[Cold, ...]
     growth: tuple[Curve, ...]
     missing: tuple[str, ...]
+    interrupted: bool = False
+    """Whether Ctrl-C ended it before everything was measured."""
 
 
 def plain(results: Results) -> dict[str, Any]:

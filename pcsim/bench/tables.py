@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.padding import Padding
 from rich.text import Text
 
 from pcsim.bench.words import cold_rows, facts, growth_rows, rate_rows, rival_rows, row_rows
 from pcsim.view.text import columns, titled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console, ConsoleOptions
 
     from pcsim.bench.results import Results
 
@@ -27,12 +30,29 @@ def bench_tables(results: Results) -> list[Any]:
     }
     for title, rows in parts.items():
         if rows:
-            tables += titled(title, _table(rows))
+            tables += titled(title, Rows(rows))
     return tables + [Text(f"note: {line}", style="yellow") for line in results.missing]
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Any:
-    table = columns(*rows[0])
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    return table
+class Rows:
+    """Rows as a table where it fits the terminal, else one paragraph for each."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.rows = [{name: str(value) for name, value in row.items()} for row in rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        """Yield a table or paragraphs."""
+        names = list(self.rows[0])
+        width = sum(max(len(name), *(len(row[name]) for row in self.rows)) + 3 for name in names) + 1
+        if width <= options.max_width:
+            table = columns(*names)
+            for row in self.rows:
+                table.add_row(*row.values())
+            yield table
+            return
+        first, *others = names
+        for number, row in enumerate(self.rows):
+            if number == 0 or row[first] != self.rows[number - 1][first]:
+                yield Text(row[first], style="bold")
+            told = "; ".join(f"{name} {row[name]}" for name in others)
+            yield Padding(Text(told), (0, 0, 0, 2))

@@ -86,19 +86,22 @@ def race(
     seconds: float,
     least: int = LEAST_ROUNDS,
     decided: Callable[[Samples], bool] | None = None,
+    end: Callable[[], bool] | None = None,
 ) -> dict[str, list[float]]:
     """Return {contestant: seconds of one run, by round}.
 
-    Rounds go on until there are ``least`` of them and what is asked is ``decided``, or until the time is spent;
-    one round is always timed.
+    Rounds go on until there are ``least`` of them and what is asked is ``decided``, or until the time is spent, or it
+    is to ``end``; one round is always timed.
     """
     runs = {name: _runs(contestant) for name, contestant in contestants.items()}
     samples: dict[str, list[float]] = {name: [] for name in contestants}
-    end = time.perf_counter() + seconds
+    late = time.perf_counter() + seconds
     for number in range(1, MOST_ROUNDS + 1):
         for name, contestant in contestants.items():
             samples[name].append(_sample(contestant, runs[name]))
-        if time.perf_counter() >= end or (number >= least and (decided is None or decided(samples))):
+        if time.perf_counter() >= late or (end is not None and end()):
+            break
+        if number >= least and (decided is None or decided(samples)):
             break
     return samples
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsim.engines.base import begun_again, may_rest, tick_by_tick
 from pcsim.engines.faults import overflowed, report
+from pcsim.engines.memory import HostMemory
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -156,6 +158,7 @@ class ActorSession:
         self.graph, self.rule = task.graph, task.rule
         self.levels = vertex_levels(task.graph)
         self.may_rest = may_rest(task)
+        HostMemory().admit(memory(task))
         self._begin(task)
 
     def _begin(self, task: Task) -> None:
@@ -396,6 +399,16 @@ class ActorSession:
     def _teaches(self, actor: Actor) -> bool:
         edges = self.graph.incoming[actor.vertex.name]
         return bool(actor.vertex.params) or any(self.graph.role(edge.pre) == "parameter" for edge in edges)
+
+
+def memory(task: Task) -> dict[str, int]:
+    """Return the bytes that a session of actors holds: states, messages of a tick or under way, parameters."""
+    graph, octets = task.graph, task.dtype.itemsize
+    sizes = {name: task.batch * prod(vertex.shape) * octets for name, vertex in graph.vertices.items()}
+    # start, shift, deviation, value and error; a value and an error for each tick that an edge takes
+    messages = sum(sizes[edge.pre] * (2 + edge.value_delay + edge.error_delay) for edge in graph.edges)
+    parameters = sum(array.size for array in task.parameters.values()) * octets
+    return {"values and errors": 5 * sum(sizes.values()), "messages": messages, "parameters": 2 * parameters}
 
 
 def fires(rule: Rule, actor: Actor, tick: int, *, last: bool) -> bool:

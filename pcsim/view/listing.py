@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from pcsim.engines.threads import cores, threads_wanted
 from pcsim.errors import InputError, nearest, wrong
 from pcsim.view.text import columns
 
@@ -152,15 +152,8 @@ def diagnosis() -> dict[str, Any]:
     }
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _threads() -> int | str:
     """Return the threads of the compiled engine, or what is wrong with their number."""
-    from pcsim.engines.jit.session import threads_wanted
-
     try:
         return threads_wanted()
     except InputError as error:

@@ -5,7 +5,6 @@ What is rare stays with the array session, on the same arrays: reading, reportin
 
 from __future__ import annotations
 
-import os
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,9 @@ from pcsim.engines.jit.teaching import Teaching
 from pcsim.engines.needed import sparing
 from pcsim.engines.rows import indices
 from pcsim.engines.schedule import Throughout
+from pcsim.engines.threads import threads_wanted
 from pcsim.engines.units import Work
-from pcsim.errors import RunError, wrong
+from pcsim.errors import RunError
 from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 
@@ -413,17 +413,6 @@ class JitSession:
     def rested(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
         return self.rare.rested()
-
-
-def threads_wanted() -> int:
-    """Return how many threads may play: PCSIM_THREADS, or the cores of this process; raises InputError for nonsense."""
-    said = os.environ.get("PCSIM_THREADS", "")
-    if not said:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
-    if not said.isascii() or not said.isdigit() or int(said) < 1:
-        raise wrong("PCSIM_THREADS", f"expected a whole number of at least 1, got {said!r}")
-    return int(said)
 
 
 def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
