@@ -122,7 +122,10 @@ def test_engines_agree_with_actors_tick_by_tick(row, dtype, name):
             others = [series_of(run_task(open_engine("actors"), nudged(task, draw))) for draw in range(3)]
             for key, (ours, theirs) in far.items():
                 known = max(scaled_difference(other[key], theirs) for other in others)
-                assert scaled_difference(ours, theirs) <= max(8 * known, rounding(wanted, task.graph, *key)), (seed, key)
+                assert scaled_difference(ours, theirs) <= max(8 * known, rounding(wanted, task.graph, *key)), (
+                    seed,
+                    key,
+                )
 
 
 @given(document=documents(max_size=5, precision=True), row=st.sampled_from(list(RULES)), ticks=st.integers(1, 6))

@@ -14,8 +14,7 @@ pytest.importorskip("numba")
 from pcsim.engines import open_engine
 from pcsim.engines.array import ArraySession
 from pcsim.engines.base import tick_by_tick
-from pcsim.engines.jit import session as jit_session
-from pcsim.engines.jit import sparse
+from pcsim.engines.jit import driver, sparse
 from pcsim.engines.jit.session import JitSession
 from pcsim.ops.synapses import arranged
 from pcsim.rules import RULES, rule
@@ -117,7 +116,8 @@ def same(got, wanted):
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_threads_and_calls_change_no_bit(small_blocks, monkeypatch, name, row, batch):
     """One thread or more, by neuron or by sample; all ticks at once, in parts, or one by one."""
-    monkeypatch.setattr(jit_session, "WORTH_A_CREW", 0)
+    for bound in ("WORTH_SHARING", "WORTH_WAKING"):
+        monkeypatch.setattr(driver, bound, 0)
     task = make_task(
         DOCUMENTS[name],
         tame(row),

@@ -177,7 +177,7 @@ def test_trace_says_that_a_run_ended_early_and_what_is_kept_of_it(tmp_path, monk
     monkeypatch.setattr("pcsim.trace.writer.Rescue.keep", lambda rescue: max(node.kept for node in rescue.nodes) - 1)
 
     def filling(self: Folder, key: str, *pieces: object) -> None:
-        full() if key == "value/3/value/c/0/0/0/0" and next(full_from) >= ticks else put(self, key, *pieces)
+        full() if key == "value/3/value/c.0.0.0.0" and next(full_from) >= ticks else put(self, key, *pieces)
 
     monkeypatch.setattr(Folder, "put", filling)
     with pytest.raises(pcsim.RunError) as caught:

@@ -47,6 +47,7 @@ class Folder:
 
         self.path = path
         self.store: Store = LocalStore(path)
+        self.made: set[Path] = set()
 
     def get(self, key: str) -> bytes:
         """Return a document."""
@@ -55,7 +56,9 @@ class Folder:
     def put(self, key: str, *pieces: Any) -> None:
         """Replace a document or a chunk at once, or not at all."""
         target = self.path / key
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent not in self.made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.made.add(target.parent)
         partial = target.with_name(target.name + ".partial")
         try:
             with partial.open("wb") as file:
@@ -140,8 +143,8 @@ class Target:
         step = self.chunks[1] if rows.ndim > 1 else 1
         for part, first in enumerate(range(0, rows.shape[1], step) if rows.ndim > 1 else (0,)):
             index = (start // self.chunks[0] if rows.ndim else 0, part, *(0,) * rows.ndim)[: rows.ndim]
-            key = "/".join([self.name, "c", *map(str, index)])
-            yield key, rows[:, first : first + step] if rows.ndim > 1 else rows
+            key = ".".join(["c", *map(str, index)])
+            yield f"{self.name}/{key}", rows[:, first : first + step] if rows.ndim > 1 else rows
 
     def _whole(self, part: np.ndarray) -> np.ndarray:
         """Return a chunk of full extent, little-endian and in one piece."""
@@ -202,6 +205,7 @@ def create(
         dtype=dtype,
         compressors=fast,
         dimension_names=dims,
+        chunk_key_encoding={"name": "default", "separator": "."},  # a folder for each index costs more than its chunk
     )
     return Target(place, name, chunks, dtype)
 

@@ -10,8 +10,11 @@ test tells the median and what encloses it with 95 % confidence.
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from pcsim.bench.graphs import population
 from pcsim.bench.growth import AXES, curve
 from pcsim.bench.machine import matrix_product
 from pcsim.bench.players import norms, player, ticks
-from pcsim.bench.rivals import load_rivals
+from pcsim.bench.rivals import Contestant, load_rivals
 from pcsim.bench.timing import fastest, race, ratio
 from pcsim.bench.zoo import RULES, ZOO, Case, scenario_of
 from pcsim.engines import ENGINES, open_engine
@@ -162,6 +165,60 @@ def test_norms_of_every_vertex_at_every_tick_cost_a_tenth(case, name):
     session = open_engine(ENGINE)(task)
     recording, silent = norms(session, task), ticks(session, task)
     assert duel(f"{case.name}, {name}, norms recorded", recording, {"none recorded": silent}, 1.1) <= 1.1
+
+
+def recorder(folder, shape=(16, 256), batch=64, many=200):
+    """Return a scenario that records 600 MiB and computes next to nothing, and what plays it to a fresh folder."""
+    layers, units = shape
+    vertices = {"h0": {"op": "input", "shape": [units]}}
+    vertices |= {f"h{layer}": {"op": "tanh", "inputs": [f"h{layer - 1}"]} for layer in range(1, layers + 1)}
+    scenario = pcsim.load({
+        "graph": {"vertices": vertices, "outputs": [f"h{layers}"]},
+        "inputs": {"h0": {"normal": [0, 1]}}, "targets": {f"h{layers}": {"uniform": [-0.5, 0.5]}},
+        "batch": batch, "dtype": "float32", "engine": ENGINE,
+        "rule": {"name": "fpa", "step_size": 0.1, "ticks": many},
+        "measure": [], "record": [{"what": ["value", "prediction", "error"]}],
+    })  # fmt: skip
+
+    def run():
+        pcsim.simulate(scenario, out=folder)
+        os.sync()
+
+    def clear():
+        shutil.rmtree(folder, ignore_errors=True)
+        os.sync()
+
+    return Contestant(clear, run, dict)
+
+
+def plain_writer(path, octets):
+    """Return what writes as many bytes to one file."""
+    numbers = np.random.default_rng(0).random(octets // 8)
+
+    def run():
+        with path.open("wb") as file:
+            numbers.tofile(file)
+        os.sync()
+
+    def clear():
+        path.unlink(missing_ok=True)
+        os.sync()
+
+    return Contestant(clear, run, dict)
+
+
+def test_recording_everything_runs_at_the_disks_rate_with_bounded_memory(tmp_path):
+    mine = recorder(tmp_path / "run")
+    tracemalloc.start()
+    mine.run()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    octets = sum(file.stat().st_size for file in (tmp_path / "run").rglob("*") if file.is_file())
+    sys.stdout.write(f"\n{octets / 2**20:.0f} MiB recorded, {peak / 2**20:.0f} MiB of memory at most\n")
+    assert octets > 500 * 2**20
+    assert peak < 150 * 2**20
+    plain = plain_writer(tmp_path / "plain", octets)
+    assert duel("everything recorded", mine, {"as many bytes in one file": plain}, 1.2) <= 1.2
 
 
 LINEAR = 1.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,12 @@ threads, whether they wait for each other, mode, first tick, last tick + 1; then
 
 SEEN, ASLEEP, PART = range(3)
 """Of a helper: jobs that it has seen, whether it sleeps, its part. The caller has the same, first of all."""
+
+WORTH_SHARING, WORTH_WAKING = 60_000, 500_000
+"""Nanoseconds of work from which on helpers are asked to share a job, and are woken for it."""
+
+DUTY = 0.3
+"""Share of the time that jobs take, from which on helpers are woken for small ones too."""
 
 PATIENCE = 20_000
 """Looks at the desk, about a millisecond, after which a helper goes to sleep."""
@@ -117,20 +124,22 @@ class Crew:
         self.desk[THREADS] = threads
         self.desk[HELPERS + ASLEEP :: 3] = 1
         self.helpers: ThreadPoolExecutor | None = None
+        self.alone = self.since = 0
+        """Work that the caller has done while helpers slept, and since when."""
 
     def play(
-        self, script: np.ndarray, parts: np.ndarray, mode: int, first: int, end: int, *, awake: bool, together: bool
+        self, script: np.ndarray, parts: np.ndarray, mode: int, first: int, end: int, *, work: int, together: bool
     ) -> None:
         """Play a script (instructions, RANGES + 2 threads) at ticks ``first`` to ``end - 1``, each thread its part.
 
         Parameters
         ----------
         parts : where the part of each thread lies in the table
-        awake : on all threads at once, else one after the other by the caller
-        together : threads wait for each other where the script says so (they must then all be awake)
+        work : about how many nanoseconds it takes on one thread: little is played by the caller alone
+        together : threads wait for each other where the script says so, so that all must play
         """
         job = self.desk, script, parts, mode, first, end, together
-        if self.threads == 1 or not awake:
+        if self.threads == 1 or not (together or self._worth_sharing(work)):
             alone(self.memory, self.table, *job)
             return
         if post(*job):
@@ -143,6 +152,18 @@ class Crew:
         work(0)
         for other in others:
             other.result()
+
+    def _worth_sharing(self, work: int) -> bool:
+        """Return whether a job should be shared; sleepers are spared few small ones: others may need their core."""
+        if work < WORTH_SHARING or not self.desk[HELPERS + 3 + ASLEEP]:
+            return work >= WORTH_SHARING
+        self.alone += work
+        if self.alone < WORTH_WAKING:
+            return False
+        now = perf_counter_ns()
+        busy = work >= WORTH_WAKING or self.alone > DUTY * (now - self.since)
+        self.alone, self.since = 0, now
+        return busy
 
     def _wake(self) -> None:
         for thread in range(1, self.threads):

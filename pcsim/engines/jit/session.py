@@ -12,7 +12,7 @@ import numpy as np
 
 from pcsim.engines.array import ArraySession
 from pcsim.engines.base import begun_again, tick_by_tick
-from pcsim.engines.jit import common, dense, flow, wiring
+from pcsim.engines.jit import common, dense, driver, flow, wiring
 from pcsim.engines.jit.driver import Crew
 from pcsim.engines.jit.layout import Layout, suits
 from pcsim.engines.jit.native import address_of
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 LONG_AGO = -(1 << 40)
 """A tick before every run."""
 
-WORTH_A_CREW = 60_000
-"""Nanoseconds of work from which on it is worth waking other threads."""
-
 
 class JitSession:
     """A run whose ticks are compiled."""
@@ -59,9 +56,7 @@ class JitSession:
         self.scripts = Scripts(rare, self.places, self.threads, by_sample=self.by_sample, flowing=self.flowing)
         self.table = self.places.table.array()
         self.crew = Crew(self.threads, self.like, self.table)
-        self.teaching = Teaching(
-            rare, self.places, self.scripts, self.crew, self.whole, self._inputs, awake=self.work > WORTH_A_CREW
-        )
+        self.teaching = Teaching(rare, self.places, self.scripts, self.crew, self.whole, self._inputs, work=self.work)
         self.records = np.zeros((len(self.notes), 0, self.places.active))
         self.sources = [(*rare.program.place[name], name) for name in self.task.inputs if name in rare.program.place]
         self.unwatched = {wired.step.shape for wired in self.places.wired}
@@ -77,7 +72,7 @@ class JitSession:
         cores = threads_wanted()
         if self.task.batch >= 2 * cores:
             return cores, True
-        return (cores, False) if self.work > WORTH_A_CREW else (1, True)
+        return (cores, False) if self.work > driver.WORTH_SHARING else (1, True)
 
     def _lay_out_parts(self) -> None:
         """Lay out what each thread has of its own: samples, scratch, notes of who moved."""
@@ -108,8 +103,7 @@ class JitSession:
         """Play a script at ticks ``first`` to ``end - 1``; threads are woken where that is worth while."""
         last = first + 1 if end is None else end
         sweeps = 1 if self.settles else last - first
-        awake = not self.by_sample or self.work * sweeps > WORTH_A_CREW
-        self.crew.play(script, self.parts, mode, first, last, awake=awake, together=not self.by_sample)
+        self.crew.play(script, self.parts, mode, first, last, work=self.work * sweeps, together=not self.by_sample)
 
     # -- start ------------------------------------------------------------------------------------------
 
@@ -149,7 +143,7 @@ class JitSession:
 
     def _pack(self) -> None:
         """Pack the weights of layers, bundles and populations for their products."""
-        self.crew.play(self.scripts.arranging, self.whole, 0, 0, 1, awake=self.work > WORTH_A_CREW, together=False)
+        self.crew.play(self.scripts.arranging, self.whole, 0, 0, 1, work=self.work, together=False)
         for bundle in self.places.bundles:
             bundle.pack(self.rare.theta[bundle.weight.shape])
         for packed in self.places.packed:

@@ -48,10 +48,10 @@ class Teaching:
         whole: np.ndarray,
         inputs: Callable[[Step], tuple[np.ndarray, ...]],
         *,
-        awake: bool,
+        work: int,
     ) -> None:
         self.rare, self.places, self.scripts, self.crew, self.table = rare, places, scripts, crew, crew.table
-        self.whole, self.inputs, self.awake = whole, inputs, awake
+        self.whole, self.inputs, self.work = whole, inputs, work
         self.lessons: dict[tuple[tuple[int, int], ...], list[Lesson]] = {}
         """By the steps that teach as a whole."""
         self.fired: tuple[tuple[int, int], Firing] = (0, 0), []
@@ -107,7 +107,7 @@ class Teaching:
         script = [
             self.scripts.share(population.learn, at, row * (len(blocks.bounds) - 1) + ends) for row in indices(rows)
         ]
-        self.crew.play(np.array(script, np.int64), self.whole, 0, tick, tick + 1, awake=self.awake, together=False)
+        self.crew.play(np.array(script, np.int64), self.whole, 0, tick, tick + 1, work=self.work, together=False)
         if not all(np.isfinite(self.places.learnt(slot.shape)).all() for slot in step.parameters):
             self._teach_rarely(step, rows, tick)
 
@@ -130,7 +130,7 @@ class Teaching:
         for lesson in lessons:
             for place, listed in lesson.listed:
                 self.table[place : place + len(listed)] = listed
-            self.crew.play(lesson.script, self.whole, 0, 0, 1, awake=self.awake, together=False)
+            self.crew.play(lesson.script, self.whole, 0, 0, 1, work=self.work, together=False)
             for place, rows in lesson.taught:
                 self.table[place + rows] = 0
 
