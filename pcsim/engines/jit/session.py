@@ -249,7 +249,10 @@ class JitSession:
         if self._ended():
             self._explain(before, first, end, last=last)
         if records is not None and norms is not None:
-            np.sqrt(np.add.reduce(records, axis=0, out=norms), out=norms)
+            total = records[0]
+            for more in records[1:]:
+                total = np.add(total, more, out=norms)
+            np.sqrt(total, out=norms)
 
     def _plays_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
