@@ -31,16 +31,14 @@ input can change."""
 HEAD = 21
 
 PER_SAMPLE, EXTENT, MAP, INPUTS = range(4)
-"""Of a slot: elements from one sample of the input to the next (0: one for all samples), elements of an input, place
-of an
-index map (-1: none); then, for each vertex, where its input lies, where it does in the sweep, where its
-message goes (-1: nowhere), and the number of the vertex that it comes from (-1: it never changes)."""
+"""Of a slot: elements from one sample of the input to the next (0: one for all samples), elements of an input, place of
+an index map (-1: none); then, for each vertex, where its input lies, where it does in the sweep, where its message goes
+(-1: nowhere), and the number of the vertex that it comes from (-1: it never changes)."""
 
 LOW, HIGH, SCRATCH, REGION, DIRTY, WOKE, HEARD, RINGS, FAULT, NORMS = range(10)
 """Of a part: first sample, last sample + 1; where scratch lies, elements of one of its regions; where it is noted which
 vertices have moved, whose error may have changed, when a late message last changed, what rings of projections hold,
-that numbers
-ended, and norms."""
+that numbers ended, and norms."""
 
 PART = 10
 

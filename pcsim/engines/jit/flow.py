@@ -1,10 +1,9 @@
 """Errors that flow without messages: where an op works element by element, what it sends is a slope times its error.
 
 In a block of ticks such products are not written down: who receives them takes slope and error from where they lie.
-Where
-predictions are fixed the error is the very state that moves, so receivers come in the order of the graph, before
-those that they
-hear from. Each product is rounded as the message would be, and sums keep their order: the bits are those of messages.
+Where predictions are fixed the error is the very state that moves, so receivers come in the order of the graph, before
+those that they hear from. Each product is rounded as the message would be, and sums keep their order: the bits are
+those of messages.
 """
 
 from __future__ import annotations
@@ -31,13 +30,11 @@ ROW = 10
 
 SENT, PLAIN, NEGATED, SLOPED, WEIGHTED, BOTH = range(6)
 """Kinds of messages: written down; the error; the error with the other sign; slope times error; weight times error;
-weight times
-slope times error."""
+weight times slope times error."""
 
 KIND, ERROR, SLOPE, WEIGHT, SENDER, NOTES = range(6)
-"""Of a message: its kind; where message or error, slope and weight lie; who sends it, and whether that is awake (0)
-or has
-moved (1) tells that it has changed."""
+"""Of a message: its kind; where message or error, slope and weight lie; who sends it, and whether that is awake (0) or
+has moved (1) tells that it has changed."""
 
 MESSAGE = 6
 

@@ -13,17 +13,14 @@ FLOAT64 = TYPES.float64
 SIZE, STRIDE, FREE, START, VALUE, DEVIATION, SHIFT, ERROR, RECEIVED, PRECISION = range(10)
 KEEP, GAIN, FIRST, BOUNDS, MESSAGES, APART = range(10, 16)
 """Operands of a bank: elements of a row per sample, in all; free rows; where its units lie (-1: none); where the
-factors
-1 - gamma and gamma of each row lie; the number of its first vertex; where it is said at which message each row
-begins, and where
-the messages are listed; whether they are sent to rows of their own, though nothing need be summed."""
+factors 1 - gamma and gamma of each row lie; the number of its first vertex; where it is said at which message each row
+begins, and where the messages are listed; whether they are sent to rows of their own, though nothing need be summed."""
 
 BANK = 16
 
 WHERE, SENDER, DELAY, LINE, NUMBER = range(5)
 """Of a message: where it is sent to, the vertex that sends it, its delay in ticks, the first row of its line, its
-number among the
-late ones."""
+number among the late ones."""
 
 MESSAGE = 5
 
@@ -233,9 +230,8 @@ def remember(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode
 def recall(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Set the values that arrive late at this tick.
 
-    ``at`` holds the place of a bank; where its history lies; where late values lie; number of the first of them;
-    then for each
-    its row in the bank, its line's first slot, its slots, its delay.
+    ``at`` holds the place of a bank; where its history lies; where late values lie; number of the first of them; then
+    for each its row in the bank, its line's first slot, its slots, its delay.
     """
     memory, table = memory_of(base), table_of(ints)
     bank, history, values, vertex = table[at], table[at + 1], table[at + 2], table[part + DIRTY] + table[at + 3]

@@ -49,28 +49,25 @@ from pcsim.engines.jit.sparse import SENDERS, add_tile, flush, restore
 
 BLOCKS, BOUNDS, STARTS, CODES, ORDER, SEGMENTS, RECEIVERS, WAY = range(8)
 """Of a direction: its blocks; where their bounds and the starts of their tiles are listed; where its codes and the
-order
-of its synapses lie; segments of senders; receivers."""
+order of its synapses lie; segments of senders; receivers."""
 
 FORTH, BACK = 0, WAY
 KINDS, ACTIVATION, FLUSHED, BATCH, LENGTH, RING, NOTES = range(2 * WAY, 2 * WAY + 7)
 """Own operands: both directions; distinct delays; activation (0: none); whether tiny numbers are taken for zero;
-samples
-of the batch; ticks in the ring of errors (0: nothing is sent back), where it lies, and the number of its first note."""
+samples of the batch; ticks in the ring of errors (0: nothing is sent back), where it lies, and the number of its first
+note."""
 
 COLUMNS = 2 * WAY + 7
 """Then for each vertex: where its weights lie, as a parameter, forth and back, its bias (-1: none), its longest error
 delay, where its groups are listed, where weights and bias learn; then for each delay and vertex: the delay of its
-errors,
-that of its values (0: they lie where the slot says), where past values lie, and how many."""
+errors, that of its values (0: they lie where the slot says), where past values lie, and how many."""
 
 PARAMETER, WEIGHTS, WEIGHTS_BACK, BIAS, LONGEST, GROUPS, LESSON, BIAS_LESSON, VERTEX_COLUMNS = range(9)
 ERROR_DELAY, VALUE_DELAY, VALUES, VALUES_LENGTH, KIND_COLUMNS = range(5)
 
 TARGET, NUMBER, MEMBERS = range(3)
 """Of a group of delays that are summed together: where the sum goes, the number by which it is noted that it has
-changed,
-how many delays; then these. Before the first group stands how many there are."""
+changed, how many delays; then these. Before the first group stands how many there are."""
 
 
 @intrinsic

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pcsim.engines.array import ArraySession
     from pcsim.engines.jit.layout import Layout
-    from pcsim.program.program import Program, Step
+    from pcsim.program.program import Step
 
 HEAVY = 512
 """Numbers of a vertex for each thread, from which on an instruction of its own costs it little."""
@@ -38,73 +38,81 @@ class Scripts:
     def __init__(self, rare: ArraySession, places: Layout, threads: int, *, by_sample: bool, flowing: bool) -> None:
         self.places, self.dtype, self.threads, self.by_sample = places, rare.task.dtype, threads, by_sample
         self.flowing = flowing
-        rule, program, layout = rare.task.rule, rare.program, places
-        self.measured = [layout.to_measure(shape) for shape in program.banks]
-        banks = [(layout.banks[shape], bank.active) for shape, bank in program.banks.items() if bank.active]
-        acting = [self._step(step) for step in program.steps if rule.moving or step.sends]
-        remembering = [self._each(moves.remember, at, lines) for at, lines in layout.histories]
-        recalling = [self._each(moves.recall, at, count) for at, count in layout.recalls]
-        next_recalling = [self._each(moves.recall_next, at, count) for at, count in layout.recalls]
-        adding = [self._each(moves.materialise, at, count) for at, count in banks if rule.moving]
-        self.sweeping = self.script(*([self._step(step, rows)] for step, rows in by_depth(program.steps)))
-        self.preparing = self.script([*recalling, *adding])
+        self.program, self.moving = rare.program, rare.task.rule.moving
+        self.measured = [places.to_measure(shape) for shape in self.program.banks]
+        banks = [(places.banks[shape], bank.active) for shape, bank in self.program.banks.items() if bank.active]
+        self.sweeping = self.script(*([self._step(step, rows)] for step, rows in by_depth(self.program.steps)))
         self.delivering = self.script([self._each(moves.deliver, at, count) for at, count in banks])
         self.staying = self.script([self._each(moves.stay, at, count) for at, count in banks])
         self.measuring = [
             self._each(moves.measure, at, bank.active)
-            for at, bank in zip(self.measured, program.banks.values(), strict=True)
+            for at, bank in zip(self.measured, self.program.banks.values(), strict=True)
             if bank.active
         ]
-        answering = [
-            self._each(population.answer, layout.steps[id(wired.step)], loads=wired.loads(wired.backward))
-            for wired in layout.wired
-            if wired.step.sends
-        ]
-        answering += [self._each(weighted.answer, at, count) for at, count in layout.answering]
-        keeping = [self._each(population.remember_values, at, population.PIECES) for at in layout.keeping]
-        self.acting = self.script(acting, answering)
-        self.remembering = self.script(remembering, keeping)
-        self.arranging = self.script(
-            [
-                self.share(kernel, layout.steps[id(wired.step)], wiring.shares(wired.loads(blocks), self.threads))
-                for wired in layout.wired
-                for kernel, blocks in (
-                    (population.arrange_forth, wired.forward),
-                    (population.arrange_back, wired.backward),
-                )
-            ]
+        self.arranging = self.script(self._arranging())
+        remembering = [self._each(moves.remember, at, lines) for at, lines in places.histories]
+        keeping = [self._each(population.remember_values, at, population.PIECES) for at in places.keeping]
+        recalling, next_recalling = (
+            [self._each(kernel, at, count) for at, count in places.recalls]
+            for kernel in (moves.recall, moves.recall_next)
         )
-        moving = [self._each(moves.move, at, count) for at, count in banks]
+        adding = [self._each(moves.materialise, at, count) for at, count in banks if self.moving]
+        answering = self._answering()
+        self.preparing = self.script([*recalling, *adding])
+        self.acting = self.script([self._step(step) for step in self._acting()], answering)
+        self.remembering = self.script(remembering, keeping)
         if flowing:
             self.flow = flow.lay_out(places)
-            moving = [self._each(flow.flow, self.flow, sum(bank.free for bank in program.banks.values()))]
-        written = [self._step(step) for step in program.steps if rule.moving or (step.sends and not self._flows(step))]
-        before = [*written, *remembering]
-        answering += keeping
-        after = [*moving, *next_recalling]
-        self.ticking = self.script(before, answering, after)
-        self.noting = self.script(before, [*answering, *self.measuring], after)
-        if flowing and not (answering or remembering) and self._heavy(program):
-            acts = [step for step in program.steps if rule.moving or (step.sends and not self._flows(step))]
-            self.ticking = self.script(self._woven(program, acts, noting=False))
-            self.noting = self.script(self._woven(program, acts, noting=True))
+            moving = [self._each(flow.flow, self.flow, sum(bank.free for bank in self.program.banks.values()))]
+        else:
+            moving = [self._each(moves.move, at, count) for at, count in banks]
+        acts = [step for step in self._acting() if self.moving or not self._flows(step)]
+        before = [*(self._step(step) for step in acts), *remembering]
+        between, after = [*answering, *keeping], [*moving, *next_recalling]
+        self.ticking = self.script(before, between, after)
+        self.noting = self.script(before, [*between, *self.measuring], after)
+        if flowing and not (between or remembering) and self._heavy():
+            self.ticking, self.noting = (self.script(self._woven(acts, noting=noting)) for noting in (False, True))
 
-    def _heavy(self, program: Program) -> bool:
+    def _acting(self) -> list[Step]:
+        """Return the steps that predict or send in a tick."""
+        return [step for step in self.program.steps if self.moving or step.sends]
+
+    def _answering(self) -> list[np.ndarray]:
+        """Return what sends errors back for whole populations and bundles, once all of them have theirs."""
+        wired = [
+            self._each(population.answer, self.places.steps[id(wired.step)], loads=wired.loads(wired.backward))
+            for wired in self.places.wired
+            if wired.step.sends
+        ]
+        return wired + [self._each(weighted.answer, at, count) for at, count in self.places.answering]
+
+    def _arranging(self) -> list[np.ndarray]:
+        return [
+            self.share(kernel, self.places.steps[id(wired.step)], wiring.shares(wired.loads(blocks), self.threads))
+            for wired in self.places.wired
+            for kernel, blocks in (
+                (population.arrange_forth, wired.forward),
+                (population.arrange_back, wired.backward),
+            )
+        ]
+
+    def _heavy(self) -> bool:
         """Return whether a vertex is so much work that it may have instructions of its own."""
-        numbers = sum(bank.active * prod(shape) for shape, bank in program.banks.items()) * self.places.batch
-        return numbers >= HEAVY * self.threads * len(program.graph.active)
+        numbers = sum(bank.active * prod(shape) for shape, bank in self.program.banks.items()) * self.places.batch
+        return numbers >= HEAVY * self.threads * len(self.program.graph.active)
 
-    def _woven(self, program: Program, acts: Sequence[Step], *, noting: bool) -> list[np.ndarray]:
+    def _woven(self, acts: Sequence[Step], *, noting: bool) -> list[np.ndarray]:
         """Return a tick in which a vertex moves as soon as all who need it as it is have acted: it is still near.
 
         Vertices move in the order of the graph, the last one when all have acted.
         """
-        names = program.graph.active
+        graph, names = self.program.graph, self.program.graph.active
         acting = {name: (step, row) for step in acts for row, name in enumerate(step.names)}
-        moving = [name for name in names if program.graph.role(name) == "free"]
+        moving = [name for name in names if graph.role(name) == "free"]
         last = {name: number for number, name in enumerate(names)}
         for number, name in enumerate(names):
-            for edge in program.graph.incoming[name]:
+            for edge in graph.incoming[name]:
                 last[edge.pre] = number
         lines: list[np.ndarray] = []
         moved = 0
@@ -113,21 +121,23 @@ class Scripts:
                 step, row = acting[name]
                 lines.append(self._step(step, slice(row, row + 1)))
             while moved < len(moving) - 1 and last[moving[moved]] <= number:
-                lines += self._move_one(program, moving, moved, noting=noting)
+                lines += self._move_one(moving, moved, noting=noting)
                 moved += 1
         if noting:
-            banks = zip(self.measured, program.banks.values(), strict=True)
+            banks = zip(self.measured, self.program.banks.values(), strict=True)
             lines += [self._each(moves.measure, at, bank.active, bank.free) for at, bank in banks]
         for number in range(moved, len(moving)):
-            lines += self._move_one(program, moving, number, noting=noting)
+            lines += self._move_one(moving, number, noting=noting)
         return lines
 
-    def _move_one(self, program: Program, moving: Sequence[str], number: int, *, noting: bool) -> list[np.ndarray]:
+    def _move_one(self, moving: Sequence[str], number: int, *, noting: bool) -> list[np.ndarray]:
         """Return what moves a vertex, given by its place in the order of moving."""
         lines = [self._each(flow.flow, self.flow, number + 1, number)]
         if noting:
-            shape, row = program.place[moving[number]]
-            lines.insert(0, self._each(moves.measure, self.measured[list(program.banks).index(shape)], row + 1, row))
+            shape, row = self.program.place[moving[number]]
+            lines.insert(
+                0, self._each(moves.measure, self.measured[list(self.program.banks).index(shape)], row + 1, row)
+            )
         return lines
 
     def _flows(self, step: Step) -> bool:

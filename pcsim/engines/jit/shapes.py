@@ -35,9 +35,8 @@ from pcsim.engines.jit.native import like, memory_of, table_of
 def rearrange(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Play an op that adds each element of its inputs, times one number, to at most one element of the vertex.
 
-    So do slices, transposes, sums, means. Its own operand is where the number lies; the map of a slot gives, for
-    each element of the
-    input, the element of the vertex that it goes to, or -1.
+    So do slices, transposes, sums, means. Its own operand is where the number lies; the map of a slot gives, for each
+    element of the input, the element of the vertex that it goes to, or -1.
     """
     memory, table = memory_of(base), table_of(ints)
     count, size, slots = table[at + COUNT], table[at + SIZE], table[at + SLOT_COUNT]
