@@ -98,6 +98,20 @@ def test_play_is_tick_by_tick_bit_for_bit(engine, document, row, form, cut):
     assert same(attempt(lambda: played(engine, task, cut)), wanted)
 
 
+@pytest.mark.parametrize("row", ["bp", "zil", "fa-zil", "fpa"])
+def test_a_weight_that_hears_of_several_levels_adds_up_in_their_order(engine, row):
+    """At once, in parts or tick by tick: the bits are those of one order."""
+    layer = {"op": "affine", "units": 4, "activation": "tanh", "params": {"weight": "W"}}
+    vertices = {"h0": {"op": "input", "shape": [4]}}
+    vertices |= {f"h{level}": {**layer, "inputs": [f"h{level - 1}"]} for level in range(1, 8)}
+    document = {"parameters": {"W": {"shape": [4, 4]}}, "vertices": vertices, "outputs": ["h7"]}
+    for seed in range(8):
+        task = make_task(document, row, "none", "float32", seed, batch=5, ticks=9, away=0.3)
+        wanted = stepped(engine, task)
+        assert same(played(engine, task), wanted)
+        assert same(played(engine, task, 3), wanted)
+
+
 @pytest.mark.parametrize("row", ["il", "fpa"])
 @pytest.mark.parametrize("threads", ["1", "3"])
 def test_vertices_that_move_as_soon_as_they_may_change_no_bit(monkeypatch, row, threads):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from pcsim.engines.jit.driver import Crew
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.scripts import Scripts
-    from pcsim.program.program import ParameterSlot
+    from pcsim.program.program import ParameterSlot, Slot
+
+KEPT = 1000
+"""Lessons that are remembered at most."""
 
 Firing = list[tuple[Step, Rows]]
 
@@ -52,23 +56,47 @@ class Teaching:
     ) -> None:
         self.rare, self.places, self.scripts, self.crew, self.table = rare, places, scripts, crew, crew.table
         self.whole, self.inputs, self.work = whole, inputs, work
-        self.lessons: dict[tuple[tuple[int, int], ...], list[Lesson]] = {}
-        """By the steps that teach as a whole."""
-        self.fired: tuple[tuple[int, int], Firing] = (0, 0), []
+        self.lessons: dict[tuple[tuple[int, bytes | tuple[int, int]], ...], list[Lesson]] = {}
+        """By the steps that teach, and which of their rows."""
+        self.fired: tuple[tuple[int, int], list[Firing]] = (0, 0), []
         """What fired by level, or at the end, from a tick to another: the last answer."""
 
     def late(self, first: int, tick: int) -> None:
         """Let vertices teach at ``tick`` what they would have taught since ``first``: their errors have stayed."""
         rule = self.rare.task.rule
         if rule.fires == "arrival" or self.fired[0] != (first, tick + 1):
-            found = [(step, self._fired(step, first, tick)) for step in self.rare.program.steps if step.learns]
-            self.fired = (first, tick + 1), [(step, rows) for step, rows in found if rows is not None]
-        firing = self.fired[1]
-        with np.errstate(all="ignore"):
-            self.teach(firing, tick)
-        if rule.fires != "end":
-            for step, rows in firing:
-                self.rare.taught[id(step)][rows] = step.levels[rows]
+            spans = self._spans(first, tick) if rule.fires != "end" else [(first, tick)]
+            self.fired = (first, tick + 1), [self._firing(*span) for span in spans]
+        for firing in self.fired[1]:
+            with np.errstate(all="ignore"):
+                self.teach(firing, tick)
+            if rule.fires != "end":
+                for step, rows in firing:
+                    self.rare.taught[id(step)][rows] = step.levels[rows]
+
+    def _spans(self, first: int, tick: int) -> list[tuple[int, int]]:
+        """Return all ticks as one span, or one for each level where lessons of several levels add up in their order."""
+        if not self.mixed:
+            return [(first, tick)]
+        levels = {int(level) for step in self.rare.program.steps for level in step.levels}
+        return [(level, level) for level in sorted(levels) if first <= level <= tick]
+
+    @cached_property
+    def mixed(self) -> bool:
+        """Whether some parameter learns at more than one level."""
+        taught: dict[tuple[Shape, int], int] = {}
+        for step in self.rare.program.steps:
+            slots: list[ParameterSlot | Slot] = [*step.parameters, *(slot for slot in step.slots if slot.is_parameter)]
+            for slot in slots:
+                for row, level in zip(rows_of(step, slot).tolist(), step.levels.tolist(), strict=True):
+                    if taught.setdefault((slot.shape, row), level) != level:
+                        return True
+        return False
+
+    def _firing(self, first: int, tick: int) -> Firing:
+        """Return what fires from a tick to another."""
+        found = [(step, self._fired(step, first, tick)) for step in self.rare.program.steps if step.learns]
+        return [(step, rows) for step, rows in found if rows is not None]
 
     def _fired(self, step: Step, first: int, tick: int) -> Rows | None:
         """Return which vertices of a step fire from ``first`` to ``tick``; None for none."""
@@ -121,12 +149,12 @@ class Teaching:
 
     def _teach_compiled(self, firing: Sequence[tuple[Any, Step, Rows]]) -> None:
         """Let rows teach, each slice of a weight on one thread, threads with about equal work."""
-        key = tuple((id(step), ends) for _, step, rows in firing if (ends := whole(step, rows)))
-        lessons = self.lessons.get(key, []) if len(key) == len(firing) else []
-        if not lessons:
-            lessons = [self._lesson(wave) for wave in waves(firing)]
-            if len(key) == len(firing):
-                self.lessons[key] = lessons
+        key = tuple((id(step), which(rows)) for _, step, rows in firing)
+        lessons = self.lessons.get(key)
+        if lessons is None:
+            if len(self.lessons) >= KEPT:
+                self.lessons.clear()
+            lessons = self.lessons[key] = [self._lesson(wave) for wave in waves(firing)]
         for lesson in lessons:
             for place, listed in lesson.listed:
                 self.table[place : place + len(listed)] = listed
@@ -160,9 +188,9 @@ class Teaching:
             flags[:] = 0
 
 
-def whole(step: Step, rows: Rows) -> int:
-    """Return how many rows a step has if these are all of them, else 0."""
-    return len(step.names) if isinstance(rows, slice) and rows.stop - rows.start == len(step.names) else 0
+def which(rows: Rows) -> bytes | tuple[int, int]:
+    """Return what tells rows apart."""
+    return (rows.start, rows.stop) if isinstance(rows, slice) else rows.tobytes()
 
 
 def parameters_of(step: Step) -> dict[str, ParameterSlot]:
@@ -170,7 +198,7 @@ def parameters_of(step: Step) -> dict[str, ParameterSlot]:
     return {slot.name: slot for slot in step.parameters}
 
 
-def rows_of(step: Step, slot: ParameterSlot) -> np.ndarray:
+def rows_of(step: Step, slot: ParameterSlot | Slot) -> np.ndarray:
     """Return which row of its bank each vertex's parameter is."""
     rows: np.ndarray = np.broadcast_to(indices(slot.rows), len(step.names))
     return rows
