@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from pcsim.bench.rivals import Rival
     from pcsim.bench.zoo import Case, RuleRow, Size
 
-INTERRUPTED = "what was to come after the last row was not measured"
-
 Progress = Callable[[int, int, str], None]
 """Called with (parts done, parts, what comes next)."""
 
@@ -106,7 +104,7 @@ def _bench(asked: Request, say: Progress, end: Callable[[], bool]) -> Results:
     say(total - 1, total, "how cost grows")
     growth = curves(engines[-1], [rule.name for rule in rules], asked.size, 0.2 * asked.seconds, end)
     if end():
-        contests.missing.append(f"interrupted: {INTERRUPTED}")
+        contests.missing.append("interrupted: what was to come after these rows was not measured")
     else:
         say(total, total, "done")
     return Results(
