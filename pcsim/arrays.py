@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from math import prod
 from typing import Any
+
+import numpy as np
 
 Array = Any
 """An array of the namespace in use."""
@@ -16,6 +19,20 @@ Shape = tuple[int, ...]
 
 LEAD = 2
 """Leading axes of every array an op sees: the stack of equal vertices, then the batch."""
+
+
+LINE = 128
+"""Bytes of two cache lines: cores that fetch one may fetch its neighbour too."""
+
+
+def zeros_in_lines(xp: Namespace, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Return zeros that begin with a cache line, so that threads which have whole lines of each row share none."""
+    if xp is not np:
+        return xp.zeros(shape, dtype)
+    size = prod(shape) * dtype.itemsize
+    octets = np.zeros(size + LINE, np.uint8)
+    first = -octets.ctypes.data % LINE
+    return octets[first : first + size].view(dtype).reshape(shape)
 
 
 def special(xp: Namespace) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.arrays import zeros_in_lines
 from pcsim.engines.base import begun_again, may_rest, tick_by_tick
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.memory import HostMemory
@@ -77,7 +78,7 @@ class ArraySession:
         xp, task, program = self.xp, self.task, self.program
 
         def rows(count: int, shape: Shape) -> Array:
-            return xp.zeros((count, task.batch, *shape), task.dtype)
+            return zeros_in_lines(xp, (count, task.batch, *shape), task.dtype)
 
         self.theta = {shape: xp.zeros((len(names), *shape), task.dtype) for shape, names in program.parameters.items()}
         self.learnt: dict[Shape, Array] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.arrays import zeros_in_lines
 from pcsim.engines.base import gammas
 from pcsim.engines.rows import indices
 
@@ -126,8 +127,12 @@ def blend(xp: Namespace, state: Array, push: Array, shift: Array | None, keep: A
 
 def units_of(bank: Bank, task: Task, xp: Namespace) -> Units:
     """Return units with everything at zero."""
-    start: Any = xp.zeros((len(bank.names), task.batch, *bank.shape), task.dtype)
-    deviation = xp.zeros_like(start[: bank.active])
+
+    def zeros(rows: int) -> Array:
+        return zeros_in_lines(xp, (rows, task.batch, *bank.shape), task.dtype)
+
+    start = zeros(len(bank.names))
+    deviation = zeros(bank.active)
     moving = task.rule.moving
     rates = gammas(task, bank.names[: bank.free]).reshape(-1, *[1] * (1 + len(bank.shape)))
     alike = bool((rates == rates[:1]).all())
@@ -136,11 +141,11 @@ def units_of(bank: Bank, task: Task, xp: Namespace) -> Units:
         bank,
         start,
         deviation,
-        shift=xp.zeros_like(deviation) if moving else None,
-        error=xp.zeros_like(deviation) if moving else deviation,
+        shift=zeros(bank.active) if moving else None,
+        error=zeros(bank.active) if moving else deviation,
         reference=None,
-        value=xp.zeros_like(start) if moving else start,
-        received=xp.zeros_like(deviation[: bank.free]),
+        value=zeros(len(bank.names)) if moving else start,
+        received=zeros(bank.free),
         precision=None if bank.precision is None else xp.asarray(bank.precision, task.dtype),
         keep=(1 - gamma).astype(task.dtype),
         gain=gamma.astype(task.dtype),

@@ -1,7 +1,7 @@
 """What all kernels share: their operands, who is awake, and what becomes of a prediction.
 
-Every kernel has one signature: ``(base, ints, at, low, high, part, mode, tick)``. ``base`` points to all memory,
-counted in elements; ``ints`` to a table of whole numbers, which holds at ``at`` the operands of the step as
+Every kernel has one signature: ``(memory, table, at, low, high, part, mode, tick)``. ``memory`` points to all memory,
+counted in elements; ``table`` to whole numbers, which hold at ``at`` the operands of the step as
 ``layout`` wrote them. ``low`` to ``high`` are vertices of the step; ``part`` is the place in the table that tells the
 samples and the scratch to use; ``mode`` what to do. A vertex that has heard nothing new and has not moved
 is passed over: what it sent last still stands.
@@ -16,8 +16,8 @@ from typing import Any
 from pcsim.engines.jit.compiled import inline, jit, load, store
 from pcsim.engines.jit.native import like
 
-SWEEP, PREDICT, SEND, ALL = 1, 2, 4, 8
-"""Modes: set feedforward values; predict; send errors; pass over no vertex."""
+SWEEP, PREDICT, SEND, ALL, NOTE = 1, 2, 4, 8, 16
+"""Modes: set feedforward values; predict; send errors; pass over no vertex; note norms."""
 
 OWN, COUNT, FIRST, SLOTS, SLOT_COUNT, SIZE, STRIDE, START, VALUE, DEVIATION, SHIFT, ERROR, SAVED, SAVED_STRIDE = range(
     14
@@ -35,12 +35,10 @@ PER_SAMPLE, EXTENT, MAP, INPUTS = range(4)
 an index map (-1: none); then, for each vertex, where its input lies, where it does in the sweep, where its message goes
 (-1: nowhere), and the number of the vertex that it comes from (-1: it never changes)."""
 
-LOW, HIGH, SCRATCH, REGION, DIRTY, WOKE, HEARD, RINGS, FAULT, NORMS = range(10)
+LOW, HIGH, SCRATCH, REGION, DIRTY, WOKE, HEARD, RINGS, FAULT, NORMS, SINCE, ACTIVE = range(12)
 """Of a part: first sample, last sample + 1; where scratch lies, elements of one of its regions; where it is noted which
 vertices have moved, whose error may have changed, when a late message last changed, what rings of projections hold,
-that numbers ended, and norms."""
-
-PART = 10
+that numbers ended; where sums of squares would be noted for tick 0, the first tick noted, how many are in a tick."""
 
 
 @inline
@@ -100,11 +98,11 @@ def settle(memory: Any, table: Any, at: int, row: int, part: int, mode: int, mu:
 @jit
 def unbounded(memory: Any, x: int, n: int) -> int:
     """Return 1 where some of n numbers is not finite, else 0."""
-    bad = 0
+    bad = False
     for i in range(n):
         number = load(memory, x + i)
         bad |= number - number != 0
-    return bad
+    return int(bad)
 
 
 @jit

@@ -1,7 +1,7 @@
 """Compilation by Numba, typed: how kernels are compiled, cached, and reach memory.
 
-No kernel is compiled with fast mathematics, so no sum is reordered and nothing is contracted: an element has the
-same bits wherever it lies in a loop.
+No kernel is compiled with fast mathematics, so nothing is contracted and no sum reordered but by ``add_reordered``: an
+element has the same bits wherever it lies in a loop.
 """
 
 from __future__ import annotations
@@ -62,12 +62,6 @@ def jit(function: Function) -> Function:
     return result
 
 
-def reordering(function: Function) -> Function:
-    """Compile a sum that may be added in any one order, fixed by its length, so that it vectorises."""
-    result: Function = NUMBA.njit(**{**OPTIONS, "fastmath": {"reassoc"}})(function)
-    return result
-
-
 def inline(function: Function) -> Function:
     """Compile a function into each of its callers, so that loops around it vectorise; none of it lies on disk."""
     result: Function = NUMBA.njit(forceinline=True, **OPTIONS)(function)
@@ -83,15 +77,10 @@ def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     return result
 
 
-def overload(stub: Callable[..., Any]) -> Callable[[Function], Function]:
-    """Make a function of types, which returns an implementation, say what ``stub`` does in compiled code."""
-    decorator: Callable[[Function], Function] = EXTENDING.overload(stub, jit_options={"forceinline": True, **OPTIONS})
-    return decorator
-
-
 def element(context: Any, builder: Any, array: Any, value: Any, index: Any) -> Any:
-    """Return the pointer to an element of an array, counted in memory from its first one."""
-    return builder.gep(context.make_array(array)(context, builder, value).data, [index])
+    """Return the pointer to an element of an array, or of a pointer's, counted in memory from the first one."""
+    first = value if isinstance(array, TYPES.CPointer) else context.make_array(array)(context, builder, value).data
+    return builder.gep(first, [index])
 
 
 @intrinsic
@@ -116,3 +105,13 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return TYPES.void(array, TYPES.intp, array.dtype), generate
+
+
+@intrinsic
+def add_reordered(typing: Any, total: Any, more: Any) -> Any:
+    """Return total + more as part of a sum that may be added in any one order, so that it vectorises."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fadd(*arguments, flags=("reassoc",))
+
+    return total(total, total), generate

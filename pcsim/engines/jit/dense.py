@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any
-
-import numpy as np
 
 from pcsim.engines.jit.common import (
     ATTRIBUTE,
@@ -31,8 +30,8 @@ from pcsim.engines.jit.common import (
 )  # fmt: skip
 from pcsim.engines.jit.compiled import inline, jit, load, store
 from pcsim.engines.jit.functions import apply
-from pcsim.engines.jit.moves import squares
-from pcsim.engines.jit.native import memory_of, table_of
+from pcsim.engines.jit.native import like
+from pcsim.engines.jit.norms import squares
 from pcsim.engines.jit.products import pack, packed_size, product_packed, product_unpacked
 
 SAMPLES, FAN_IN, UNITS, CODE, INNER, WEIGHTS = range(6)
@@ -45,14 +44,10 @@ COLUMNS = 6
 SLICES = 8
 """Parts in which a weight is taught, each by one thread."""
 
-LARGEST32, LARGEST64 = (0.5 * float(np.finfo(np.float32).max)) ** 2, float(np.finfo(np.float64).max)
-"""By Cauchy and Schwarz, no sum of products leaves the format where that of squares times that of squares is less."""
-
 
 @jit
-def affine(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def affine(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Play vertices of one layer shape."""
-    memory, table = memory_of(base), table_of(ints)
     own, count, slot = table[at + OWN], table[at + COUNT], table[at + SLOTS] + INPUTS
     k, n, code, inner = table[own + FAN_IN], table[own + UNITS], table[own + CODE], table[own + INNER]
     begin = table[part + LOW] * table[own + SAMPLES]
@@ -102,12 +97,11 @@ def add_rows(memory: Any, bias: int, z: int, m: int, n: int) -> None:
 
 
 @jit
-def affine_learn(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def affine_learn(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Add what vertices teach their weight and bias to what was learnt, over all samples of the part.
 
     ``low`` to ``high`` count slices of weights, ``SLICES`` each: all users of a slice teach it one after the other.
     """
-    table = table_of(ints)
     own, count = table[at + OWN], table[at + COUNT]
     users = own + WEIGHTS + COLUMNS * count
     starts = users + count
@@ -117,7 +111,7 @@ def affine_learn(base: Any, ints: Any, at: int, low: int, high: int, part: int, 
         for listed in range(table[starts + number], table[starts + number + 1]):
             row = table[users + listed]
             new = listed == table[starts + number] and table[table[own + WEIGHTS + 5 * count + row]] != 0
-            teach(memory_of(base), table, at, row, part, left, right, not new)
+            teach(memory, table, at, row, part, left, right, not new)
 
 
 @jit
@@ -147,8 +141,9 @@ def teach(memory: Any, table: Any, at: int, row: int, part: int, left: int, righ
 
 @inline
 def tame(memory: Any, a: int, n: int, b: int, m: int) -> Any:
-    """Return whether no sum of products of n numbers and m numbers can leave the number format."""
-    return squares(memory, a, n, 0.0) * squares(memory, b, m, 0.0) < (LARGEST32 if memory.itemsize == 4 else LARGEST64)
+    """Return whether no sum of products of n numbers and m numbers can leave the number format (Cauchy, Schwarz)."""
+    bound = like(memory, 2 * sqrt(squares(memory, a, n, 0.0) * squares(memory, b, m, 0.0)))
+    return bound - bound == 0
 
 
 @jit

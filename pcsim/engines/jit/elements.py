@@ -42,13 +42,12 @@ from pcsim.engines.jit.common import (
 )  # fmt: skip
 from pcsim.engines.jit.compiled import jit, load, store
 from pcsim.engines.jit.functions import apply
-from pcsim.engines.jit.native import like, memory_of, table_of
+from pcsim.engines.jit.native import like
 
 
 @jit
-def unary(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def unary(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Play one function of one input; its own operand is the function (0: the identity)."""
-    memory, table = memory_of(base), table_of(ints)
     code, count, size, slot = table[table[at + OWN]], table[at + COUNT], table[at + SIZE], table[at + SLOTS]
     per_sample, first = table[slot + PER_SAMPLE], table[part + LOW]
     samples, near = table[part + HIGH] - first, table[part + SCRATCH]
@@ -191,9 +190,8 @@ def deliver(memory: Any, table: Any, slot: int, term: int, message: int, samples
 
 
 @jit
-def arithmetic(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def arithmetic(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Play a sum, difference, product, quotient or power of inputs that broadcast; its own operand says which."""
-    memory, table = memory_of(base), table_of(ints)
     count, size, slots = table[at + COUNT], table[at + SIZE], table[at + SLOT_COUNT]
     first, near = table[part + LOW], table[part + SCRATCH]
     samples = table[part + HIGH] - first

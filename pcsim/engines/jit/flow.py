@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.jit.common import DIRTY, FAULT, HIGH, LOW, SCRATCH, WOKE
-from pcsim.engines.jit.compiled import inline, jit, load, store
-from pcsim.engines.jit.native import address_of, like, memory_of, table_of
+from pcsim.engines.jit.common import ACTIVE, DIRTY, FAULT, HIGH, LOW, NORMS, NOTE, SCRATCH, WOKE, unbounded
+from pcsim.engines.jit.compiled import add_reordered, inline, jit, load, store
+from pcsim.engines.jit.native import address_of, like
+from pcsim.engines.jit.norms import LEAST, MOST, SHORT, note_squares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
     from pcsim.engines.jit.layout import Layout
     from pcsim.program.program import Program, Step
 
-VERTEX, SIZE, DEVIATION, SHIFT, VALUE, START, KEEP, GAIN, FIRST, LAST = range(10)
-"""Of a row: its vertex; elements per sample; where its units and factors lie (-1: none); which messages it receives."""
+VERTEX, SIZE, DEVIATION, SHIFT, VALUE, START, KEEP, GAIN, FIRST, LAST, BRIEF = range(11)
+"""Of a row: its vertex; elements per sample; where its units and factors lie (-1: none); which messages it receives;
+how many these are where each is a slope times an error, at most two, and predictions are fixed (0: otherwise)."""
 
-ROW = 10
+ROW = 11
 
 SENT, PLAIN, NEGATED, SLOPED, WEIGHTED, BOTH = range(6)
 """Kinds of messages: written down; the error; the error with the other sign; slope times error; weight times error;
-weight times slope times error."""
+weight times slope times error. Where rows are short, what is no slope is told as slopes of 1 or -1: fewer kinds, less
+to choose from for every row."""
 
 KIND, ERROR, SLOPE, WEIGHT, SENDER, NOTES = range(6)
 """Of a message: its kind; where message or error, slope and weight lie; who sends it, and whether that is awake (0) or
@@ -38,40 +41,59 @@ has moved (1) tells that it has changed."""
 
 MESSAGE = 6
 
-ROWS, RECEIVED, MESSAGES, OUTPUTS, CLAMPED = range(5)
-"""Operands: number of rows, where they are listed, where the messages are; number of outputs, then the outputs."""
+ROWS, RECEIVED, MESSAGES, NOTING, OUTPUTS, CLAMPED = range(6)
+"""Operands: number of rows, where they are listed, where the messages are; whether rows note the squares that they
+move to; number of outputs, then the outputs."""
 
 
 @jit
-def flow(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def flow(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Sum what is due to each row and move its value to the next tick."""
-    memory, table = memory_of(base), table_of(ints)
     dirty, begin = table[part + DIRTY], table[part + LOW]
-    samples = table[part + HIGH] - begin
+    samples, active = table[part + HIGH] - begin, table[part + ACTIVE]
+    noting, noted = mode & NOTE and table[at + NOTING], table[part + NORMS] + (tick + 1) * active
+    least, most = like(memory, LEAST), like(memory, MOST)
+    received, messages, woke = table[at + RECEIVED], table[at + MESSAGES], table[part + WOKE]
     for number in range(low, high):
-        row = table[at + RECEIVED] + number * ROW
-        if not stirred(table, at, row, part):
+        row = received + number * ROW
+        place = noted + table[row + VERTEX]
+        if not stirred(table, row, messages, dirty, woke):
+            if noting:
+                store(memory, place, load(memory, place - active))
             continue
         n = samples * table[row + SIZE]
         shifted = begin * table[row + SIZE]
-        changed = (
-            move_one(memory, table, at, row, shifted) if n == 1 else move_many(memory, table, at, row, shifted, part, n)
-        )
-        table[dirty + table[row + VERTEX]] = changed & 1
-        table[part + FAULT] |= changed >> 1
+        if n == 1:
+            changed, total = move_one(memory, table, messages, row, shifted)
+        elif table[row + BRIEF] == 1:
+            changed, total = move_by_one(memory, table, messages, row, shifted, n)
+        elif table[row + BRIEF] == 2:
+            changed, total = move_by_two(memory, table, messages, row, shifted, n)
+        else:
+            changed, total = move_many(memory, table, messages, row, shifted, part, n)
+        table[dirty + table[row + VERTEX]] = changed
+        if not total < most and unbounded(memory, table[row + DEVIATION] + shifted, n):
+            table[part + FAULT] = 1
+        if noting:
+            store(memory, place, total)
+            if n > SHORT or not least < total < most:
+                note_squares(memory, place, table[row + DEVIATION] + shifted, n)
     if high == table[at + ROWS]:
         for output in range(table[at + OUTPUTS]):
-            table[dirty + table[at + CLAMPED + output]] = 0
+            vertex = table[at + CLAMPED + output]
+            table[dirty + vertex] = 0
+            if noting:
+                store(memory, noted + vertex, load(memory, noted + vertex - active))
 
 
 @inline
-def stirred(table: Any, at: int, row: int, part: int) -> bool:
+def stirred(table: Any, row: int, messages: int, dirty: int, woke: int) -> bool:
     """Return whether a row may move: it has moved, its prediction has, or something that it receives has changed."""
-    woke, dirty, vertex = table[part + WOKE], table[part + DIRTY], table[row + VERTEX]
+    vertex = table[row + VERTEX]
     if table[dirty + vertex] != 0 or (table[row + SHIFT] >= 0 and table[woke + vertex] != 0):
         return True
     for number in range(table[row + FIRST], table[row + LAST]):
-        message = table[at + MESSAGES] + number * MESSAGE
+        message = messages + number * MESSAGE
         notes = dirty if table[message + NOTES] else woke
         if table[notes + table[message + SENDER]] != 0:
             return True
@@ -94,13 +116,13 @@ def term(memory: Any, table: Any, message: int, i: int) -> Any:
 
 
 @inline
-def move_one(memory: Any, table: Any, at: int, row: int, shifted: int) -> int:
-    """Move a row of one element."""
+def move_one(memory: Any, table: Any, messages: int, row: int, shifted: int) -> tuple[bool, Any]:
+    """Move a row of one element; return what ``move_many`` does."""
     deviation = table[row + DEVIATION] + shifted
     old = load(memory, deviation)
     push = old - old
     for number in range(table[row + FIRST], table[row + LAST]):
-        more = term(memory, table, table[at + MESSAGES] + number * MESSAGE, shifted)
+        more = term(memory, table, messages + number * MESSAGE, shifted)
         push = more if number == table[row + FIRST] else push + more
     if table[row + SHIFT] >= 0:
         push = push + load(memory, table[row + SHIFT] + shifted)
@@ -108,19 +130,59 @@ def move_one(memory: Any, table: Any, at: int, row: int, shifted: int) -> int:
     store(memory, deviation, new)
     if table[row + VALUE] >= 0:
         store(memory, table[row + VALUE] + shifted, load(memory, table[row + START] + shifted) + new)
-    return int(new != old) | 2 * int(new - new != 0)
+    return new != old, new * new
+
+
+@inline
+def move_by_one(memory: Any, table: Any, messages: int, row: int, shifted: int, n: int) -> tuple[bool, Any]:
+    """Move a row that receives one slope times error; return what ``move_many`` does."""
+    deviation = table[row + DEVIATION] + shifted
+    keep, gain = load(memory, table[row + KEEP]), load(memory, table[row + GAIN])
+    message = messages + table[row + FIRST] * MESSAGE
+    slope, error = table[message + SLOPE] + shifted, table[message + ERROR] + shifted
+    changed, total = False, like(memory, 0)
+    for i in range(n):
+        old = load(memory, deviation + i)
+        new = old * keep + load(memory, slope + i) * load(memory, error + i) * gain
+        store(memory, deviation + i, new)
+        changed |= new != old
+        total = add_reordered(total, new * new)
+    return changed, total
+
+
+@inline
+def move_by_two(memory: Any, table: Any, messages: int, row: int, shifted: int, n: int) -> tuple[bool, Any]:
+    """Do the same for a row that receives two of them."""
+    deviation = table[row + DEVIATION] + shifted
+    keep, gain = load(memory, table[row + KEEP]), load(memory, table[row + GAIN])
+    message = messages + table[row + FIRST] * MESSAGE
+    sa, ea = table[message + SLOPE] + shifted, table[message + ERROR] + shifted
+    message += MESSAGE
+    sb, eb = table[message + SLOPE] + shifted, table[message + ERROR] + shifted
+    changed, total = False, like(memory, 0)
+    for i in range(n):
+        old = load(memory, deviation + i)
+        push = load(memory, sa + i) * load(memory, ea + i) + load(memory, sb + i) * load(memory, eb + i)
+        new = old * keep + push * gain
+        store(memory, deviation + i, new)
+        changed |= new != old
+        total = add_reordered(total, new * new)
+    return changed, total
 
 
 @jit
-def move_many(memory: Any, table: Any, at: int, row: int, shifted: int, part: int, n: int) -> int:
-    """Move a row of several elements; what it receives is summed in scratch."""
+def move_many(memory: Any, table: Any, messages: int, row: int, shifted: int, part: int, n: int) -> tuple[bool, Any]:
+    """Move a row of several elements; what it receives is summed in scratch.
+
+    Returns whether that changed it, and the sum of squares of its elements.
+    """
     push, first, last = table[part + SCRATCH], table[row + FIRST], table[row + LAST]
     if first == last:
         for i in range(n):
             store(memory, push + i, like(memory, 0))
     number = first
     while number < last:
-        message = table[at + MESSAGES] + number * MESSAGE
+        message = messages + number * MESSAGE
         pair = number > first and number + 2 <= last and table[message + KIND] == BOTH
         if pair and table[message + MESSAGE + KIND] == BOTH:
             add_two(memory, table, message, shifted, push, n)
@@ -135,24 +197,24 @@ def move_many(memory: Any, table: Any, at: int, row: int, shifted: int, part: in
         number += 1
     deviation, shift = table[row + DEVIATION] + shifted, table[row + SHIFT] + shifted
     keep, gain = load(memory, table[row + KEEP]), load(memory, table[row + GAIN])
-    changed, bad = 0, 0
+    changed, total = False, like(memory, 0)
     if table[row + SHIFT] < 0:
         for i in range(n):
             old = load(memory, deviation + i)
             new = old * keep + load(memory, push + i) * gain
             store(memory, deviation + i, new)
             changed |= new != old
-            bad |= new - new != 0
-        return changed | 2 * bad
-    value, start = table[row + VALUE] + shifted, table[row + START] + shifted
-    for i in range(n):
-        old = load(memory, deviation + i)
-        new = old * keep + (load(memory, push + i) + load(memory, shift + i)) * gain
-        store(memory, deviation + i, new)
-        store(memory, value + i, load(memory, start + i) + new)
-        changed |= new != old
-        bad |= new - new != 0
-    return changed | 2 * bad
+            total = add_reordered(total, new * new)
+    else:
+        value, start = table[row + VALUE] + shifted, table[row + START] + shifted
+        for i in range(n):
+            old = load(memory, deviation + i)
+            new = old * keep + (load(memory, push + i) + load(memory, shift + i)) * gain
+            store(memory, deviation + i, new)
+            store(memory, value + i, load(memory, start + i) + new)
+            changed |= new != old
+            total = add_reordered(total, new * new)
+    return changed, total
 
 
 @inline
@@ -245,12 +307,12 @@ def lay_out(layout: Layout) -> int:
                     messages.append(told[shape, number])
                 elif number == one.messages[0]:
                     messages.append([SENT, one.place, 0, 0, one.number, 0])
-        rows.append(_row(layout, shape, row, first, len(messages)))
+        rows.append(_row(layout, shape, row, messages, first))
     outputs = [
         layout.first[shape] + row for shape, bank in program.banks.items() for row in range(bank.free, bank.active)
     ]
     listed = [table.add(np.array(lines, np.int64).ravel()) for lines in (rows, messages)]
-    return table.add([len(rows), *listed, len(outputs), *outputs])
+    return table.add([len(rows), *listed, int(not layout.session.rule.moving), len(outputs), *outputs])
 
 
 def _in_order(layout: Layout) -> Iterator[tuple[Any, int]]:
@@ -259,9 +321,11 @@ def _in_order(layout: Layout) -> Iterator[tuple[Any, int]]:
     return (place[name] for name in graph.active if graph.role(name) == "free")
 
 
-def _row(layout: Layout, shape: Any, row: int, first: int, last: int) -> list[int]:
+def _row(layout: Layout, shape: Any, row: int, messages: list[list[int]], first: int) -> list[int]:
+    """Return what is told of a row that receives the messages from ``first`` on."""
     units, stride = layout.session.units[shape], layout.batch * prod(shape)
-    moving = layout.session.rule.moving
+    moving, count = layout.session.rule.moving, len(messages) - first
+    brief = not moving and count <= 2 and all(line[KIND] == SLOPED for line in messages[first:])
     keep, gain = layout.factors[shape]
     return [
         layout.first[shape] + row,
@@ -273,7 +337,8 @@ def _row(layout: Layout, shape: Any, row: int, first: int, last: int) -> list[in
         address_of(keep) + row,
         address_of(gain) + row,
         first,
-        last,
+        len(messages),
+        count if brief else 0,
     ]
 
 
@@ -308,9 +373,12 @@ def _unwritten(layout: Layout, step: Step, row: int, number: int, sender: int) -
     if step.op.name == "weighted_sum":
         sloped = layout.saved[id(step)].size > 1 and layout.activated(step)
         return [BOTH if sloped else WEIGHTED, error, slope, layout.weight_of(step, row) + number, sender, notes]
-    if step.op.name in ("add", "subtract"):
-        return [NEGATED if step.op.name == "subtract" and number == 1 else PLAIN, error, 0, 0, sender, notes]
-    return [SLOPED if step.op.name != "identity" else PLAIN, error, slope, 0, sender, notes]
+    if step.op.name in ("add", "subtract", "identity"):
+        negated = step.op.name == "subtract" and number == 1
+        if stride <= SHORT and not moving:
+            return [SLOPED, error, layout.many(-1 if negated else 1, SHORT), 0, sender, notes]
+        return [NEGATED if negated else PLAIN, error, 0, 0, sender, notes]
+    return [SLOPED, error, slope, 0, sender, notes]
 
 
 def _indices(rows: Any) -> np.ndarray:

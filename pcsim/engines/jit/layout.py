@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.arrays import zeros_in_lines
 from pcsim.engines.jit import bundles, common, dense, elements, flow, moves, population, shapes, weighted, wiring
 from pcsim.engines.jit.functions import FUNCTIONS
 from pcsim.engines.jit.native import address_of
@@ -112,6 +113,8 @@ class Layout:
     """Messages that projections and bundles sum themselves."""
     blank: dict[Shape, int] = field(default_factory=dict)
     saved: dict[int, np.ndarray] = field(default_factory=dict)
+    alike: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    """Rows of the same number, by number and length."""
     ring_notes: int = 0
     vertices: int = 0
     late_messages: int = 0
@@ -143,9 +146,16 @@ class Layout:
 
     def new(self, *shape: int) -> np.ndarray:
         """Return a new array of zeros that lasts as long as the layout."""
-        array = np.zeros(shape, self.dtype)
+        array: np.ndarray = zeros_in_lines(np, shape, self.dtype)
         self.arrays.append(array)
         return array
+
+    def many(self, number: int, count: int) -> int:
+        """Return where so many times the same number lie."""
+        if (number, count) not in self.alike:
+            self.alike[number, count] = self.new(count)
+            self.alike[number, count][...] = number
+        return address_of(self.alike[number, count])
 
     def number(self) -> int:
         """Return a number by which it is noted that something has changed, as vertices have one."""
@@ -175,10 +185,6 @@ class Layout:
             self.session.learnt[shape] = np.zeros_like(self.session.theta[shape])
         learnt: np.ndarray = self.session.learnt[shape]
         return learnt
-
-    def to_measure(self, shape: Shape) -> int:
-        """Return operands to measure a bank; the first tick noted is written later."""
-        return self.table.add([self.banks[shape], 0, self.active])
 
     # -- steps ------------------------------------------------------------------------------------------
 

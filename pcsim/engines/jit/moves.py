@@ -1,14 +1,12 @@
-"""Compiled kernels of banks: what happens between sending and the next prediction, and what is noted on the way."""
+"""Compiled kernels of banks: what happens between sending and the next prediction."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pcsim.engines.jit.common import DIRTY, FAULT, HEARD, HIGH, LOW, NORMS, WOKE, copy_into
-from pcsim.engines.jit.compiled import TYPES, jit, load, reordering, store
-from pcsim.engines.jit.native import like, memory_of, note, table_of
-
-FLOAT64 = TYPES.float64
+from pcsim.engines.jit.common import DIRTY, FAULT, HEARD, HIGH, LOW, WOKE, copy_into
+from pcsim.engines.jit.compiled import jit, load, store
+from pcsim.engines.jit.native import like
 
 SIZE, STRIDE, FREE, START, VALUE, DEVIATION, SHIFT, ERROR, RECEIVED, PRECISION = range(10)
 KEEP, GAIN, FIRST, BOUNDS, MESSAGES, APART = range(10, 16)
@@ -26,9 +24,8 @@ MESSAGE = 5
 
 
 @jit
-def move(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def move(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Sum what is due to each free row of a bank, and move its values to the next tick."""
-    memory, table = memory_of(base), table_of(ints)
     size, stride, free = table[at + SIZE], table[at + STRIDE], table[at + FREE]
     begin = table[part + LOW] * size
     n = (table[part + HIGH] - table[part + LOW]) * size
@@ -45,15 +42,15 @@ def move(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: in
         shifted = row * stride + begin
         changed = blend(memory, table, at, row, push, shifted, n)
         table[vertex + row] = changed & 1
-        table[part + FAULT] |= changed >> 1
+        if changed & 2:
+            table[part + FAULT] = 1
         if table[at + VALUE] >= 0:
             add_up(memory, table[at + START] + shifted, table[at + DEVIATION] + shifted, table[at + VALUE] + shifted, n)
 
 
 @jit
-def stay(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def stay(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Blend free rows of a bank with what they have received, when that has been delivered."""
-    memory, table = memory_of(base), table_of(ints)
     size, stride, free = table[at + SIZE], table[at + STRIDE], table[at + FREE]
     begin = table[part + LOW] * size
     n = (table[part + HIGH] - table[part + LOW]) * size
@@ -63,9 +60,8 @@ def stay(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: in
 
 
 @jit
-def materialise(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def materialise(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Set values to feedforward values plus deviations."""
-    memory, table = memory_of(base), table_of(ints)
     begin = table[part + LOW] * table[at + SIZE]
     n = (table[part + HIGH] - table[part + LOW]) * table[at + SIZE]
     for row in range(low, high):
@@ -123,9 +119,8 @@ def due(memory: Any, table: Any, at: int, row: int, first: int, last: int, tick:
 
 
 @jit
-def deliver(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def deliver(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Deliver messages so that they can be read: late ones change places with those due, then rows sum theirs."""
-    memory, table = memory_of(base), table_of(ints)
     begin = table[part + LOW] * table[at + SIZE]
     n = (table[part + HIGH] - table[part + LOW]) * table[at + SIZE]
     for row in range(low, min(high, table[at + FREE])):
@@ -168,7 +163,7 @@ def blend(memory: Any, table: Any, at: int, row: int, push: int, shifted: int, n
     deviation, shift = table[at + DEVIATION] + shifted, table[at + SHIFT] + shifted
     if table[at + PRECISION] >= 0:
         return blend_weighted(memory, table, at, row, push, shifted, n)
-    changed, bad = 0, 0
+    changed, bad = False, False
     if table[at + SHIFT] < 0:
         for i in range(n):
             old = load(memory, deviation + i)
@@ -183,7 +178,7 @@ def blend(memory: Any, table: Any, at: int, row: int, push: int, shifted: int, n
             store(memory, deviation + i, new)
             changed |= new != old
             bad |= new - new != 0
-    return changed | 2 * bad
+    return int(changed) | 2 * int(bad)
 
 
 @jit
@@ -192,7 +187,7 @@ def blend_weighted(memory: Any, table: Any, at: int, row: int, push: int, shifte
     gain, size, one = load(memory, table[at + GAIN] + row), table[at + SIZE], like(memory, 1)
     deviation, shift = table[at + DEVIATION] + shifted, table[at + SHIFT] + shifted
     precision = table[at + PRECISION] + row * size
-    changed, bad = 0, 0
+    changed, bad = False, False
     for i in range(n):
         pi, old, more = load(memory, precision + i % size), load(memory, deviation + i), load(memory, push + i)
         if table[at + SHIFT] >= 0:
@@ -201,7 +196,7 @@ def blend_weighted(memory: Any, table: Any, at: int, row: int, push: int, shifte
         store(memory, deviation + i, new)
         changed |= new != old
         bad |= new - new != 0
-    return changed | 2 * bad
+    return int(changed) | 2 * int(bad)
 
 
 LINES, HISTORY, ROWS = range(3)
@@ -210,9 +205,8 @@ its slots."""
 
 
 @jit
-def remember(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def remember(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Keep deviations that some edge reads late; ``at`` holds the place of a bank, then those of its history."""
-    memory, table = memory_of(base), table_of(ints)
     bank, own = table[at], at + 1
     size, stride, lines = table[bank + SIZE], table[bank + STRIDE], table[own + LINES]
     begin, n = table[part + LOW] * size, (table[part + HIGH] - table[part + LOW]) * size
@@ -227,13 +221,12 @@ def remember(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode
 
 
 @jit
-def recall(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def recall(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Set the values that arrive late at this tick.
 
     ``at`` holds the place of a bank; where its history lies; where late values lie; number of the first of them; then
     for each its row in the bank, its line's first slot, its slots, its delay.
     """
-    memory, table = memory_of(base), table_of(ints)
     bank, history, values, vertex = table[at], table[at + 1], table[at + 2], table[part + DIRTY] + table[at + 3]
     size, stride = table[bank + SIZE], table[bank + STRIDE]
     begin, n = table[part + LOW] * size, (table[part + HIGH] - table[part + LOW]) * size
@@ -242,7 +235,7 @@ def recall(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: 
         then = (tick - table[told + 3]) % table[told + 2]
         then = history + (table[told + 1] + then) * stride + begin
         start, value = table[bank + START] + table[told] * stride + begin, values + late * stride + begin
-        changed = 0
+        changed = False
         for i in range(n):
             new = load(memory, start + i) + load(memory, then + i)
             changed |= new != load(memory, value + i)
@@ -251,43 +244,6 @@ def recall(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: 
 
 
 @jit
-def recall_next(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def recall_next(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Set the values that arrive late at the tick after this one."""
-    recall(base, ints, at, low, high, part, mode, tick + 1)
-
-
-@jit
-def measure(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Note the sum of squares of each active row's error, in double precision.
-
-    ``at`` holds a bank, the first tick noted, the number of vertices.
-    """
-    memory, table = memory_of(base), table_of(ints)
-    bank, since, vertices = table[at], table[at + 1], table[at + 2]
-    size, first = table[bank + SIZE], table[bank + FIRST]
-    begin, n = table[part + LOW] * size, (table[part + HIGH] - table[part + LOW]) * size
-    out = table[part + NORMS] + (tick - since) * vertices + first
-    woke, dirty = table[part + WOKE] + first, table[part + DIRTY] + first
-    error, stride = table[bank + ERROR] + begin, table[bank + STRIDE]
-    for row in range(low, high):
-        if tick > since and load(table, woke + row) == 0 and load(table, dirty + row) == 0:
-            store(table, out + row, load(table, out + row - vertices))
-            continue
-        total = squares(memory, error + row * stride, min(n, SHORT), like(memory, 0))
-        note(ints, out + row, FLOAT64(total))
-        if n > SHORT or not 1e-24 < total < 1e30:
-            note(ints, out + row, squares(memory, error + row * stride, n, 0.0))
-
-
-SHORT = 1024
-"""Elements whose squares float32 sums as well as it holds the result."""
-
-
-@reordering
-def squares(memory: Any, x: int, n: int, zero: Any) -> Any:
-    """Return the sum of n squares, in the format of ``zero``."""
-    total = zero
-    for i in range(n):
-        number = zero + load(memory, x + i)
-        total += number * number
-    return total
+    recall(memory, table, at, low, high, part, mode, tick + 1)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pcsim.engines.jit.compiled import IR, NUMBA, TYPES, inline, intrinsic, jit
+from pcsim.engines.jit.compiled import IR, NUMBA, TYPES, element, intrinsic, jit
 
 if TYPE_CHECKING:
     import numpy as np
-
-HUGE = 1 << 60
-"""Elements of the array that stands for all memory."""
 
 ARGUMENTS = 6
 """Whole numbers that a kernel takes after its two pointers."""
@@ -91,6 +88,17 @@ def swap(context: Any, table: Any, place: Any, value: Any) -> Any:
 
 
 @intrinsic
+def onwards(context: Any, array: Any, place: Any) -> Any:
+    """Return a pointer to an element of an array, or of what a pointer points to."""
+    kind = TYPES.CPointer(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return element(context, builder, array, *values)
+
+    return kind(array, TYPES.intp), generate
+
+
+@intrinsic
 def note(context: Any, table: Any, place: Any, value: Any) -> Any:
     """Set a place of the table to the bits of a double."""
 
@@ -121,19 +129,12 @@ def wait_for_all(table: Any, place: int, threads: int) -> None:
             give_way()
 
 
-@inline
-def memory_of(base: Any) -> Any:
-    """Return all memory as one array of numbers."""
-    return NUMBA.carray(base, (HUGE,))
+@intrinsic
+def like(context: Any, memory: Any, value: Any) -> Any:
+    """Return a number in the format of the memory, or of another number."""
+    kind, wanted = TYPES.unliteral(value), getattr(memory, "dtype", memory)
 
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return context.cast(builder, values[1], kind, wanted)
 
-@inline
-def table_of(ints: Any) -> Any:
-    """Return all memory from the table on as one array of whole numbers."""
-    return NUMBA.carray(ints, (HUGE,))
-
-
-@inline
-def like(memory: Any, value: Any) -> Any:
-    """Return a number in the format of the memory."""
-    return memory.dtype.type(value)
+    return wanted(memory, kind), generate

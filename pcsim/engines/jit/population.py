@@ -42,9 +42,9 @@ from pcsim.engines.jit.common import (
     lose,
     wake,
 )  # fmt: skip
-from pcsim.engines.jit.compiled import IR, NUMBA, TYPES, intrinsic, jit, load, store
+from pcsim.engines.jit.compiled import IR, TYPES, intrinsic, jit, load, store
 from pcsim.engines.jit.functions import apply
-from pcsim.engines.jit.native import HUGE, like, memory_of, table_of
+from pcsim.engines.jit.native import like, onwards
 from pcsim.engines.jit.sparse import SENDERS, add_tile, flush, restore
 
 BLOCKS, BOUNDS, STARTS, CODES, ORDER, SEGMENTS, RECEIVERS, WAY = range(8)
@@ -104,8 +104,8 @@ def add_block(
 ) -> None:  # fmt: skip
     """Add the products of one delay to the sums of one block, the first of which lies at ``target``."""
     side = own + way
-    codes = NUMBA.carray(codes_at(table[side + CODES]), (HUGE,))
-    segments, own_weights = table[side + SEGMENTS], memory[weights:]
+    codes = codes_at(table[side + CODES])
+    segments, own_weights = table[side + SEGMENTS], onwards(memory, weights)
     for segment in range(segments):
         tile = table[side + STARTS] + (block * table[own + KINDS] + kind) * segments + segment
         for sample in range(samples):
@@ -121,9 +121,8 @@ def clear(memory: Any, place: int, n: int) -> None:
 
 
 @jit
-def project(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def project(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Predict, and keep what there is to send back; ``low`` to ``high`` count the forward blocks of all vertices."""
-    memory, table = memory_of(base), table_of(ints)
     own = table[at + OWN]
     blocks = table[own + FORTH + BLOCKS]
     for row in range(low // blocks, (high + blocks - 1) // blocks):
@@ -158,12 +157,12 @@ def sum_inputs(
     own, size = table[at + OWN], table[at + SIZE]
     low, near, before = table[part + LOW], table[part + SCRATCH], table[own + BACK + RECEIVERS]
     sparse.products(
-        NUMBA.carray(codes_at(table[own + FORTH + CODES]), (HUGE,)),
-        table[table[own + FORTH + STARTS] :],
-        table[table[own + FORTH + BOUNDS] :],
+        codes_at(table[own + FORTH + CODES]),
+        onwards(table, table[own + FORTH + STARTS]),
+        onwards(table, table[own + FORTH + BOUNDS]),
         table[own + KINDS],
         table[own + FORTH + SEGMENTS],
-        memory[of_vertex(table, at, WEIGHTS, row) :],
+        onwards(memory, of_vertex(table, at, WEIGHTS, row)),
         memory,
         inputs(table, at, row, mode, tick, low * before),
         before,
@@ -272,9 +271,8 @@ def weigh_span(
 
 
 @jit
-def answer(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def answer(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Sum what is due to the neurons before; ``low`` to ``high`` count the backward blocks of all vertices."""
-    memory, table = memory_of(base), table_of(ints)
     own = table[at + OWN]
     blocks, length = table[own + BACK + BLOCKS], table[own + LENGTH]
     if not mode & SEND:
@@ -346,9 +344,8 @@ PIECES = 64
 
 
 @jit
-def remember_values(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def remember_values(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Keep the values of a vertex that a projection reads late; ``low`` to ``high`` count its pieces."""
-    memory, table = memory_of(base), table_of(ints)
     size, batch, length = table[at + PAST_SIZE], table[at + PAST_BATCH], table[at + PAST_LENGTH]
     note = table[part + RINGS] + table[at + PAST_NOTE]
     if table[table[part + DIRTY] + table[at + PAST_VERTEX]]:
@@ -364,15 +361,15 @@ def remember_values(base: Any, ints: Any, at: int, low: int, high: int, part: in
 
 
 @jit
-def arrange_forth(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def arrange_forth(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Copy weights into the order of the forward blocks ``low`` to ``high`` of all vertices."""
-    arrange(memory_of(base), table_of(ints), at, low, high, FORTH, WEIGHTS)
+    arrange(memory, table, at, low, high, FORTH, WEIGHTS)
 
 
 @jit
-def arrange_back(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def arrange_back(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Copy weights into the order of the backward blocks ``low`` to ``high`` of all vertices."""
-    arrange(memory_of(base), table_of(ints), at, low, high, BACK, WEIGHTS_BACK)
+    arrange(memory, table, at, low, high, BACK, WEIGHTS_BACK)
 
 
 @jit
@@ -380,21 +377,20 @@ def arrange(memory: Any, table: Any, at: int, low: int, high: int, way: int, col
     """Copy the weights of some blocks."""
     own = table[at + OWN]
     side, blocks = own + way, table[own + way + BLOCKS]
-    order, starts = NUMBA.carray(codes_at(table[side + ORDER]), (HUGE,)), table[table[side + STARTS] :]
+    order, starts = codes_at(table[side + ORDER]), onwards(table, table[side + STARTS])
     for row in range(low // blocks, (high + blocks - 1) // blocks):
         first, last = max(low - row * blocks, 0), min(high - row * blocks, blocks)
-        tiles, weights = table[own + KINDS] * table[side + SEGMENTS], memory[of_vertex(table, at, column, row) :]
+        tiles, weights = table[own + KINDS] * table[side + SEGMENTS], onwards(memory, of_vertex(table, at, column, row))
         parameter = of_vertex(table, at, PARAMETER, row)
         sparse.arrange(order, starts, tiles, memory, parameter, weights, first, last)
 
 
 @jit
-def learn(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def learn(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Add what some neurons teach their weights and biases, over all samples of the part.
 
     ``low`` to ``high`` count the forward blocks of all vertices, and are of one vertex.
     """
-    memory, table = memory_of(base), table_of(ints)
     own, size, begin = table[at + OWN], table[at + SIZE], table[part + LOW]
     side, near, samples = own + FORTH, table[part + SCRATCH], table[part + HIGH] - table[part + LOW]
     row = low // table[side + BLOCKS]
@@ -422,10 +418,10 @@ def learn(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: i
         if bias >= 0:
             add_to(memory, g, bias + left, right - left)
     sparse.updates(
-        NUMBA.carray(codes_at(table[side + CODES]), (HUGE,)),
-        NUMBA.carray(codes_at(table[side + ORDER]), (HUGE,)),
-        table[table[side + STARTS] :],
-        table[table[side + BOUNDS] :],
+        codes_at(table[side + CODES]),
+        codes_at(table[side + ORDER]),
+        onwards(table, table[side + STARTS]),
+        onwards(table, table[side + BOUNDS]),
         table[own + KINDS],
         table[side + SEGMENTS],
         memory,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.jit import flow, moves, population, weighted, wiring
+from pcsim.engines.jit import flow, moves, norms, population, weighted, wiring
 from pcsim.engines.jit.driver import RANGES
 from pcsim.engines.jit.layout import KINDS
 from pcsim.engines.jit.native import entry
@@ -31,7 +31,8 @@ class Scripts:
     ----------
     sweeping, preparing, acting, remembering, delivering, staying : the parts of a tick that is looked at, and the sweep
     ticking, noting : whole ticks in which no one looks; ``noting`` takes norms too
-    measuring : instructions that take norms
+    measuring : takes norms
+    measures : norms are taken by ``measuring``; otherwise vertices note them as they move
     arranging : puts what populations have of their own into the order of their products
     """
 
@@ -39,16 +40,12 @@ class Scripts:
         self.places, self.dtype, self.threads, self.by_sample = places, rare.task.dtype, threads, by_sample
         self.flowing = flowing
         self.program, self.moving = rare.program, rare.task.rule.moving
-        self.measured = [places.to_measure(shape) for shape in self.program.banks]
         banks = [(places.banks[shape], bank.active) for shape, bank in self.program.banks.items() if bank.active]
         self.sweeping = self.script(*([self._step(step, rows)] for step, rows in by_depth(self.program.steps)))
         self.delivering = self.script([self._each(moves.deliver, at, count) for at, count in banks])
         self.staying = self.script([self._each(moves.stay, at, count) for at, count in banks])
-        self.measuring = [
-            self._each(moves.measure, at, bank.active)
-            for at, bank in zip(self.measured, self.program.banks.values(), strict=True)
-            if bank.active
-        ]
+        measured = [self._each(norms.measure, at, count) for at, count in banks]
+        self.measuring = self.script(measured)
         self.arranging = self.script(self._arranging())
         remembering = [self._each(moves.remember, at, lines) for at, lines in places.histories]
         keeping = [self._each(population.remember_values, at, population.PIECES) for at in places.keeping]
@@ -69,10 +66,20 @@ class Scripts:
         acts = [step for step in self._acting() if self.moving or not self._flows(step)]
         before = [*(self._step(step) for step in acts), *remembering]
         between, after = [*answering, *keeping], [*moving, *next_recalling]
-        self.ticking = self.script(before, between, after)
-        self.noting = self.script(before, [*between, *self.measuring], after)
-        if flowing and not (between or remembering) and self._heavy():
-            self.ticking, self.noting = (self.script(self._woven(acts, noting=noting)) for noting in (False, True))
+        woven = flowing and not (between or remembering) and self._heavy()
+
+        def tick(*, measuring: bool) -> np.ndarray:
+            if woven:
+                return self.script(self._woven(acts, measuring=measuring))
+            return self.script(before, [*between, *(measured if measuring else ())], after)
+
+        self.ticking = self.noting = tick(measuring=False)
+        self.measures = not flowing or self.moving
+        if self.measures:
+            self.noting = tick(measuring=True)
+        else:
+            first = self.script([self._each(norms.measure_first, at, count) for at, count in banks])
+            self.noting = np.concatenate([first, self.ticking])
 
     def _acting(self) -> list[Step]:
         """Return the steps that predict or send in a tick."""
@@ -102,7 +109,7 @@ class Scripts:
         numbers = sum(bank.active * prod(shape) for shape, bank in self.program.banks.items()) * self.places.batch
         return numbers >= HEAVY * self.threads * len(self.program.graph.active)
 
-    def _woven(self, acts: Sequence[Step], *, noting: bool) -> list[np.ndarray]:
+    def _woven(self, acts: Sequence[Step], *, measuring: bool) -> list[np.ndarray]:
         """Return a tick in which a vertex moves as soon as all who need it as it is have acted: it is still near.
 
         Vertices move in the order of the graph, the last one when all have acted.
@@ -121,23 +128,21 @@ class Scripts:
                 step, row = acting[name]
                 lines.append(self._step(step, slice(row, row + 1)))
             while moved < len(moving) - 1 and last[moving[moved]] <= number:
-                lines += self._move_one(moving, moved, noting=noting)
+                lines += self._move_one(moving, moved, measuring=measuring)
                 moved += 1
-        if noting:
-            banks = zip(self.measured, self.program.banks.values(), strict=True)
-            lines += [self._each(moves.measure, at, bank.active, bank.free) for at, bank in banks]
+        if measuring:
+            banks = self.program.banks.items()
+            lines += [self._each(norms.measure, self.places.banks[shape], b.active, b.free) for shape, b in banks]
         for number in range(moved, len(moving)):
-            lines += self._move_one(moving, number, noting=noting)
+            lines += self._move_one(moving, number, measuring=measuring)
         return lines
 
-    def _move_one(self, moving: Sequence[str], number: int, *, noting: bool) -> list[np.ndarray]:
+    def _move_one(self, moving: Sequence[str], number: int, *, measuring: bool) -> list[np.ndarray]:
         """Return what moves a vertex, given by its place in the order of moving."""
         lines = [self._each(flow.flow, self.flow, number + 1, number)]
-        if noting:
+        if measuring:
             shape, row = self.program.place[moving[number]]
-            lines.insert(
-                0, self._each(moves.measure, self.measured[list(self.program.banks).index(shape)], row + 1, row)
-            )
+            lines.insert(0, self._each(norms.measure, self.places.banks[shape], row + 1, row))
         return lines
 
     def _flows(self, step: Step) -> bool:

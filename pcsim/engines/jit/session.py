@@ -16,13 +16,14 @@ from pcsim.engines.jit import common, dense, driver, flow, wiring
 from pcsim.engines.jit.driver import Crew
 from pcsim.engines.jit.layout import Layout, suits
 from pcsim.engines.jit.native import address_of
+from pcsim.engines.jit.norms import OPERANDS, Norms
 from pcsim.engines.jit.products import SLAB
 from pcsim.engines.jit.scripts import Scripts
 from pcsim.engines.jit.teaching import Teaching
 from pcsim.engines.needed import sparing
 from pcsim.engines.rows import indices
 from pcsim.engines.schedule import Throughout
-from pcsim.engines.threads import threads_wanted
+from pcsim.engines.threads import threads_said, threads_wanted
 from pcsim.engines.units import Work
 from pcsim.errors import RunError
 from pcsim.graph.levels import uneven_edges
@@ -44,7 +45,8 @@ class JitSession:
 
     def __init__(self, rare: ArraySession) -> None:
         self.rare, self.task = rare, rare.task
-        self.work = work_of(rare)
+        self.passing = PASSING * sum(len(step.names) for step in rare.program.steps)
+        self.work = self.passing + work_of(rare)
         self.threads, self.by_sample = self._threads()
         self.flowing = self.by_sample and flow.flows(rare.program)
         self.places = Layout(rare, self.flowing)
@@ -54,10 +56,11 @@ class JitSession:
         self.like = np.zeros(1, self.task.dtype)
         self._lay_out_parts()
         self.scripts = Scripts(rare, self.places, self.threads, by_sample=self.by_sample, flowing=self.flowing)
+        noted = self.places.table.add([0] * OPERANDS)
         self.table = self.places.table.array()
         self.crew = Crew(self.threads, self.like, self.table)
         self.teaching = Teaching(rare, self.places, self.scripts, self.crew, self.whole, self._inputs, work=self.work)
-        self.records = np.zeros((len(self.notes), 0, self.places.active))
+        self.norms = Norms(self.scripts, self.crew, self.parts, noted)
         self.sources = [(*rare.program.place[name], name) for name in self.task.inputs if name in rare.program.place]
         self.unwatched = {wired.step.shape for wired in self.places.wired}
         """Banks in which a vertex may end in the sweep without a note."""
@@ -68,11 +71,14 @@ class JitSession:
     # -- threads ----------------------------------------------------------------------------------------
 
     def _threads(self) -> tuple[int, bool]:
-        """Return how many threads play, and whether they share out the samples, or else the vertices, in step."""
-        cores = threads_wanted()
-        if self.task.batch >= 2 * cores:
-            return cores, True
-        return (cores, False) if self.work > driver.WORTH_SHARING else (1, True)
+        """Return how many threads play, and whether they share out the samples, or else the vertices, in step.
+
+        Who shares samples passes over every vertex: no more do than are as long busy with their samples.
+        """
+        most = threads_wanted()
+        if self.task.batch >= 2 * most:
+            return threads_said() or max(1, min(most, self.work // self.passing - 1)), True
+        return (most, False) if self.work > driver.WORTH_SHARING else (1, True)
 
     def _lay_out_parts(self) -> None:
         """Lay out what each thread has of its own: samples, scratch, notes of who moved."""
@@ -86,7 +92,7 @@ class JitSession:
             mine = self.notes[thread if self.by_sample else 0]
             low, high = (0, batch) if bounds is None else (int(bounds[thread]), int(bounds[thread + 1]))
             for name, first, last in (("parts", low, high), ("whole", 0, batch)):
-                places[name].append(layout.table.add([first, last, scratch, region, *mine, 0, 0]))
+                places[name].append(layout.table.add([first, last, scratch, region, *mine, 0, 0, 0, layout.active]))
         self.parts, self.whole = (np.array(places[name], np.int64) for name in ("parts", "whole"))
 
     def _notes(self) -> tuple[int, ...]:
@@ -235,24 +241,22 @@ class JitSession:
             )
             return
         before = self._kept() if first else {}
-        records = self._record(first, end - first) if norms is not None else None
-        measuring = self.scripts.measuring if norms is not None else []
-        script = self.scripts.noting if norms is not None else self.scripts.ticking
         learns = last or self.task.rule.fires != "end"
-        self._run(script, common.SEND | common.PREDICT * self.task.rule.moving, first, end - learns)
+        script, mode = self.scripts.ticking, common.SEND | common.PREDICT * self.task.rule.moving
+        if norms is not None:
+            self.norms.begin(first, end - first)
+            script, mode = self.scripts.noting, mode | common.NOTE
+        self._run(script, mode, first, end - learns)
         try:
             if learns and not self._ended():
-                self._finish(first, end - 1, measuring)
+                self._finish(first, end - 1, noting=norms is not None)
         except RunError:
             self._explain(before, first, end, last=last)  # names what ended first, which need not be the update
             raise
         if self._ended():
             self._explain(before, first, end, last=last)
-        if records is not None and norms is not None:
-            total = records[0]
-            for more in records[1:]:
-                total = np.add(total, more, out=norms)
-            np.sqrt(total, out=norms)
+        if norms is not None:
+            self.norms.take(norms)
 
     def _plays_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
@@ -261,27 +265,15 @@ class JitSession:
             return self.settles
         return rule.fires == "end"
 
-    def _finish(self, first: int, tick: int, measuring: Sequence[np.ndarray]) -> None:
+    def _finish(self, first: int, tick: int, *, noting: bool) -> None:
         """Play the last tick: between predicting and moving, parameters learn."""
         self.rare.tick = tick
         if self.task.rule.moving:
             self._run(self.scripts.acting, common.PREDICT, tick)
-        if len(measuring):
-            self._run(self.scripts.script(measuring), 0, tick)
+        if noting and (tick == first or self.scripts.measures):
+            self._run(self.scripts.measuring, 0, tick)
         self.teaching.late(first, tick)
         self._run(self.scripts.ticking, common.SEND, tick)
-
-    def _record(self, first: int, ticks: int) -> np.ndarray:
-        """Return where sums of squares are noted, by part, tick and vertex."""
-        if self.records.shape[1] < ticks:
-            self.records = np.zeros((len(self.notes), ticks, self.places.active))
-        records = self.records[:, :ticks]
-        for thread, part in enumerate(self.parts):
-            mine = records[thread if self.by_sample else 0]
-            self.table[part + common.NORMS] = address_of(mine) - address_of(self.table)
-        for at in self.scripts.measured:
-            self.table[at + 1] = first
-        return records
 
     def _kept(self) -> dict[str, list[np.ndarray]]:
         """Return a copy of the state, by which what went wrong can be told."""
@@ -431,13 +423,23 @@ def settles(session: ArraySession) -> bool:
     return plain and gentle and not task.rule.moving and not uneven_edges(task.graph)
 
 
+PASSING = 12
+"""Nanoseconds that a thread takes for a vertex, however few its numbers."""
+
+FIXED, MOVING = 0.3, 3
+"""Nanoseconds for a number where predictions are fixed, and where it is predicted at every tick."""
+
+PRODUCTS = 16
+"""Products of a weight and a number that take a nanosecond."""
+
+
 def work_of(session: ArraySession) -> int:
-    """Return about how many nanoseconds a tick takes on one thread."""
-    batch, total = session.task.batch, 0
+    """Return about how many nanoseconds the numbers of a tick take on one thread."""
+    total, each = 0.0, MOVING if session.task.rule.moving else FIXED
     for step in session.program.steps:
         products = sum(prod(slot.shape) for slot in step.parameters) * prod(step.shape[:-1])
-        total += len(step.names) * (10 + batch * (prod(step.shape) + products // 16))
-    return total
+        total += len(step.names) * (each * prod(step.shape) + products / PRODUCTS)
+    return int(session.task.batch * total)
 
 
 def start(task: Task) -> Session:

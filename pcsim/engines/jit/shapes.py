@@ -28,17 +28,16 @@ from pcsim.engines.jit.common import (
     weigh,
 )  # fmt: skip
 from pcsim.engines.jit.compiled import jit, load, store
-from pcsim.engines.jit.native import like, memory_of, table_of
+from pcsim.engines.jit.native import like
 
 
 @jit
-def rearrange(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def rearrange(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Play an op that adds each element of its inputs, times one number, to at most one element of the vertex.
 
     So do slices, transposes, sums, means. Its own operand is where the number lies; the map of a slot gives, for each
     element of the input, the element of the vertex that it goes to, or -1.
     """
-    memory, table = memory_of(base), table_of(ints)
     count, size, slots = table[at + COUNT], table[at + SIZE], table[at + SLOT_COUNT]
     factor = load(memory, table[table[at + OWN]])
     first, near = table[part + LOW], table[part + SCRATCH]
@@ -82,9 +81,8 @@ LOGARITHM, OUTER, ALONG, INNER = range(4)
 
 
 @jit
-def softmax(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def softmax(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Play softmax or log_softmax along an axis; what is kept is the softmax."""
-    memory, table = memory_of(base), table_of(ints)
     own, count, size, slot = table[at + OWN], table[at + COUNT], table[at + SIZE], input_of(table, at, 0)
     first, near = table[part + LOW], table[part + SCRATCH]
     samples = table[part + HIGH] - first
@@ -149,9 +147,8 @@ ROWS, INSIDE, COLUMNS = range(3)
 
 
 @jit
-def matmul(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def matmul(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Play the product of two inputs, each a matrix or a vector."""
-    memory, table = memory_of(base), table_of(ints)
     own, count, size = table[at + OWN], table[at + COUNT], table[at + SIZE]
     left, right = input_of(table, at, 0), input_of(table, at, 1)
     m, k, n = table[own + ROWS], table[own + INSIDE], table[own + COLUMNS]

@@ -43,7 +43,7 @@ from pcsim.engines.jit.common import (
 )  # fmt: skip
 from pcsim.engines.jit.compiled import inline, jit, load, store
 from pcsim.engines.jit.functions import apply
-from pcsim.engines.jit.native import like, memory_of, table_of
+from pcsim.engines.jit.native import like
 from pcsim.engines.jit.products import DEPTH, SLAB, panel_width, product_unpacked, slab_of_tiles
 
 CODE, BIASED, VERTICES = range(3)
@@ -60,9 +60,8 @@ TOGETHER = 48
 
 
 @jit
-def weighted_sum(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def weighted_sum(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Play f(sum_k w_k x_k + b) of inputs of one shape."""
-    memory, table = memory_of(base), table_of(ints)
     bundles = table[at + OWN] + VERTICES + 2 * table[at + COUNT]
     sends = mode & SEND and (mode & ALL or not table[at + UNWRITTEN])
     row = low
@@ -208,9 +207,8 @@ def pack_rows(memory: Any, table: Any, places: int, k: int, shifted: int, n: int
 
 
 @jit
-def answer(base: Any, ints: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def answer(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Sum what a bundle sends back to some of its inputs, W^T g; ``at`` holds the step, the bundle, its receivers."""
-    memory, table = memory_of(base), table_of(ints)
     if not mode & SEND:
         return
     step, bundle = table[at], table[at + 1]
