@@ -22,6 +22,9 @@ settings.register_profile(
     "dev", deadline=None, derandomize=True, database=None, max_examples=30, suppress_health_check=SLOW_IS_FINE
 )
 settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, print_blob=True)
+os.environ.setdefault("PCSIM_THREADS", "2")
+"""So that threads share what they would leave to one: graphs of tests are small."""
+
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 

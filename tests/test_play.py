@@ -262,6 +262,28 @@ def test_norms_of_errors_whose_squares_leave_float32(engine, size):
     assert norms[0, 0] == pytest.approx(5 * size, rel=1e-6, abs=0)
 
 
+@pytest.mark.parametrize("parts", ["1", "2", "3"])
+@pytest.mark.parametrize("size", [1e-42, 1e-25, 1e-14, 1, 1e18, 1e25, 1e36])
+def test_norms_of_rows_that_move_whose_squares_leave_float32(monkeypatch, size, parts):
+    """Vertices with one, two and more users, whose errors are tiny or huge from tick to tick; each part holds some."""
+    monkeypatch.setenv("PCSIM_THREADS", parts)
+    names = [f"h{number}" for number in range(6)]
+    vertices = {name: {"op": "identity", "inputs": [pre]} for pre, name in zip(["x", *names], names, strict=False)}
+    vertices |= {"a": {"op": "add", "inputs": ["h1", "h3"]}, "b": {"op": "subtract", "inputs": ["a", "h1"]}}
+    document = {"vertices": {"x": {"op": "input", "shape": []}, **vertices, "y": {"op": "add", "inputs": ["b", "h5"]}}}
+    task = make_task(document, rule("fpa", step_size=0.4, ticks=12), batch=6, dtype="float32")
+    task.inputs["x"][...] = 0
+    task.targets["y"][...] = size * np.arange(-2, 4, dtype=np.float32)
+    reference, session = opened("numpy")(task), opened("numba")(task)
+    assert session.layout() == reference.layout()
+    wanted = np.array([[np.linalg.norm(row.astype(float)) for row in rows] for rows in ticked(reference, 12)])
+    found = np.full(wanted.shape, np.nan)
+    session.play(0, 5, last=False, norms=found[:5])
+    session.play(5, 12, last=True, norms=found[5:])
+    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-45)
+    assert (wanted > 0).any(axis=0).all()
+
+
 # -- step sizes of vertices -----------------------------------------------------------------------------
 
 
@@ -506,6 +528,26 @@ def test_a_number_of_threads_that_is_none_is_refused(said, monkeypatch):
     monkeypatch.setenv("PCSIM_THREADS", said)
     with pytest.raises(InputError, match="PCSIM_THREADS"):
         start(make_task(random_document(1), "fpa", ticks=2))
+
+
+@pytest.mark.parametrize("said", ["", "3"])
+def test_threads_share_samples_where_these_take_longer_than_passing_over_vertices(said, monkeypatch):
+    start = opened("numba")
+    monkeypatch.setenv("PCSIM_THREADS", said)
+    monkeypatch.setattr("pcsim.engines.threads.cores", lambda: 4)
+    scalars = {"x": {"op": "input", "shape": []}}
+    scalars |= {f"h{n}": {"op": "tanh", "inputs": [f"h{n - 1}" if n else "x"]} for n in range(50)}
+    layers = {"x": {"op": "input", "shape": [64]}}
+    layers |= {f"h{n}": {"op": "affine", "units": 64, "inputs": [f"h{n - 1}" if n else "x"]} for n in range(4)}
+
+    def threads(vertices, name, batch):
+        task = make_task({"vertices": vertices}, rule(name, ticks=2), batch=batch)
+        return start(replace(task, literal=True)).threads
+
+    few = [threads(scalars, "fpa", 16), threads(scalars, "il", 4), threads(layers, "fpa", 1)]
+    assert few == ([3, 1, 1] if said else [1, 1, 1])
+    many = [threads(scalars, "fpa", 1024), threads(scalars, "il", 64), threads(layers, "fpa", 16)]
+    assert many == [3 if said else 4] * 3
 
 
 def test_auto_takes_compiled_kernels_for_long_runs_only():
