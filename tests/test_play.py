@@ -284,6 +284,16 @@ def test_norms_of_rows_that_move_whose_squares_leave_float32(monkeypatch, size, 
     assert (wanted > 0).any(axis=0).all()
 
 
+def test_norms_where_no_vertex_moves(engine):
+    task = make_task(
+        {"vertices": {"x": {"op": "input", "shape": [3]}, "y": {"op": "tanh", "inputs": ["x"]}}}, "fpa", ticks=5
+    )
+    norms = np.full((5, 1), np.nan)
+    engine(task).play(0, 5, last=True, norms=norms)
+    assert norms == pytest.approx(np.full((5, 1), norms[0, 0]), rel=1e-15)
+    assert norms[0, 0] > 0
+
+
 # -- step sizes of vertices -----------------------------------------------------------------------------
 
 

@@ -58,9 +58,10 @@ class Scripts:
         self.preparing = self.script([*recalling, *adding])
         self.acting = self.script([self._step(step) for step in self._acting()], answering)
         self.remembering = self.script(remembering, keeping)
+        free = sum(bank.free for bank in self.program.banks.values())
         if flowing:
             self.flow = flow.lay_out(places)
-            moving = [self._each(flow.flow, self.flow, sum(bank.free for bank in self.program.banks.values()))]
+            moving = [self._each(flow.flow, self.flow, free)]
         else:
             moving = [self._each(moves.move, at, count) for at, count in banks]
         acts = [step for step in self._acting() if self.moving or not self._flows(step)]
@@ -74,7 +75,7 @@ class Scripts:
             return self.script(before, [*between, *(measured if measuring else ())], after)
 
         self.ticking = self.noting = tick(measuring=False)
-        self.measures = not flowing or self.moving
+        self.measures = self.moving or not (flowing and free)
         if self.measures:
             self.noting = tick(measuring=True)
         else:
