@@ -12,6 +12,7 @@ import numpy as np
 from pcsim.analysis.theory import MOST_NUMBERS, divergence_series
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.levels import vertex_levels
+from pcsim.program.program import rows_of
 from pcsim.trace.channel import Channel, shape_key
 
 if TYPE_CHECKING:
@@ -164,8 +165,15 @@ class _Probe:
         if not all(split):
             return reads[0]
         place = {name: number for number, name in enumerate(names)}
-        order = np.argsort([place[name] for part in split for name in part], kind="stable")
-        return lambda: np.concatenate([read() for read in reads])[order]
+        rows = [rows_of(np.array([place[name] for name in part], np.intp)) for part in split]
+        found = np.empty((len(names), self.task.batch, *vertices[names[0]].shape), self.task.dtype)
+
+        def read() -> np.ndarray:
+            for where, part in zip(rows, reads, strict=True):
+                found[where] = part()
+            return found
+
+        return read
 
     def series(self, names: list[str]) -> list[Channel]:
         follower, number = self.follower, np.dtype(float)

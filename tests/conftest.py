@@ -22,10 +22,14 @@ settings.register_profile(
     "dev", deadline=None, derandomize=True, database=None, max_examples=30, suppress_health_check=SLOW_IS_FINE
 )
 settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, print_blob=True)
-os.environ.setdefault("PCSIM_THREADS", "2")
-"""So that threads share what they would leave to one: graphs of tests are small."""
-
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(autouse=True)
+def two_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two threads share what they would leave to one, since graphs of tests are small; not where speed counts."""
+    if "PCSIM_THREADS" not in os.environ and request.node.get_closest_marker("bench") is None:
+        monkeypatch.setenv("PCSIM_THREADS", "2")
 
 
 def opened(name: str) -> Engine:

@@ -556,7 +556,7 @@ def test_threads_share_samples_where_these_take_longer_than_passing_over_vertice
 
     few = [threads(scalars, "fpa", 16), threads(scalars, "il", 4), threads(layers, "fpa", 1)]
     assert few == ([3, 1, 1] if said else [1, 1, 1])
-    many = [threads(scalars, "fpa", 1024), threads(scalars, "il", 64), threads(layers, "fpa", 16)]
+    many = [threads(scalars, "fpa", 1024), threads(scalars, "il", 128), threads(layers, "fpa", 16)]
     assert many == [3 if said else 4] * 3
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import pcsim
 from pcsim.cli import app
 from pcsim.playing import part
+from pcsim.trace import store
 from pcsim.trace.columns import Column
 from pcsim.trace.store import Folder
 
@@ -204,3 +205,24 @@ def test_a_manifest_that_cannot_be_written_fails_the_run(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["run", str(FIRST), "--out", str(tmp_path / "run")])
     assert result.exit_code == 1
     assert "cannot write the manifest" in result.stderr
+
+
+@pytest.mark.parametrize("begin", ["as it is", None, "fails"])
+def test_large_chunks_are_on_their_way_to_the_disk_while_a_run_goes_on(tmp_path, monkeypatch, begin):
+    """Only large files ask the system for it; what it answers, or that it cannot, is no matter."""
+    found = store._sync_file_range()
+    if begin == "as it is" and found is None:
+        pytest.skip("only Linux has sync_file_range")
+    begun = []
+
+    def told(descriptor, first, octets, flags):
+        begun.append(os.fstat(descriptor).st_size)
+        return -1 if begin == "fails" else found(descriptor, first, octets, flags)
+
+    monkeypatch.setattr(store, "_sync_file_range", lambda: None if begin is None else told)
+    folder, large = Folder(tmp_path), np.arange(store.MUCH // 8 + 1.0)
+    folder.put("a/large", b"head", large.data)
+    folder.put("a/small", b"head")
+    assert (tmp_path / "a/large").read_bytes() == b"head" + large.tobytes()
+    assert folder.get("a/small") == b"head"
+    assert begun == ([] if begin is None else [4 + large.nbytes])

@@ -304,9 +304,9 @@ def lay_out(layout: Layout) -> int:
             for number in post.order[post.starts[row] : post.starts[row + 1]].tolist():
                 one = layout.summed.get(shape, {}).get(number)
                 if one is None:
-                    messages.append(told[shape, number])
+                    messages.append(_sloped(layout, shape, told[shape, number]))
                 elif number == one.messages[0]:
-                    messages.append([SENT, one.place, 0, 0, one.number, 0])
+                    messages.append(_sloped(layout, shape, [SENT, one.place, 0, 0, one.number, 0]))
         rows.append(_row(layout, shape, row, messages, first))
     outputs = [
         layout.first[shape] + row for shape, bank in program.banks.items() for row in range(bank.free, bank.active)
@@ -319,6 +319,15 @@ def _in_order(layout: Layout) -> Iterator[tuple[Any, int]]:
     """Return bank and row of the free vertices, each before those that it sends values to."""
     graph, place = layout.session.program.graph, layout.session.program.place
     return (place[name] for name in graph.active if graph.role(name) == "free")
+
+
+def _sloped(layout: Layout, shape: Any, message: list[int]) -> list[int]:
+    """Return what is told of a message, as slopes of 1 or -1 if it has none, where a row is short."""
+    kind, *others = message
+    if kind > NEGATED or layout.batch * prod(shape) > SHORT or layout.session.rule.moving:
+        return message
+    others[SLOPE - 1] = layout.many(-1 if kind == NEGATED else 1, SHORT)
+    return [SLOPED, *others]
 
 
 def _row(layout: Layout, shape: Any, row: int, messages: list[list[int]], first: int) -> list[int]:
@@ -374,10 +383,7 @@ def _unwritten(layout: Layout, step: Step, row: int, number: int, sender: int) -
         sloped = layout.saved[id(step)].size > 1 and layout.activated(step)
         return [BOTH if sloped else WEIGHTED, error, slope, layout.weight_of(step, row) + number, sender, notes]
     if step.op.name in ("add", "subtract", "identity"):
-        negated = step.op.name == "subtract" and number == 1
-        if stride <= SHORT and not moving:
-            return [SLOPED, error, layout.many(-1 if negated else 1, SHORT), 0, sender, notes]
-        return [NEGATED if negated else PLAIN, error, 0, 0, sender, notes]
+        return [NEGATED if step.op.name == "subtract" and number == 1 else PLAIN, error, 0, 0, sender, notes]
     return [SLOPED, error, slope, 0, sender, notes]
 
 

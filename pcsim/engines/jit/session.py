@@ -45,8 +45,7 @@ class JitSession:
 
     def __init__(self, rare: ArraySession) -> None:
         self.rare, self.task = rare, rare.task
-        self.passing = PASSING * sum(len(step.names) for step in rare.program.steps)
-        self.work = self.passing + work_of(rare)
+        self.work = work_of(rare)
         self.threads, self.by_sample = self._threads()
         self.flowing = self.by_sample and flow.flows(rare.program)
         self.places = Layout(rare, self.flowing)
@@ -71,13 +70,10 @@ class JitSession:
     # -- threads ----------------------------------------------------------------------------------------
 
     def _threads(self) -> tuple[int, bool]:
-        """Return how many threads play, and whether they share out the samples, or else the vertices, in step.
-
-        Who shares samples passes over every vertex: no more do than are as long busy with their samples.
-        """
+        """Return how many threads play, and whether they share out the samples, or else the vertices, in step."""
         most = threads_wanted()
         if self.task.batch >= 2 * most:
-            return threads_said() or max(1, min(most, self.work // self.passing - 1)), True
+            return threads_said() or min(most, sharers(self.rare)), True
         return (most, False) if self.work > driver.WORTH_SHARING else (1, True)
 
     def _lay_out_parts(self) -> None:
@@ -423,23 +419,44 @@ def settles(session: ArraySession) -> bool:
     return plain and gentle and not task.rule.moving and not uneven_edges(task.graph)
 
 
-PASSING = 12
-"""Nanoseconds that a thread takes for a vertex, however few its numbers."""
+def work_of(session: ArraySession) -> int:
+    """Return about how many nanoseconds a tick takes on one thread."""
+    batch, total = session.task.batch, 0.0
+    each = MOVING if session.task.rule.moving else FIXED
+    for step in session.program.steps:
+        total += len(step.names) * (PASSING + batch * (each * prod(step.shape) + products_of(step) / PRODUCTS))
+    return int(total)
 
-FIXED, MOVING = 0.3, 3
-"""Nanoseconds for a number where predictions are fixed, and where it is predicted at every tick."""
+
+def products_of(step: Step) -> int:
+    """Return how many products of a weight and a number a vertex of a step takes for a sample."""
+    return sum(prod(slot.shape) for slot in step.parameters) * prod(step.shape[:-1])
+
 
 PRODUCTS = 16
 """Products of a weight and a number that take a nanosecond."""
 
+PASSING = 25
+"""Nanoseconds that a thread takes for a vertex that acts, however few its samples."""
 
-def work_of(session: ArraySession) -> int:
-    """Return about how many nanoseconds the numbers of a tick take on one thread."""
-    total, each = 0.0, MOVING if session.task.rule.moving else FIXED
+FIXED, MOVING = 0.3, 3
+"""Nanoseconds for a number of a vertex that acts, where predictions are fixed, and where they move."""
+
+
+def sharers(session: ArraySession) -> int:
+    """Return how many threads may share out the samples.
+
+    Each of them passes over all vertices that act; it is to be three times as long busy with its samples.
+    """
+    passing = numbers = 0.0
+    moving = session.task.rule.moving
     for step in session.program.steps:
-        products = sum(prod(slot.shape) for slot in step.parameters) * prod(step.shape[:-1])
-        total += len(step.names) * (each * prod(step.shape) + products / PRODUCTS)
-    return int(session.task.batch * total)
+        heard = sum(slot.messages is not None for slot in step.slots) / max(1, len(step.slots))
+        if moving or heard:
+            passing += PASSING * len(step.names)
+            each = (MOVING if moving else FIXED) * prod(step.shape)
+            numbers += len(step.names) * (each + (moving + heard) * products_of(step) / PRODUCTS)
+    return max(1, int(session.task.batch * numbers / (3 * max(passing, PASSING))))
 
 
 def start(task: Task) -> Session:
