@@ -294,6 +294,15 @@ def test_norms_where_no_vertex_moves(engine):
     assert norms[0, 0] > 0
 
 
+def test_a_norm_of_nothing_has_no_sign(engine):
+    chain = {f"h{n}": {"op": "tanh", "inputs": [f"h{n - 1}" if n else "x"]} for n in range(4)}
+    task = make_task({"vertices": {"x": {"op": "input", "shape": []}, **chain}}, "fpa", ticks=3)
+    norms = np.full((3, 4), np.nan)
+    engine(task).play(0, 3, last=True, norms=norms)
+    assert (norms == 0).any()
+    assert not np.signbit(norms).any()
+
+
 # -- step sizes of vertices -----------------------------------------------------------------------------
 
 
@@ -556,8 +565,14 @@ def test_threads_share_samples_where_these_take_longer_than_passing_over_vertice
 
     few = [threads(scalars, "fpa", 16), threads(scalars, "il", 4), threads(layers, "fpa", 1)]
     assert few == ([3, 1, 1] if said else [1, 1, 1])
-    many = [threads(scalars, "fpa", 1024), threads(scalars, "il", 128), threads(layers, "fpa", 16)]
-    assert many == [3 if said else 4] * 3
+    one = {name: layers[name] for name in ("x", "h0")}  # nothing acts in a tick: what is shared is the sweep
+    many = [
+        threads(scalars, "fpa", 1024),
+        threads(scalars, "il", 128),
+        threads(layers, "fpa", 16),
+        threads(one, "fpa", 16),
+    ]
+    assert many == [3 if said else 4] * 4
 
 
 def test_auto_takes_compiled_kernels_for_long_runs_only():

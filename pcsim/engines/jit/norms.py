@@ -63,7 +63,8 @@ def note_squares(memory: Any, place: int, x: int, n: int) -> None:
         some = min(SHORT, n - first)
         more = FLOAT64(squares(memory, x + first, some, like(memory, 0)))
         total += more if LEAST < more < MOST else squares(memory, x + first, some, 0.0)
-    store(memory, place, like(memory, total if LEAST < total < MOST else -sqrt(total)))
+    lossless = total == 0 or LEAST < total < MOST
+    store(memory, place, like(memory, total if lossless else -sqrt(total)))
 
 
 @inline

@@ -73,7 +73,7 @@ class JitSession:
         """Return how many threads play, and whether they share out the samples, or else the vertices, in step."""
         most = threads_wanted()
         if self.task.batch >= 2 * most:
-            return threads_said() or min(most, sharers(self.rare)), True
+            return threads_said() or sharers(self.rare, most), True
         return (most, False) if self.work > driver.WORTH_SHARING else (1, True)
 
     def _lay_out_parts(self) -> None:
@@ -443,8 +443,8 @@ FIXED, MOVING = 0.3, 3
 """Nanoseconds for a number of a vertex that acts, where predictions are fixed, and where they move."""
 
 
-def sharers(session: ArraySession) -> int:
-    """Return how many threads may share out the samples.
+def sharers(session: ArraySession, most: int) -> int:
+    """Return how many threads share out the samples.
 
     Each of them passes over all vertices that act; it is to be three times as long busy with its samples.
     """
@@ -456,7 +456,7 @@ def sharers(session: ArraySession) -> int:
             passing += PASSING * len(step.names)
             each = (MOVING if moving else FIXED) * prod(step.shape)
             numbers += len(step.names) * (each + (moving + heard) * products_of(step) / PRODUCTS)
-    return max(1, int(session.task.batch * numbers / (3 * max(passing, PASSING))))
+    return max(1, min(most, int(session.task.batch * numbers / (3 * passing)))) if passing else most
 
 
 def start(task: Task) -> Session:
