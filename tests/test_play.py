@@ -280,7 +280,7 @@ def test_norms_of_rows_that_move_whose_squares_leave_float32(monkeypatch, size, 
     found = np.full(wanted.shape, np.nan)
     session.play(0, 5, last=False, norms=found[:5])
     session.play(5, 12, last=True, norms=found[5:])
-    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-45)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=2e-45)  # roundings of float32; its least number
     assert (wanted > 0).any(axis=0).all()
 
 
