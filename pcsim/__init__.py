@@ -13,7 +13,7 @@ from __future__ import annotations
 from pcsim.errors import InputError, PcsimError, RunError
 from pcsim.graph import Graph, level
 from pcsim.rules import RULES, Rule
-from pcsim.run import Run, open_run
+from pcsim.run.result import Run, open_run
 from pcsim.scenario.reader import load, load_graph
 from pcsim.scenario.scenario import Scenario
 from pcsim.simulate import gradients, parameters, simulate, simulate_many

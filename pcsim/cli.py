@@ -94,7 +94,7 @@ def validate(files: Annotated[list[Path], typer.Argument(help="scenarios and gra
 
     Each comes with the nearest legal name, or how to mend it.
     """
-    from pcsim.checks import validate_file
+    from pcsim.run.validate import validate_file
 
     problems: list[Any] = []
     for file in files:
@@ -233,7 +233,7 @@ def trace(
 
     Without a question: what was recorded, and when errors first arrived.
     """
-    from pcsim.run import open_run
+    from pcsim.run.result import open_run
     from pcsim.view.tables import trace_answers, trace_tables
 
     found = trace_answers(open_run(folder), tick, vertex, edge, kind)
@@ -244,7 +244,7 @@ def trace(
 @_guarded
 def compare(first: RunFolder, second: RunFolder, as_json: Json = False) -> None:
     """Compare what two runs recorded and learnt, tick by tick."""
-    from pcsim.run import open_run
+    from pcsim.run.result import open_run
     from pcsim.view.tables import comparison, comparison_tables
 
     found = comparison(open_run(first), open_run(second))
@@ -257,7 +257,7 @@ def plot(
     folder: RunFolder, target: Annotated[Path | None, typer.Option("--out", help="default: the run's folder")] = None
 ) -> None:
     """Draw the figures of a run as PNG and SVG."""
-    from pcsim.run import open_run
+    from pcsim.run.result import open_run
     from pcsim.view.tables import run_figures
 
     for path in run_figures(open_run(folder), target or folder):

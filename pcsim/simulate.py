@@ -6,15 +6,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pcsim.analysis.backprop import backprop
-from pcsim.engines.together import agree, alone, together
+from pcsim.engines.ensembles import agree, alone, together
 from pcsim.errors import RunError, wrong
-from pcsim.groups import groups
-from pcsim.journal import Journal
-from pcsim.playing.play import play
-from pcsim.run import new_folder
+from pcsim.run.grouping import groups
+from pcsim.run.loop import play
+from pcsim.run.manifest import Journal
+from pcsim.run.result import new_folder
+from pcsim.run.task import engine_of, task_of
 from pcsim.scenario.reader import Source, load
 from pcsim.scenario.scenario import Scenario
-from pcsim.tasks import engine_of, task_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from pcsim.playing.play import Progress
-    from pcsim.run import Run
+    from pcsim.run.loop import Progress
+    from pcsim.run.result import Run
 
 
 def simulate(

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcsim.engines import open_engine
-from pcsim.engines.memory import HostMemory
+from pcsim.engines.array.memory import HostMemory
 from pcsim.errors import InputError, RunError, wrong
-from pcsim.groups import groups
+from pcsim.run.grouping import groups
+from pcsim.run.task import check, check_engine
 from pcsim.scenario.reader import Source, load
 from pcsim.simulate import simulate, simulate_many
-from pcsim.tasks import check, check_engine
 
 if TYPE_CHECKING:
-    from pcsim.run import Run
+    from pcsim.run.result import Run
     from pcsim.scenario.scenario import Scenario
 
 ROWS = "sweep.jsonl"

@@ -89,7 +89,7 @@ def test_run_names_every_engine():
 
 @pytest.mark.parametrize("command", ["run", "sweep"])
 def test_a_run_beyond_all_memory_is_refused_in_a_line_before_it_is_taken(tmp_path, monkeypatch, command):
-    monkeypatch.setattr("pcsim.engines.memory.available", lambda: 2**30)
+    monkeypatch.setattr("pcsim.engines.array.memory.available", lambda: 2**30)
     sweep = ["--set", "sweep={seed: [1, 2]}"] if command == "sweep" else []
     settings = ["--set", "batch=100000000", *sweep]
     result = call(command, FIRST, *settings, "--out", str(tmp_path / "out"), code=1)
@@ -101,7 +101,7 @@ def test_a_run_beyond_all_memory_is_refused_in_a_line_before_it_is_taken(tmp_pat
 
 @pytest.mark.parametrize("engine", ["numpy", "actors"])
 def test_an_engine_takes_no_more_than_there_is(monkeypatch, engine):
-    monkeypatch.setattr("pcsim.engines.memory.available", lambda: 2**29)
+    monkeypatch.setattr("pcsim.engines.array.memory.available", lambda: 2**29)
     result = call("run", FIRST, "--set", "batch=2000000", "--engine", engine, code=1)
     assert "the run needs at least" in result.stderr
     assert "MiB (values" in result.stderr
@@ -110,8 +110,8 @@ def test_an_engine_takes_no_more_than_there_is(monkeypatch, engine):
 
 def test_what_is_measured_takes_no_more_than_there_is(monkeypatch):
     room = iter([2**40, 2**40, 2**27])
-    monkeypatch.setattr("pcsim.engines.memory.ALWAYS_THERE", 1)
-    monkeypatch.setattr("pcsim.engines.memory.available", lambda: next(room))
+    monkeypatch.setattr("pcsim.engines.array.memory.ALWAYS_THERE", 1)
+    monkeypatch.setattr("pcsim.engines.array.memory.available", lambda: next(room))
     assert "(backprop, " in call("run", FIRST, "--set", "batch=1000000", code=1).stderr
 
 
@@ -414,7 +414,7 @@ def test_a_run_that_recorded_no_tick_says_so(tmp_path, monkeypatch):
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
     whole = pcsim.open_run(tmp_path / "run").trace
     empty = whole.map_over_datasets(lambda node: node.isel(tick=slice(0)) if "tick" in node.dims else node)
-    monkeypatch.setattr("pcsim.run.open_trace", lambda store: empty)
+    monkeypatch.setattr("pcsim.run.result.open_trace", lambda store: empty)
     text = call("trace", str(tmp_path / "run")).stdout
     assert "no tick was recorded" in text
     assert "never" not in text

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from pcsim.cli import app
 from pcsim.engines import open_engine
-from pcsim.engines.array import ArraySession
-from pcsim.engines.memory import DeviceMemory
-from pcsim.engines.needed import sparing
+from pcsim.engines.array.memory import DeviceMemory
+from pcsim.engines.array.session import ArraySession
+from pcsim.engines.updates_only import sparing
 from pcsim.errors import InputError, RunError
 from pcsim.ops.segments import segment_sums
 from pcsim.rules import RULES
@@ -184,7 +184,9 @@ def test_a_run_that_does_not_fit_says_so_before_it_allocates(monkeypatch, tmp_pa
 def test_a_library_that_is_missing_is_one_clear_line(monkeypatch):
     for name, library, extra in (("cupy", "CuPy", "cuda"), ("numba", "Numba", "numba")):
         with monkeypatch.context() as patch:
-            for module in [key for key in sys.modules if key.startswith(("pcsim.engines.gpu", "pcsim.engines.jit"))]:
+            for module in [
+                key for key in sys.modules if key.startswith(("pcsim.engines.array.gpu", "pcsim.engines.jit"))
+            ]:
                 patch.delitem(sys.modules, module)
             patch.setitem(sys.modules, name, None)
             got = CliRunner().invoke(app, ["run", "scenarios/first-steps.yaml", "--engine", name])
@@ -205,6 +207,6 @@ def test_a_device_that_is_missing_is_one_clear_line(why, monkeypatch):
     cupy = ModuleType("cupy")
     cupy.cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.delitem(sys.modules, "pcsim.engines.gpu", raising=False)
+    monkeypatch.delitem(sys.modules, "pcsim.engines.array.gpu", raising=False)
     with pytest.raises(InputError, match=r"^engine 'cupy' needs a CUDA device: (no driver|there is none)$"):
         open_engine("cupy")

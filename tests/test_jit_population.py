@@ -12,11 +12,11 @@ from strategies import make_task, run_task
 pytest.importorskip("numba")
 
 from pcsim.engines import open_engine
-from pcsim.engines.array import ArraySession
+from pcsim.engines.array.session import ArraySession
 from pcsim.engines.base import tick_by_tick
 from pcsim.engines.jit import driver, sparse
 from pcsim.engines.jit.session import JitSession
-from pcsim.ops.synapses import arranged
+from pcsim.ops.synapses.synapse import arranged
 from pcsim.rules import RULES, rule
 
 SMALL_STEPS = {"il": 0.05, "fpa": 0.3, "incremental": 0.05, "il-variance": 0.05}

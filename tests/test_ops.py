@@ -23,7 +23,7 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from pcsim.errors import InputError
 from pcsim.ops import ACTIVATIONS, LOSSES, OPS, Call, complete, parse_attributes, table
 from pcsim.ops.elementwise import UNARY
-from pcsim.ops.synapses import arranged
+from pcsim.ops.synapses.synapse import arranged
 
 if TYPE_CHECKING:
     from collections.abc import Callable

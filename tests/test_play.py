@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from strategies import Features, documents, make_task, random_document, run_task
 
 from pcsim.engines import ENGINES, best_engine, open_engine
-from pcsim.engines.array import ArraySession
+from pcsim.engines.array.schedule import Settling, Spreading, Throughout, changes, hull
+from pcsim.engines.array.session import ArraySession
 from pcsim.engines.base import may_rest
-from pcsim.engines.needed import SparingSession, needed
-from pcsim.engines.schedule import Settling, Spreading, Throughout, changes, hull
+from pcsim.engines.updates_only import SparingSession, needed
 from pcsim.errors import InputError, RunError
 from pcsim.rules import RULES, rule
 
@@ -382,7 +382,7 @@ def test_what_is_left_out_would_have_come_out_the_same(monkeypatch, row, dtype):
         task = make_task(random_document(seed, features), chosen, form, dtype, seed, ticks=9, away=0.01, losses="mixed")
         spared = attempt(lambda task=task: run_task(open_engine("numpy"), task))
         with monkeypatch.context() as patch:
-            patch.setattr("pcsim.engines.array.schedule", lambda _task, program: Throughout(program))
+            patch.setattr("pcsim.engines.array.session.schedule", lambda _task, program: Throughout(program))
             wanted = attempt(lambda task=task: run_task(open_engine("numpy"), task))
         if isinstance(wanted, str) or isinstance(spared, str):
             assert spared == wanted

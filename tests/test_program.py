@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import Features, documents, random_document
 
 from pcsim.graph import graph_from, level, levels, light_cone
-from pcsim.ops.synapses import arranged
+from pcsim.ops.synapses.synapse import arranged
 from pcsim.program.lower import SHARED_BY, lower, ticks_of
 from pcsim.program.verify import ProgramError, verify
 from pcsim.rules import RULES, rule

@@ -10,8 +10,8 @@ import pytest
 from test_simulate import deep
 
 import pcsim
-from pcsim.engines.array import ArraySession
-from pcsim.playing import scale
+from pcsim.engines.array.session import ArraySession
+from pcsim.run.result import evaluation as scale
 
 ENGINES = ["actors", "numpy"]
 NORMS = {"record": [{"what": "norm"}], "measure": []}

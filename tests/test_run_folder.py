@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import pcsim
 from pcsim.cli import app
-from pcsim.playing import part
+from pcsim.run.result import recorder as part
 from pcsim.trace import store
 from pcsim.trace.columns import Column
 from pcsim.trace.store import Folder
@@ -50,7 +50,7 @@ def test_a_folder_can_be_read_while_it_is_written(tmp_path, monkeypatch):
 def test_a_killed_writer_leaves_a_folder_that_opens(tmp_path):
     script = f"""
 import os, sys, pcsim
-sys.modules["pcsim.playing.part"].FLUSH_EVERY = 0.0
+sys.modules["pcsim.run.recorder"].FLUSH_EVERY = 0.0
 pcsim.simulate({str(FIRST)!r}, {{"rule.ticks": 100_000, "record": [{{"what": ["value", "error"]}}]}},
                out={str(tmp_path / "run")!r}, progress=lambda done, total: os._exit(9) if done == 40 else None)
 """

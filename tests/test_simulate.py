@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pcsim
-from pcsim.playing import scale
+from pcsim.run.result import evaluation as scale
 
 ENGINES = ["actors", "numpy"]
 

@@ -11,9 +11,9 @@ import pytest
 from test_simulate import deep
 
 import pcsim
-from pcsim import groups
 from pcsim.engines import open_engine
-from pcsim.engines.together import agree, joined, together
+from pcsim.engines.ensembles import agree, joined, together
+from pcsim.run.result import grouping as groups
 
 simulating = importlib.import_module("pcsim.simulate")  # the name pcsim.simulate is the function
 RULES = [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pcsim.analysis.backprop import Reference
     from pcsim.arrays import Shape
     from pcsim.engines.base import Read, Session, Task
-    from pcsim.engines.together import Joint
+    from pcsim.engines.ensembles import Joint
 
 Array = np.ndarray
 

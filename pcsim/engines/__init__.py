@@ -30,8 +30,8 @@ ENGINES = {
     row.name: row
     for row in (
         EngineRow("actors", "pcsim.engines.actors", "one object per vertex with an inbox: slow, obvious, the oracle"),
-        EngineRow("numpy", "pcsim.engines.array", "all vertices of a kind in one array operation"),
-        EngineRow("cupy", "pcsim.engines.gpu", "the numpy engine's array operations on a CUDA device"),
+        EngineRow("numpy", "pcsim.engines.array.session", "all vertices of a kind in one array operation"),
+        EngineRow("cupy", "pcsim.engines.array.gpu", "the numpy engine's array operations on a CUDA device"),
         EngineRow("numba", "pcsim.engines.jit.session", "compiled kernels on all cores, many ticks in one call"),
     )
 }

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import begun_again, may_rest, tick_by_tick
 from pcsim.engines.faults import overflowed, report
-from pcsim.engines.memory import HostMemory
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of

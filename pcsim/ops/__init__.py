@@ -9,21 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from pcsim.ops import (
-    arithmetic,
-    elementwise,
-    linear,
-    losses,
-    neuron,
-    normalise,
-    projection,
-    reductions,
-    sources,
-    structure,
-)
+from pcsim.ops import arithmetic, elementwise, linear, losses, neuron, normalise, reductions, sources, structure
 from pcsim.ops.calls import Attributes, complete, make_call, parse_attributes
 from pcsim.ops.elementwise import ACTIVATIONS, Unary
 from pcsim.ops.op import Attribute, Call, Loss, Op, ParameterSpec
+from pcsim.ops.synapses import projection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

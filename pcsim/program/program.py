@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.graph.levels import light_cone
-from pcsim.ops.synapses import Synapses
+from pcsim.ops.synapses.synapse import Synapses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
-from pcsim.engines.memory import HostMemory
 from pcsim.errors import InputError, Problem, nearest, wrong
 from pcsim.graph.initialise import Generator, initialise, read_npz, rounded, stream
 from pcsim.graph.levels import level

@@ -135,7 +135,7 @@ BEHIND_ENGINES = ("numba", "cupy-cuda12x")
 
 def diagnosis() -> dict[str, Any]:
     """Return versions, engines, what they may use of this machine, and what is missing for the rest."""
-    from pcsim.journal import versions
+    from pcsim.run.manifest import versions
 
     optional = {name: use for name, use in OPTIONAL.items() if not _installed(name)}
     missing = optional | {f"engine {name}": why for name in _names() if (why := _closed(name))}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pcsim.run import Run
+    from pcsim.run.result import Run
     from pcsim.trace.compare import Difference
 
 MOST_ROWS = 60

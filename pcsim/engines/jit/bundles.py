@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.engines.array.rows import indices
 from pcsim.engines.jit import weighted
 from pcsim.engines.jit.native import address_of
 from pcsim.engines.jit.products import DEPTH
 from pcsim.engines.jit.wiring import Sum
-from pcsim.engines.rows import indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.arrays import zeros_in_lines
+from pcsim.engines.array.rows import indices
 from pcsim.engines.jit import bundles, common, dense, elements, flow, moves, population, shapes, weighted, wiring
 from pcsim.engines.jit.functions import FUNCTIONS
 from pcsim.engines.jit.native import address_of
 from pcsim.engines.jit.products import packed_size
-from pcsim.engines.rows import indices
 from pcsim.ops.linear import INNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pcsim.arrays import Shape
-    from pcsim.engines.array import ArraySession
+    from pcsim.engines.array.session import ArraySession
     from pcsim.engines.jit.bundles import Bundle
     from pcsim.engines.jit.wiring import Past, Sum, Wired
     from pcsim.ops.op import Call

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.array.rows import by_depth
 from pcsim.engines.jit import flow, moves, norms, population, weighted, wiring
 from pcsim.engines.jit.driver import RANGES
 from pcsim.engines.jit.layout import KINDS
 from pcsim.engines.jit.native import entry
-from pcsim.engines.rows import by_depth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcsim.engines.array import ArraySession
+    from pcsim.engines.array.session import ArraySession
     from pcsim.engines.jit.layout import Layout
     from pcsim.program.program import Step
 

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.engines.array import ArraySession
+from pcsim.engines.array.rows import indices
+from pcsim.engines.array.schedule import Throughout
+from pcsim.engines.array.session import ArraySession
+from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, tick_by_tick
 from pcsim.engines.jit import common, dense, driver, flow, wiring
 from pcsim.engines.jit.driver import Crew
@@ -20,11 +23,8 @@ from pcsim.engines.jit.norms import OPERANDS, Norms
 from pcsim.engines.jit.products import SLAB
 from pcsim.engines.jit.scripts import Scripts
 from pcsim.engines.jit.teaching import Teaching
-from pcsim.engines.needed import sparing
-from pcsim.engines.rows import indices
-from pcsim.engines.schedule import Throughout
 from pcsim.engines.threads import threads_said, threads_wanted
-from pcsim.engines.units import Work
+from pcsim.engines.updates_only import sparing
 from pcsim.errors import RunError
 from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.array.rows import indices, masked
+from pcsim.engines.array.units import Work
 from pcsim.engines.jit import common, dense, population, wiring
 from pcsim.engines.jit.layout import KINDS
-from pcsim.engines.rows import indices, masked
-from pcsim.engines.units import Work
 from pcsim.program.program import Rows, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pcsim.arrays import Shape
-    from pcsim.engines.array import ArraySession
+    from pcsim.engines.array.session import ArraySession
     from pcsim.engines.jit.driver import Crew
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.scripts import Scripts

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.engines.array.rows import indices
 from pcsim.engines.jit import sparse
 from pcsim.engines.jit.native import address_of
-from pcsim.engines.rows import indices
-from pcsim.ops.projection import transposed_product
+from pcsim.ops.synapses.projection import transposed_product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

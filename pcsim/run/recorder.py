@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
-from pcsim.probes import learnt
-from pcsim.run import TRACE, Run
+from pcsim.run.probes import learnt
+from pcsim.run.result import TRACE, Run
 from pcsim.trace.writer import TraceWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pcsim.engines import Session, Task
-    from pcsim.engines.together import Joint
-    from pcsim.journal import Journal
+    from pcsim.engines.ensembles import Joint
+    from pcsim.run.manifest import Journal
     from pcsim.trace.channel import Channel
 
 FLUSH_EVERY = 5.0

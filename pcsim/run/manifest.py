@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcsim.errors import RunError
 from pcsim.graph.levels import levels
-from pcsim.run import Run, write_manifest
+from pcsim.run.result import Run, write_manifest
 from pcsim.trace.writer import TraceWriter
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcsim.errors import InputError, Problem
+from pcsim.run.task import check, recorded
 from pcsim.scenario.checks import kind_of
 from pcsim.scenario.places import sorted_problems
 from pcsim.scenario.reader import load_graph, read_scenario
-from pcsim.tasks import check, recorded
 
 if TYPE_CHECKING:
     from pathlib import Path

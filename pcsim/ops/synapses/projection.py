@@ -15,14 +15,14 @@ import numpy as np
 from pcsim.arrays import LEAD, Array, sparse, unbroadcast
 from pcsim.errors import InputError, wrong
 from pcsim.ops.attributes import boolean, choice, optional, positive, whole
-from pcsim.ops.connect import connect, connection
-from pcsim.ops.delays import delays, drawn
-from pcsim.ops.drawing import Wanted
 from pcsim.ops.elementwise import ACTIVATIONS
 from pcsim.ops.leading import fold, lead
 from pcsim.ops.op import Attribute, Call, Op, ParameterSpec, Realised, Site
 from pcsim.ops.segments import segment_sums
-from pcsim.ops.synapses import Synapses, arranged
+from pcsim.ops.synapses.connect import connect, connection
+from pcsim.ops.synapses.delays import delays, drawn
+from pcsim.ops.synapses.sampling import Wanted
+from pcsim.ops.synapses.synapse import Synapses, arranged
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace, Shape

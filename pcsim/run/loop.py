@@ -12,16 +12,16 @@ import numpy as np
 from pcsim.errors import NumberOverflowError
 from pcsim.graph.levels import uneven_edges
 from pcsim.interrupts import interrupts
-from pcsim.playing.part import Part
-from pcsim.playing.scale import Scale, scale_of
-from pcsim.probes import channels, watched
-from pcsim.tasks import looks_at_every_tick, recorded
+from pcsim.run.evaluation import Scale, scale_of
+from pcsim.run.probes import channels, watched
+from pcsim.run.recorder import Part
+from pcsim.run.task import looks_at_every_tick, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcsim.engines.together import Joint
-    from pcsim.journal import Journal
+    from pcsim.engines.ensembles import Joint
+    from pcsim.run.manifest import Journal
     from pcsim.scenario.scenario import Scenario
 
 Progress = Callable[[int, int], None]

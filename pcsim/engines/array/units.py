@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.arrays import zeros_in_lines
+from pcsim.engines.array.rows import indices
 from pcsim.engines.base import gammas
-from pcsim.engines.rows import indices
 
 if TYPE_CHECKING:
     from pcsim.arrays import Array, Namespace

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.rows import indices, rows_in
+from pcsim.engines.array.rows import indices, rows_in
 from pcsim.program.program import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pcsim.arrays import Array, Shape
+    from pcsim.engines.array.units import Units
     from pcsim.engines.base import Read
-    from pcsim.engines.units import Units
     from pcsim.graph.graph import Edge
     from pcsim.program.program import Program, Ring, Rows
 

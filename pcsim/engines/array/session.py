@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.arrays import zeros_in_lines
+from pcsim.engines.array.memory import HostMemory
+from pcsim.engines.array.readers import Readers
+from pcsim.engines.array.rows import by_depth, ends, indices, inside, masked, overlap, shifted, take
+from pcsim.engines.array.schedule import Schedule, Throughout, schedule
+from pcsim.engines.array.sums import lengths
+from pcsim.engines.array.units import Units, Work, units_of
 from pcsim.engines.base import begun_again, may_rest, tick_by_tick
 from pcsim.engines.faults import overflowed, report
-from pcsim.engines.memory import HostMemory
-from pcsim.engines.needed import sparing
-from pcsim.engines.readers import Readers
-from pcsim.engines.rows import by_depth, ends, indices, inside, masked, overlap, shifted, take
-from pcsim.engines.schedule import Schedule, Throughout, schedule
-from pcsim.engines.sums import lengths
-from pcsim.engines.units import Units, Work, units_of
+from pcsim.engines.updates_only import sparing
 from pcsim.ops import LOSSES
 from pcsim.program.lower import lower
 from pcsim.program.program import rows_of
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pcsim.arrays import Array, Namespace, Shape
+    from pcsim.engines.array.memory import Memory
     from pcsim.engines.base import Read, Session, Task
-    from pcsim.engines.memory import Memory
     from pcsim.graph.graph import Vertex
     from pcsim.program.program import Rows, Slot, Step
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.ops.edge_files import Found
+from pcsim.ops.synapses.edge_files import Found
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

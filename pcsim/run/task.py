@@ -11,7 +11,7 @@ from pcsim.analysis.measures import MEASURES
 from pcsim.engines import Engine, Session, Task, best_engine, open_engine
 from pcsim.engines.base import may_rest, misfit
 from pcsim.errors import InputError, Problem, nearest, wrong
-from pcsim.probes import check_record
+from pcsim.run.probes import check_record
 from pcsim.scenario.models import RecordEntry, StopEntry
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from pcsim.analysis.backprop import Reference, backprop
 from pcsim.analysis.measures import MEASURES, Evidence, warnings
 from pcsim.analysis.meter import Follower, meter
-from pcsim.engines.memory import HostMemory
+from pcsim.engines.array.memory import HostMemory
+from pcsim.run.task import looks_at_every_tick, recorded
 from pcsim.scenario.models import StopEntry
-from pcsim.tasks import looks_at_every_tick, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pcsim.engines import Task
-    from pcsim.engines.together import Joint
-    from pcsim.playing.part import Part
+    from pcsim.engines.ensembles import Joint
+    from pcsim.run.recorder import Part
     from pcsim.scenario.scenario import Scenario
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.arrays import sparse
-from pcsim.engines.rows import indices
+from pcsim.engines.array.rows import indices
 from pcsim.ops.segments import segment_sums
 
 if TYPE_CHECKING:

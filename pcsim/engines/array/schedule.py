@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pcsim.engines.array.rows import inside
 from pcsim.engines.base import gammas
-from pcsim.engines.rows import inside
 from pcsim.graph.levels import light_cone
 
 if TYPE_CHECKING:

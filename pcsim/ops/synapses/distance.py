@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
-from pcsim.ops.drawing import Wanted, chosen, joined
+from pcsim.ops.synapses.sampling import Wanted, chosen, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from pcsim.ops.edge_files import Found
     from pcsim.ops.settings import Settings
+    from pcsim.ops.synapses.edge_files import Found
 
 Whole = np.ndarray
 """An array of whole numbers."""

@@ -13,9 +13,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pcsim.engines.array import ArraySession
-from pcsim.engines.memory import DeviceMemory
-from pcsim.engines.needed import sparing
+from pcsim.engines.array.memory import DeviceMemory
+from pcsim.engines.array.session import ArraySession
+from pcsim.engines.updates_only import sparing
 
 if TYPE_CHECKING:
     from pcsim.engines.base import Session, Task

@@ -9,7 +9,7 @@ from weakref import finalize
 
 import numpy as np
 
-from pcsim.engines.sums import DeviceSum, Sum
+from pcsim.engines.array.sums import DeviceSum, Sum
 from pcsim.errors import RunError
 from pcsim.ops.segments import segment_sums
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from pcsim.errors import nearest, wrong
-from pcsim.ops import distance
 from pcsim.ops.attributes import MAX_ELEMENTS, boolean, choice, index, listed, number, positive
-from pcsim.ops.distance import PROFILES
-from pcsim.ops.drawing import Wanted, chosen, distinct, distinct_places, joined, pairs
-from pcsim.ops.edge_files import Found, read_edges
 from pcsim.ops.op import Attribute
 from pcsim.ops.settings import Settings, settings
+from pcsim.ops.synapses import distance
+from pcsim.ops.synapses.distance import PROFILES
+from pcsim.ops.synapses.edge_files import Found, read_edges
+from pcsim.ops.synapses.sampling import Wanted, chosen, distinct, distinct_places, joined, pairs
 
 Whole = np.ndarray
 """An array of whole numbers."""
