@@ -142,7 +142,7 @@ def fresh(code: str) -> str:
 
 
 def test_what_is_not_used_is_not_imported():
-    heavy = "numpy scipy xarray zarr matplotlib networkx pydantic yaml asyncio".split()
+    heavy = ["numpy", "scipy", "xarray", "zarr", "matplotlib", "networkx", "pydantic", "yaml", "asyncio"]
     shown = f"import sys; print([name for name in {heavy} if name in sys.modules])"
     assert fresh(f"import pcsim; {shown}") == "[]"
     asked = "from pcsim.cli import app; app(['--help'], standalone_mode=False)"
