@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from pcsim.trace.channel import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pcsim.trace.store import Target
+    from collections.abc import Iterator, Mapping, Sequence
 
 CHUNK = 4 * 2**20
 """Bytes of a chunk, at most, where a record is smaller: large enough for a disk, small enough to read one."""
 
 SMALL = 64 * 2**10
 """Bytes up to which a chunk is filled over several flushes, and rewritten by each: few files, little work."""
+
+
+class Chunked(Protocol):
+    """An array whose chunks are kept somewhere: on disk or in memory."""
+
+    def write(self, start: int, rows: np.ndarray, *, tight: bool = False) -> None:
+        """Keep the chunks that begin with row ``start``; ``tight``: space matters more than time."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Chunk:
     end: int
 
     @property
-    def array(self) -> Target:
+    def array(self) -> Chunked:
         """Where it belongs."""
         return self.column.array
 
@@ -58,7 +63,7 @@ class Column:
 
     channel: Channel
     buffer: np.ndarray
-    array: Target
+    array: Chunked
     spare: np.ndarray
     start: int = 0
     written: int = 0
@@ -87,13 +92,12 @@ class Column:
         if self.full(rows):
             self.buffer, self.spare, self.start = self.spare, self.buffer, self.start + len(self.buffer)
 
-    def erase(self, kept: int, rows: int) -> None:
-        """Remove the chunks that hold none of the ``kept`` rows: those still at hand, and those beyond ``rows``."""
+    def beyond(self, kept: int, rows: int) -> Iterator[int]:
+        """Yield where chunks begin that hold none of the ``kept`` rows: those still at hand, those beyond ``rows``."""
         step, first = len(self.buffer), self.at_hand()[0][0]
         for start in range(-(-kept // step) * step, self.start + 1, step):
             if start >= min(first, rows):
-                self.array.erase(start, self.buffer)
-                self.written = min(self.written, start)
+                yield start
 
     def rewrite(self, rows: int) -> None:
         """Write what is at hand of the first ``rows`` rows, and no more."""
@@ -130,14 +134,14 @@ class Node:
         self.rows += 1
         return any(column.full(self.rows) for column in self.columns)
 
-    def extend(self, ticks: np.ndarray, found: Mapping[str, np.ndarray]) -> int:
-        """Add as many rows as fit before a column is full, and return how many; ``found`` has all but the ticks."""
+    def extend(self, ticks: np.ndarray, series: Mapping[str, np.ndarray]) -> int:
+        """Add as many rows as fit before a column is full, and return how many; ``series`` has all but the ticks."""
         count = min(len(ticks), *(column.start + len(column.buffer) - self.rows for column in self.columns))
         self.admit(int(ticks[count - 1]), count)
         for column in self.columns:
-            rows = ticks if column.channel.variable == "tick" else found[column.channel.variable]
-            place = self.rows - column.start
-            column.buffer[place : place + count] = rows[:count]
+            rows = ticks if column.channel.variable == "tick" else series[column.channel.variable]
+            first = self.rows - column.start
+            column.buffer[first : first + count] = rows[:count]
         self.tick = int(ticks[count - 1])
         self.rows += count
         return count
