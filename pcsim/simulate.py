@@ -9,8 +9,8 @@ from pcsim.analysis.backprop import backprop
 from pcsim.engines.ensembles import agree, alone, together
 from pcsim.errors import RunError, wrong
 from pcsim.run.grouping import groups
-from pcsim.run.loop import play
-from pcsim.run.manifest import Journal
+from pcsim.run.loop import run_ticks
+from pcsim.run.manifest import ManifestKeeper
 from pcsim.run.result import new_folder
 from pcsim.run.task import engine_of, task_of
 from pcsim.scenario.reader import Source, load
@@ -62,12 +62,12 @@ def simulate(
     name, start = engine_of(scenario, engine)
     with _room():
         task = task_of(scenario, initial)
-        journal = Journal(scenario, name, None if out is None else new_folder(out))
-        with journal.keeping():
-            journal.note("running", "not ended", 0, {})
-            play([journal], alone(task, start), progress)
-    assert journal.run is not None
-    return journal.run
+        keeper = ManifestKeeper(scenario, name, None if out is None else new_folder(out))
+        with keeper.keeping():
+            keeper.note("running", "not ended", 0, {})
+            run_ticks([keeper], alone(task, start), progress)
+    assert keeper.run is not None
+    return keeper.run
 
 
 @contextmanager
@@ -143,26 +143,26 @@ def _group(scenarios: Sequence[Scenario], engine: str | None, progress: Progress
     """Run a group side by side; those that this leaves without a result, one by one."""
     name, start = engine_of(scenarios[0], engine)
     tasks = [task_of(scenario, None, beside=True) for scenario in scenarios] if len(scenarios) > 1 else []
-    journals = [Journal(scenario, name, None) for scenario in scenarios]
+    keepers = [ManifestKeeper(scenario, name, None) for scenario in scenarios]
     if tasks and agree(tasks):
         # one run whose numbers end must not end the others
         with suppress(RunError), ExitStack() as stack:
-            for journal in journals:
-                stack.enter_context(journal.keeping())
-            play(journals, together(tasks, start), progress)
-    for scenario, journal in zip(scenarios, journals, strict=True):
-        run = journal.run or _single(scenario, journal, engine, progress)
+            for keeper in keepers:
+                stack.enter_context(keeper.keeping())
+            run_ticks(keepers, together(tasks, start), progress)
+    for scenario, keeper in zip(scenarios, keepers, strict=True):
+        run = keeper.run or _single(scenario, keeper, engine, progress)
         yield run
-        if run.manifest["status"] == "interrupted" and journal.run is None:
+        if run.manifest["status"] == "interrupted" and keeper.run is None:
             return
 
 
-def _single(scenario: Scenario, journal: Journal, engine: str | None, progress: Progress | None) -> Run:
+def _single(scenario: Scenario, keeper: ManifestKeeper, engine: str | None, progress: Progress | None) -> Run:
     """Run one scenario; a failed one is a run too."""
     try:
         return simulate(scenario, engine=engine, progress=progress)
     except RunError as error:
-        run: Run = error.run or journal.stillborn(error)
+        run: Run = error.run or keeper.stillborn(error)
         return run
 
 

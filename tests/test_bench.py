@@ -179,7 +179,7 @@ def test_a_net_by_units_computes_what_it_does_by_layers(name):
     assert update_cost(units).products == update_cost(layers).products
     sessions = [open_engine("numpy")(task) for task in (layers, units)]
     for session, task in zip(sessions, (layers, units), strict=True):
-        session.play(0, task.ticks, last=True)
+        session.advance(0, task.ticks, last=True)
     wanted, updates = (session.updates() for session in sessions)
     found = gathered(layers, updates, ".weight", 0) | gathered(layers, updates, ".bias", 0)
     assert found.keys() == wanted.keys()
@@ -194,7 +194,7 @@ def test_a_net_by_units_computes_what_it_does_by_layers(name):
 def at_the_end(session, tick):
     """Return the errors that a session begun anew has at a tick."""
     session.restart()
-    session.play(0, tick, last=False)
+    session.advance(0, tick, last=False)
     session.predict(tick)
     session.send(tick)
     return errors(session)

@@ -22,7 +22,7 @@ from pcsim.cli import app
 from pcsim.engines import open_engine
 from pcsim.engines.array.memory import DeviceMemory
 from pcsim.engines.array.session import ArraySession
-from pcsim.engines.updates_only import sparing
+from pcsim.engines.updates_only import updates_only
 from pcsim.errors import InputError, RunError
 from pcsim.ops.segments import segment_sums
 from pcsim.rules import RULES
@@ -34,7 +34,7 @@ def device(monkeypatch, tmp_path) -> Device:
 
 
 def on(device: Device):
-    return lambda task: sparing(task, lambda wanted: ArraySession(wanted, device, DeviceMemory(device)))
+    return lambda task: updates_only(task, lambda wanted: ArraySession(wanted, device, DeviceMemory(device)))
 
 
 def attempt(play):
@@ -50,7 +50,7 @@ def played(start, task, *, blocks=1):
     norms = np.zeros((task.ticks, len(task.graph.active)))
     ends = np.linspace(0, task.ticks, blocks + 1).astype(int)
     for first, end in pairwise(ends.tolist()):
-        session.play(first, end, last=end == task.ticks, norms=norms[first:end])
+        session.advance(first, end, last=end == task.ticks, norms=norms[first:end])
     return session, norms
 
 
@@ -88,7 +88,7 @@ def test_stand_in_plays_blocks_of_ticks_as_numpy_does(row, device):
     for seed in range(6):
         form = ("delay", "identity", "none")[seed % 3]
         task = make_task(random_document(seed, Features(size=8)), row, form, ticks=9, away=0.01, losses="mixed")
-        task = replace(task, literal=seed % 2 == 0)
+        task = replace(task, exact_dynamics=seed % 2 == 0)
         got, wanted = (attempt(partial(played, start, task, blocks=2)) for start in (on(device), open_engine("numpy")))
         if isinstance(wanted, RunError):
             assert str(got) == str(wanted)
@@ -109,13 +109,13 @@ def test_no_tick_of_a_block_waits_for_the_device_or_brings_anything_over(row, de
         task = make_task(document, row, form, ticks=40, away=0.01, losses="mixed")
         session = ArraySession(task, device, DeviceMemory(device))
         norms = np.zeros((40, len(task.graph.active)))
-        if isinstance(attempt(partial(session.play, 0, 40, last=True, norms=norms)), RunError) or session.rested():
+        if isinstance(attempt(partial(session.play, 0, 40, last=True, norms=norms)), RunError) or session.frozen():
             continue  # what is not finite is looked for tick by tick
         counts = []
         for ticks in (20, 40):
             session.restart()
             device.seen.clear()
-            session.play(0, ticks, last=False, norms=norms[:ticks])
+            session.advance(0, ticks, last=False, norms=norms[:ticks])
             counts.append(dict(device.seen))
         assert counts[0] == counts[1]
         assert "host index" not in counts[1]

@@ -11,7 +11,7 @@ from test_simulate import deep
 
 import pcsim
 from pcsim.engines.array.session import ArraySession
-from pcsim.run.result import evaluation as scale
+from pcsim.run import evaluation
 
 ENGINES = ["actors", "numpy"]
 NORMS = {"record": [{"what": "norm"}], "measure": []}
@@ -23,8 +23,8 @@ def no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object, **_kwargs: object) -> None:
         pytest.fail("measured")
 
-    monkeypatch.setattr(scale, "meter", fail)
-    monkeypatch.setattr(scale, "backprop", fail)
+    monkeypatch.setattr(evaluation, "start_meter", fail)
+    monkeypatch.setattr(evaluation, "backprop", fail)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         played.append((first, end))
         play(session, first, end, **how)
 
-    monkeypatch.setattr(ArraySession, "play", noted)
+    monkeypatch.setattr(ArraySession, "advance", noted)
     return played
 
 

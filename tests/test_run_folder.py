@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import pcsim
 from pcsim.cli import app
-from pcsim.run import recorder as part
+from pcsim.run import recorder
 from pcsim.trace.columns import Column
 from pcsim.trace.store import Folder
 
@@ -33,7 +33,7 @@ def test_a_folder_can_be_read_while_it_is_written(tmp_path, monkeypatch):
     seen: list[int] = []
 
     def look(done: int, total: int) -> None:
-        monkeypatch.setattr(part, "FLUSH_EVERY", 0.0 if done % 3 == 1 else 60.0)
+        monkeypatch.setattr(recorder, "FLUSH_EVERY", 0.0 if done % 3 == 1 else 60.0)
         run = pcsim.open_run(tmp_path / "run")
         assert run.manifest["status"] == "running"
         seen.append(run.series("value", "h1").sizes["tick"])
@@ -161,7 +161,7 @@ def full(*_args: object, **_kwargs: object) -> None:
 
 
 def test_a_disk_that_fills_up_ends_the_run_with_what_is_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(part, "FLUSH_EVERY", 0.0)
+    monkeypatch.setattr(recorder, "FLUSH_EVERY", 0.0)
     count = iter(range(10**9))
     write = Column.write
 
@@ -199,7 +199,7 @@ def note_of(folder: Path) -> str:
 @pytest.mark.parametrize(("ticks", "kept"), [(0, "no tick of what it recorded is kept"), (9, "recorded until tick 8")])
 def test_trace_says_that_a_run_ended_early_and_what_is_kept_of_it(tmp_path, monkeypatch, ticks, kept):
     put, full_from = Folder.put, iter(range(10**9))
-    monkeypatch.setattr(part, "FLUSH_EVERY", 0.0)
+    monkeypatch.setattr(recorder, "FLUSH_EVERY", 0.0)
     monkeypatch.setattr("pcsim.trace.disk.Rescue.keep", lambda rescue: max(node.kept for node in rescue.nodes) - 1)
 
     def filling(self: Folder, key: str, content: Any) -> None:

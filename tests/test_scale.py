@@ -136,7 +136,7 @@ def test_the_memory_of_a_plan_is_what_a_population_takes(numpy_engine, rule, key
 def run(scenario, engine):
     """Return the session of a run that has been played to its end."""
     session = engine(scenario.task())
-    session.play(0, scenario.ticks, last=True)
+    session.advance(0, scenario.ticks, last=True)
     return session
 
 

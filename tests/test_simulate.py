@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pcsim
-from pcsim.run.result import evaluation as scale
+from pcsim.run import evaluation
 
 ENGINES = ["actors", "numpy"]
 
@@ -221,8 +221,8 @@ def test_nothing_is_measured_when_nothing_is_asked_for(monkeypatch):
     def fail(*_args: object) -> None:
         pytest.fail("measured")
 
-    monkeypatch.setattr(scale, "meter", fail)
-    monkeypatch.setattr(scale, "backprop", fail)
+    monkeypatch.setattr(evaluation, "start_meter", fail)
+    monkeypatch.setattr(evaluation, "backprop", fail)
     run = pcsim.simulate(deep(record=[], measure=[]))
     assert run.summary["warnings"] == []
     assert "energy" not in run.summary

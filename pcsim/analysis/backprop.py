@@ -35,7 +35,7 @@ class Local:
         """Return J^T g for each input."""
         return self.vertex.op.to_inputs(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
 
-    def lessons(self, g: Array) -> dict[str, Array]:
+    def contributions(self, g: Array) -> dict[str, Array]:
         """Return (d mu / d p)^T g for each parameter slot."""
         return self.vertex.op.to_params(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
 
@@ -98,8 +98,8 @@ def weight(vertex: Vertex, error: Array) -> Array:
 
 def _send_back(task: Task, local: Local, errors: dict[str, Array], gradients: dict[str, Array]) -> None:
     g = errors[local.vertex.name]
-    for slot, lesson in local.lessons(g).items() if local.vertex.params else ():
-        gradients[dict(local.vertex.params)[slot]] += lesson
+    for slot, contribution in local.contributions(g).items() if local.vertex.params else ():
+        gradients[dict(local.vertex.params)[slot]] += contribution
     edges = task.graph.incoming[local.vertex.name]
     if all(task.graph.role(edge.pre) == "source" for edge in edges):
         return

@@ -48,7 +48,8 @@ def _objections(task: Task) -> Iterator[Problem]:
     rule, here = task.rule, "closed_form"
     if rule.moving or rule.fires not in ("end", "level"):
         yield Problem(
-            ("solve",), f"{here} needs fixed predictions and lessons at the end or by level: fpa, bp; got {rule.name!r}"
+            ("solve",),
+            f"{here} needs fixed predictions, and updates at the end or by level: fpa, bp; got {rule.name!r}",
         )
         return
     if not rule.step_size < 2:
@@ -112,7 +113,7 @@ class ClosedSession:
         self.task, self.tick = task, 0
         self.theta = {name: np.array(value, task.dtype) for name, value in task.parameters.items()}
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
-        self.taught: dict[str, int] = {}
+        self.fire_ticks: dict[str, int] = {}
         with np.errstate(all="ignore"):
             self.local = sweep(task)
             self._check_sweep()
@@ -168,30 +169,30 @@ class ClosedSession:
         with np.errstate(all="ignore"):
             for name in self.graph.active:
                 if last if self.rule.fires == "end" else self.levels[name] == tick:
-                    self._teach(self.local[name], tick)
+                    self._accumulate(self.local[name], tick)
 
-    def _teach(self, local: Local, tick: int) -> None:
+    def _accumulate(self, local: Local, tick: int) -> None:
         name, error = local.vertex.name, self.error(local.vertex.name, tick)
-        lessons = list(self._lessons(local, error))
-        if lessons:
-            self.taught[name] = tick
-        for parameter, lesson in lessons:
-            if not np.isfinite(lesson).all():
+        contributions = list(self._contributions(local, error))
+        if contributions:
+            self.fire_ticks[name] = tick
+        for parameter, contribution in contributions:
+            if not np.isfinite(contribution).all():
                 overflowed(name, tick, "update", self.task.dtype)
-            self.learnt[parameter] += lesson
+            self.learnt[parameter] += contribution
 
-    def _lessons(self, local: Local, error: Array) -> Iterator[tuple[str, Array]]:
+    def _contributions(self, local: Local, error: Array) -> Iterator[tuple[str, Array]]:
         """Yield what a vertex sends to each parameter: of a slot, or used as an input."""
-        lessons = local.lessons(error) if local.vertex.params else {}
+        contributions = local.contributions(error) if local.vertex.params else {}
         for slot, parameter in local.vertex.params:
-            yield parameter, lessons[slot][0]
+            yield parameter, contributions[slot][0]
         pres = [self.graph.vertices[edge.pre] for edge in self.graph.incoming[local.vertex.name]]
         if any(pre.op.role == "parameter" for pre in pres):
             for pre, message in zip(pres, local.back(error), strict=True):
                 if pre.op.role == "parameter":
                     yield pre.params[0][1], message[0, 0]
 
-    def play(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
+    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
         """Go to the last of some ticks; only ticks that teach or are measured are looked at on the way."""
         names = [name for names in self.layout() for name in names]
         for tick in range(first, end):
@@ -253,8 +254,8 @@ class ClosedSession:
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex taught its parameters."""
-        return dict(self.taught)
+        return dict(self.fire_ticks)
 
-    def rested(self) -> dict[str, int]:
+    def frozen(self) -> dict[str, int]:
         """Return the vertices put to rest: none is."""
         return {}

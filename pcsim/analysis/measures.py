@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pcsim.analysis.backprop import Reference
-    from pcsim.analysis.meter import Meter
+    from pcsim.analysis.meter import Measured
     from pcsim.engines.base import Session, Task
 
 Array = np.ndarray
@@ -37,7 +37,7 @@ class Evidence:
 
     task: Task
     session: Session
-    meter: Meter
+    meter: Measured
     reference: Reference
 
 
@@ -238,7 +238,7 @@ def _under_converged(found: Evidence) -> str | None:
     return away + _arrived_so_far(meter)
 
 
-def _arrived_so_far(meter: Meter) -> str:
+def _arrived_so_far(meter: Measured) -> str:
     low = {
         level: value
         for level, value in meter.by_level().items()
@@ -278,8 +278,8 @@ def _inexact_precision(found: Evidence) -> str | None:
     return f"{text} {weighed[0]!r} has another" if weighed else None
 
 
-def _rested(found: Evidence) -> str | None:
-    rested = found.session.rested()
+def _frozen(found: Evidence) -> str | None:
+    rested = found.session.frozen()
     if not rested:
         return None
     first, tick = next(iter(rested.items()))
@@ -293,7 +293,7 @@ def _fired_late(found: Evidence) -> str | None:
     return f"fired late, with an error exactly zero when it was due: {', '.join(late[:5])}" if late else None
 
 
-WARNINGS = (_under_converged, _unlevelled, _inexact_step, _never_fired, _inexact_precision, _rested, _fired_late)
+WARNINGS = (_under_converged, _unlevelled, _inexact_step, _never_fired, _inexact_precision, _frozen, _fired_late)
 
 
 def warnings(found: Evidence) -> list[str]:

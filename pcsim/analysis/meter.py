@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pcsim.analysis.backprop import Reference
     from pcsim.arrays import Shape
     from pcsim.engines.base import Read, Session, Task
-    from pcsim.engines.ensembles import Joint
+    from pcsim.engines.ensembles import Ensemble
 
 Array = np.ndarray
 
@@ -81,7 +81,7 @@ class Lossy:
 
 
 @dataclass(frozen=True)
-class Meter:
+class Measured:
     """What was measured of a run up to a tick. Per-vertex arrays are in the order of ``names``.
 
     ``learnt`` is the divergence of what a vertex's parameters learn from: the error now, or, for rules
@@ -128,7 +128,7 @@ class Meter:
 
 
 @dataclass
-class Follower:
+class Meter:
     """Follows runs of one clock tick by tick. Per-vertex arrays hold all runs; ``rows`` tells whose is which.
 
     Attributes
@@ -222,32 +222,32 @@ class Follower:
             along = np.einsum("ij,ij->i", sent, wanted)
             self.fraction[group.place][here] = np.where(fires, along, self.fraction[group.place][here])
 
-    def of(self, run: int) -> Meter:
+    def of(self, run: int) -> Measured:
         """Return what was measured of a run, while the last tick that was followed stands still."""
         with np.errstate(all="ignore"):
             if self.tasks[0].rule.fires in ("end", "every"):
                 self._take(None, final=True)
         rows = self.rows[run]
         square = np.concatenate([np.einsum("ij,ij->i", group.wanted, group.wanted) for group in self.groups])
-        return Meter(self.tasks[run], self.names, self.levels[rows], self.cone[rows], self.criterion, self.tolerance,
+        return Measured(self.tasks[run], self.names, self.levels[rows], self.cone[rows], self.criterion, self.tolerance,
                      self.tick, self.learnt[rows], self.fraction[rows], square[rows], self.arrival[rows],
                      float(self.energy[run]), float(self.first_energy[run]), float(self.criterion_value[run]),
                      int(self.last_late[run]))  # fmt: skip
 
 
-def _gradient(found: Follower) -> Array:
+def _gradient(found: Meter) -> Array:
     learnt = np.where(found.levels >= 0, found.learnt, 0.0)
     return np.asarray(np.max(learnt[found.rows], axis=1, initial=0.0))
 
 
-def _update(found: Follower) -> Array:
+def _update(found: Meter) -> Array:
     moved = [np.max(np.abs(group.change(group.value())), axis=1, initial=0.0) for group in found.groups]
     if found.tick == 0:
         return np.full(len(found.rows), np.inf)
     return np.asarray(np.max(np.concatenate(moved)[found.rows], axis=1, initial=0.0))
 
 
-def _settled(found: Follower) -> Array:
+def _settled(found: Meter) -> Array:
     """Return the greatest relative distance of a vertex's error from its limit, told from its last two steps."""
     changes = (group.change(group.error()) for group in found.groups)
     moved = np.concatenate([np.sqrt(np.einsum("ij,ij->i", change, change)) for change in changes])
@@ -261,12 +261,12 @@ def _settled(found: Follower) -> Array:
     return np.asarray(np.max(left[found.rows], axis=1, initial=0.0))
 
 
-def _energy(found: Follower) -> Array:
+def _energy(found: Meter) -> Array:
     """Return the relative change of the free energy in this tick; infinite in the first."""
     return np.where(np.isnan(found.changed), np.inf, found.changed)
 
 
-_CRITERIA: dict[str, Callable[[Follower], Array]] = {
+_CRITERIA: dict[str, Callable[[Meter], Array]] = {
     "gradient": _gradient,
     "update": _update,
     "settled": _settled,
@@ -284,16 +284,18 @@ def cone_of(task: Task) -> dict[str, int | None]:
     return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires == "every")
 
 
-def meter(
-    joint: Joint, references: Sequence[Reference], criterion: str, tolerance: float, *, everywhere: bool
-) -> Follower:
+def start_meter(
+    ensemble: Ensemble, references: Sequence[Reference], criterion: str, tolerance: float, *, everywhere: bool
+) -> Meter:
     """Return what follows runs; ``criterion`` is ``gradient``, ``update``, ``settled`` or ``energy``."""
-    tasks, task, session = joint.tasks, joint.task, joint.clock
+    tasks, task, session = ensemble.tasks, ensemble.task, ensemble.clock
     layouts = session.layout()
     places = {name: place for place, name in enumerate(name for layout in layouts for name in layout)}
-    rows = np.array([[places[name] for name in names.values()] for names in joint.names], np.intp)
+    rows = np.array([[places[name] for name in names.values()] for names in ensemble.names], np.intp)
     rows = rows[:, np.argsort(rows[0], kind="stable")]
-    wanted = {joint.names[k][name]: error for k, found in enumerate(references) for name, error in found.errors.items()}
+    wanted = {
+        ensemble.names[k][name]: error for k, found in enumerate(references) for name, error in found.errors.items()
+    }
     wholes = [_whole(found) for found in references]
     whole = np.empty(len(places))
     for run, here in enumerate(rows):
@@ -302,14 +304,14 @@ def meter(
     for layout in layouts:
         groups.append(_group_of(task, session, wanted, layout, start, whole))
         start += len(layout)
-    names = tuple(sorted(joint.names[0], key=lambda name: places[joint.names[0][name]]))
+    names = tuple(sorted(ensemble.names[0], key=lambda name: places[ensemble.names[0][name]]))
     found, cone = vertex_levels(tasks[0].graph), cone_of(tasks[0])
     levels, first = np.empty(len(places), int), np.empty(len(places), int)
     for here in rows:
         levels[here] = [-1 if (level := found[name]) is None else level for name in names]
         first[here] = [-1 if (tick := cone[name]) is None else tick for name in names]
     losses = _lossy(task, session, places)
-    return Follower(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere)
+    return Meter(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere)
 
 
 def _whole(reference: Reference) -> float:

@@ -29,7 +29,7 @@ class Player:
 
 def task_of(case: Case, rule: RuleRow, size: Size) -> Task:
     """Return the task of a case: only whole updates may leave out what reaches none."""
-    return replace(scenario_of(case, rule, TICKS[size]).task(), literal=not rule.whole)
+    return replace(scenario_of(case, rule, TICKS[size]).task(), exact_dynamics=not rule.whole)
 
 
 def player(engine: str, task: Task, rule: RuleRow, task_seconds: float) -> Player:
@@ -49,7 +49,7 @@ def ticks(session: Session, task: Task) -> Contestant:
         session.send(task.ticks)
         return errors(session)
 
-    return Contestant(session.restart, lambda: session.play(0, task.ticks, last=False), read)
+    return Contestant(session.restart, lambda: session.advance(0, task.ticks, last=False), read)
 
 
 def norms(session: Session, task: Task) -> Contestant:
@@ -57,7 +57,7 @@ def norms(session: Session, task: Task) -> Contestant:
     found = np.zeros((task.ticks, len(task.graph.active)))
     return Contestant(
         session.restart,
-        lambda: session.play(0, task.ticks, last=False, norms=found),
+        lambda: session.advance(0, task.ticks, last=False, norms=found),
         lambda: {name: found[:, column] for column, name in enumerate(name for g in session.layout() for name in g)},
     )
 
@@ -67,7 +67,7 @@ def updates(session: Session, task: Task) -> Contestant:
 
     def run() -> None:
         session.restart(inputs=task.inputs, targets=task.targets)
-        session.play(0, task.ticks, last=True)
+        session.advance(0, task.ticks, last=True)
 
     return Contestant(lambda: None, run, session.updates)
 

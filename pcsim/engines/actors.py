@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.engines.array.memory import HostMemory
-from pcsim.engines.base import begun_again, may_rest, tick_by_tick
+from pcsim.engines.base import begun_again, may_freeze, tick_by_tick
 from pcsim.engines.faults import overflowed, report
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops import LOSSES
@@ -38,7 +38,7 @@ class Network:
     flying: dict[int, list[tuple[str, str, Any, Array]]] = field(default_factory=lambda: defaultdict(list))
 
     def send(self, due: int, to: str, kind: str, key: Any, content: Array) -> None:
-        """Post a message to an actor's inbox, to arrive at tick ``due``."""
+        """Inbox a message to an actor's inbox, to arrive at tick ``due``."""
         self.flying[due].append((to, kind, key, content))
 
     def deliver(self, tick: int, inboxes: Mapping[str, dict[str, dict[Any, Array]]]) -> None:
@@ -74,7 +74,7 @@ class Actor:
     inputs: tuple[Array, ...] = ()
     inbox: dict[str, dict[Any, Array]] = field(default_factory=lambda: {"value": {}, "error": {}})
     fired: int | None = None
-    deaf: bool = False
+    ignores_errors: bool = False
 
     @property
     def value(self) -> Array:
@@ -115,7 +115,7 @@ class Actor:
         op, g = self.vertex.op, self.precision * self.error
         return op.to_inputs(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
 
-    def lessons(self) -> dict[str, Array]:
+    def contributions(self) -> dict[str, Array]:
         """Return (d mu / d p)^T Pi eps for each parameter slot."""
         op, g = self.vertex.op, self.precision * self.error
         return op.to_params(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
@@ -123,17 +123,17 @@ class Actor:
     def received(self) -> Array:
         """Return the sum of the errors that are due, by edge key."""
         received = np.zeros_like(self.start)
-        for key in sorted(self.inbox["error"] if not self.deaf else ()):
+        for key in sorted(self.inbox["error"] if not self.ignores_errors else ()):
             received = received + self.inbox["error"][key]
         return received
 
     def ignore(self) -> None:
         """Take nothing of what has come in this tick, and keep no number that is none."""
-        self.deaf = True
+        self.ignores_errors = True
         inbox = self.inbox["error"]
         inbox.update({key: np.zeros_like(error) for key, error in inbox.items() if not np.isfinite(error).all()})
 
-    def rest(self) -> None:
+    def freeze(self) -> None:
         """Go back to the feedforward value, with no error; a clamped output stays clamped."""
         self.shift, self.error = np.zeros_like(self.start), np.zeros_like(self.start)
         if self.loss != "squared_error":
@@ -157,7 +157,7 @@ class ActorSession:
     def __init__(self, task: Task) -> None:
         self.graph, self.rule = task.graph, task.rule
         self.levels = vertex_levels(task.graph)
-        self.may_rest = may_rest(task)
+        self.may_freeze = may_freeze(task)
         HostMemory().admit(memory(task))
         self._begin(task)
 
@@ -166,7 +166,7 @@ class ActorSession:
         self.task, self.network = task, Network()
         self.theta = {name: np.array(value, task.dtype)[None] for name, value in task.parameters.items()}
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
-        self.resting: dict[str, int] = {}
+        self.frozen_at: dict[str, int] = {}
         self.applied = dict(self.learnt)
         with np.errstate(all="ignore"):
             self.start = self._feedforward()
@@ -224,8 +224,8 @@ class ActorSession:
         """Send every value, deliver those due, predict."""
         for actor in self.actors.values():
             actor.inbox["error"].clear()
-            actor.deaf = False
-        if self.may_rest:
+            actor.ignores_errors = False
+        if self.may_freeze:
             self._check(tick, lambda actor: actor.deviation)
         for edge in self.graph.edges:
             self.network.send(tick + edge.value_delay, edge.post, "value", edge.slot, self._value(edge.pre))
@@ -260,7 +260,7 @@ class ActorSession:
                 if actor.free:
                     actor.correct()
 
-    def play(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
+    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
         """Play some ticks, and note the norms of the errors where they are wanted."""
 
         def note(tick: int) -> None:
@@ -292,21 +292,21 @@ class ActorSession:
         """Name what is not finite; an actor that has taught before ``tick + due`` is put to rest instead."""
         ended = [name for name, actor in self.actors.items() if not np.isfinite(quantity(actor)).all()]
         for name in ended:
-            if not self.may_rest or self._waits(self.actors[name], tick, due):
+            if not self.may_freeze or self._waits(self.actors[name], tick, due):
                 inputs = self._inputs
                 report(self.graph, self._value, inputs, self.theta.__getitem__, tick, dict.fromkeys(ended, "error"))
         for name in ended:
-            self.resting.setdefault(name, tick)
+            self.frozen_at.setdefault(name, tick)
             if due:
                 self.actors[name].ignore()
             else:
-                self.actors[name].rest()
+                self.actors[name].freeze()
 
     def _waits(self, actor: Actor, tick: int, due: int) -> bool:
         """Return whether an actor has not taught yet, and is not about to: its numbers still matter."""
         if actor.level is None:
             return False
-        untaught = self.rule.fires == "arrival" and actor.fired is None and self._teaches(actor)
+        untaught = self.rule.fires == "arrival" and actor.fired is None and self._contributes(actor)
         return actor.level >= tick + due or (untaught and not (due and bool(np.any(actor.error != 0))))
 
     def _inputs(self, name: str) -> tuple[Array, ...]:
@@ -318,22 +318,22 @@ class ActorSession:
             for actor in self.actors.values():
                 if fires(self.rule, actor, tick, last=last):
                     actor.fired = tick
-                    self._teach(actor)
+                    self._accumulate(actor)
         if self.rule.fires == "every":
             self._apply()
 
-    def _teach(self, actor: Actor) -> None:
+    def _accumulate(self, actor: Actor) -> None:
         scale = self.task.dtype.type(self.rule.output_variance)
-        for parameter, lesson in self._lessons(actor):
-            if not np.isfinite(lesson).all():
+        for parameter, contribution in self._contributions(actor):
+            if not np.isfinite(contribution).all():
                 overflowed(actor.vertex.name, actor.fired, "update", self.task.dtype)
-            self.learnt[parameter] = self.learnt[parameter] + scale * lesson
+            self.learnt[parameter] = self.learnt[parameter] + scale * contribution
 
-    def _lessons(self, actor: Actor) -> Iterator[tuple[str, Array]]:
+    def _contributions(self, actor: Actor) -> Iterator[tuple[str, Array]]:
         """Yield what an actor sends to each parameter: of a slot, or used as an input."""
-        lessons = actor.lessons() if actor.vertex.params else {}
+        contributions = actor.contributions() if actor.vertex.params else {}
         for slot, parameter in actor.vertex.params:
-            yield parameter, lessons[slot]
+            yield parameter, contributions[slot]
         pres = [self.graph.vertices[edge.pre] for edge in self.graph.incoming[actor.vertex.name]]
         if any(pre.op.role == "parameter" for pre in pres):
             for pre, message in zip(pres, actor.messages(), strict=True):
@@ -389,14 +389,14 @@ class ActorSession:
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex taught its parameters."""
-        teachers = {name: actor for name, actor in self.actors.items() if self._teaches(actor)}
-        return {name: actor.fired for name, actor in teachers.items() if actor.fired is not None}
+        contributors = {name: actor for name, actor in self.actors.items() if self._contributes(actor)}
+        return {name: actor.fired for name, actor in contributors.items() if actor.fired is not None}
 
-    def rested(self) -> dict[str, int]:
+    def frozen(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
-        return dict(self.resting)
+        return dict(self.frozen_at)
 
-    def _teaches(self, actor: Actor) -> bool:
+    def _contributes(self, actor: Actor) -> bool:
         edges = self.graph.incoming[actor.vertex.name]
         return bool(actor.vertex.params) or any(self.graph.role(edge.pre) == "parameter" for edge in edges)
 

@@ -32,7 +32,7 @@ class Task:
     losses : {output vertex: name in LOSSES}; ``squared_error`` clamps the output to its target
     initial : {free vertex: (batch, *shape)}, values at tick 0 where they are not the feedforward ones
     keep_values : keep values in flight so that they can be read as messages
-    literal : simulate every actor at every tick; else ``play`` may leave out what can reach no update
+    exact_dynamics : simulate every actor at every tick; else ``advance`` may leave out what can reach no update
     step_sizes : {free vertex: gamma} where it is not the rule's
     """
 
@@ -47,7 +47,7 @@ class Task:
     losses: Mapping[str, str]
     initial: Mapping[str, np.ndarray] = field(default_factory=dict)
     keep_values: bool = False
-    literal: bool = True
+    exact_dynamics: bool = True
     step_sizes: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -71,7 +71,7 @@ class Session(Protocol):
     def move(self) -> None:
         """Move the free values to the next tick."""
 
-    def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
         """Play ticks ``first`` to ``end - 1`` at once: the four phases of each, with nothing to be read in between.
 
         Parameters
@@ -80,7 +80,7 @@ class Session(Protocol):
         norms : (end - first, active vertices), float64, filled with the L2 norm of each vertex's error (over batch
             and units) at each tick, vertices in the order of ``layout``
 
-        Raises RunError where numbers end. Where ``task.literal`` is false and the whole run is played, values of
+        Raises RunError where numbers end. Where ``task.exact_dynamics`` is false and the whole run is played, values of
         vertices that have taught are not followed any further (``engines/needed.py``); updates are the same.
         """
 
@@ -111,7 +111,7 @@ class Session(Protocol):
     def fired(self) -> dict[str, int]:
         """Return {vertex: tick at which the parameters it uses took its error}, where it has happened."""
 
-    def rested(self) -> dict[str, int]:
+    def frozen(self) -> dict[str, int]:
         """Return {vertex: tick}: vertices whose numbers ended after they had taught.
 
         Under a rule that fires once, at step size 1, a vertex that has fired may diverge. On a levelled graph
@@ -120,7 +120,7 @@ class Session(Protocol):
         """
 
 
-def may_rest(task: Task) -> bool:
+def may_freeze(task: Task) -> bool:
     """Return whether a vertex that has taught may be put to rest: nothing that is still to be learnt hears of it.
 
     So it is where a parameter learns once, behind the front of the first errors, on a levelled graph, from

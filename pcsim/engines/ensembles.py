@@ -25,7 +25,7 @@ Array = np.ndarray
 
 
 @dataclass
-class Joint:
+class Ensemble:
     """Runs of one clock.
 
     Attributes
@@ -33,59 +33,59 @@ class Joint:
     tasks : of each run
     task, clock : the union of the tasks, and its session, which ticks
     names : of each run, {active vertex: what the union calls it}
-    views : of each run, a session that is read under the run's own names; to drive it is to drive all
+    members : of each run, a session that is read under the run's own names; to drive it is to drive all
     """
 
     tasks: Sequence[Task]
     task: Task
     clock: Session
     names: Sequence[Mapping[str, str]]
-    views: Sequence[Session] = ()
-    told: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    members: Sequence[Session] = ()
+    answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     taken: dict[int, dict[str, Array]] = field(default_factory=dict)
 
     def forget(self) -> None:
-        """Begin again: what was told and taken counts no more."""
-        self.told.clear()
+        """Begin again: what was answers and taken counts no more."""
+        self.answers.clear()
         self.taken.clear()
 
     def end(self, run: int) -> None:
         """Let one run learn what it learns in its last tick, which stands still, though the others go on."""
-        view = self.views[run]
-        if self.task.rule.fires == "end" and isinstance(view, View):
-            self.taken[run] = lessons(view.task, view)
+        member = self.members[run]
+        if self.task.rule.fires == "end" and isinstance(member, Member):
+            self.taken[run] = contributions(member.task, member)
 
     def learn(self, tick: int, *, last: bool) -> None:
         """Let the parameters of all runs learn."""
-        self.told.clear()
+        self.answers.clear()
         self.clock.learn(tick, last=last)
 
-    def play(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
-        """Play ticks of all runs; ``norms`` are in the order of the clock's layout."""
-        self.told.clear()
-        self.clock.play(first, end, last=last, norms=norms)
+    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
+        """Advance ticks of all runs; ``norms`` are in the order of the clock's layout."""
+        self.answers.clear()
+        self.clock.advance(first, end, last=last, norms=norms)
 
-    def tell(self, what: str) -> Mapping[str, Any]:
+    def ask(self, what: str) -> Mapping[str, Any]:
         """Return ``updates``, ``parameters``, ``fired`` or ``rested`` of all runs; they are asked for once a tick."""
-        if what not in self.told:
-            self.told[what] = getattr(self.clock, what)()
-        return self.told[what]
+        if what not in self.answers:
+            self.answers[what] = getattr(self.clock, what)()
+        return self.answers[what]
 
     def columns(self, run: int) -> Array:
-        """Return where the vertices of a run are in the clock's layout, by the layout of its view."""
+        """Return where the vertices of a run are in the clock's layout, by the layout of its member."""
         places = {name: place for place, name in enumerate(name for group in self.clock.layout() for name in group)}
         return np.array(
-            [places[self.names[run][name]] for group in self.views[run].layout() for name in group], np.intp
+            [places[self.names[run][name]] for group in self.members[run].layout() for name in group], np.intp
         )
 
 
-def alone(task: Task, start: Engine) -> Joint:
+def alone(task: Task, start: Engine) -> Ensemble:
     """Return one run, as runs side by side are returned."""
     session = start(task)
-    return Joint([task], task, session, [{name: name for name in task.graph.active}], [session])
+    return Ensemble([task], task, session, [{name: name for name in task.graph.active}], [session])
 
 
-def together(tasks: Sequence[Task], start: Engine) -> Joint:
+def together(tasks: Sequence[Task], start: Engine) -> Ensemble:
     """Start runs side by side.
 
     Raises
@@ -100,9 +100,9 @@ def together(tasks: Sequence[Task], start: Engine) -> Joint:
             raise wrong(("tasks", number), f"cannot run beside the first: it differs in {', '.join(different)}")
     names = [{name: joined(name, run) for name in tasks[0].graph.active} for run in range(len(tasks))]
     whole = union(tasks)
-    joint = Joint(tasks, whole, start(whole), names)
-    joint.views = [View(task, run, joint) for run, task in enumerate(tasks)]
-    return joint
+    ensemble = Ensemble(tasks, whole, start(whole), names)
+    ensemble.members = [Member(task, run, ensemble) for run, task in enumerate(tasks)]
+    return ensemble
 
 
 def agree(tasks: Sequence[Task]) -> bool:
@@ -111,8 +111,8 @@ def agree(tasks: Sequence[Task]) -> bool:
 
 
 def _differences(first: Task, other: Task) -> list[str]:
-    """Return in what two tasks differ that must be one in a joint run."""
-    same = ("ticks", "batch", "dtype", "keep_values", "literal")
+    """Return in what two tasks differ that must be one in an ensemble."""
+    same = ("ticks", "batch", "dtype", "keep_values", "exact_dynamics")
     found = [key for key in same if getattr(first, key) != getattr(other, key)]
     found += [] if _equal(first.graph, other.graph) else ["graph"]
     found += ["rule"] if replace(first.rule, step_size=other.rule.step_size) != other.rule else []
@@ -194,37 +194,37 @@ def _edge(edge: Edge, run: int) -> Edge:
     return replace(edge, pre=joined(edge.pre, run), post=joined(edge.post, run), name=joined(edge.name, run))
 
 
-class View:
+class Member:
     """One of the runs, under its own names. To drive it is to drive all: there is one clock."""
 
-    def __init__(self, task: Task, run: int, joint: Joint) -> None:
-        self.task, self.run, self.joint = task, run, joint
-        mine = {name: own for own, name in joint.names[run].items()}
-        groups = [tuple(mine[name] for name in group if name in mine) for group in joint.clock.layout()]
+    def __init__(self, task: Task, run: int, ensemble: Ensemble) -> None:
+        self.task, self.run, self.ensemble = task, run, ensemble
+        mine = {name: own for own, name in ensemble.names[run].items()}
+        groups = [tuple(mine[name] for name in group if name in mine) for group in ensemble.clock.layout()]
         self.groups = [group for group in groups if group]
 
     def predict(self, tick: int) -> None:
         """Let all runs predict."""
-        self.joint.clock.predict(tick)
+        self.ensemble.clock.predict(tick)
 
     def send(self, tick: int) -> None:
         """Let all runs send."""
-        self.joint.clock.send(tick)
+        self.ensemble.clock.send(tick)
 
     def learn(self, tick: int, *, last: bool) -> None:
         """Let all runs learn."""
-        self.joint.learn(tick, last=last)
+        self.ensemble.learn(tick, last=last)
 
     def move(self) -> None:
         """Let all runs move."""
-        self.joint.clock.move()
+        self.ensemble.clock.move()
 
-    def play(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
+    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
         """Let all runs play; ``norms`` are those of this one."""
-        everyone = None if norms is None else np.empty((end - first, len(self.joint.task.graph.active)))
-        self.joint.play(first, end, last=last, norms=everyone)
+        everyone = None if norms is None else np.empty((end - first, len(self.ensemble.task.graph.active)))
+        self.ensemble.advance(first, end, last=last, norms=everyone)
         if norms is not None and everyone is not None:
-            norms[...] = everyone[:, self.joint.columns(self.run)]
+            norms[...] = everyone[:, self.ensemble.columns(self.run)]
 
     def restart(
         self,
@@ -233,12 +233,12 @@ class View:
         parameters: Mapping[str, Array] | None = None,
     ) -> None:
         """Let all runs begin again, this one with other data."""
-        self.joint.forget()
+        self.ensemble.forget()
         given = (
             None if data is None else {joined(name, self.run): value for name, value in data.items()}
             for data in (inputs, targets, parameters)
         )
-        self.joint.clock.restart(*given)
+        self.ensemble.clock.restart(*given)
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return this run's active vertices by shape, in the order that all have."""
@@ -246,11 +246,11 @@ class View:
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of this run."""
-        return self.joint.clock.reader(quantity, [joined(name, self.run) for name in names])
+        return self.ensemble.clock.reader(quantity, [joined(name, self.run) for name in names])
 
     def updates(self) -> dict[str, Array]:
         """Return what each parameter of this run has learnt."""
-        taken = self.joint.taken.get(self.run)
+        taken = self.ensemble.taken.get(self.run)
         return self._of("updates", self.task.graph.parameters) if taken is None else taken
 
     def parameters(self) -> dict[str, Array]:
@@ -261,16 +261,16 @@ class View:
         """Return the tick at which each vertex of this run taught its parameters."""
         return self._of("fired", self.task.graph.active)
 
-    def rested(self) -> dict[str, int]:
+    def frozen(self) -> dict[str, int]:
         """Return the vertices of this run that were put to rest, and the tick."""
         return self._of("rested", self.task.graph.active)
 
     def _of(self, what: str, names: Any) -> dict[str, Any]:
-        found = self.joint.tell(what)
+        found = self.ensemble.ask(what)
         return {name: found[key] for name in names if (key := joined(name, self.run)) in found}
 
 
-def lessons(task: Task, session: Session) -> dict[str, Array]:
+def contributions(task: Task, session: Session) -> dict[str, Array]:
     """Return what each parameter would learn from this tick: (d mu / d p)^T Pi eps, summed over users and batch."""
     graph, held = task.graph, session.parameters()
     theta = {name: np.asarray(held[name])[None] for name in graph.parameters}
@@ -279,12 +279,12 @@ def lessons(task: Task, session: Session) -> dict[str, Array]:
         for name in graph.active:
             leaves = [edge for edge in graph.incoming[name] if graph.role(edge.pre) == "parameter"]
             if graph.vertices[name].params or leaves:
-                _teach(task, session, graph.vertices[name], theta, learnt)
+                _accumulate(task, session, graph.vertices[name], theta, learnt)
     variance = task.dtype.type(task.rule.output_variance)
     return {name: value[0] if variance == 1 else variance * value[0] for name, value in learnt.items()}
 
 
-def _teach(
+def _accumulate(
     task: Task, session: Session, vertex: Vertex, theta: Mapping[str, Array], learnt: Mapping[str, Array]
 ) -> None:
     graph, op, call = task.graph, vertex.op, vertex.call
@@ -296,8 +296,8 @@ def _teach(
     g = precision * session.reader("error", [vertex.name])()
     if vertex.params:
         used = dict(vertex.params)
-        for slot, lesson in op.to_params(np, call, params, inputs, mu, saved, g).items():
-            learnt[used[slot]][...] += lesson
+        for slot, contribution in op.to_params(np, call, params, inputs, mu, saved, g).items():
+            learnt[used[slot]][...] += contribution
     if any(graph.role(edge.pre) == "parameter" for edge in edges):
         for edge, message in zip(edges, op.to_inputs(np, call, params, inputs, mu, saved, g), strict=True):
             if graph.role(edge.pre) == "parameter":

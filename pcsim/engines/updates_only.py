@@ -1,4 +1,4 @@
-"""Runs that leave out what can reach no update: equal lessons for less work, where nothing is read on the way.
+"""Runs that leave out what can reach no update: equal contributions for less work, where nothing is read on the way.
 
 Where each parameter learns once, behind the front of the first errors, on a levelled graph, from the feedforward
 state, no input of a vertex has moved when its error arrives, and nothing that is learnt hears of what moves behind
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pcsim.engines.base import begun_again, may_rest
+from pcsim.engines.base import begun_again, may_freeze
 from pcsim.graph.levels import vertex_levels
 
 if TYPE_CHECKING:
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from pcsim.engines.base import Engine, Read, Session, Task
 
 
-def needed(task: Task) -> Task:
+def updates_task(task: Task) -> Task:
     """Return the task with fixed predictions where that teaches the same, else the task itself."""
-    if task.literal or not may_rest(task):
+    if task.exact_dynamics or not may_freeze(task):
         return task
     return replace(task, rule=replace(task.rule, moving=False))
 
 
-def sparing(task: Task, start: Engine) -> Session:
+def updates_only(task: Task, start: Engine) -> Session:
     """Start a run that does no more than its updates need, once it is played as a whole."""
-    return start(task) if needed(task) is task else SparingSession(task, start)
+    return start(task) if updates_task(task) is task else UpdatesOnlySession(task, start)
 
 
-class SparingSession:
+class UpdatesOnlySession:
     """Plays a whole run with what is needed; anything less is played as it is, from the start.
 
     A vertex whose error is exactly zero on arrival teaches later, of what moves behind the front (``fa-zil``): such a
@@ -43,21 +43,21 @@ class SparingSession:
 
     def __init__(self, task: Task, start: Engine) -> None:
         self.task, self.start = task, start
-        self.lean = start(needed(task))
-        self.literal: Session | None = None
-        self.session = self.lean
-        self.teachers = teachers(task)
+        self.reduced = start(updates_task(task))
+        self.complete: Session | None = None
+        self.session = self.reduced
+        self.contributors = contributors(task)
         self.given: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "targets": {}, "parameters": {}}
 
     def _follow_all(self) -> Session:
         """Return the session that follows every actor, from now on the one that counts."""
-        if self.session is self.lean:
+        if self.session is self.reduced:
             self.task = begun_again(self.task, **self.given)
-            if self.literal is None:
-                self.literal = self.start(self.task)
+            if self.complete is None:
+                self.complete = self.start(self.task)
             else:
-                self.literal.restart(self.task.inputs, self.task.targets, self.task.parameters)
-            self.session = self.literal
+                self.complete.restart(self.task.inputs, self.task.targets, self.task.parameters)
+            self.session = self.complete
         return self.session
 
     def predict(self, tick: int) -> None:
@@ -76,13 +76,13 @@ class SparingSession:
         """Move the free values to the next tick."""
         self.session.move()
 
-    def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
         """Play some ticks; a whole run without what its updates do not need."""
-        if (first, end, last) == (0, self.task.ticks, True) and self.session is self.lean:
-            self.lean.play(first, end, last=last, norms=norms)
-            if self.teachers <= set(self.lean.fired()):
+        if (first, end, last) == (0, self.task.ticks, True) and self.session is self.reduced:
+            self.reduced.advance(first, end, last=last, norms=norms)
+            if self.contributors <= set(self.reduced.fired()):
                 return
-        self._follow_all().play(first, end, last=last, norms=norms)
+        self._follow_all().advance(first, end, last=last, norms=norms)
 
     def restart(
         self,
@@ -91,10 +91,10 @@ class SparingSession:
         parameters: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Begin again at tick 0; what is not given stays."""
-        self.lean.restart(inputs, targets, parameters)  # refuses what does not fit
+        self.reduced.restart(inputs, targets, parameters)  # refuses what does not fit
         for key, arrays in (("inputs", inputs), ("targets", targets), ("parameters", parameters)):
             self.given[key] |= arrays or {}
-        self.session = self.lean
+        self.session = self.reduced
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices in groups of one shape."""
@@ -122,12 +122,12 @@ class SparingSession:
         """Return the tick at which each vertex taught its parameters."""
         return self.session.fired()
 
-    def rested(self) -> dict[str, int]:
+    def frozen(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
-        return self.session.rested()
+        return self.session.frozen()
 
 
-def teachers(task: Task) -> set[str]:
+def contributors(task: Task) -> set[str]:
     """Return the vertices with parameters whose first error comes within the run."""
     graph, levels = task.graph, vertex_levels(task.graph)
     return {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcsim.analysis.backprop import Reference, backprop
 from pcsim.analysis.measures import MEASURES, Evidence, warnings
-from pcsim.analysis.meter import Follower, meter
+from pcsim.analysis.meter import Meter, start_meter
 from pcsim.engines.array.memory import HostMemory
 from pcsim.run.task import looks_at_every_tick, recorded
 from pcsim.scenario.models import StopEntry
@@ -17,40 +17,40 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pcsim.engines import Task
-    from pcsim.engines.ensembles import Joint
-    from pcsim.run.recorder import Part
+    from pcsim.engines.ensembles import Ensemble
+    from pcsim.run.recorder import RunRecorder
     from pcsim.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True)
-class Scale:
+class Evaluation:
     """What follows the runs, and the references that they are measured against."""
 
-    follower: Follower
+    meter: Meter
     references: Sequence[Reference]
 
-    def reached(self, part: Part) -> bool:
+    def reached(self, recorder: RunRecorder) -> bool:
         """Return whether a run is where its criterion wants it."""
-        return bool(self.follower.criterion_value[part.run] <= self.follower.tolerance)
+        return bool(self.meter.criterion_value[recorder.run] <= self.meter.tolerance)
 
-    def measures(self, part: Part) -> dict[str, Any]:
+    def measures(self, recorder: RunRecorder) -> dict[str, Any]:
         """Return the measures of a run in its last tick."""
-        found = Evidence(part.task, part.view, self.follower.of(part.run), self.references[part.run])
-        wanted = part.journal.scenario.document.measure
+        found = Evidence(recorder.task, recorder.member, self.meter.of(recorder.run), self.references[recorder.run])
+        wanted = recorder.keeper.scenario.document.measure
         names = MEASURES if wanted is None else wanted
         return {**{name: MEASURES[name].take(found) for name in names}, "warnings": warnings(found)}
 
 
-def scale_of(scenario: Scenario, joint: Joint) -> Scale | None:
+def evaluation_of(scenario: Scenario, ensemble: Ensemble) -> Evaluation | None:
     """Return what measures runs of a scenario; None where nothing that is recorded or wanted needs it."""
     asked = {what for entry in recorded(scenario) for what in entry.what}
     if not (looks_at_every_tick(scenario) or asked & {"energy", "divergence"}):
         return None
-    HostMemory().admit({"backprop, which the run is measured against": sum(map(_backprop_bytes, joint.tasks))})
-    references = [backprop(task) for task in joint.tasks]
+    HostMemory().admit({"backprop, which the run is measured against": sum(map(_backprop_bytes, ensemble.tasks))})
+    references = [backprop(task) for task in ensemble.tasks]
     criterion, tolerance = _criterion(scenario)
-    follower = meter(joint, references, criterion, tolerance, everywhere="divergence" in asked)
-    return Scale(follower, references)
+    everywhere = "divergence" in asked
+    return Evaluation(start_meter(ensemble, references, criterion, tolerance, everywhere=everywhere), references)
 
 
 def _backprop_bytes(task: Task) -> int:

@@ -1,4 +1,4 @@
-"""Plays runs to their ends: tick by tick where something is read, in blocks where nothing is."""
+"""Runs runs to their ends: tick by tick where something is read, in blocks where nothing is."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from pcsim.errors import NumberOverflowError
 from pcsim.graph.levels import uneven_edges
 from pcsim.interrupts import interrupts
-from pcsim.run.evaluation import Scale, scale_of
+from pcsim.run.evaluation import Evaluation, evaluation_of
 from pcsim.run.probes import channels, watched
-from pcsim.run.recorder import Part
+from pcsim.run.recorder import RunRecorder
 from pcsim.run.task import looks_at_every_tick, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcsim.engines.ensembles import Joint
-    from pcsim.run.manifest import Journal
+    from pcsim.engines.ensembles import Ensemble
+    from pcsim.run.manifest import ManifestKeeper
     from pcsim.scenario.scenario import Scenario
 
 Progress = Callable[[int, int], None]
@@ -34,27 +34,27 @@ BLOCK_BYTES = 4 * 2**20
 """Bytes of norms that are kept back during a block."""
 
 
-def play(journals: Sequence[Journal], joint: Joint, progress: Progress | None) -> None:
-    """Play runs side by side to their ends."""
-    scenario = journals[0].scenario
+def run_ticks(keepers: Sequence[ManifestKeeper], ensemble: Ensemble, progress: Progress | None) -> None:
+    """Run runs side by side to their ends."""
+    scenario = keepers[0].scenario
     record = recorded(scenario)
     with np.errstate(all="ignore"):
-        scale = scale_of(scenario, joint)
-        follower = scale.follower if scale else None
-        parts = [Part(journal, joint, run) for run, journal in enumerate(journals)]
-        for part in parts:
-            part.open(channels(part.task, part.view, follower, record, part.run))
+        evaluation = evaluation_of(scenario, ensemble)
+        meter = evaluation.meter if evaluation else None
+        recorders = [RunRecorder(keeper, ensemble, run) for run, keeper in enumerate(keepers)]
+        for recorder in recorders:
+            recorder.open(channels(recorder.task, recorder.member, meter, record, recorder.run))
         everies, norms = watched(record)
         stops = _Stops((1,) if looks_at_every_tick(scenario) else everies, norms=norms and 1 not in everies)
         try:
             with interrupts() as asked:
-                _Play(joint, parts, scale, stops, asked, progress).play()
+                _Loop(ensemble, recorders, evaluation, stops, asked, progress).run()
         except NumberOverflowError as error:
             raise NumberOverflowError("; ".join([str(error), *bounded_by(scenario)])) from None
 
 
 def bounded_by(scenario: Scenario) -> list[str]:
-    """Return what would keep numbers within their format that grew beyond it while they were played."""
+    """Return what would keep numbers within their format that grew beyond it while they were run."""
     rule, found = scenario.rule, []
     if rule.exact_step is None:
         found.append("a smaller step_size keeps the transient bounded")
@@ -78,20 +78,20 @@ class _Stops:
 
 
 @dataclass
-class _Play:
-    """Runs that are being played; ``block`` is how many ticks fit into one call."""
+class _Loop:
+    """Runs that are being run; ``block`` is how many ticks fit into one call."""
 
-    joint: Joint
-    parts: Sequence[Part]
-    scale: Scale | None
+    ensemble: Ensemble
+    recorders: Sequence[RunRecorder]
+    evaluation: Evaluation | None
     stops: _Stops
     asked: Callable[[], bool]
     progress: Progress | None
     block: int = 1
 
-    def play(self) -> None:
-        """Play all ticks, or until every run has ended."""
-        tick, ticks = 0, self.joint.task.ticks
+    def run(self) -> None:
+        """Run all ticks, or until every run has ended."""
+        tick, ticks = 0, self.ensemble.task.ticks
         while tick < ticks and self.live:
             interrupted = self.asked()
             due = min(self.stops.due(tick, ticks), ticks)
@@ -99,63 +99,67 @@ class _Play:
             tick = self.step(tick, interrupted) if due == tick else self.stretch(tick, end, interrupted)
 
     @property
-    def live(self) -> list[Part]:
+    def live(self) -> list[RunRecorder]:
         """The runs that have not ended."""
-        return [part for part in self.parts if part.journal.run is None]
+        return [recorder for recorder in self.recorders if recorder.keeper.run is None]
 
     def step(self, tick: int, interrupted: bool) -> int:
-        """Play one tick, and read it while it stands still."""
-        clock = self.joint.clock
+        """Run one tick, and read it while it stands still."""
+        clock = self.ensemble.clock
         clock.predict(tick)
         clock.send(tick)
-        if self.scale is not None:
-            self.scale.follower.follow(tick)
-        ends = {part.run: end for part in self.live if (end := self.ends(part, tick, interrupted))}
+        if self.evaluation is not None:
+            self.evaluation.meter.follow(tick)
+        ends = {recorder.run: end for recorder in self.live if (end := self.ends(recorder, tick, interrupted))}
         last = len(ends) == len(self.live)
-        self.joint.learn(tick, last=last)
+        self.ensemble.learn(tick, last=last)
         for run in () if last else ends:
-            self.joint.end(run)
-        for part in self.live:
-            part.record(tick)
-        found = {run: self.measures(self.parts[run]) for run in ends}
+            self.ensemble.end(run)
+        for recorder in self.live:
+            recorder.record(tick)
+        found = {run: self.measures(self.recorders[run]) for run in ends}
         clock.move()
-        self.told(tick + 1)
+        self.report(tick + 1)
         for run, (status, reason) in ends.items():
-            self.parts[run].end(status, reason, found[run], alone=last)
+            self.recorders[run].end(status, reason, found[run], alone=last)
         return tick + 1
 
-    def ends(self, part: Part, tick: int, interrupted: bool) -> tuple[str, str] | None:
+    def ends(self, recorder: RunRecorder, tick: int, interrupted: bool) -> tuple[str, str] | None:
         """Return how and why a run ends in this tick; None if it goes on."""
-        ticks = self.joint.task.ticks
+        ticks = self.ensemble.task.ticks
         if interrupted:
             return "interrupted", f"interrupted after tick {tick}"
-        if part.journal.scenario.document.stop is not None and self.scale is not None and self.scale.reached(part):
-            follower = self.scale.follower
-            return "done", f"{follower.criterion} at or below {follower.tolerance:g} at tick {tick}"
+        if (
+            recorder.keeper.scenario.document.stop is not None
+            and self.evaluation is not None
+            and self.evaluation.reached(recorder)
+        ):
+            meter = self.evaluation.meter
+            return "done", f"{meter.criterion} at or below {meter.tolerance:g} at tick {tick}"
         return ("done", f"all {ticks} ticks done") if tick == ticks - 1 else None
 
-    def measures(self, part: Part) -> dict[str, Any]:
+    def measures(self, recorder: RunRecorder) -> dict[str, Any]:
         """Return the measures of a run in its last tick."""
-        return {"warnings": []} if self.scale is None else self.scale.measures(part)
+        return {"warnings": []} if self.evaluation is None else self.evaluation.measures(recorder)
 
     def stretch(self, first: int, end: int, interrupted: bool) -> int:
-        """Play ticks in which nothing is read, so many that Ctrl-C and progress are not kept waiting."""
-        ticks, began = self.joint.task.ticks, time.perf_counter()
-        width = sum(map(len, self.joint.clock.layout())) if self.stops.norms else 0
-        if self.joint.task.literal:
+        """Run ticks in which nothing is read, so many that Ctrl-C and progress are not kept waiting."""
+        ticks, began = self.ensemble.task.ticks, time.perf_counter()
+        width = sum(map(len, self.ensemble.clock.layout())) if self.stops.norms else 0
+        if self.ensemble.task.exact_dynamics:
             end = min(end, first + self.block, first + max(1, BLOCK_BYTES // (8 * width or 1)))
         last = interrupted or end == ticks
         norms = np.full((end - first, width), np.nan) if self.stops.norms else None
         try:
-            self.joint.play(first, end, last=last, norms=norms)
+            self.ensemble.advance(first, end, last=last, norms=norms)
         finally:
             self.note(first, norms)
         self.block = max(1, int((end - first) * min(8.0, BLOCK_SECONDS / (time.perf_counter() - began))))
-        self.told(end)
+        self.report(end)
         if last:
             reason = f"interrupted after tick {end - 1}" if interrupted else f"all {ticks} ticks done"
-            for part in self.live:
-                part.end("interrupted" if interrupted else "done", reason, {"warnings": []}, alone=True)
+            for recorder in self.live:
+                recorder.end("interrupted" if interrupted else "done", reason, {"warnings": []}, alone=True)
         return end
 
     def note(self, first: int, norms: np.ndarray | None) -> None:
@@ -163,13 +167,13 @@ class _Play:
         if norms is None:
             return
         done = len(norms) if not np.isnan(norms).any() else int(np.isnan(norms).any(axis=1).argmax())
-        for part in self.live:
-            part.extend(first, norms[:done])
-            part.journal.done = first + done
+        for recorder in self.live:
+            recorder.extend(first, norms[:done])
+            recorder.keeper.done = first + done
 
-    def told(self, done: int) -> None:
+    def report(self, done: int) -> None:
         """Tell how far the runs have come."""
-        for part in self.live:
-            part.journal.done = done
+        for recorder in self.live:
+            recorder.keeper.done = done
         if self.progress is not None:
-            self.progress(done, self.joint.task.ticks)
+            self.progress(done, self.ensemble.task.ticks)

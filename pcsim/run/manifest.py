@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Journal:
+class ManifestKeeper:
     """What is known of a run so far: the ticks done, the trace, and the run once it has ended."""
 
     scenario: Scenario

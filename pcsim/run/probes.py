@@ -18,7 +18,7 @@ from pcsim.trace.channel import Channel, shape_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pcsim.analysis.meter import Follower
+    from pcsim.analysis.meter import Meter
     from pcsim.arrays import Shape
     from pcsim.engines.base import Read, Session, Task
     from pcsim.graph.graph import Graph
@@ -77,11 +77,11 @@ def check_record(graph: Graph, record: Iterable[RecordEntry]) -> None:
 
 
 def channels(
-    task: Task, session: Session, follower: Follower | None, record: Iterable[RecordEntry], run: int = 0
+    task: Task, session: Session, meter: Meter | None, record: Iterable[RecordEntry], run: int = 0
 ) -> list[Channel]:
     """Return the channels that probes ask for; each name once, whichever probe asked.
 
-    ``run`` says which of the runs that the follower follows the session is.
+    ``run`` says which of the runs that the meter follows the session is.
     """
     wanted: dict[str, dict[str, None]] = defaultdict(dict)
     every: dict[str, int] = {}
@@ -92,7 +92,7 @@ def channels(
     return [
         channel
         for what, names in wanted.items()
-        for channel in _Probe(task, session, follower, what, every[what], run).channels(list(names))
+        for channel in _Probe(task, session, meter, what, every[what], run).channels(list(names))
     ]
 
 
@@ -129,7 +129,7 @@ class _Probe:
 
     task: Task
     session: Session
-    follower: Follower | None
+    meter: Meter | None
     what: str
     every: int
     run: int
@@ -161,26 +161,26 @@ class _Probe:
         """Return a reader over active vertices and sources alike."""
         vertices = self.task.graph.vertices
         split = [[n for n in names if (vertices[n].op.role == "source") == source] for source in (False, True)]
-        reads = [self.session.reader(self.what, part) for part in split if part]
+        reads = [self.session.reader(self.what, recorder) for recorder in split if recorder]
         if not all(split):
             return reads[0]
         place = {name: number for number, name in enumerate(names)}
-        rows = [rows_of(np.array([place[name] for name in part], np.intp)) for part in split]
+        rows = [rows_of(np.array([place[name] for name in recorder], np.intp)) for recorder in split]
         found = np.empty((len(names), self.task.batch, *vertices[names[0]].shape), self.task.dtype)
 
         def read() -> np.ndarray:
-            for where, part in zip(rows, reads, strict=True):
-                found[where] = part()
+            for where, recorder in zip(rows, reads, strict=True):
+                found[where] = recorder()
             return found
 
         return read
 
     def series(self, names: list[str]) -> list[Channel]:
-        follower, number = self.follower, np.dtype(float)
-        if self.what == "energy" and follower is not None:
-            energy: Read = lambda: np.asarray(follower.energy[self.run])  # noqa: E731
+        meter, number = self.meter, np.dtype(float)
+        if self.what == "energy" and meter is not None:
+            energy: Read = lambda: np.asarray(meter.energy[self.run])  # noqa: E731
             return [Channel("series", self.what, (), (), number, energy, (), {}, self.every)]
-        order = [name for group in self.session.layout() for name in group] if follower is None else follower.names
+        order = [name for group in self.session.layout() for name in group] if meter is None else meter.names
         place = {name: row for row, name in enumerate(order)}
         kept = tuple(name for name in names if name in place)
         index = np.array([place[name] for name in kept], np.intp)
@@ -192,13 +192,13 @@ class _Probe:
         def channel(variable: str, read: Read) -> Channel:
             return Channel("series", variable, ("vertex",), (len(kept),), number, read, kept, coords, self.every)
 
-        if follower is None:
+        if meter is None:
             return [channel(self.what, self.norms(index))]
-        rows = follower.rows[self.run][index]
-        made = [channel(self.what, lambda: getattr(follower, self.what)[rows])]
+        rows = meter.rows[self.run][index]
+        made = [channel(self.what, lambda: getattr(meter, self.what)[rows])]
         theory = self.theory(kept) if self.what == "divergence" else None
         if theory is not None:
-            made.append(channel("theory", lambda: theory[:, follower.tick // self.every]))
+            made.append(channel("theory", lambda: theory[:, meter.tick // self.every]))
         return made
 
     def norms(self, index: np.ndarray) -> Read:

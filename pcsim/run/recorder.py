@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pcsim.engines import Session, Task
-    from pcsim.engines.ensembles import Joint
-    from pcsim.run.manifest import Journal
+    from pcsim.engines.ensembles import Ensemble
+    from pcsim.run.manifest import ManifestKeeper
     from pcsim.trace.channel import Channel
 
 FLUSH_EVERY = 5.0
@@ -26,39 +26,39 @@ FLUSH_EVERY = 5.0
 
 
 @dataclass
-class Part:
+class RunRecorder:
     """One of the runs that are played side by side."""
 
-    journal: Journal
-    joint: Joint
+    keeper: ManifestKeeper
+    ensemble: Ensemble
     run: int
     columns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
 
     @property
     def task(self) -> Task:
         """What this run is."""
-        return self.joint.tasks[self.run]
+        return self.ensemble.tasks[self.run]
 
     @property
-    def view(self) -> Session:
+    def member(self) -> Session:
         """What this run reads from."""
-        return self.joint.views[self.run]
+        return self.ensemble.members[self.run]
 
     @property
     def writer(self) -> TraceWriter:
         """What this run records with."""
-        assert self.journal.writer is not None
-        return self.journal.writer
+        assert self.keeper.writer is not None
+        return self.keeper.writer
 
     def open(self, found: list[Channel]) -> None:
         """Begin the trace."""
-        folder = self.journal.folder
-        self.journal.writer = TraceWriter(folder / TRACE if folder else None, found, ticks=self.task.ticks)
-        self.journal.flushed = time.perf_counter()
+        folder = self.keeper.folder
+        self.keeper.writer = TraceWriter(folder / TRACE if folder else None, found, ticks=self.task.ticks)
+        self.keeper.flushed = time.perf_counter()
         norms = [channel.names for channel in found if channel.variable == "norm"]
         if norms:
-            own = [name for group in self.view.layout() for name in group]
-            column = dict(zip(own, self.joint.columns(self.run).tolist(), strict=True))
+            own = [name for group in self.member.layout() for name in group]
+            column = dict(zip(own, self.ensemble.columns(self.run).tolist(), strict=True))
             self.columns = np.array([column[name] for name in norms[0]], np.intp)
 
     def record(self, tick: int) -> None:
@@ -74,24 +74,24 @@ class Part:
 
     def flush(self) -> None:
         """Write what was recorded, now and then."""
-        if self.journal.folder is not None and (now := time.perf_counter()) - self.journal.flushed > FLUSH_EVERY:
+        if self.keeper.folder is not None and (now := time.perf_counter()) - self.keeper.flushed > FLUSH_EVERY:
             self.writer.flush()
-            self.journal.flushed = now
+            self.keeper.flushed = now
 
     def end(self, status: str, reason: str, found: dict[str, Any], *, alone: bool) -> None:
         """Close the trace and the manifest; ``alone`` says that nothing moves any more."""
-        for row in learnt(self.view.updates()):
+        for row in learnt(self.member.updates()):
             self.writer.static(*row)
         self.writer.close()
-        manifest = self.journal.note(status, reason, self.journal.done, found)
-        state = _not_followed if not self.task.literal else self.state if alone else _kept(self.state())
-        self.journal.run = Run(manifest, self.writer.store, state)
+        manifest = self.keeper.note(status, reason, self.keeper.done, found)
+        state = _not_followed if not self.task.exact_dynamics else self.state if alone else _kept(self.state())
+        self.keeper.run = Run(manifest, self.writer.store, state)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the free values."""
         graph = self.task.graph
         free = [name for name in graph.active if graph.role(name) == "free"]
-        return {name: self.view.reader("value", [name])()[0] for name in free}
+        return {name: self.member.reader("value", [name])()[0] for name in free}
 
 
 def _kept(state: dict[str, np.ndarray]) -> Callable[[], dict[str, np.ndarray]]:

@@ -42,8 +42,8 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
         "steps_per_tick": len(program.steps),
         "steps": [_step(step) for step in program.steps],
         "delay_lines": {
-            "error messages in flight": sum(post.ring.slots for post in program.posts.values()),
-            "values in flight": sum(history.ring.slots for history in program.histories.values()),
+            "error messages in flight": sum(inbox.delay_buffer.slots for inbox in program.inboxes.values()),
+            "values in flight": sum(history.delay_buffer.slots for history in program.histories.values()),
         },
         "memory": {**memory, "total": sum(memory.values())},
         "traffic_per_tick": program.traffic(batch, itemsize),

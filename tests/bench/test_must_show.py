@@ -48,7 +48,7 @@ SPARSE = [
 
 
 def task_of(case, name, many=100):
-    return replace(scenario_of(case, RULES[name], many).task(), literal=not RULES[name].whole)
+    return replace(scenario_of(case, RULES[name], many).task(), exact_dynamics=not RULES[name].whole)
 
 
 def rivals_of(case, name, task, *but):

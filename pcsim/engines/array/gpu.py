@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcsim.engines.array.memory import DeviceMemory
 from pcsim.engines.array.session import ArraySession
-from pcsim.engines.updates_only import sparing
+from pcsim.engines.updates_only import updates_only
 
 if TYPE_CHECKING:
     from pcsim.engines.base import Session, Task
@@ -42,4 +42,4 @@ CUPY = cupy_on_a_device()
 
 def start(task: Task) -> Session:
     """Start a run on the device; raises RunError where it does not fit there."""
-    return sparing(task, lambda wanted: ArraySession(wanted, CUPY, DeviceMemory(CUPY)))
+    return updates_only(task, lambda wanted: ArraySession(wanted, CUPY, DeviceMemory(CUPY)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pcsim.arrays import Array, Namespace
-    from pcsim.program.program import Ring, Rows
+    from pcsim.program.program import DelayBuffer, Rows
 
 
 class Memory(Protocol):
@@ -31,8 +31,8 @@ class Memory(Protocol):
     def at(self, rows: Rows) -> Any:
         """Return rows as what indexes arrays here; what lasts is brought over once."""
 
-    def ring(self, ring: Ring) -> Ring:
-        """Return a ring whose rows index arrays here."""
+    def delay_buffer(self, delay_buffer: DelayBuffer) -> DelayBuffer:
+        """Return a delay_buffer whose rows index arrays here."""
 
     def host(self, array: Array) -> np.ndarray:
         """Return an array on the host."""
@@ -78,9 +78,9 @@ class HostMemory:
         """Return the rows."""
         return rows
 
-    def ring(self, ring: Ring) -> Ring:
-        """Return the ring."""
-        return ring
+    def delay_buffer(self, delay_buffer: DelayBuffer) -> DelayBuffer:
+        """Return the delay_buffer."""
+        return delay_buffer
 
     def host(self, array: Array) -> np.ndarray:
         """Return the array."""
@@ -144,9 +144,9 @@ class DeviceMemory:
             finalize(rows, self.copies.pop, key, None)
         return self.copies[key]
 
-    def ring(self, ring: Ring) -> Ring:
-        """Return the ring with its offsets and lengths on the device, where rows are then worked out."""
-        return type(ring)(self.at(ring.offset), self.at(ring.length))
+    def delay_buffer(self, delay_buffer: DelayBuffer) -> DelayBuffer:
+        """Return the delay_buffer with its offsets and lengths on the device, where rows are then worked out."""
+        return type(delay_buffer)(self.at(delay_buffer.offset), self.at(delay_buffer.length))
 
     def host(self, array: Array) -> np.ndarray:
         """Return a copy on the host, once everything before it has been done."""

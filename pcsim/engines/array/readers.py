@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pcsim.engines.array.units import Units
     from pcsim.engines.base import Read
     from pcsim.graph.graph import Edge
-    from pcsim.program.program import Program, Ring, Rows
+    from pcsim.program.program import DelayBuffer, Program, Rows
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Readers:
     clock: Callable[[], int]
     at: Callable[[Rows], Any]
     """Brings rows to where the arrays are."""
-    rings: Mapping[Shape, Ring]
+    delay_buffers: Mapping[Shape, DelayBuffer]
     """Of the histories, with rows that index them."""
 
     def of_vertices(self, quantity: str, names: Sequence[str]) -> Read:
         """Read ``value``, ``prediction`` or ``error`` of vertices of one shape, all sources or none."""
-        units = self.units[self.program.place[names[0]][0]]
+        units = self.units[self.program.location[names[0]][0]]
         wanted, host = rows_in(self.program, names), self.host
-        source = bool((indices(wanted) >= units.bank.active).any())
+        source = bool((indices(wanted) >= units.group.active).any())
         rows = self.at(wanted)
         if quantity == "error":
             return lambda: host(units.error[rows])
@@ -50,8 +50,8 @@ class Readers:
 
     def of_errors(self, edges: Sequence[Edge]) -> Read:
         """Read the error messages that are due, over edges from vertices of one shape."""
-        shape = self.program.place[edges[0].pre][0]
-        places = {edge.name: number for number, edge in enumerate(self.program.posts[shape].edges)}
+        shape = self.program.location[edges[0].pre][0]
+        places = {edge.name: number for number, edge in enumerate(self.program.inboxes[shape].edges)}
         index = self.at(rows_of(np.array([places[edge.name] for edge in edges], np.intp)))
         return lambda: self.host(self.messages[shape][index])
 
@@ -60,9 +60,9 @@ class Readers:
 
         A vertex that comes to rest in predicting has sent before that.
         """
-        shape = self.program.place[edges[0].pre][0]
+        shape = self.program.location[edges[0].pre][0]
         units, rows = self.units[shape], indices(rows_in(self.program, [edge.pre for edge in edges]))
-        active = np.nonzero(rows < units.bank.active)[0]
+        active = np.nonzero(rows < units.group.active)[0]
         late = self._late(shape, edges, rows)
         every, moving, moved = self.at(rows), self.at(active), self.at(rows[active])
 
@@ -87,4 +87,8 @@ class Readers:
         positions = np.array(found, np.intp)
         lines = self.at(np.array([kept[int(row)] for row in rows[positions]], np.intp))
         delays = self.at(np.array([edges[place].value_delay for place in found], np.intp))
-        return self.at(positions), self.at(rows[positions]), lambda tick: self.rings[shape].at(tick, lines, delays)
+        return (
+            self.at(positions),
+            self.at(rows[positions]),
+            lambda tick: self.delay_buffers[shape].at(tick, lines, delays),
+        )

@@ -1,4 +1,4 @@
-"""Rows of banks and steps: slices where they are consecutive, index arrays where they are not."""
+"""Rows of groups and steps: slices where they are consecutive, index arrays where they are not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def masked(mask: np.ndarray) -> Rows | None:
 
 
 def inside(where: Rows, rows: Rows) -> Rows:
-    """Return the bank rows of some rows of a step."""
+    """Return the group rows of some rows of a step."""
     if isinstance(where, slice) and isinstance(rows, slice):
         return slice(where.start + rows.start, where.start + rows.stop)
     return where.start + rows if isinstance(where, slice) else where[rows]
@@ -69,5 +69,5 @@ def take(array: Array, rows: Rows, count: int) -> Array:
 
 
 def rows_in(program: Program, names: Sequence[str]) -> Rows:
-    """Return the bank rows of vertices of one shape."""
-    return rows_of(np.array([program.place[name][1] for name in names], np.intp))
+    """Return the group rows of vertices of one shape."""
+    return rows_of(np.array([program.location[name][1] for name in names], np.intp))

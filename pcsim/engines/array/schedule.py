@@ -30,18 +30,18 @@ NEVER = np.iinfo(np.intp).max
 
 
 @dataclass(frozen=True)
-class Flight:
-    """Lines of a post: those on which something new sets out at a tick, and those on which something new is due."""
+class LineTraffic:
+    """Lines of a inbox: those on which something new sets out at a tick, and those on which something new is due."""
 
     sent: np.ndarray
     due: np.ndarray
 
 
 @dataclass(frozen=True)
-class Travellers:
-    """Messages from the vertices of one bank that travel for a tick or more: lines, rows of the senders, delays."""
+class DelayedMessages:
+    """Messages from the vertices of one group that travel for a tick or more: lines, rows of the senders, delays."""
 
-    bank: Shape
+    group: Shape
     lines: np.ndarray
     rows: np.ndarray
     delays: np.ndarray
@@ -54,15 +54,15 @@ class Plan:
     Attributes
     ----------
     active : steps, and which of their rows have an error that may differ
-    reach : banks, and the rows of the active vertices
-    moves : banks, and the free rows that what is due may move
-    flights : lines by bank; None: all lines carry something
+    reach : groups, and the rows of the active vertices
+    moves : groups, and the free rows that what is due may move
+    traffic : lines by group; None: all lines carry something
     """
 
     active: tuple[tuple[Step, Rows], ...]
     reach: tuple[tuple[Shape, Rows], ...]
     moves: tuple[tuple[Shape, Rows], ...]
-    flights: Mapping[Shape, Flight] | None = None
+    traffic: Mapping[Shape, LineTraffic] | None = None
 
     @cached_property
     def rows(self) -> dict[int, Rows]:
@@ -80,11 +80,11 @@ class Schedule(Protocol):
 def schedule(task: Task, program: Program) -> Schedule:
     """Return the schedule of a task: as little as its rule allows."""
     if task.initial or task.rule.fires == "every":
-        return Throughout(program)
+        return EveryRow(program)
     if task.rule.moving:
         cone = light_cone(task.graph, moving=True)
         first = {name: NEVER if tick is None else tick for name, tick in cone.items()}
-        return Spreading(program, first)
+        return LightConeSchedule(program, first)
     return _of_fixed_predictions(task, program)
 
 
@@ -101,8 +101,8 @@ def _of_fixed_predictions(task: Task, program: Program) -> Schedule:
     following = sum(max(0, horizon - tick) for tick in first.values())
     shared = not leaky and any(shares(step) for step in program.steps)
     if shared or 2 * changing < following:
-        return Settling(program, found, horizon)
-    return Spreading(program, first)
+        return ChangesOnlySchedule(program, found, horizon)
+    return LightConeSchedule(program, first)
 
 
 def changes(task: Task, leaky: Container[str]) -> tuple[dict[str, int], int]:
@@ -131,11 +131,11 @@ def changes(task: Task, leaky: Container[str]) -> tuple[dict[str, int], int]:
 def _leaky(task: Task, program: Program) -> set[str]:
     """Return the free vertices that keep part of their error, or take only part of what is due."""
     found: set[str] = set()
-    for bank in program.banks.values():
-        free = bank.names[: bank.free]
+    for group in program.groups.values():
+        free = group.names[: group.free]
         rates = gammas(task, free)
-        if bank.precision is not None:
-            off = np.any(bank.precision[: bank.free] != 1, axis=tuple(range(1, bank.precision.ndim)))
+        if group.precision is not None:
+            off = np.any(group.precision[: group.free] != 1, axis=tuple(range(1, group.precision.ndim)))
         else:
             off = np.zeros(len(free), bool)
         found.update(name for name, keeps in zip(free, off | (rates != 1), strict=True) if keeps)
@@ -147,7 +147,7 @@ def _lowest(ticks: int) -> int:
 
 
 @dataclass(frozen=True)
-class Throughout:
+class EveryRow:
     """Everything at every tick."""
 
     program: Program
@@ -159,16 +159,16 @@ class Throughout:
     @cached_property
     def plan(self) -> Plan:
         """The one plan there is."""
-        banks = self.program.banks
+        groups = self.program.groups
         return Plan(
             tuple((step, slice(0, len(step.names))) for step in self.program.steps),
-            tuple((shape, slice(0, bank.active)) for shape, bank in banks.items() if bank.active),
-            tuple((shape, slice(0, bank.free)) for shape, bank in banks.items() if bank.free),
+            tuple((shape, slice(0, group.active)) for shape, group in groups.items() if group.active),
+            tuple((shape, slice(0, group.free)) for shape, group in groups.items() if group.free),
         )
 
 
 @dataclass(frozen=True)
-class Hull:
+class RowSpan:
     """The narrowest slice that holds every row reached by a tick; ``when`` ascends."""
 
     when: np.ndarray
@@ -181,19 +181,19 @@ class Hull:
         return slice(int(self.low[count - 1]), int(self.high[count - 1])) if count else None
 
 
-def hull(first: np.ndarray) -> Hull:
+def row_span(first: np.ndarray) -> RowSpan:
     """Return the hull of rows that are reached at these ticks.
 
-    >>> hull(np.array([5, 3, 3, 4])).at(4)
+    >>> row_span(np.array([5, 3, 3, 4])).at(4)
     slice(1, 4, None)
     """
     order = np.argsort(first, kind="stable")
     order = order[first[order] != NEVER]
-    return Hull(first[order], np.minimum.accumulate(order), np.maximum.accumulate(order) + 1)
+    return RowSpan(first[order], np.minimum.accumulate(order), np.maximum.accumulate(order) + 1)
 
 
 @dataclass(frozen=True)
-class Spreading:
+class LightConeSchedule:
     """From the tick on at which an error can first leave zero, by slices: rows of a step are sorted by depth.
 
     A step whose vertices share an operand is one product over all of them, which may round otherwise when it is cut. It
@@ -217,21 +217,22 @@ class Spreading:
         return max((tick for tick in self.first.values() if tick != NEVER), default=0)
 
     @cached_property
-    def hulls(self) -> dict[int, Hull]:
+    def spans(self) -> dict[int, RowSpan]:
         """The hull of each step."""
         return {
-            id(step): hull(np.array([self.first[name] for name in step.names], np.intp)) for step in self.program.steps
+            id(step): row_span(np.array([self.first[name] for name in step.names], np.intp))
+            for step in self.program.steps
         }
 
     def _plan(self, tick: int) -> Plan:
         active = [(step, rows) for step in self.program.steps if (rows := self._reached(step, tick)) is not None]
         soon = [(step, rows) for step in self.program.steps if (rows := self._reached(step, tick + 1)) is not None]
-        free = {shape: bank.free for shape, bank in self.program.banks.items()}
+        free = {shape: group.free for shape, group in self.program.groups.items()}
         moves = [(step, rows) for step, rows in soon if step.rows.start < free[step.shape]]
         return Plan(tuple(active), merged(active), merged(moves))
 
     def _reached(self, step: Step, tick: int) -> slice | None:
-        rows = self.hulls[id(step)].at(tick)
+        rows = self.spans[id(step)].at(tick)
         return rows if rows is None or not shares(step) else slice(0, len(step.names))
 
 
@@ -243,7 +244,7 @@ def shares(step: Step) -> bool:
 
 
 def merged(active: Iterable[tuple[Step, slice]]) -> tuple[tuple[Shape, Rows], ...]:
-    """Return the bank rows of rows of steps: as one slice where that is at most twice as many, else as several."""
+    """Return the group rows of rows of steps: as one slice where that is at most twice as many, else as several."""
     found: dict[Shape, list[slice]] = {}
     for step, rows in sorted(active, key=lambda pair: pair[0].rows.start):
         here = slice(step.rows.start + rows.start, step.rows.start + rows.stop)
@@ -278,7 +279,7 @@ def covering(mask: np.ndarray, *, exactly: bool = False) -> Rows | None:
 
 
 @dataclass(frozen=True)
-class Settling:
+class ChangesOnlySchedule:
     """Only what changes: ``ticks`` holds {vertex: ticks as bits}, and after ``horizon`` nothing new begins or ends."""
 
     program: Program
@@ -295,30 +296,30 @@ class Settling:
 
     @cached_property
     def bits(self) -> dict[Shape, np.ndarray]:
-        """{bank: (active rows, bytes)}: when each row changes, lowest bit first."""
+        """{group: (active rows, bytes)}: when each row changes, lowest bit first."""
         size = -(-self.horizon // 8)
         return {
             shape: np.frombuffer(
-                b"".join(self.ticks[name].to_bytes(size, "little") for name in bank.names[: bank.active]), np.uint8
-            ).reshape(bank.active, size)
-            for shape, bank in self.program.banks.items()
+                b"".join(self.ticks[name].to_bytes(size, "little") for name in group.names[: group.active]), np.uint8
+            ).reshape(group.active, size)
+            for shape, group in self.program.groups.items()
         }
 
     @cached_property
-    def travellers(self) -> dict[Shape, list[Travellers]]:
-        """The messages that travel, by the bank that they are for."""
+    def delayed(self) -> dict[Shape, list[DelayedMessages]]:
+        """The messages that travel, by the group that they are for."""
         return {
-            shape: self._travellers([post.edges[number] for number in post.late])
-            for shape, post in self.program.posts.items()
-            if len(post.late)
+            shape: self._delayed([inbox.edges[number] for number in inbox.late])
+            for shape, inbox in self.program.inboxes.items()
+            if len(inbox.late)
         }
 
-    def _travellers(self, edges: Sequence[Edge]) -> list[Travellers]:
+    def _delayed(self, edges: Sequence[Edge]) -> list[DelayedMessages]:
         found: dict[Shape, list[tuple[int, int, int]]] = {}
         for line, edge in enumerate(edges):
-            bank, row = self.program.place[edge.post]
-            found.setdefault(bank, []).append((line, row, edge.error_delay))
-        return [Travellers(bank, *np.array(lines, np.intp).T) for bank, lines in found.items()]
+            group, row = self.program.location[edge.post]
+            found.setdefault(group, []).append((line, row, edge.error_delay))
+        return [DelayedMessages(group, *np.array(lines, np.intp).T) for group, lines in found.items()]
 
     def _plan(self, tick: int) -> Plan:
         active = [
@@ -326,30 +327,32 @@ class Settling:
             for step in self.program.steps
             if (rows := covering(self._changes(step.shape, step.rows, tick), exactly=shares(step))) is not None
         ]
-        banks = self.program.banks
+        groups = self.program.groups
         moves = [
             (shape, rows)
-            for shape, bank in banks.items()
-            if (rows := covering(self._changes(shape, slice(0, bank.free), tick + 1))) is not None
+            for shape, group in groups.items()
+            if (rows := covering(self._changes(shape, slice(0, group.free), tick + 1))) is not None
         ]
         reach = [
             (shape, rows)
-            for shape, bank in banks.items()
-            if (rows := covering(self._changes(shape, slice(0, bank.active), tick))) is not None
+            for shape, group in groups.items()
+            if (rows := covering(self._changes(shape, slice(0, group.active), tick))) is not None
         ]
-        return Plan(tuple(active), tuple(reach), tuple(moves), self._flights(active, tick))
+        return Plan(tuple(active), tuple(reach), tuple(moves), self._traffic(active, tick))
 
-    def _flights(self, active: list[tuple[Step, Rows]], tick: int) -> dict[Shape, Flight]:
+    def _traffic(self, active: list[tuple[Step, Rows]], tick: int) -> dict[Shape, LineTraffic]:
         """Return the lines on which something sets out, new or again, and those on which something new is due."""
-        sends = {shape: np.zeros(bank.active, bool) for shape, bank in self.program.banks.items()}
+        sends = {shape: np.zeros(group.active, bool) for shape, group in self.program.groups.items()}
         for step, rows in active:
             sends[step.shape][inside(step.rows, rows)] = True
         return {
-            shape: Flight(
-                np.concatenate([late.lines[sends[late.bank][late.rows]] for late in found]),
-                np.concatenate([late.lines[self._changes(late.bank, late.rows, tick - late.delays)] for late in found]),
+            shape: LineTraffic(
+                np.concatenate([late.lines[sends[late.group][late.rows]] for late in found]),
+                np.concatenate(
+                    [late.lines[self._changes(late.group, late.rows, tick - late.delays)] for late in found]
+                ),
             )
-            for shape, found in self.travellers.items()
+            for shape, found in self.delayed.items()
         }
 
     def _changes(self, shape: Shape, rows: Rows, tick: Any) -> np.ndarray:
@@ -361,7 +364,7 @@ class Settling:
         found = bits[np.arange(len(bits)), past >> 3] >> (past & 7).astype(np.uint8) & 1
         return np.asarray((found == 1) & (tick >= 0))
 
-    def _flight(self, senders: list[tuple[Shape, np.ndarray, np.ndarray, np.ndarray]], tick: int) -> Flight:
+    def _flight(self, senders: list[tuple[Shape, np.ndarray, np.ndarray, np.ndarray]], tick: int) -> LineTraffic:
         sent = [lines[self._changes(shape, rows, tick)] for shape, lines, rows, _ in senders]
         due = [lines[self._changes(shape, rows, tick - delays)] for shape, lines, rows, delays in senders]
-        return Flight(np.concatenate(sent), np.concatenate(due))
+        return LineTraffic(np.concatenate(sent), np.concatenate(due))

@@ -1,6 +1,6 @@
 """The vectorised engine: all actors of a kind in one array operation, over an array namespace ``xp``.
 
-Arrays of a bank are (rows, batch, *shape). The state is the deviation from the feedforward values; the error
+Arrays of a group are (rows, batch, *shape). The state is the deviation from the feedforward values; the error
 of a vertex is ``deviation - shift``, where ``shift`` is how far its prediction has moved, and exactly
 zero while no input has moved, because the same operation on the same numbers gives the same bits.
 """
@@ -18,12 +18,12 @@ from pcsim.arrays import zeros_in_lines
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.array.readers import Readers
 from pcsim.engines.array.rows import by_depth, ends, indices, inside, masked, overlap, shifted, take
-from pcsim.engines.array.schedule import Schedule, Throughout, schedule
+from pcsim.engines.array.schedule import EveryRow, Schedule, schedule
 from pcsim.engines.array.sums import lengths
 from pcsim.engines.array.units import Units, Work, units_of
-from pcsim.engines.base import begun_again, may_rest, tick_by_tick
+from pcsim.engines.base import begun_again, may_freeze, tick_by_tick
 from pcsim.engines.faults import overflowed, report
-from pcsim.engines.updates_only import sparing
+from pcsim.engines.updates_only import updates_only
 from pcsim.ops import LOSSES
 from pcsim.program.lower import lower
 from pcsim.program.program import rows_of
@@ -48,13 +48,13 @@ class ArraySession:
         self.at = self.memory.at
         self.program = verify(lower(task.graph, task.rule, keep_values=task.keep_values))
         self.tick = 0
-        self.taught = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
+        self.fire_ticks = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
         self.work = {id(step): Work() for step in self.program.steps}
-        self.resting: dict[str, int] = {}
-        self.may_rest = may_rest(task)
+        self.frozen_at: dict[str, int] = {}
+        self.may_freeze = may_freeze(task)
         self.levels = self._levels()
         # an error that lies between the last one and what was received is finite if these are
-        unit = all(bank.precision is None for bank in self.program.banks.values())
+        unit = all(group.precision is None for group in self.program.groups.values())
         gentle = max([task.rule.step_size, *task.step_sizes.values()]) <= 1
         self.convex = unit and not task.rule.moving and gentle
         needs = self.program.memory(task.batch, task.dtype.itemsize)
@@ -67,8 +67,8 @@ class ArraySession:
     # -- start ------------------------------------------------------------------------------------------
 
     def _levels(self) -> dict[Shape, np.ndarray]:
-        """Return the level of every active row of each bank."""
-        levels = {shape: np.full(bank.active, -1) for shape, bank in self.program.banks.items()}
+        """Return the level of every active row of each group."""
+        levels = {shape: np.full(group.active, -1) for shape, group in self.program.groups.items()}
         for step in self.program.steps:
             levels[step.shape][step.rows] = step.levels
         return levels
@@ -84,20 +84,30 @@ class ArraySession:
         self.learnt: dict[Shape, Array] = {}
         self.applied: dict[Shape, Array] = {}
         self.params: dict[int, dict[str, Array]] = {}
-        self.units = {shape: units_of(bank, task, xp) for shape, bank in program.banks.items()}
-        self.histories = {shape: rows(history.ring.slots, shape) for shape, history in program.histories.items()}
-        self.lines = {shape: rows(post.ring.slots, shape) for shape, post in program.posts.items() if len(post.late)}
+        self.units = {shape: units_of(group, task, xp) for shape, group in program.groups.items()}
+        self.histories = {
+            shape: rows(history.delay_buffer.slots, shape) for shape, history in program.histories.items()
+        }
+        self.lines = {
+            shape: rows(inbox.delay_buffer.slots, shape) for shape, inbox in program.inboxes.items() if len(inbox.late)
+        }
         self.messages = {
-            shape: rows(len(post.receivers), shape) if post.direct is None else self.units[shape].received[post.direct]
-            for shape, post in program.posts.items()
+            shape: rows(len(inbox.receivers), shape)
+            if inbox.direct is None
+            else self.units[shape].received[inbox.direct]
+            for shape, inbox in program.inboxes.items()
         }
         self.sums = {
-            shape: self.memory.sum(post.order, post.starts, task.dtype)
-            for shape, post in program.posts.items()
-            if post.direct is None
+            shape: self.memory.sum(inbox.order, inbox.starts, task.dtype)
+            for shape, inbox in program.inboxes.items()
+            if inbox.direct is None
         }
-        self.rings = {shape: self.memory.ring(post.ring) for shape, post in program.posts.items()}
-        self.clocks = {shape: self.memory.ring(history.ring) for shape, history in program.histories.items()}
+        self.delay_buffers = {
+            shape: self.memory.delay_buffer(inbox.delay_buffer) for shape, inbox in program.inboxes.items()
+        }
+        self.clocks = {
+            shape: self.memory.delay_buffer(history.delay_buffer) for shape, history in program.histories.items()
+        }
         state = (self.units, self.histories, self.messages)
         self.readers = Readers(program, *state, self._host, lambda: self.tick, self.at, self.clocks)
 
@@ -106,9 +116,9 @@ class ArraySession:
         for shape, names in self.program.parameters.items():
             for row, name in enumerate(names):
                 self.theta[shape][row] = self.xp.asarray(task.parameters[name], task.dtype)
-        for shape, bank in self.program.banks.items():
+        for shape, group in self.program.groups.items():
             units = self.units[shape]
-            for row, name in enumerate(bank.names[bank.active :], bank.active):
+            for row, name in enumerate(group.names[group.active :], group.active):
                 units.start[row] = self.xp.asarray(task.inputs[name], task.dtype)
         self._gather_parameters()
 
@@ -130,7 +140,7 @@ class ArraySession:
             self._settle()
         slopes = [array for work in self.work.values() for array in work.saved]
         # an infinite slope makes no number of an error of zero, and ends the run at tick 0: all actors must be there
-        self.plans = self.schedule if all(map(self.finite, slopes)) else Throughout(self.program)
+        self.plans = self.schedule if all(map(self.finite, slopes)) else EveryRow(self.program)
 
     def restart(
         self,
@@ -149,12 +159,12 @@ class ArraySession:
         """Forget the run."""
         self.tick = 0
         self.applied.clear()
-        self.resting.clear()
+        self.frozen_at.clear()
         for array in (*self.learnt.values(), *self.histories.values(), *self.lines.values(), *self.messages.values()):
             array[...] = 0
         for units in self.units.values():
             units.clear()
-        for taught in self.taught.values():
+        for taught in self.fire_ticks.values():
             taught[...] = -1
         for key, work in self.work.items():
             self.work[key] = Work(saved=work.saved)
@@ -209,8 +219,8 @@ class ArraySession:
 
     def _reference(self, units: Units) -> Array:
         """Return predictions from feedforward values: those values themselves where they agree."""
-        start = units.start[: units.bank.active]
-        steps = [step for step in self.program.steps if step.shape == units.bank.shape]
+        start = units.start[: units.group.active]
+        steps = [step for step in self.program.steps if step.shape == units.group.shape]
         if all(bool((start[step.rows] == self.work[id(step)].mu).all()) for step in steps):
             return start
         reference = self.xp.empty_like(start)
@@ -220,7 +230,7 @@ class ArraySession:
 
     def set_initial(self, units: Units) -> None:
         """Take values that free vertices begin with in place of the feedforward ones."""
-        for row, name in enumerate(units.bank.names[: units.bank.free]):
+        for row, name in enumerate(units.group.names[: units.group.free]):
             if name in self.task.initial:
                 units.deviation[row] = self.xp.asarray(self.task.initial[name], self.task.dtype) - units.start[row]
 
@@ -228,7 +238,7 @@ class ArraySession:
         """Return the outputs of one loss and one shape together: loss, units, rows, (rows, batch, *shape)."""
         groups: dict[tuple[str, Shape], list[tuple[int, str]]] = defaultdict(list)
         for name in self.task.targets:
-            shape, row = self.program.place[name]
+            shape, row = self.program.location[name]
             groups[self.task.losses[name], shape].append((row, name))
         for (loss, shape), found in groups.items():
             members = sorted(found)
@@ -237,14 +247,14 @@ class ArraySession:
             yield loss, self.units[shape], rows, self.xp.stack(targets)
 
     def _everywhere(self) -> list[tuple[Shape, Rows]]:
-        return [(shape, slice(0, len(bank.names))) for shape, bank in self.program.banks.items()]
+        return [(shape, slice(0, len(group.names))) for shape, group in self.program.groups.items()]
 
     # -- predict ----------------------------------------------------------------------------------------
 
     def predict(self, tick: int) -> None:
         """Take the values due, compute predictions and errors."""
         self.tick, self.plan = tick, self.plans.at(tick)
-        if self.may_rest:
+        if self.may_freeze:
             self.check("value", "deviation", self.plan.reach, tick)
         with np.errstate(all="ignore"):
             if self.rule.moving:
@@ -313,7 +323,7 @@ class ArraySession:
             for step, rows in self.plan.active:
                 if step.sends:
                     self._send(step, rows)
-            for shape in self.plan.flights if self.plan.flights is not None else self.lines:
+            for shape in self.plan.traffic if self.plan.traffic is not None else self.lines:
                 self._travel(shape, tick, held.get(shape))
             self._sum()
         self.check("error", "received", self.plan.moves, tick, due=1)
@@ -351,32 +361,32 @@ class ArraySession:
 
     def _hold(self) -> dict[Shape, Array]:
         """Return the late messages that are due on, where what is sent now takes their place for a moment."""
-        posts, flights = self.program.posts, self.plan.flights or {}
+        inboxes, traffic = self.program.inboxes, self.plan.traffic or {}
         return {
-            shape: self.messages[shape][self.at(posts[shape].late)[self.at(flight.sent)]]
-            for shape, flight in flights.items()
+            shape: self.messages[shape][self.at(inboxes[shape].late)[self.at(flight.sent)]]
+            for shape, flight in traffic.items()
         }
 
     def _travel(self, shape: Shape, tick: int, held: Array | None) -> None:
         """Put what is sent late on its line, and what is due in its place."""
-        ring, late = self.rings[shape], self.at(self.program.posts[shape].late)
+        delay_buffer, late = self.delay_buffers[shape], self.at(self.program.inboxes[shape].late)
         lines, messages = self.lines[shape], self.messages[shape]
-        if held is None or self.plan.flights is None:
-            at = ring.at(tick)
+        if held is None or self.plan.traffic is None:
+            at = delay_buffer.at(tick)
             due = lines[at]
             lines[at] = messages[late]
             messages[late] = due
             return
-        setting_out, arriving = map(self.at, (self.plan.flights[shape].sent, self.plan.flights[shape].due))
-        due = lines[ring.at(tick, arriving)]
+        setting_out, arriving = map(self.at, (self.plan.traffic[shape].sent, self.plan.traffic[shape].due))
+        due = lines[delay_buffer.at(tick, arriving)]
         sent = late[setting_out]
-        lines[ring.at(tick, setting_out)] = messages[sent]
+        lines[delay_buffer.at(tick, setting_out)] = messages[sent]
         messages[sent] = held
         messages[late[arriving]] = due
 
     def _sum(self) -> None:
         """Sum messages by receiver, all of them or those of the rows that may move."""
-        if self.plan.flights is None:
+        if self.plan.traffic is None:
             for shape, add in self.sums.items():
                 add(self.messages[shape], out=self.units[shape].received)
             return
@@ -392,10 +402,10 @@ class ArraySession:
             if self.finite(array[self.at(rows)]):
                 continue
             bad = np.nonzero(~np.isfinite(self._host(array)).all(axis=tuple(range(1, array.ndim))))[0]
-            if tick is None or not self.may_rest or self._waiting(shape, bad, tick, due).any():
-                ended.update({self.program.banks[shape].names[row]: what for row in bad})
+            if tick is None or not self.may_freeze or self._waiting(shape, bad, tick, due).any():
+                ended.update({self.program.groups[shape].names[row]: what for row in bad})
             else:
-                self._rest(shape, bad, array, tick)
+                self._freeze(shape, bad, array, tick)
         if ended:
             self._report(tick, ended)
 
@@ -405,18 +415,18 @@ class ArraySession:
         if self.rule.fires == "arrival":
             error = self.units[shape].error[self.at(rows)]
             fires_now = self._host((error != 0).any(axis=tuple(range(1, error.ndim)))) if due else False
-            waiting |= self._untaught(shape)[rows] & ~np.asarray(fires_now)
+            waiting |= self._yet_to_fire(shape)[rows] & ~np.asarray(fires_now)
         return np.asarray(waiting)
 
-    def _untaught(self, shape: Shape) -> np.ndarray:
-        """Return which active rows of a bank have parameters to teach, and have not."""
+    def _yet_to_fire(self, shape: Shape) -> np.ndarray:
+        """Return which active rows of a group have parameters to teach, and have not."""
         untaught = np.zeros(len(self.levels[shape]), bool)
         for step in self.program.steps:
             if step.shape == shape and step.learns:
-                untaught[step.rows] = (self.taught[id(step)] < 0) & (step.levels >= 0)
+                untaught[step.rows] = (self.fire_ticks[id(step)] < 0) & (step.levels >= 0)
         return untaught
 
-    def _rest(self, shape: Shape, rows: np.ndarray, array: Array, tick: int) -> None:
+    def _freeze(self, shape: Shape, rows: np.ndarray, array: Array, tick: int) -> None:
         """Let vertices rest that have taught: on a levelled graph nothing that is still to be learnt hears of them.
 
         One that is due at this very tick still needs its error, so what it received is all that goes.
@@ -426,9 +436,9 @@ class ArraySession:
             messages[~self.xp.isfinite(messages).all(axis=tuple(range(1, messages.ndim)))] = 0
             array[self.at(rows)] = 0
         else:
-            self.units[shape].rest(rows)
+            self.units[shape].freeze(rows)
         for row in rows:
-            self.resting.setdefault(self.program.banks[shape].names[row], tick)
+            self.frozen_at.setdefault(self.program.groups[shape].names[row], tick)
 
     def finite(self, array: Array) -> bool:
         """Return whether all numbers are finite."""
@@ -443,7 +453,7 @@ class ArraySession:
 
     def _inputs_of(self, values: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
         """Return what a vertex predicted from; where nothing has reached it yet, what stands there."""
-        shape, row = self.program.place[name]
+        shape, row = self.program.location[name]
         steps = (step for step in self.program.steps if step.shape == shape)
         step = next(step for step in steps if step.rows.start <= row < step.rows.stop)
         work = self.work[id(step)]
@@ -459,7 +469,7 @@ class ArraySession:
 
     # -- play -------------------------------------------------------------------------------------------
 
-    def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
         """Play some ticks, and note the norms of the errors where they are wanted."""
         kept = norms if norms is None or self.xp is np else self.xp.asarray(norms)
         measure = None if kept is None else self.measuring(kept, first)
@@ -467,12 +477,12 @@ class ArraySession:
             self.memory.put_off()
             tick_by_tick(self, first, end, last=last, measure=measure)
             if not self.memory.looked_well():
-                self._play_again(first, end, last=last, measure=measure)
+                self._replay(first, end, last=last, measure=measure)
         finally:
             if norms is not None and kept is not norms:
                 norms[...] = self._host(kept)
 
-    def _play_again(self, first: int, end: int, *, last: bool, measure: Callable[[int], None] | None) -> None:
+    def _replay(self, first: int, end: int, *, last: bool, measure: Callable[[int], None] | None) -> None:
         """Play from the start, looking at every tick: name what was not finite, or put to rest what may rest."""
         self.restart()
         self.memory.watch(closely=True)
@@ -481,9 +491,9 @@ class ArraySession:
 
     def measuring(self, norms: Array, first: int) -> Callable[[int], None]:
         """Return what notes the norms of a tick; those that cannot have changed are carried on."""
-        active = [units.bank.active for units in self.units.values()]
+        active = [units.group.active for units in self.units.values()]
         places = dict(zip(self.units, accumulate(active, initial=0), strict=False))
-        all_rows = Throughout(self.program).plan.reach
+        all_rows = EveryRow(self.program).plan.reach
 
         def note(tick: int) -> None:
             here = norms[tick - first]
@@ -502,7 +512,7 @@ class ArraySession:
         with np.errstate(all="ignore"):
             for step in self.program.steps:
                 if step.learns and (rows := self.firing(step, tick, last=last)) is not None:
-                    self._teach(step, rows, tick)
+                    self._accumulate(step, rows, tick)
             if self.rule.fires == "every":
                 self.apply()
 
@@ -525,42 +535,42 @@ class ArraySession:
         error = self.units[step.shape].error[inside(step.rows, self.at(rows))]
         new = np.zeros(len(step.names), bool)
         new[rows] = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
-        return masked(new & (self.taught[id(step)] < 0) & (step.levels >= 0))
+        return masked(new & (self.fire_ticks[id(step)] < 0) & (step.levels >= 0))
 
-    def _teach(self, step: Step, rows: Rows, tick: int) -> None:
+    def _accumulate(self, step: Step, rows: Rows, tick: int) -> None:
         """Let some vertices teach; those that nothing has reached have nothing to say."""
-        self.taught[id(step)][rows] = tick
+        self.fire_ticks[id(step)][rows] = tick
         heard = overlap(rows, self.work[id(step)].start, self.work[id(step)].stop)
         if heard is not None:
-            self.add_lessons(step, heard, tick)
+            self.add_contributions(step, heard, tick)
 
-    def add_lessons(self, step: Step, rows: Rows, tick: int) -> None:
+    def add_contributions(self, step: Step, rows: Rows, tick: int) -> None:
         """Add what some rows of a step teach at this tick to what was learnt."""
         args = self._differentials(step, self.at(rows))
-        lessons = step.op.to_params(*args) if step.parameters else {}
-        taught = [(slot.shape, slot.rows, lessons[slot.name]) for slot in step.parameters]
+        contributions = step.op.to_params(*args) if step.parameters else {}
+        taught = [(slot.shape, slot.rows, contributions[slot.name]) for slot in step.parameters]
         if any(slot.is_parameter for slot in step.slots):
             back = zip(step.slots, step.op.to_inputs(*args), strict=True)
             taught += [(slot.shape, slot.rows, message[:, 0]) for slot, message in back if slot.is_parameter]
-        for shape, where, lesson in taught:
-            if not self.finite(lesson):
+        for shape, where, contribution in taught:
+            if not self.finite(contribution):
                 overflowed(step.names[indices(rows)[0]], tick, "update", self.task.dtype)
-            self._add(shape, where, rows, lesson)
+            self._add(shape, where, rows, contribution)
 
-    def _add(self, shape: Shape, where: Rows, rows: Rows, lesson: Array) -> None:
-        """Add lessons to the parameters they are for; several users of one parameter add up."""
+    def _add(self, shape: Shape, where: Rows, rows: Rows, contribution: Array) -> None:
+        """Add contributions to the parameters they are for; several users of one parameter add up."""
         if self.rule.output_variance != 1:
-            lesson = lesson * self.task.dtype.type(self.rule.output_variance)
+            contribution = contribution * self.task.dtype.type(self.rule.output_variance)
         if shape not in self.learnt:
             self.learnt[shape] = self.xp.zeros_like(self.theta[shape])
         if isinstance(where, slice) and where.stop - where.start == 1:
-            self.learnt[shape][where] += lesson
+            self.learnt[shape][where] += contribution
         else:
             places = inside(where, rows)
             if isinstance(places, slice):
-                self.learnt[shape][places] += lesson
+                self.learnt[shape][places] += contribution
             else:
-                self.memory.add_at(self.learnt[shape], places, lesson)
+                self.memory.add_at(self.learnt[shape], places, contribution)
 
     def apply(self) -> None:
         """Let parameters take what they have learnt since this was last done."""
@@ -573,8 +583,8 @@ class ArraySession:
     # -- read -------------------------------------------------------------------------------------------
 
     def layout(self) -> Sequence[tuple[str, ...]]:
-        """Return the active vertices by bank."""
-        return [bank.names[: bank.active] for bank in self.program.banks.values() if bank.active]
+        """Return the active vertices by group."""
+        return [group.names[: group.active] for group in self.program.groups.values() if group.active]
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
@@ -593,8 +603,8 @@ class ArraySession:
         """Return each parameter's value now."""
         return self._by_name(self.theta)
 
-    def _by_name(self, banks: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
-        rows = {shape: self._host(banks[shape]) for shape in self.program.parameters}
+    def _by_name(self, groups: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
+        rows = {shape: self._host(groups[shape]) for shape in self.program.parameters}
         return {
             name: rows[shape][row] for shape, names in self.program.parameters.items() for row, name in enumerate(names)
         }
@@ -604,13 +614,13 @@ class ArraySession:
         pairs = (
             (name, tick)
             for step in self.program.steps
-            for name, tick in zip(step.names, self.taught[id(step)], strict=True)
+            for name, tick in zip(step.names, self.fire_ticks[id(step)], strict=True)
         )
         return {name: int(tick) for name, tick in pairs if tick >= 0}
 
-    def rested(self) -> dict[str, int]:
+    def frozen(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
-        return dict(self.resting)
+        return dict(self.frozen_at)
 
     def _host(self, array: Array) -> np.ndarray:
         return self.memory.host(array)
@@ -618,4 +628,4 @@ class ArraySession:
 
 def start(task: Task) -> Session:
     """Start a run on NumPy."""
-    return sparing(task, lambda wanted: ArraySession(wanted, np))
+    return updates_only(task, lambda wanted: ArraySession(wanted, np))

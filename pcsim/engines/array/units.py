@@ -1,4 +1,4 @@
-"""The state of an array engine: the units of a bank, and what a step keeps within a tick."""
+"""The state of an array engine: the units of a group, and what a step keeps within a tick."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pcsim.engines.base import gammas
 if TYPE_CHECKING:
     from pcsim.arrays import Array, Namespace
     from pcsim.engines.base import Task
-    from pcsim.program.program import Bank, Rows
+    from pcsim.program.program import Rows, ShapeGroup
 
 
 @dataclass
 class Units:
-    """The units of one bank, (rows, batch, *shape). All but ``start`` and ``value`` cover the active rows only."""
+    """The units of one group, (rows, batch, *shape). All but ``start`` and ``value`` cover the active rows only."""
 
-    bank: Bank
+    group: ShapeGroup
     start: Array
     """Feedforward values, sources included."""
     deviation: Array
@@ -74,10 +74,10 @@ class Units:
                 array[...] = 0
         self.targets = ()
 
-    def rest(self, rows: np.ndarray) -> None:
+    def freeze(self, rows: np.ndarray) -> None:
         """Put vertices back to their feedforward values, with no error; clamped outputs stay clamped."""
         follows = [indices(where) for _, where, _ in self.targets]
-        self.deviation[rows[(rows < self.bank.free) | np.isin(rows, np.concatenate([[], *follows]))]] = 0
+        self.deviation[rows[(rows < self.group.free) | np.isin(rows, np.concatenate([[], *follows]))]] = 0
         for array in (self.shift, self.error):
             array[rows] = 0
 
@@ -125,28 +125,28 @@ def blend(xp: Namespace, state: Array, push: Array, shift: Array | None, keep: A
         here += more
 
 
-def units_of(bank: Bank, task: Task, xp: Namespace) -> Units:
+def units_of(group: ShapeGroup, task: Task, xp: Namespace) -> Units:
     """Return units with everything at zero."""
 
     def zeros(rows: int) -> Array:
-        return zeros_in_lines(xp, (rows, task.batch, *bank.shape), task.dtype)
+        return zeros_in_lines(xp, (rows, task.batch, *group.shape), task.dtype)
 
-    start = zeros(len(bank.names))
-    deviation = zeros(bank.active)
+    start = zeros(len(group.names))
+    deviation = zeros(group.active)
     moving = task.rule.moving
-    rates = gammas(task, bank.names[: bank.free]).reshape(-1, *[1] * (1 + len(bank.shape)))
+    rates = gammas(task, group.names[: group.free]).reshape(-1, *[1] * (1 + len(group.shape)))
     alike = bool((rates == rates[:1]).all())
     gamma = np.float64(rates.flat[0] if len(rates) else task.rule.step_size) if alike else xp.asarray(rates)
     return Units(
-        bank,
+        group,
         start,
         deviation,
-        shift=zeros(bank.active) if moving else None,
-        error=zeros(bank.active) if moving else deviation,
+        shift=zeros(group.active) if moving else None,
+        error=zeros(group.active) if moving else deviation,
         reference=None,
-        value=zeros(len(bank.names)) if moving else start,
-        received=zeros(bank.free),
-        precision=None if bank.precision is None else xp.asarray(bank.precision, task.dtype),
+        value=zeros(len(group.names)) if moving else start,
+        received=zeros(group.free),
+        precision=None if group.precision is None else xp.asarray(group.precision, task.dtype),
         keep=(1 - gamma).astype(task.dtype),
         gain=gamma.astype(task.dtype),
         xp=xp,

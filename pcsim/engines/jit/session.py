@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.engines.array.rows import indices
-from pcsim.engines.array.schedule import Throughout
+from pcsim.engines.array.schedule import EveryRow
 from pcsim.engines.array.session import ArraySession
 from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, tick_by_tick
@@ -24,7 +24,7 @@ from pcsim.engines.jit.products import SLAB
 from pcsim.engines.jit.scripts import Scripts
 from pcsim.engines.jit.teaching import Teaching
 from pcsim.engines.threads import threads_said, threads_wanted
-from pcsim.engines.updates_only import sparing
+from pcsim.engines.updates_only import updates_only
 from pcsim.errors import RunError
 from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
@@ -50,7 +50,7 @@ class JitSession:
         self.flowing = self.by_sample and flow.flows(rare.program)
         self.places = Layout(rare, self.flowing)
         self.settles = settles(rare)
-        rare.plans = Throughout(rare.program)
+        rare.plans = EveryRow(rare.program)
         rare.plan = rare.plans.plan
         self.like = np.zeros(1, self.task.dtype)
         self._lay_out_parts()
@@ -60,7 +60,9 @@ class JitSession:
         self.crew = Crew(self.threads, self.like, self.table)
         self.teaching = Teaching(rare, self.places, self.scripts, self.crew, self.whole, self._inputs, work=self.work)
         self.norms = Norms(self.scripts, self.crew, self.parts, noted)
-        self.sources = [(*rare.program.place[name], name) for name in self.task.inputs if name in rare.program.place]
+        self.sources = [
+            (*rare.program.location[name], name) for name in self.task.inputs if name in rare.program.location
+        ]
         self.unwatched = {wired.step.shape for wired in self.places.wired}
         """Banks in which a vertex may end in the sweep without a note."""
         self._pack()
@@ -129,8 +131,8 @@ class JitSession:
         rare = self.rare
         rare.tick = 0
         rare.applied.clear()
-        rare.resting.clear()
-        summed = [self.places.sent[shape] for shape, post in rare.program.posts.items() if post.direct is None]
+        rare.frozen_at.clear()
+        summed = [self.places.sent[shape] for shape, post in rare.program.inboxes.items() if post.direct is None]
         learnt = [array for shape, array in rare.learnt.items() if shape not in self.places.blank]
         for array in (*learnt, *rare.histories.values(), *rare.lines.values(), *summed):
             array[...] = 0
@@ -140,7 +142,7 @@ class JitSession:
             units.targets = ()
             for array in (units.deviation, units.shift, units.error) if self.task.rule.moving else (units.deviation,):
                 array[...] = 0
-        for taught in rare.taught.values():
+        for taught in rare.fire_ticks.values():
             taught[...] = -1
 
     def _pack(self) -> None:
@@ -164,7 +166,7 @@ class JitSession:
         for units in rare.units.values():
             rare.set_initial(units)
             if moving:
-                units.value[units.bank.active :] = units.start[units.bank.active :]
+                units.value[units.group.active :] = units.start[units.group.active :]
         for loss, units, rows, target in rare.outputs():
             units.deviation[rows] = loss_error(loss, units.start[rows], target)
             if loss != "squared_error" and moving:
@@ -198,7 +200,7 @@ class JitSession:
             table[heard : heard + layout.late_messages] = tick
             if not everyone:
                 for shape, units in self.rare.units.items():
-                    first = 0 if self.task.initial else units.bank.free
+                    first = 0 if self.task.initial else units.group.free
                     away = (units.deviation[first:] != 0).any(axis=tuple(range(1, units.deviation.ndim)))
                     table[moved + layout.first[shape] + first :][: len(away)] = away
 
@@ -208,7 +210,7 @@ class JitSession:
         """Take the values due, compute predictions and errors."""
         rare, moving = self.rare, self.task.rule.moving
         rare.tick = tick
-        if rare.may_rest:
+        if rare.may_freeze:
             self._check("value", "deviation", tick)
         if moving:
             self._run(self.scripts.preparing, common.ALL, tick)
@@ -229,7 +231,7 @@ class JitSession:
 
     # -- many ticks -------------------------------------------------------------------------------------
 
-    def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
         """Play ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
         if not self._plays_through():
             tick_by_tick(
@@ -395,9 +397,9 @@ class JitSession:
         """Return the tick at which each vertex taught its parameters."""
         return self.rare.fired()
 
-    def rested(self) -> dict[str, int]:
+    def frozen(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
-        return self.rare.rested()
+        return self.rare.frozen()
 
 
 def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -414,7 +416,7 @@ def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
 def settles(session: ArraySession) -> bool:
     """Return whether each error, once it has come, stays: then learning at a vertex's level is learning at the end."""
     task = session.task
-    plain = all(bank.precision is None for bank in session.program.banks.values())
+    plain = all(bank.precision is None for bank in session.program.groups.values())
     gentle = task.rule.step_size == 1 and not task.step_sizes and not task.initial
     return plain and gentle and not task.rule.moving and not uneven_edges(task.graph)
 
@@ -461,7 +463,7 @@ def sharers(session: ArraySession, most: int) -> int:
 
 def start(task: Task) -> Session:
     """Start a run on Numba; a graph with an op that has no kernel is played by the array engine."""
-    return sparing(task, _start)
+    return updates_only(task, _start)
 
 
 def _start(task: Task) -> Session:

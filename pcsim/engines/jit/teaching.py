@@ -72,7 +72,7 @@ class Teaching:
                 self.teach(firing, tick)
             if rule.fires != "end":
                 for step, rows in firing:
-                    self.rare.taught[id(step)][rows] = step.levels[rows]
+                    self.rare.fire_ticks[id(step)][rows] = step.levels[rows]
 
     def _spans(self, first: int, tick: int) -> list[tuple[int, int]]:
         """Return all ticks as one span, or one for each level where lessons of several levels add up in their order."""
@@ -114,7 +114,7 @@ class Teaching:
         compiled = []
         for step, rows in firing:
             kernel = KINDS[step.op.name].learn
-            self.rare.taught[id(step)][rows] = tick
+            self.rare.fire_ticks[id(step)][rows] = tick
             if kernel is None:
                 self._teach_rarely(step, rows, tick)
             elif kernel is population.learn:
@@ -145,7 +145,7 @@ class Teaching:
         inputs = self.inputs(step)
         mu, saved = step.op.forward(np, step.call, self.rare.params[id(step)], inputs)
         self.rare.work[id(step)] = Work(inputs, mu, saved, 0, len(step.names))
-        self.rare.add_lessons(step, rows, tick)
+        self.rare.add_contributions(step, rows, tick)
 
     def _teach_compiled(self, firing: Sequence[tuple[Any, Step, Rows]]) -> None:
         """Let rows teach, each slice of a weight on one thread, threads with about equal work."""
