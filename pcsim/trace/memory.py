@@ -96,7 +96,8 @@ class MemoryTrace:
 
     def coordinate(self, path: str, name: str) -> None:
         """Say that a variable is a coordinate."""
-        self.coordinates.setdefault(path, []).append(name)
+        names = self.coordinates.setdefault(path, [])
+        names.extend([name] if name not in names else [])
 
     def take(self, nodes: Sequence[Node]) -> None:
         """Take the chunks that are full."""
