@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from pcsim.errors import InputError, RunError
 from pcsim.trace import Channel, TraceWriter, forecast, shape_key
-from pcsim.trace.columns import CHUNK, Chunk, chunk_rows, chunk_shape
+from pcsim.trace.columns import CHUNK, chunk_rows, chunk_shape
 from pcsim.trace.memory import MemoryTrace
 from pcsim.trace.reading import open_trace
 from pcsim.trace.rescue import ROOM
-from pcsim.trace.store import Folder
+from pcsim.trace.store import Folder, Target
 
 FLOAT = np.dtype(float)
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
@@ -168,10 +168,13 @@ def test_no_chunk_is_written_twice_where_it_matters(tmp_path, monkeypatch):
     now, writes = SimpleNamespace(tick=0), []
     channel = error_channel(now, shape=(1024,))
     with TraceWriter(tmp_path / "t", [channel], ticks=1000, buffer_bytes=2**20) as writer:
-        write = Chunk.write
-        monkeypatch.setattr(
-            Chunk, "write", lambda chunk: writes.append((chunk.array.name, chunk.start)) or write(chunk)
-        )
+        write = Target.write
+
+        def counted(target, start, rows):
+            writes.append((target.name, start))
+            write(target, start, rows)
+
+        monkeypatch.setattr(Target, "write", counted)
         play(writer, now, range(1000))
     writes = [start for name, start in writes if name == "error/1024/error"]
     assert len(writes) == len(set(writes)) > 10

@@ -11,7 +11,7 @@ import numpy as np
 from pcsim.trace.channel import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 CHUNK = 4 * 2**20
 """Bytes of a chunk, at most, where a record is smaller: large enough for a disk, small enough to read one."""
@@ -27,44 +27,22 @@ class Chunked(Protocol):
         """Keep the chunks that begin with row ``start``; ``tight``: space matters more than time."""
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Rows that are ready to be written: ``start`` up to ``end`` of one variable, zeros beyond those recorded."""
-
-    column: Column
-    start: int
-    rows: np.ndarray
-    end: int
-
-    @property
-    def array(self) -> Chunked:
-        """Where it belongs."""
-        return self.column.array
-
-    def write(self, *, tight: bool = False) -> None:
-        """Write it as a whole, so that nothing need be read back; ``tight``: in as little space as it takes."""
-        self.array.write(self.start, self.rows, tight=tight)
-        self.column.written = self.end
-
-
 @dataclass
 class Column:
     """The rows of one variable that are not yet in a full chunk.
 
     The array covers the whole horizon from the start; how much of it a reader sees is announced apart,
-    so that what is announced is always already there. While a full buffer is written, the other one fills.
+    so that what is announced is always already there.
 
     Attributes
     ----------
     buffer : (rows of a chunk, *shape), the open chunk, from row ``start`` on
-    spare : (rows of a chunk, *shape), the chunk before it
     written : rows that are on disk
     """
 
     channel: Channel
     buffer: np.ndarray
     array: Chunked
-    spare: np.ndarray
     start: int = 0
     written: int = 0
 
@@ -72,45 +50,17 @@ class Column:
         """Tell whether a node of so many rows leaves no room here."""
         return rows - self.start == len(self.buffer)
 
-    def chunk(self, rows: int) -> Chunk:
-        """Return the open chunk as it stands; the next row changes it, but for a full one that is ``turn``ed."""
-        self.buffer[rows - self.start :] = 0
-        return Chunk(self, self.start, self.buffer, rows)
-
     def write(self, rows: int) -> None:
-        """Write the open chunk now, if it holds anything."""
+        """Write the open chunk as a whole, so that nothing need be read back, if it holds anything."""
         if rows > self.start:
-            self.chunk(rows).write()
-
-    def hand_over(self, rows: int) -> Chunk:
-        """Return the open chunk as something that the next rows leave alone."""
-        chunk = self.chunk(rows)
-        return chunk if self.full(rows) else Chunk(self, self.start, self.buffer.copy(), rows)
+            self.buffer[rows - self.start :] = 0
+            self.array.write(self.start, self.buffer)
+            self.written = rows
 
     def turn(self, rows: int) -> None:
         """Begin the next chunk where this one is full."""
         if self.full(rows):
-            self.buffer, self.spare, self.start = self.spare, self.buffer, self.start + len(self.buffer)
-
-    def beyond(self, kept: int, rows: int) -> Iterator[int]:
-        """Yield where chunks begin that hold none of the ``kept`` rows: those still at hand, those beyond ``rows``."""
-        step, first = len(self.buffer), self.at_hand()[0][0]
-        for start in range(-(-kept // step) * step, self.start + 1, step):
-            if start >= min(first, rows):
-                yield start
-
-    def rewrite(self, rows: int) -> None:
-        """Write what is at hand of the first ``rows`` rows, and no more."""
-        for start, held in self.at_hand():
-            if start < rows > self.written:
-                part = held.copy()
-                part[rows - start :] = 0
-                Chunk(self, start, part, min(rows, start + len(part))).write(tight=True)
-
-    def at_hand(self) -> list[tuple[int, np.ndarray]]:
-        """Return the chunks that are still in memory, each with its first row, in order."""
-        before = self.start - len(self.spare)
-        return [*([(before, self.spare)] if before >= 0 else []), (self.start, self.buffer)]
+            self.start += len(self.buffer)
 
 
 @dataclass
@@ -145,6 +95,17 @@ class Node:
         self.tick = int(ticks[count - 1])
         self.rows += count
         return count
+
+    def write(self, *, only_full: bool = False) -> None:
+        """Write the open chunks, or those of them that are full."""
+        for column in self.columns:
+            if column.full(self.rows) or not only_full:
+                column.write(self.rows)
+
+    def turn(self) -> None:
+        """Begin the next chunks where these are full and written."""
+        for column in self.columns:
+            column.turn(self.rows)
 
     def admit(self, tick: int, count: int) -> None:
         """Refuse what the horizon has no room for."""

@@ -1,8 +1,6 @@
 """A trace in a folder, which can be read at any time, and after any end.
 
-Full chunks are packed and written by a thread of the trace, one batch at a time: the run goes on into the other half
-of the buffers, and waits only where that fills before the first is on disk. Where the disk is full, as many of the
-buffered ticks are written as fit.
+Where the disk is full, as many of the buffered ticks are written as fit.
 """
 
 from __future__ import annotations
@@ -21,11 +19,10 @@ from pcsim.trace.store import Folder, Target, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
     from pcsim.trace.channel import Channel
-    from pcsim.trace.columns import Chunk, Node
+    from pcsim.trace.columns import Node
 
 ANNOUNCE_EVERY = 0.5
 """Seconds between the times that a reader is told of full chunks: saying it replaces several small files."""
@@ -45,8 +42,6 @@ class DiskTrace:
         self._targets: dict[str, Target] = {}
         self._kept: int | None = None
         self._announced = 0.0
-        self._thread: ThreadPoolExecutor | None = None
-        self._given: Future[None] | None = None
         with self._writing():
             self.documents = Documents(Folder(path), dict(attrs))
 
@@ -64,7 +59,6 @@ class DiskTrace:
         """Write an array that has no ticks, unless it is there."""
         if not self.documents.has(path, variable):
             with self._writing():
-                self._await()
                 document = write_whole(self.documents.folder, f"{path}/{variable}", values, dims)
                 self.documents.add(path, variable, document)
 
@@ -78,24 +72,27 @@ class DiskTrace:
             self.documents.announce(dict.fromkeys(self.documents.arrays, 0) | self._lengths())
 
     def take(self, nodes: Sequence[Node]) -> None:
-        """Write what is full; the last of it before anything else happens."""
-        if all(node.rows == node.capacity for node in nodes):
+        """Write the chunks that are full; now and then all that is buffered, so that a reader is told of it."""
+        if time.monotonic() - self._announced > ANNOUNCE_EVERY or all(node.rows == node.capacity for node in nodes):
             self.flush(nodes)
-        else:
-            self._hand_over(nodes)
+        elif not self.closed:
+            self._nodes = nodes
+            with self._writing():
+                for node in nodes:
+                    node.write(only_full=True)
+                _turn(nodes)
 
     def flush(self, nodes: Sequence[Node]) -> None:
         """Write all that is buffered; after it, a reader sees every tick so far."""
-        self._nodes = nodes
         if self.closed:
             return
+        self._nodes = nodes
         with self._writing():
-            self._await()
+            # data first, lengths second, buffers last: an interrupt anywhere in here can be flushed again
             grown = [node for node in nodes if node.rows > node.kept]
             for node in grown:
-                for column in node.columns:
-                    column.write(node.rows)
-            self._announce([(node, node.rows, node.tick) for node in grown])
+                node.write()
+            self._announce(grown)
             _turn(grown)
 
     def close(self, nodes: Sequence[Node], attrs: Mapping[str, Any]) -> None:
@@ -106,53 +103,18 @@ class DiskTrace:
         with self._writing():
             self.documents.attrs |= attrs
             self.documents.announce({})
-        self._end()
+        self.closed = True
 
-    def _hand_over(self, nodes: Sequence[Node]) -> None:
-        """Let the thread write all that is full, while the other half of the buffers fills."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        self._nodes = nodes
-        if self.closed:
-            return
-        with self._writing():
-            self._await()
-            grown = [node for node in nodes if node.rows > node.kept]
-            late = time.monotonic() - self._announced > ANNOUNCE_EVERY
-            columns = [(node, column) for node in grown for column in node.columns]
-            chunks = [column.hand_over(node.rows) for node, column in columns if late or column.full(node.rows)]
-            rows = [(node, node.rows, node.tick) for node in grown] if late else []
-            self._thread = self._thread or ThreadPoolExecutor(1, "trace")
-            self._given = self._thread.submit(self._write, chunks, rows)
-            _turn(grown)
-
-    def _await(self) -> None:
-        """Wait for what was handed over; raises what went wrong with it."""
-        if self._given is not None:
-            self._given.result()
-            self._given = None
-
-    def _write(self, chunks: Sequence[Chunk], rows: Sequence[tuple[Node, int, int]]) -> None:
-        # data first, lengths second, buffers last: an interrupt anywhere in here can be flushed again
-        for chunk in chunks:
-            chunk.write()
-        self._announce(rows)
-
-    def _announce(self, rows: Sequence[tuple[Node, int, int]]) -> None:
-        if rows:
-            self.documents.announce({node.path: count for node, count, _ in rows})
-            self._kept = max(tick for _, _, tick in rows)
+    def _announce(self, grown: Sequence[Node]) -> None:
+        if grown:
+            self.documents.announce({node.path: node.rows for node in grown})
+            self._kept = max(node.tick for node in grown)
             self._announced = time.monotonic()
-        for node, count, _ in rows:
-            node.kept = count
+        for node in grown:
+            node.kept = node.rows
 
     def _lengths(self) -> dict[str, int]:
         return {node.path: node.kept for node in self._nodes}
-
-    def _end(self) -> None:
-        self.closed = True
-        if self._thread is not None:
-            self._thread.shutdown()
 
     def _rescue(self) -> None:
         """Keep what still fits of that which is buffered."""
@@ -164,7 +126,7 @@ class DiskTrace:
         try:
             yield
         except OSError as error:
-            self._end()
+            self.closed = True
             self._rescue()
             kept = f"what was written until tick {self._kept} is kept"
             kept = "nothing was written" if self._kept is None else kept
@@ -174,5 +136,4 @@ class DiskTrace:
 
 def _turn(nodes: Sequence[Node]) -> None:
     for node in nodes:
-        for column in node.columns:
-            column.turn(node.rows)
+        node.turn()

@@ -102,17 +102,14 @@ class MemoryTrace:
     def take(self, nodes: Sequence[Node]) -> None:
         """Take the chunks that are full."""
         for node in nodes:
-            for column in node.columns:
-                if column.full(node.rows):
-                    column.write(node.rows)
-                    column.turn(node.rows)
+            node.write(only_full=True)
+            node.turn()
 
     def flush(self, nodes: Sequence[Node]) -> None:
         """Take all that is buffered."""
         for node in nodes:
-            for column in node.columns:
-                column.write(node.rows)
-                column.turn(node.rows)
+            node.write()
+            node.turn()
             for array in self.arrays[node.path].values():
                 if isinstance(array, Series):
                     array.rows = node.rows

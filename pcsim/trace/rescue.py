@@ -40,7 +40,7 @@ class Rescue:
         if self._fits(high):
             return high
         # before this tick chunks are on disk and no longer at hand: they can be removed, not cut
-        low = max(column.at_hand()[0][0] * node.every for node, column in self._columns())
+        low = max(column.start * node.every for node, column in self._columns())
         if not self._fits(low):
             return self._without_chunks(low)
         while high - low > 1:
@@ -63,17 +63,20 @@ class Rescue:
             for node, column in self._columns():
                 self._erase(column, node.kept, node.rows_before(ticks))
             for node, column in self._columns():
-                column.rewrite(node.rows_before(ticks))
+                _rewrite(column, node.rows_before(ticks))
             self.documents.leave_room(ROOM)
         except OSError:
             return False
         return True
 
     def _erase(self, column: Column, kept: int, rows: int) -> None:
+        """Remove the chunks that hold none of the ``kept`` rows: the open one, and those beyond ``rows``."""
         target = self.targets[f"{column.channel.path}/{column.channel.variable}"]
-        for start in column.beyond(kept, rows):
-            target.erase(start, column.buffer)
-            column.written = min(column.written, start)
+        step = len(column.buffer)
+        for start in range(-(-kept // step) * step, column.start + 1, step):
+            if start >= min(column.start, rows):
+                target.erase(start, column.buffer)
+                column.written = min(column.written, start)
 
     def _whole(self, node: Node, ticks: int) -> int:
         """Return the records of a node before a tick that are in all its columns."""
@@ -81,3 +84,12 @@ class Rescue:
 
     def _columns(self) -> list[tuple[Node, Column]]:
         return [(node, column) for node in self.nodes for column in node.columns]
+
+
+def _rewrite(column: Column, rows: int) -> None:
+    """Write what the open chunk holds of the first ``rows`` rows, and no more."""
+    if column.start < rows > column.written:
+        part = column.buffer.copy()
+        part[rows - column.start :] = 0
+        column.array.write(column.start, part, tight=True)
+        column.written = rows

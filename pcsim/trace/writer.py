@@ -29,7 +29,7 @@ class TraceWriter:
     store : a folder that is empty or does not exist yet; ``None`` keeps the trace in memory
     channels : what to record
     ticks : the horizon; no tick from there on can be recorded
-    buffer_bytes : bytes held back before they are written, at most (never less than two records of each); packing
+    buffer_bytes : bytes held back before they are written, at most (never less than a record of each); packing
         takes one chunk more
     attrs : JSON-able attributes of the whole trace
 
@@ -55,7 +55,7 @@ class TraceWriter:
         self._nodes = [Node(path, group[0].every, group[0].records(ticks)) for path, group in groups.items()]
         self._trace = MemoryTrace(dict(attrs)) if store is None else DiskTrace(store, attrs)
         pairs = [(node, channel) for node in self._nodes for channel in (node.clock(), *groups[node.path])]
-        rows = chunk_rows([channel for _, channel in pairs], ticks, buffer_bytes // 2)
+        rows = chunk_rows([channel for _, channel in pairs], ticks, buffer_bytes)
         for (node, channel), count in zip(pairs, rows, strict=True):
             node.columns.append(self._column(channel, count, ticks))
         for _, channel in pairs:
@@ -117,8 +117,8 @@ class TraceWriter:
         self.close()
 
     def _column(self, channel: Channel, rows: int, ticks: int) -> Column:
-        array, full = self._trace.add_series(channel, rows, ticks), (rows, *channel.shape)
-        return Column(channel, np.zeros(full, channel.dtype), array, np.zeros(full, channel.dtype))
+        buffer = np.zeros((rows, *channel.shape), channel.dtype)
+        return Column(channel, buffer, self._trace.add_series(channel, rows, ticks))
 
     def _label(self, channel: Channel) -> None:
         if channel.names:
