@@ -24,8 +24,8 @@ SAMPLE, SAMPLES = 1024, 8
 """Numbers in a row, and how many such rows spread over a chunk, by which its compression is judged."""
 
 WORTH = 0.7
-"""A chunk is compressed where a sample of it shrinks to less than this part. Recording 600 MiB of noise takes 0.7 s on two cores; it
-takes 1.0 s where all of it is compressed, for a tenth less space."""
+"""A chunk is compressed where a sample of it shrinks to less than this part. Recording 600 MiB of noise takes 0.7 s on
+two cores; where all of it is compressed, 1.0 s for a tenth less space."""
 
 DISK_BLOCK = 4096
 """Bytes that a file takes at least; what is no larger is not compressed."""
