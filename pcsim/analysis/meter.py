@@ -199,7 +199,9 @@ class Meter:
     def _firing(self, fresh: Array) -> Array | None:
         """Return whose parameters learn at this tick; None for all."""
         fires = self.tasks[0].rule.fires
-        return self.levels == self.tick if fires == "level" else fresh if fires == "arrival" else None
+        if not fires.at_front:
+            return None
+        return fresh if fires.waits else np.asarray(fires.due(self.tick, self.levels, False))
 
     def _take(self, firing: Array | None, *, final: bool) -> None:
         """Take the divergence of those that fire, and how much of the backprop error they have."""
@@ -225,7 +227,7 @@ class Meter:
     def of(self, run: int) -> Measured:
         """Return what was measured of a run, while the last tick that was followed stands still."""
         with np.errstate(all="ignore"):
-            if self.tasks[0].rule.fires in ("end", "every"):
+            if not self.tasks[0].rule.fires.at_front:
                 self._take(None, final=True)
         rows = self.rows[run]
         square = np.concatenate([np.einsum("ij,ij->i", group.wanted, group.wanted) for group in self.groups])
@@ -281,7 +283,7 @@ def cone_of(task: Task) -> dict[str, int | None]:
     """
     if task.initial:
         return dict.fromkeys(task.graph.active, 0)
-    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires == "every")
+    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires.applies)
 
 
 def start_meter(
@@ -325,7 +327,7 @@ def _lossy(task: Task, session: Session, places: Mapping[str, int]) -> list[Loss
     """Return the outputs that are no clamps, by loss and shape."""
     groups: dict[tuple[str, Shape], list[str]] = defaultdict(list)
     for name, loss in task.losses.items():
-        if loss != "squared_error":
+        if not LOSSES[loss].clamps:
             groups[loss, task.graph.vertices[name].shape].append(name)
     return [
         Lossy(

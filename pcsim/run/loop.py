@@ -108,13 +108,14 @@ class _Loop:
         clock = self.ensemble.clock
         clock.predict(tick)
         clock.send(tick)
+        clock.deliver(tick)
         if self.evaluation is not None:
             self.evaluation.meter.follow(tick)
         ends = {recorder.run: end for recorder in self.live if (end := self.ends(recorder, tick, interrupted))}
         last = len(ends) == len(self.live)
         self.ensemble.learn(tick, last=last)
         for run in () if last else ends:
-            self.ensemble.end(run)
+            self.ensemble.end(run, tick)
         for recorder in self.live:
             recorder.record(tick)
         found = {run: self.measures(self.recorders[run]) for run in ends}

@@ -228,8 +228,9 @@ class Scenario:
         parts = self._collected({name: getattr(self, name) for name in names})
         parts["initial"] = dict(initial) if initial is not None else parts["initial"]
         return Task(
-            self.levelled, self.rule, self.ticks, self.document.batch, self.dtype, keep_values=keep_values, **parts
-        )
+            self.levelled, self.rule, self.ticks, self.document.batch, self.dtype, keep_values=keep_values,
+            seed=self.document.seed, **parts,
+        )  # fmt: skip
 
     @property
     def memory(self) -> dict[str, int]:
