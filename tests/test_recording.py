@@ -35,7 +35,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     def noted(session: ArraySession, first: int, end: int, **how: Any) -> None:
         played.append((first, end))
-        play(session, first, end, **how)
+        advance(session, first, end, **how)
 
     monkeypatch.setattr(ArraySession, "advance", noted)
     return played
