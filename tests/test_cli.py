@@ -123,7 +123,7 @@ def test_memory_that_runs_out_is_a_line_and_no_traceback():
     arguments = ["run", FIRST, "--set", "batch=20000000"]
     checked, unchecked = (
         subprocess.run([sys.executable, "-c", code + more, *arguments], capture_output=True, text=True, check=False)
-        for more in ("main()", "from pcsim.engines import memory; memory.available = lambda: None; main()")
+        for more in ("main()", "from pcsim.engines.array import memory; memory.available = lambda: None; main()")
     )
     for done in (checked, unchecked):
         assert done.returncode == 1
