@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
-from pcsim.engines import ENGINES
 from pcsim.errors import InputError, PcsimError, wrong
 
 if TYPE_CHECKING:
@@ -32,8 +32,21 @@ err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 File = Annotated[Path, typer.Argument(help="a scenario (YAML)")]
 RunFolder = Annotated[Path, typer.Argument(help="the folder of a run")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override a key: graph.depth=16, rule.step_size=0.5")]
-Engine = Annotated[str | None, typer.Option(help=" | ".join((*ENGINES, "auto")))]
+Engine = Annotated[str | None, typer.Option(help="what executes it")]
 Json = Annotated[bool, typer.Option("--json", help="print plain JSON for machines")]
+
+
+class NamesEngines(TyperCommand):
+    """A command whose help names the engines, which are imported only where it is asked for."""
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help, with every engine by name."""
+        from pcsim.engines import ENGINES
+
+        for option in self.params:
+            if option.name == "engine":
+                vars(option)["help"] = " | ".join((*ENGINES, "auto"))
+        return super().get_help(ctx)
 
 
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -117,7 +130,7 @@ def plan(file: File, settings: Set = None, as_json: Json = False) -> None:
     _print_json(found) if as_json else out.print(*plan_tables(found), sep="\n")
 
 
-@app.command()
+@app.command(cls=NamesEngines)
 @_guarded
 def run(
     file: File, settings: Set = None, engine: Engine = None,
@@ -148,7 +161,7 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=NamesEngines)
 @_guarded
 def sweep(
     file: File, settings: Set = None, engine: Engine = None,

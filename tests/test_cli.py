@@ -117,7 +117,7 @@ def test_what_is_measured_takes_no_more_than_there_is(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of address space")
 def test_memory_that_runs_out_is_a_line_and_no_traceback():
-    code = "from pcsim.cli import main; import resource; "
+    code = "import pcsim.simulate; from pcsim.cli import main; import resource; "
     code += "held = 4096 * int(open('/proc/self/statm').read().split()[0]); "
     code += "resource.setrlimit(resource.RLIMIT_AS, (held + 2**28,) * 2); "
     arguments = ["run", FIRST, "--set", "batch=20000000"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from pcsim.run.checkpoint import Checkpoint
+    from pcsim.trace.memory import MemoryTrace
 
 TRACE = "trace.zarr"
 MANIFEST = "manifest.json"
@@ -34,11 +35,11 @@ class Run:
     ----------
     manifest : scenario, digest, versions, seed, engine, status, stop reason, seconds
     summary : ticks, stop reason, warnings, and every measure by name; plain data
-    store : where the trace is: a folder, or a store in memory
+    store : where the trace is: a folder, or arrays in memory
     """
 
     manifest: Mapping[str, Any]
-    store: Any
+    store: Path | MemoryTrace
     _state: Callable[[], dict[str, np.ndarray]] | None = field(default=None, repr=False)
     _checkpoint: Checkpoint | None = field(default=None, repr=False)
 
@@ -117,7 +118,7 @@ class Run:
         if isinstance(self.store, Path):
             shutil.copytree(self.store, target / TRACE)
         else:
-            copy_store(self.store, target / TRACE)
+            self.store.write(target / TRACE)
         if self._checkpoint is not None:
             self._checkpoint.save(target / CHECKPOINT)
         write_manifest(target, self.manifest)
@@ -134,14 +135,6 @@ def new_folder(folder: str | Path) -> Path:
     if taken:
         raise wrong("out", f"{target} is not empty; name a new folder")
     return target
-
-
-def copy_store(store: Any, folder: Path) -> None:
-    """Write a trace that is kept in memory to a folder, byte for byte."""
-    for key, data in store._store_dict.items():
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.to_bytes())
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
