@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from operator import attrgetter
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pcsim.graph.order import natural, topological_depths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     import networkx as nx
 
@@ -189,15 +187,3 @@ def kept(function: Callable[[Graph], T]) -> Callable[[Graph], T]:
         return found
 
     return once
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Pause the collector of cycles: what large graphs are made of stays, and walking it again and again is slow."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

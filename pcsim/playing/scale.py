@@ -10,7 +10,7 @@ from pcsim.analysis.backprop import Reference, backprop
 from pcsim.analysis.measures import MEASURES, Evidence, warnings
 from pcsim.analysis.meter import Follower, meter
 from pcsim.engines.memory import HostMemory
-from pcsim.scenario.models import StopEntry
+from pcsim.scenario.scenario_document import StopEntry
 from pcsim.tasks import looks_at_every_tick, recorded
 
 if TYPE_CHECKING:
