@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pcsim.graph.order import natural, topological_depths
 
@@ -156,18 +156,9 @@ class Graph:
     def _edges(self) -> Mapping[str, Edge]:
         return {edge.name: edge for edge in self.edges}
 
-    def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """Return the graph as a networkx MultiDiGraph (see ``pcsim.graph.interop``)."""
-        from pcsim.graph.interop import to_networkx
-
-        return to_networkx(self)
-
-    @staticmethod
-    def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
-        """Make a graph from a networkx DiGraph or MultiDiGraph (see ``pcsim.graph.interop``)."""
-        from pcsim.graph.interop import from_networkx
-
-        return from_networkx(graph)
+    to_networkx: ClassVar[Callable[[Graph], nx.MultiDiGraph[str]]]
+    from_networkx: ClassVar[Callable[[nx.DiGraph[Any]], Graph]]
+    """Both are defined in ``pcsim.graph.interop``, which needs this class, and set in ``pcsim/graph/__init__.py``."""
 
 
 def _sorted(edges: list[Edge], key: Callable[[Edge], Any]) -> tuple[Edge, ...]:
