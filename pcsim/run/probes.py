@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pcsim.arrays import Shape
     from pcsim.engines.base import Read, Session, Task
     from pcsim.graph.graph import Graph
-    from pcsim.scenario.models import RecordEntry
+    from pcsim.scenario.scenario_document import RecordEntry
 
 UNITS = ("value", "prediction", "error")
 SERIES = ("energy", "norm", "divergence")
