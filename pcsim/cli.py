@@ -87,7 +87,7 @@ def _print_json(data: Any) -> None:
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:
-    from pcsim.scenario.nodes import parse, plain
+    from pcsim.documents import parse, plain
 
     pairs: dict[str, Any] = {}
     for setting in settings or []:
@@ -281,7 +281,7 @@ def plot(
 @_guarded
 def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML)")], as_json: Json = False) -> None:
     """Show the levels of a graph, and what levelling it would add."""
-    from pcsim.scenario.checks import any_graph
+    from pcsim.scenario.document_kind import any_graph
     from pcsim.view.plan import level_tables, levels_of
 
     found = levels_of(any_graph(file))
@@ -342,7 +342,7 @@ def list_(
 @_guarded
 def schema(what: Annotated[str, typer.Argument(help="graph | scenario")]) -> None:
     """Print the JSON Schema of a document, for editors."""
-    from pcsim.scenario.checks import json_schema
+    from pcsim.scenario.json_schema import json_schema
 
     _print_json(json_schema(what))
 

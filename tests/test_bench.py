@@ -197,6 +197,7 @@ def at_the_end(session, tick):
     session.advance(0, tick, last=False)
     session.predict(tick)
     session.send(tick)
+    session.deliver(tick)
     return errors(session)
 
 

@@ -590,7 +590,7 @@ def test_schema_is_one_and_knows_the_documents(what):
     assert found["additionalProperties"] is False
     known = set(found["properties"])
     assert {"pcsim", "title"} <= known
-    from pcsim.scenario.nodes import plain, read
+    from pcsim.documents import plain, read
 
     for file in FILES:
         if file.startswith(what):
@@ -655,7 +655,7 @@ WRONG = {
 @pytest.mark.parametrize("what", ["graph", "scenario"])
 def test_the_schema_takes_what_people_write_and_nothing_else(what):
     jsonschema = pytest.importorskip("jsonschema")
-    from pcsim.scenario.nodes import plain, read
+    from pcsim.documents import plain, read
 
     found = json.loads(call("schema", what).stdout)
     jsonschema.Draft202012Validator.check_schema(found)

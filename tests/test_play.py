@@ -34,6 +34,7 @@ def ticked(session, ticks):
     for tick in range(ticks):
         session.predict(tick)
         session.send(tick)
+        session.deliver(tick)
         seen.append([np.array(row) for read in readers for row in read()])
         session.learn(tick, last=tick == ticks - 1)
         session.move()
@@ -408,6 +409,7 @@ def worked_out(session, ticks):
         session.predict(tick)
         counts += [rows.stop - rows.start if isinstance(rows, slice) else len(rows) for _, rows in session.plan.active]
         session.send(tick)
+        session.deliver(tick)
         session.move()
     return sum(counts)
 

@@ -175,6 +175,7 @@ def test_a_view_reads_and_drives_under_its_own_names():
         session.advance(0, 3, last=False, norms=found)
         session.predict(3)
         session.send(3)
+        session.deliver(3)
     np.testing.assert_allclose(*norms, rtol=1e-12)
     for quantity in ("value", "prediction", "error"):
         got, wanted = (session.reader(quantity, ["h1", "h2"])() for session in (view, single))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.theory import SETTLED_FROM, distance_left
+from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -169,6 +170,22 @@ class Meter:
         self.energy, self.first_energy, self.changed = (np.full(runs, np.nan) for _ in range(3))
         self.criterion_value, self.last_late = np.full(runs, np.inf), np.full(runs, -1)
 
+    def snapshot(self) -> dict[str, Array]:
+        """Return all that has been noted, by name; copies."""
+        found = {key: np.array(getattr(self, key)) for key in NOTED}
+        found |= {f"before/{number}": group.before.copy() for number, group in enumerate(self.groups)}
+        return found | {"tick": np.array(self.tick)} | ({} if self.moved is None else {"moved": self.moved.copy()})
+
+    def load(self, found: Mapping[str, Array]) -> None:
+        """Go on from what had been noted; raises InputError where that is of another measure."""
+        if missing := [key for key in (*NOTED, "tick") if key not in found]:
+            raise wrong("resume", f"nothing was measured before the checkpoint (no {missing[0]}); measure nothing now")
+        for key in NOTED:
+            setattr(self, key, np.array(found[key]))
+        for number, group in enumerate(self.groups):
+            group.before[...] = found[f"before/{number}"]
+        self.tick, self.moved = int(found["tick"]), found.get("moved")
+
     def follow(self, tick: int) -> None:
         """Take the measures of a tick."""
         self.tick = tick
@@ -199,7 +216,9 @@ class Meter:
     def _firing(self, fresh: Array) -> Array | None:
         """Return whose parameters learn at this tick; None for all."""
         fires = self.tasks[0].rule.fires
-        return self.levels == self.tick if fires == "level" else fresh if fires == "arrival" else None
+        if not fires.at_front:
+            return None
+        return fresh if fires.waits else np.asarray(fires.due(self.tick, self.levels, False))
 
     def _take(self, firing: Array | None, *, final: bool) -> None:
         """Take the divergence of those that fire, and how much of the backprop error they have."""
@@ -225,7 +244,7 @@ class Meter:
     def of(self, run: int) -> Measured:
         """Return what was measured of a run, while the last tick that was followed stands still."""
         with np.errstate(all="ignore"):
-            if self.tasks[0].rule.fires in ("end", "every"):
+            if not self.tasks[0].rule.fires.at_front:
                 self._take(None, final=True)
         rows = self.rows[run]
         square = np.concatenate([np.einsum("ij,ij->i", group.wanted, group.wanted) for group in self.groups])
@@ -233,6 +252,11 @@ class Meter:
                      self.tick, self.learnt[rows], self.fraction[rows], square[rows], self.arrival[rows],
                      float(self.energy[run]), float(self.first_energy[run]), float(self.criterion_value[run]),
                      int(self.last_late[run]))  # fmt: skip
+
+
+NOTED = ("norm", "divergence", "learnt", "fraction", "arrival", "energy", "first_energy", "criterion_value",
+         "last_late", "changed")  # fmt: skip
+"""What a meter keeps from tick to tick."""
 
 
 def _gradient(found: Meter) -> Array:
@@ -281,7 +305,7 @@ def cone_of(task: Task) -> dict[str, int | None]:
     """
     if task.initial:
         return dict.fromkeys(task.graph.active, 0)
-    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires == "every")
+    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires.applies)
 
 
 def start_meter(
@@ -325,7 +349,7 @@ def _lossy(task: Task, session: Session, places: Mapping[str, int]) -> list[Loss
     """Return the outputs that are no clamps, by loss and shape."""
     groups: dict[tuple[str, Shape], list[str]] = defaultdict(list)
     for name, loss in task.losses.items():
-        if loss != "squared_error":
+        if not LOSSES[loss].clamps:
             groups[loss, task.graph.vertices[name].shape].append(name)
     return [
         Lossy(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.analysis.backprop import Local, sweep, weight
+from pcsim.analysis.backprop import Swept, sweep, weight
 from pcsim.graph.levels import levels, uneven_edges
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -128,7 +128,7 @@ def path_parts(task: Task) -> dict[str, dict[Path, Array]]:
         return _path_parts(task, sweep(task))
 
 
-def _path_parts(task: Task, local: Mapping[str, Local]) -> dict[str, dict[Path, Array]]:
+def _path_parts(task: Task, local: Mapping[str, Swept]) -> dict[str, dict[Path, Array]]:
     parts: dict[str, dict[Path, Array]] = {name: {} for name in task.graph.active}
     for name, target in task.targets.items():
         error = LOSSES[task.losses[name]].error(np, local[name].mu, np.asarray(target, task.dtype)[None])
@@ -166,11 +166,23 @@ def weighed_vertices(task: Task) -> list[str]:
     return [name for name in free if np.any(precision_of(graph, name, task.rule) != 1)]
 
 
+def asymmetric(graph: Graph) -> list[str]:
+    """Return the vertices whose error messages are no vector-Jacobian products."""
+    return [name for name in graph.active if not graph.vertices[name].feedback.symmetric]
+
+
+def coupled(graph: Graph) -> list[str]:
+    """Return the vertices at which the samples of a batch are coupled (batch statistics)."""
+    vertices = (graph.vertices[name] for name in graph.active)
+    return [vertex.name for vertex in vertices if vertex.op.couples(vertex.call)]
+
+
 def has_closed_form(task: Task) -> bool:
     """Return whether the fixed-prediction closed form speaks of this task."""
     rule = task.rule
     unit = all(np.all(precision_of(task.graph, name, rule) == 1) for name in task.graph.active)
-    return not rule.moving and rule.step_size < 2 and unit and not task.initial
+    plain = unit and not task.initial and not asymmetric(task.graph)
+    return not rule.moving and rule.step_size < 2 and plain
 
 
 def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
@@ -178,10 +190,10 @@ def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
 
     None: the horizon comes first, or no theory speaks of this rule and graph.
     """
-    if task.rule.fires in ("level", "arrival"):
+    if task.rule.fires.at_front:
         levelled = not uneven_edges(task.graph)
         exact = task.rule.step_size == task.rule.exact_step and levelled and not task.initial
-        exact = exact and not weighed_vertices(task)
+        exact = exact and not weighed_vertices(task) and not asymmetric(task.graph)
         return levels(task.graph) - 1 if exact and task.ticks >= levels(task.graph) else None
     if not has_closed_form(task) or task.ticks > MOST_NUMBERS:
         return None
@@ -207,7 +219,7 @@ def _worst_missing(task: Task) -> Array | None:
 
 def divergence_series(task: Task, names: Sequence[str], ticks: Array) -> Array | None:
     """Return the relative difference from backprop that theory gives: (vertices, ticks); None where it gives none."""
-    if task.rule.fires != "end" or not has_closed_form(task) or len(names) * len(ticks) > MOST_NUMBERS:
+    if not task.rule.fires.only_last or not has_closed_form(task) or len(names) * len(ticks) > MOST_NUMBERS:
         return None
     known = paths(task.graph)
     if known is None:
@@ -343,9 +355,10 @@ def relaxation(task: Task) -> Relaxation | None:
         return None
     if units**2 * task.batch * task.ticks > MOST_PRODUCTS:
         return None
-    clamped = all(loss == "squared_error" for loss in task.losses.values())
+    clamped = all(LOSSES[loss].clamps for loss in task.losses.values())
     late = any(edge.value_delay or edge.error_delay for edge in task.graph.edges)
-    if not rule.moving or rule.fires != "end" or units > MOST_UNITS or late or not clamped:
+    apart = not coupled(task.graph) and not asymmetric(task.graph)
+    if not rule.moving or not rule.fires.only_last or units > MOST_UNITS or late or not clamped or not apart:
         return None
     local = sweep(task)
     jacobian = _jacobian(task, local)
@@ -357,7 +370,7 @@ def _offsets(task: Task) -> dict[str, slice]:
     return {name: slice(int(a), int(b)) for name, a, b in zip(task.graph.active, ends, ends[1:], strict=False)}
 
 
-def _jacobian(task: Task, local: Mapping[str, Local]) -> Array | None:
+def _jacobian(task: Task, local: Mapping[str, Swept]) -> Array | None:
     """Return d mu / d x over all active units, the same for every sample; None if it is not."""
     where = _offsets(task)
     total = sum(part.stop - part.start for part in where.values())
@@ -370,7 +383,7 @@ def _jacobian(task: Task, local: Mapping[str, Local]) -> Array | None:
     return jacobian if _is_linear(task, local) else None
 
 
-def _blocks(task: Task, local: Local) -> Iterator[tuple[str, Array]]:
+def _blocks(task: Task, local: Swept) -> Iterator[tuple[str, Array]]:
     """Yield (input vertex, (batch, units, input units)) for each input that has units."""
     size = prod(local.vertex.shape)
     edges = task.graph.incoming[local.vertex.name]
@@ -384,7 +397,7 @@ def _blocks(task: Task, local: Local) -> Iterator[tuple[str, Array]]:
             yield edge.pre, np.stack([row[place].reshape(task.batch, -1) for row in rows], axis=1)
 
 
-def _is_linear(task: Task, local: Mapping[str, Local]) -> bool:
+def _is_linear(task: Task, local: Mapping[str, Swept]) -> bool:
     """Compare each vertex's Jacobian at the feedforward point and at another one."""
     rng = np.random.default_rng(0)
     for part in local.values():
@@ -394,7 +407,7 @@ def _is_linear(task: Task, local: Mapping[str, Local]) -> bool:
             for edge, x in zip(edges, part.inputs, strict=True)
         )
         mu, saved = part.vertex.op.forward(np, part.vertex.call, part.params, inputs)
-        there = Local(part.vertex, part.params, inputs, np.broadcast_to(mu, part.mu.shape), saved)
+        there = Swept(part.vertex, part.params, inputs, np.broadcast_to(mu, part.mu.shape), saved)
         g = rng.normal(size=part.mu.shape)
         same = zip(edges, part.back(g), there.back(g), strict=True)
         if not all(np.allclose(a, b, rtol=1e-10) for edge, a, b in same if task.graph.role(edge.pre) == "free"):
@@ -402,7 +415,7 @@ def _is_linear(task: Task, local: Mapping[str, Local]) -> bool:
     return True
 
 
-def _relax(task: Task, local: Mapping[str, Local], jacobian: Array) -> Relaxation:
+def _relax(task: Task, local: Mapping[str, Swept], jacobian: Array) -> Relaxation:
     where, graph = _offsets(task), task.graph
     rows = (np.broadcast_to(precision_of(graph, name, task.rule), graph.vertices[name].shape) for name in graph.active)
     precision = np.concatenate([row.ravel() for row in rows])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import InputError, Problem, wrong
+from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
 from pcsim.trace.reading import open_trace, series
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+    from pcsim.run.checkpoint import Checkpoint
     from pcsim.trace.memory import MemoryTrace
 
 TRACE = "trace.zarr"
@@ -39,6 +41,7 @@ class Run:
     manifest: Mapping[str, Any]
     store: Path | MemoryTrace
     _state: Callable[[], dict[str, np.ndarray]] | None = field(default=None, repr=False)
+    _checkpoint: Checkpoint | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         ended = f"{self.manifest['status']}: {self.summary['stop_reason']}"
@@ -73,9 +76,13 @@ class Run:
     @cached_property
     def updates(self) -> dict[str, np.ndarray]:
         """What each parameter learnt: {name: (*shape)}, a descent direction, before any learning rate."""
+        return self._static("learnt", "learnt")
+
+    def _static(self, group: str, variable: str) -> dict[str, np.ndarray]:
+        """Return {parameter: (*shape)} of what is kept once, stacked by shape."""
         found = {}
-        for node in self.trace.children.get("learnt", {}).values() if "learnt" in self.trace.children else ():
-            array = node["learnt"]
+        for node in self.trace.children[group].values() if group in self.trace.children else ():
+            array = node[variable]
             for place, name in enumerate(array.coords["parameter"].values):
                 found[str(name)] = np.asarray(array.isel(parameter=place).values)
         return found
@@ -87,14 +94,33 @@ class Run:
             raise wrong("state", "the state after a run is not kept in its folder; record 'value' to have the last one")
         return self._state()
 
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The values of the parameters after the run: {name: (*shape)}; updates learnt at the end are not applied."""
+        return self._static("parameters", "parameters")
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what the run can go on from.
+
+        Raises InputError where it kept none: a run keeps one where it is paused or interrupted, and, in its folder,
+        every so many ticks where that was asked for.
+        """
+        if self._checkpoint is not None:
+            return self._checkpoint
+        if isinstance(self.store, Path) and (path := self.store.parent / CHECKPOINT).exists():
+            return load_checkpoint(path)
+        raise wrong("resume", "this run kept no checkpoint; run it with until= or checkpoint= (--until, --checkpoint)")
+
     def save(self, folder: str | Path) -> Path:
-        """Write the run to a new folder: the manifest and the trace."""
+        """Write the run to a new folder: the manifest, the trace, and the checkpoint where there is one."""
         target = new_folder(folder)
         target.mkdir(parents=True, exist_ok=True)
         if isinstance(self.store, Path):
             shutil.copytree(self.store, target / TRACE)
         else:
             self.store.write(target / TRACE)
+        if self._checkpoint is not None:
+            self._checkpoint.save(target / CHECKPOINT)
         write_manifest(target, self.manifest)
         return target
 

@@ -44,7 +44,7 @@ def _rules() -> Rows:
     from pcsim.rules import RULES
 
     return [
-        {"rule": row.name, "predictions": "move" if row.moving else "fixed", "fires": row.fires,
+        {"rule": row.name, "predictions": "move" if row.moving else "fixed", "fires": row.fires.name,
          "step_size": row.step_size, "ticks": row.ticks, "needs": row.needs or "nothing global",
          "summary": row.summary, "source": row.source}
         for row in RULES.values()

@@ -56,7 +56,7 @@ def _memory(program: Program, batch: int, itemsize: int) -> dict[str, int]:
     data = [name for name in graph.vertices if graph.role(name) == "source"] + list(graph.outputs)
     given = sum(prod(graph.vertices[name].shape) for name in data) * batch * itemsize
     # where parameters change within the run, what was applied already is held too
-    updates = 2 if program.rule.fires == "every" else 1
+    updates = 2 if program.rule.fires.applies else 1
     return {"task": held["parameters"] + given, **held, "updates": updates * held["parameters"]}
 
 

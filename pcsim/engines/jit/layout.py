@@ -10,6 +10,7 @@ import numpy as np
 
 from pcsim.arrays import zeros_in_lines
 from pcsim.engines.array.rows import indices
+from pcsim.engines.base import clamped
 from pcsim.engines.jit import bundles, common, dense, elements, flow, moves, population, shapes, weighted, wiring
 from pcsim.engines.jit.functions import FUNCTIONS
 from pcsim.engines.jit.native import address_of
@@ -251,7 +252,7 @@ class Layout:
     def _targets(self, step: Step) -> Whole | None:
         """Return where the targets of outputs lie whose loss is no clamp; None where there are none."""
         task = self.session.task
-        lossy = [task.losses.get(name, "squared_error") != "squared_error" for name in step.names]
+        lossy = [not clamped(task, name) for name in step.names]
         if not self.has_losses(step):
             return None
         for name, has in zip(step.names, lossy, strict=True):
@@ -262,9 +263,7 @@ class Layout:
     def has_losses(self, step: Step) -> bool:
         """Return whether some vertex is an output whose loss is no clamp, under moving predictions."""
         task = self.session.task
-        return task.rule.moving and any(
-            task.losses.get(name, "squared_error") != "squared_error" for name in step.names
-        )
+        return task.rule.moving and any(not clamped(task, name) for name in step.names)
 
     def _slots(self, step: Step) -> int:
         blocks = [self._slot(step, slot) for slot in step.slots]
@@ -584,6 +583,9 @@ KINDS: dict[str, Kind] = {
 }
 """How each op is played. A graph with any other op is played by the array engine."""
 
+LOSS_KERNELS = ("squared_error", "cross_entropy")
+"""Losses that kernels know."""
+
 MAPPED = (elements.arithmetic, shapes.rearrange)
 
 
@@ -593,8 +595,11 @@ def suits(session: ArraySession) -> bool:
     What a projection sends late is worked out when it arrives: not so where weights change on the way.
     """
     steps = session.program.steps
-    every = session.rule.fires == "every"
+    every = session.rule.fires.applies
     changing = every and any(
         edge.error_delay for step in steps if step.op.name == "projection" for slot in step.slots for edge in slot.edges
     )
-    return not changing and all((kind := KINDS.get(step.op.name)) is not None and kind.suits(step) for step in steps)
+    known = all(loss in LOSS_KERNELS for loss in session.task.losses.values())
+    kinds = [(KINDS.get(step.op.name), step) for step in steps]
+    fits = all(kind is not None and kind.suits(step) and step.feedback.symmetric for kind, step in kinds)
+    return fits and known and not changing

@@ -6,7 +6,7 @@ What is rare stays with the array session, on the same arrays: reading, reportin
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -25,15 +25,16 @@ from pcsim.engines.jit.scripts import Scripts
 from pcsim.engines.jit.teaching import Teaching
 from pcsim.engines.threads import threads_said, threads_wanted
 from pcsim.engines.updates_only import updates_only
-from pcsim.errors import RunError
+from pcsim.errors import RunError, wrong
 from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from pcsim.engines.base import Read, Session, Task
+    from pcsim.engines.base import Given, Read, Session, Task
     from pcsim.engines.jit.wiring import Wired
+    from pcsim.engines.state import State
     from pcsim.program.program import Slot, Step
 
 LONG_AGO = -(1 << 40)
@@ -111,20 +112,31 @@ class JitSession:
 
     # -- start ------------------------------------------------------------------------------------------
 
-    def restart(
-        self,
-        inputs: Mapping[str, np.ndarray] | None = None,
-        targets: Mapping[str, np.ndarray] | None = None,
-        parameters: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
+    def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
         rare = self.rare
-        self.task = rare.task = begun_again(self.task, inputs, targets, parameters)
-        if parameters is not None or self.task.rule.fires == "every":
+        self.task = rare.task = begun_again(self.task, **given)
+        if given.get("parameters") is not None or self.task.rule.fires.applies:
             rare.fill(self.task)
             self._pack()
         self._forget()
         self._begin()
+
+    def snapshot(self) -> State:
+        """Return the state before the next tick."""
+        raise wrong("state", "engine 'numba' does not keep states yet")
+
+    def load(self, _state: State, /) -> None:
+        """Go on from a state of this task, whichever engine it is from."""
+        raise wrong("state", "engine 'numba' does not keep states yet")
+
+    def buffers(self) -> dict[str, np.ndarray]:
+        """Return what ops keep from batch to batch, as this batch leaves it."""
+        return self.rare.buffers()
+
+    def executed(self) -> dict[str, str]:
+        """Return what works out each vertex."""
+        return dict.fromkeys(self.task.graph.active, "numba")
 
     def _forget(self) -> None:
         """Forget the run; what is written before it is read may stay."""
@@ -169,7 +181,7 @@ class JitSession:
                 units.value[units.group.active :] = units.start[units.group.active :]
         for loss, units, rows, target in rare.outputs():
             units.deviation[rows] = loss_error(loss, units.start[rows], target)
-            if loss != "squared_error" and moving:
+            if not LOSSES[loss].clamps and moving:
                 units.targets += ((loss, rows, target),)
         self._clear_rings()
         for name, array in self.places.targets.items():
@@ -219,8 +231,11 @@ class JitSession:
         self._check("error", "error", tick)
 
     def send(self, tick: int) -> None:
-        """Send errors and sum those due."""
+        """Compute the error messages of this tick."""
         self._run(self.scripts.acting, common.SEND | common.ALL, tick)
+
+    def deliver(self, tick: int) -> None:
+        """Take the error messages due, and sum them by receiver."""
         self._run(self.scripts.delivering, 0, tick)
         self._check("error", "received", tick, due=1)
 
@@ -239,7 +254,7 @@ class JitSession:
             )
             return
         before = self._kept() if first else {}
-        learns = last or self.task.rule.fires != "end"
+        learns = last or not self.task.rule.fires.only_last
         script, mode = self.scripts.ticking, common.SEND | common.PREDICT * self.task.rule.moving
         if norms is not None:
             self.norms.begin(first, end - first)
@@ -259,9 +274,7 @@ class JitSession:
     def _plays_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
         rule = self.task.rule
-        if rule.fires in ("level", "arrival"):
-            return self.settles
-        return rule.fires == "end"
+        return self.settles if rule.fires.at_front else rule.fires.only_last
 
     def _finish(self, first: int, tick: int, *, noting: bool) -> None:
         """Play the last tick: between predicting and moving, parameters learn."""
@@ -315,7 +328,7 @@ class JitSession:
         with np.errstate(all="ignore"):
             firing = [(step, rare.firing(step, tick, last=last)) for step in rare.program.steps if step.learns]
             self.teaching.teach([(step, rows) for step, rows in firing if rows is not None], tick)
-            if self.task.rule.fires == "every":
+            if self.task.rule.fires.applies:
                 self.teaching.fill_blanks()
                 rare.apply()
                 self._pack()

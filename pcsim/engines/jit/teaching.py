@@ -64,13 +64,13 @@ class Teaching:
     def late(self, first: int, tick: int) -> None:
         """Let vertices teach at ``tick`` what they would have taught since ``first``: their errors have stayed."""
         rule = self.rare.task.rule
-        if rule.fires == "arrival" or self.fired[0] != (first, tick + 1):
-            spans = self._spans(first, tick) if rule.fires != "end" else [(first, tick)]
+        if rule.fires.waits or self.fired[0] != (first, tick + 1):
+            spans = self._spans(first, tick) if not rule.fires.only_last else [(first, tick)]
             self.fired = (first, tick + 1), [self._firing(*span) for span in spans]
         for firing in self.fired[1]:
             with np.errstate(all="ignore"):
                 self.teach(firing, tick)
-            if rule.fires != "end":
+            if not rule.fires.only_last:
                 for step, rows in firing:
                     self.rare.fire_ticks[id(step)][rows] = step.levels[rows]
 
@@ -101,10 +101,10 @@ class Teaching:
     def _fired(self, step: Step, first: int, tick: int) -> Rows | None:
         """Return which vertices of a step fire from ``first`` to ``tick``; None for none."""
         rule = self.rare.task.rule
-        if rule.fires == "end":
+        if rule.fires.only_last:
             return slice(0, len(step.names))
         fires = (first <= step.levels) & (step.levels <= tick)
-        if rule.fires == "arrival":
+        if rule.fires.waits:
             error = self.rare.units[step.shape].error[step.rows]
             fires &= (error != 0).any(axis=tuple(range(1, error.ndim)))
         return masked(fires)

@@ -94,7 +94,7 @@ def wire(layout: Layout, step: Step, activation: int) -> tuple[Wired, Whole]:
         *_direction(layout, backward, synapses.fan_out),
         len(step.slots),
         activation,
-        int(session.rule.fires != "arrival"),
+        int(not session.rule.fires.waits),
         layout.batch,
         length,
         address_of(ring),
