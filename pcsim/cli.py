@@ -291,27 +291,32 @@ def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML
 @app.command()
 @_guarded
 def bench(
-    zoo: Annotated[list[str] | None, typer.Option(help="a family of graphs; default: all")] = None,
+    family: Annotated[
+        list[str] | None, typer.Option("--family", "--zoo", help="a family of benchmark graphs; default: all")
+    ] = None,
     engine: Annotated[list[str] | None, typer.Option(help="an engine; default: all that can run")] = None,
     rule: Annotated[list[str] | None, typer.Option(help="fpa | il | zil | bp | fpa-step-1; default: all")] = None,
     size: Annotated[str, typer.Option(help="small | full")] = "small",
     seconds: Annotated[float, typer.Option(help="spent on rounds; building and starting up come on top")] = 60.0,
     folder: Annotated[Path | None, typer.Option("--out", help="default: a new folder runs/bench")] = None,
-    rivals: Annotated[Path | None, typer.Option(help="a table RIVALS; default: tests/bench/rivals.py, if here")] = None,
+    baselines: Annotated[
+        Path | None,
+        typer.Option("--baselines", "--rivals", help="a table BASELINES; default: tests/bench/baselines.py, if here"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how fast this machine runs a zoo, beside rivals.
+    """Measure how fast engines run families of graphs on this machine, beside baselines.
 
     Its own rates are measured too. Writes results as JSON and as a page.
     """
     from pcsim.bench.bench import bench as run_bench
     from pcsim.bench.bench import request
-    from pcsim.bench.page import write_page
+    from pcsim.bench.html_page import write_page
     from pcsim.bench.results import plain, write
-    from pcsim.bench.tables import bench_tables
+    from pcsim.bench.terminal import bench_tables
     from pcsim.view.progress import Bar
 
-    asked = request(zoo or (), engine or (), rule or (), size, seconds, rivals)
+    asked = request(family or (), engine or (), rule or (), size, seconds, baselines)
     target = folder or _folder(Path("runs") / "bench", resume=False)
     with Bar(err, "parts", quiet=as_json) as bar:
         found = run_bench(asked, lambda done, total, _: bar.ticks(done, total))
