@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.bench.baselines import DEFAULT, load_baselines
+from pcsim.bench.bench_results import Cold, Rate, Results
 from pcsim.bench.cold import cold_start
 from pcsim.bench.comparison import Comparisons
 from pcsim.bench.families import FAMILIES, RULES, cases
 from pcsim.bench.growth import curves
 from pcsim.bench.machine import machine
-from pcsim.bench.results import Cold, Rate, Results
 from pcsim.engines import ENGINES, fastest
 from pcsim.engines.threads import threads_wanted
 from pcsim.errors import RunError, nearest, wrong

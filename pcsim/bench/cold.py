@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pcsim.bench.results import Cold
+from pcsim.bench.bench_results import Cold
 from pcsim.errors import RunError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.bench.bench_results import Against, Row
 from pcsim.bench.cost import tick_cost, update_cost
 from pcsim.bench.engine_timers import engine_timer, task_of
 from pcsim.bench.machine import copying, matrix_product
-from pcsim.bench.results import Against, Row
 from pcsim.bench.timing import Samples, race, ratio, spread
 from pcsim.errors import PcsimError
 

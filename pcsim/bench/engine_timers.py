@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.bench.baselines import Candidate
+from pcsim.bench.bench_results import Build
 from pcsim.bench.families import TICKS, scenario_of
-from pcsim.bench.results import Build
 from pcsim.engines import open_engine
 
 if TYPE_CHECKING:

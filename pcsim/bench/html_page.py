@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from pcsim.bench.results import Curve, Results
+    from pcsim.bench.bench_results import Curve, Results
 
 PAGE = "index.html"
 

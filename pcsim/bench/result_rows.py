@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pcsim.bench.results import Results
+    from pcsim.bench.bench_results import Results
     from pcsim.bench.timing import Ratio, Spread
 
 Rows = list[dict[str, Any]]

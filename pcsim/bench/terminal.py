@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions
 
-    from pcsim.bench.results import Results
+    from pcsim.bench.bench_results import Results
 
 
 def bench_tables(results: Results) -> list[Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from pcsim.run.checkpoint import Checkpoint
-    from pcsim.trace.memory import MemoryTrace
+    from pcsim.trace.memory_trace import MemoryTrace
 
 TRACE = "trace.zarr"
 MANIFEST = "manifest.json"

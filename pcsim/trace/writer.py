@@ -9,8 +9,8 @@ import numpy as np
 
 from pcsim.trace.channel import by_node
 from pcsim.trace.columns import Column, Node, chunk_rows
-from pcsim.trace.disk import DiskTrace
-from pcsim.trace.memory import MemoryTrace
+from pcsim.trace.disk_trace import DiskTrace
+from pcsim.trace.memory_trace import MemoryTrace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,8 +102,8 @@ class TraceWriter:
     ) -> None:
         """Write an array that has no ticks, once; ``names`` label its first dimension."""
         if names:
-            self._trace.add_whole(path, dims[0], (dims[0],), np.asarray(names))
-        self._trace.add_whole(path, variable, tuple(dims), np.asarray(array))
+            self._trace.add_static(path, dims[0], (dims[0],), np.asarray(names))
+        self._trace.add_static(path, variable, tuple(dims), np.asarray(array))
         self._trace.announce()
 
     def close(self, attrs: Mapping[str, Any] = NO_ATTRS) -> None:
@@ -122,7 +122,7 @@ class TraceWriter:
 
     def _label(self, channel: Channel) -> None:
         if channel.names:
-            self._trace.add_whole(channel.path, channel.dims[0], (channel.dims[0],), np.asarray(channel.names))
+            self._trace.add_static(channel.path, channel.dims[0], (channel.dims[0],), np.asarray(channel.names))
         for name, (dim, values) in channel.coords.items():
-            self._trace.add_whole(channel.path, name, (dim,), np.asarray(values))
+            self._trace.add_static(channel.path, name, (dim,), np.asarray(values))
             self._trace.coordinate(channel.path, name)

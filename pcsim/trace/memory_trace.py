@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.trace.columns import chunk_shape
-from pcsim.trace.documents import Documents
+from pcsim.trace.metadata import Documents
 from pcsim.trace.store import Folder, Target, is_text, write_whole
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Series:
 
 
 @dataclass
-class Whole:
+class StaticArray:
     """An array that has no ticks."""
 
     dims: tuple[str, ...]
@@ -74,7 +74,7 @@ class MemoryTrace:
     """What was recorded, by node."""
 
     attrs: dict[str, Any]
-    arrays: dict[str, dict[str, Series | Whole]] = field(default_factory=dict)
+    arrays: dict[str, dict[str, Series | StaticArray]] = field(default_factory=dict)
     coordinates: dict[str, list[str]] = field(default_factory=dict)
     closed: bool = False
 
@@ -90,9 +90,9 @@ class MemoryTrace:
         self.arrays.setdefault(channel.path, {})[channel.variable] = series
         return series
 
-    def add_whole(self, path: str, variable: str, dims: tuple[str, ...], values: np.ndarray) -> None:
+    def add_static(self, path: str, variable: str, dims: tuple[str, ...], values: np.ndarray) -> None:
         """Add an array that has no ticks, unless it is there."""
-        self.arrays.setdefault(path, {}).setdefault(variable, Whole(dims, values))
+        self.arrays.setdefault(path, {}).setdefault(variable, StaticArray(dims, values))
 
     def coordinate(self, path: str, name: str) -> None:
         """Say that a variable is a coordinate."""
