@@ -16,11 +16,12 @@ from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
 from pcsim.trace.reading import open_trace, series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import xarray as xr
 
     from pcsim.run.checkpoint import Checkpoint
+    from pcsim.run.outcome import Outcome
     from pcsim.trace.memory import MemoryTrace
 
 TRACE = "trace.zarr"
@@ -40,7 +41,7 @@ class Run:
 
     manifest: Mapping[str, Any]
     store: Path | MemoryTrace
-    _state: Callable[[], dict[str, np.ndarray]] | None = field(default=None, repr=False)
+    _outcome: Outcome | None = field(default=None, repr=False)
     _checkpoint: Checkpoint | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -76,13 +77,13 @@ class Run:
     @cached_property
     def updates(self) -> dict[str, np.ndarray]:
         """What each parameter learnt: {name: (*shape)}, a descent direction, before any learning rate."""
-        return self._static("learnt", "learnt")
+        return self._static("learnt") if self._outcome is None else self._outcome.updates
 
-    def _static(self, group: str, variable: str) -> dict[str, np.ndarray]:
+    def _static(self, group: str) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)} of what is kept once, stacked by shape."""
         found = {}
         for node in self.trace.children[group].values() if group in self.trace.children else ():
-            array = node[variable]
+            array = node[group]
             for place, name in enumerate(array.coords["parameter"].values):
                 found[str(name)] = np.asarray(array.isel(parameter=place).values)
         return found
@@ -90,14 +91,14 @@ class Run:
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The free values after the last tick: {vertex: (batch, *shape)}; start another run from them."""
-        if self._state is None:
+        if self._outcome is None:
             raise wrong("state", "the state after a run is not kept in its folder; record 'value' to have the last one")
-        return self._state()
+        return self._outcome.state
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
         """The values of the parameters after the run: {name: (*shape)}; updates learnt at the end are not applied."""
-        return self._static("parameters", "parameters")
+        return self._static("parameters") if self._outcome is None else self._outcome.parameters
 
     def checkpoint(self) -> Checkpoint:
         """Return what the run can go on from.
