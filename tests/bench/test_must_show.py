@@ -5,13 +5,16 @@ Run from the root, with nothing else running, about half an hour::
     python -m pytest -m bench -s tests/bench/test_must_show.py
 
 What is compared is timed in interleaved rounds, which go on until the ratio is decided or the time is spent; each
-test tells the median and what encloses it with 95 % confidence.
+test tells the median and what encloses it with 95 % confidence. The rows at the end time what surrounds the ticks: the
+user's call, processes, many batches on one session.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import statistics
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -26,7 +29,7 @@ from pcsim.bench.cost import tick_cost
 from pcsim.bench.graphs import population
 from pcsim.bench.growth import AXES, curve
 from pcsim.bench.machine import matrix_product
-from pcsim.bench.players import norms, player, ticks
+from pcsim.bench.players import norms, player, ticks, updates
 from pcsim.bench.rivals import Contestant, load_rivals
 from pcsim.bench.timing import fastest, race, ratio
 from pcsim.bench.zoo import RULES, ZOO, Case, scenario_of
@@ -251,3 +254,109 @@ def test_a_hundred_thousand_vertices_are_lowered_in_ten_seconds(shape):
     seconds = time.perf_counter() - start
     sys.stdout.write(f"\n{len(graph.vertices):,} vertices: {len(program.steps)} steps in {seconds:.2f} s\n")
     assert seconds < 10
+
+
+ROOT = Path(__file__).parents[2]
+CALL_SECONDS = 20.0
+SILENT = {"record": [], "measure": []}
+
+
+def call_of(case, name, **more):
+    """Return the user's call, once more on a scenario that ran before."""
+    scenario = pcsim.load({**scenario_of(case, RULES[name], 100).plain, "engine": ENGINE, **more})
+    pcsim.simulate(scenario)
+    return Contestant(lambda: None, lambda: pcsim.simulate(scenario), dict)
+
+
+@pytest.mark.parametrize("case", W1, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    ("name", "bound", "more"),
+    [("fpa", 1.3, SILENT), ("fpa", 2.0, {}), ("zil", 2.0, SILENT)],
+    ids=["100 ticks, nothing recorded", "100 ticks, default record and measure", "one update, nothing recorded"],
+)
+def test_a_call_costs_little_more_than_its_session(case, name, bound, more):
+    session = player(ENGINE, task_of(case, name), RULES[name], 0.0).contestant
+    what = f"{case.name}, {name}, simulate{' with nothing recorded' if more else ''}"
+    assert duel(what, call_of(case, name, **more), {"its session": session}, bound, CALL_SECONDS) <= bound
+
+
+MAIN = [sys.executable, "-c", "from pcsim.cli import main; main()"]
+FIRST = "scenarios/first-steps.yaml"
+PROCESSES = {
+    "import": ([sys.executable, "-c", "import pcsim"], 0.25),
+    "help": ([*MAIN, "--help"], 0.3),
+    "validate": ([*MAIN, "validate", FIRST], 0.45),
+    "run": ([*MAIN, "run", FIRST, "--out", "{new}"], 1.0),
+    "plot": ([*MAIN, "plot", "{run}", "--out", "{new}"], 2.5),
+}
+
+
+def seconds_of(command, **environment):
+    """Return how long a process takes that ends well."""
+    start = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, **environment})
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_process_is_there_at_once(tmp_path, name):
+    parts, bound = PROCESSES[name]
+    run = tmp_path / "run"
+    seconds_of([*MAIN, "run", FIRST, "--out", str(run)])
+    commands = [[part.format(run=run, new=tmp_path / f"new-{number}") for part in parts] for number in range(5)]
+    median = statistics.median(seconds_of(command) for command in commands)
+    sys.stdout.write(f"\n{name}: {median:.2f} s, at most {bound}\n")
+    assert median <= bound
+
+
+def test_the_first_command_of_readme_takes_half_of_what_it_took(tmp_path):
+    """With no kernel compiled yet, as it is run first; it took 21.8 s."""
+    command = [*MAIN, "sweep", "scenarios/ticks-against-depth.yaml", "--out", str(tmp_path / "sweep")]
+    seconds = seconds_of(command, NUMBA_CACHE_DIR=str(tmp_path / "kernels"))
+    sys.stdout.write(f"\nREADME's sweep: {seconds:.1f} s, at most 10.9\n")
+    assert seconds <= 10.9
+
+
+def network():
+    """Return the task of an update of a 784-256-256-10 net, 64 samples, float32."""
+    units = {"h1": 256, "h2": 256, "y": 10}
+    vertices = {"x": {"op": "input", "shape": [784]}}
+    for (name, width), before in zip(units.items(), ("x", "h1", "h2"), strict=True):
+        activation = "none" if name == "y" else "tanh"
+        vertices[name] = {"op": "affine", "units": width, "activation": activation, "inputs": [before]}
+    scenario = pcsim.load({
+        "graph": {"vertices": vertices, "outputs": ["y"]}, "batch": 64, "dtype": "float32", "level": "delay",
+        "inputs": {"x": {"normal": [0, 1]}}, "targets": {"y": {"uniform": [-0.5, 0.5]}}, "rule": "zil", **SILENT,
+    })  # fmt: skip
+    return scenario.task()
+
+
+def test_a_thousand_updates_with_new_batches_cost_their_arithmetic_and_no_memory():
+    task = network()
+    random = np.random.default_rng(0)
+    batches = [
+        ({"x": random.standard_normal((64, 784), np.float32)}, {"y": random.random((64, 10), np.float32)})
+        for _ in range(50)
+    ]
+    session = open_engine(ENGINE)(task)
+
+    def learn():
+        for number in range(1000):
+            inputs, targets = batches[number % len(batches)]
+            session.restart(inputs=inputs, targets=targets)
+            session.advance(0, task.ticks, last=True)
+            session.updates()
+
+    row = updates(open_engine(ENGINE)(task), task)
+    arithmetic = Contestant(row.reset, lambda: [row.run() for _ in range(1000)], row.read)
+    learn()
+    tracemalloc.start()
+    learn()
+    before = tracemalloc.get_traced_memory()[0]
+    learn()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    sys.stdout.write(f"\n1,000 more updates: {grown / 2**10:.0f} KiB more memory\n")
+    assert grown < 2**18
+    mine = Contestant(lambda: None, learn, dict)
+    assert duel("1,000 updates with new batches", mine, {"as many of one batch": arithmetic}, 1.1) <= 1.1
