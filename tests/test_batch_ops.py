@@ -272,7 +272,7 @@ def test_an_index_outside_the_table_is_refused_by_name_before_the_run(engine, ba
     assert pcsim.simulate({**scenario, "inputs": {"i": inputs["i"].tolist()}}).summary["ticks"]
     with pytest.raises(InputError, match=message):
         pcsim.simulate({**scenario, "inputs": {"i": wrong["i"].tolist()}})
-    with pytest.raises(InputError, match="inputs.i: expected whole numbers"):
+    with pytest.raises(InputError, match=r"inputs.i: expected whole numbers"):
         session.restart(inputs={"i": np.array([[0, 1], [2, 0.5], [0, 0]])})
 
 
