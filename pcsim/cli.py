@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
-from pcsim.engines import ENGINES
 from pcsim.errors import InputError, PcsimError, wrong
 
 if TYPE_CHECKING:
@@ -32,8 +32,21 @@ err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 File = Annotated[Path, typer.Argument(help="a scenario (YAML)")]
 RunFolder = Annotated[Path, typer.Argument(help="the folder of a run")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override a key: graph.depth=16, rule.step_size=0.5")]
-Engine = Annotated[str | None, typer.Option(help=" | ".join((*ENGINES, "auto")))]
+Engine = Annotated[str | None, typer.Option(help="what executes it")]
 Json = Annotated[bool, typer.Option("--json", help="print plain JSON for machines")]
+
+
+class NamesEngines(TyperCommand):
+    """A command whose help names the engines, which are imported only where it is asked for."""
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help, with every engine by name."""
+        from pcsim.engines import ENGINES
+
+        for option in self.params:
+            if option.name == "engine":
+                vars(option)["help"] = " | ".join((*ENGINES, "auto"))
+        return super().get_help(ctx)
 
 
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -74,7 +87,7 @@ def _print_json(data: Any) -> None:
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:
-    from pcsim.scenario.nodes import parse, plain
+    from pcsim.documents import parse, plain
 
     pairs: dict[str, Any] = {}
     for setting in settings or []:
@@ -117,7 +130,7 @@ def plan(file: File, settings: Set = None, as_json: Json = False) -> None:
     _print_json(found) if as_json else out.print(*plan_tables(found), sep="\n")
 
 
-@app.command()
+@app.command(cls=NamesEngines)
 @_guarded
 def run(
     file: File, settings: Set = None, engine: Engine = None,
@@ -148,7 +161,7 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=NamesEngines)
 @_guarded
 def sweep(
     file: File, settings: Set = None, engine: Engine = None,
@@ -268,7 +281,7 @@ def plot(
 @_guarded
 def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML)")], as_json: Json = False) -> None:
     """Show the levels of a graph, and what levelling it would add."""
-    from pcsim.scenario.checks import any_graph
+    from pcsim.scenario.document_kind import any_graph
     from pcsim.view.plan import level_tables, levels_of
 
     found = levels_of(any_graph(file))
@@ -329,7 +342,7 @@ def list_(
 @_guarded
 def schema(what: Annotated[str, typer.Argument(help="graph | scenario")]) -> None:
     """Print the JSON Schema of a document, for editors."""
-    from pcsim.scenario.checks import json_schema
+    from pcsim.scenario.json_schema import json_schema
 
     _print_json(json_schema(what))
 

@@ -183,7 +183,7 @@ def _checked(source: Source, given: Mapping[str, Any], engine: str | None, cell:
             part()
         return scenario
     except InputError as error:
-        error = scenario.places(error) if scenario is not None else error
+        error = scenario.located(error) if scenario is not None else error
         where = ", ".join(f"{key}={value}" for key, value in _named(cell).items())
         raise error.map(lambda p: type(p)(p.path, f"{p.message} (in the sweep at {where})", p.location)) from None
 

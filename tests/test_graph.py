@@ -16,8 +16,8 @@ from strategies import SEPARATE, Features, documents, make_task, permuted, rando
 from pcsim.analysis.backprop import backprop
 from pcsim.errors import InputError
 from pcsim.graph import graph_from, level, vertex_levels
+from pcsim.graph.graph_document import GraphDocument
 from pcsim.graph.initialise import initialise
-from pcsim.graph.models import GraphDocument
 from pcsim.graph.problems import problems_of
 from pcsim.ops import LOSSES
 

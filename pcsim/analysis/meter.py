@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.theory import SETTLED_FROM, distance_left
+from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -169,6 +170,22 @@ class Meter:
         self.energy, self.first_energy, self.changed = (np.full(runs, np.nan) for _ in range(3))
         self.criterion_value, self.last_late = np.full(runs, np.inf), np.full(runs, -1)
 
+    def snapshot(self) -> dict[str, Array]:
+        """Return all that has been noted, by name; copies."""
+        found = {key: np.array(getattr(self, key)) for key in NOTED}
+        found |= {f"before/{number}": group.before.copy() for number, group in enumerate(self.groups)}
+        return found | {"tick": np.array(self.tick)} | ({} if self.moved is None else {"moved": self.moved.copy()})
+
+    def load(self, found: Mapping[str, Array]) -> None:
+        """Go on from what had been noted; raises InputError where that is of another measure."""
+        if missing := [key for key in (*NOTED, "tick") if key not in found]:
+            raise wrong("resume", f"nothing was measured before the checkpoint (no {missing[0]}); measure nothing now")
+        for key in NOTED:
+            setattr(self, key, np.array(found[key]))
+        for number, group in enumerate(self.groups):
+            group.before[...] = found[f"before/{number}"]
+        self.tick, self.moved = int(found["tick"]), found.get("moved")
+
     def follow(self, tick: int) -> None:
         """Take the measures of a tick."""
         self.tick = tick
@@ -235,6 +252,11 @@ class Meter:
                      self.tick, self.learnt[rows], self.fraction[rows], square[rows], self.arrival[rows],
                      float(self.energy[run]), float(self.first_energy[run]), float(self.criterion_value[run]),
                      int(self.last_late[run]))  # fmt: skip
+
+
+NOTED = ("norm", "divergence", "learnt", "fraction", "arrival", "energy", "first_energy", "criterion_value",
+         "last_late", "changed")  # fmt: skip
+"""What a meter keeps from tick to tick."""
 
 
 def _gradient(found: Meter) -> Array:

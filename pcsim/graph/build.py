@@ -11,11 +11,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from pcsim.errors import InputError, Path, Problem, nearest, wrong
+from pcsim.garbage import uncollected
 from pcsim.graph.assembly import assemble, observed
 from pcsim.graph.formula import vertices_of_formula
-from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, number_format, uncollected
+from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, number_format
+from pcsim.graph.graph_document import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry, frozen
 from pcsim.graph.initialise import stream
-from pcsim.graph.models import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry, frozen
 from pcsim.graph.order import find_cycle, natural, topological_depths
 from pcsim.graph.problems import problems_of, salvaged
 from pcsim.ops import FEEDBACKS, OPS, make_call, parse_attributes

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pcsim.graph.order import natural, topological_depths
 from pcsim.ops import FEEDBACKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     import networkx as nx
 
@@ -161,18 +159,9 @@ class Graph:
     def _edges(self) -> Mapping[str, Edge]:
         return {edge.name: edge for edge in self.edges}
 
-    def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """Return the graph as a networkx MultiDiGraph (see ``pcsim.graph.interop``)."""
-        from pcsim.graph.interop import to_networkx
-
-        return to_networkx(self)
-
-    @staticmethod
-    def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
-        """Make a graph from a networkx DiGraph or MultiDiGraph (see ``pcsim.graph.interop``)."""
-        from pcsim.graph.interop import from_networkx
-
-        return from_networkx(graph)
+    to_networkx: ClassVar[Callable[[Graph], nx.MultiDiGraph[str]]]
+    from_networkx: ClassVar[Callable[[nx.DiGraph[Any]], Graph]]
+    """Both are defined in ``pcsim.graph.interop``, which needs this class, and set in ``pcsim/graph/__init__.py``."""
 
 
 def number_format(vertex: Vertex) -> Format:
@@ -197,15 +186,3 @@ def kept(function: Callable[[Graph], T]) -> Callable[[Graph], T]:
         return found
 
     return once
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Pause the collector of cycles: what large graphs are made of stays, and walking it again and again is slow."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

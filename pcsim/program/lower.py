@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.graph.graph import number_format, uncollected
+from pcsim.garbage import uncollected
+from pcsim.graph.graph import number_format
 from pcsim.graph.levels import levels, vertex_levels
 from pcsim.graph.order import natural
 from pcsim.program.program import (

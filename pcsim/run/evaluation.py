@@ -11,7 +11,7 @@ from pcsim.analysis.measures import MEASURES, Evidence, warnings
 from pcsim.analysis.meter import Meter, start_meter
 from pcsim.engines.array.memory import HostMemory
 from pcsim.run.task import looks_at_every_tick, recorded
-from pcsim.scenario.models import StopEntry
+from pcsim.scenario.scenario_document import StopEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pcsim.arrays import Shape
     from pcsim.engines.base import Read, Session, Task
     from pcsim.graph.graph import Graph
-    from pcsim.scenario.models import RecordEntry
+    from pcsim.scenario.scenario_document import RecordEntry
 
 UNITS = ("value", "prediction", "error")
 SERIES = ("energy", "norm", "divergence")
@@ -241,15 +241,19 @@ class _Probe:
         return read
 
 
-def learnt(updates: Mapping[str, np.ndarray]) -> list[tuple[str, str, tuple[str, ...], np.ndarray, tuple[str, ...]]]:
-    """Return what was learnt as static arrays of a trace: (path, variable, dims, array, names)."""
+Static = tuple[str, str, tuple[str, ...], np.ndarray, tuple[str, ...]]
+"""An array of a trace that has no ticks: path, variable, dims, array, names along its first dimension."""
+
+
+def by_parameter(group: str, arrays: Mapping[str, np.ndarray]) -> list[Static]:
+    """Return arrays of parameters, such as what was learnt, as static arrays of a trace, stacked by shape."""
     return [
         (
-            f"learnt/{shape_key(shape)}",
-            "learnt",
+            f"{group}/{shape_key(shape)}",
+            group,
             ("parameter", *_axes(shape)),
-            np.stack([updates[name] for name in names]),
+            np.stack([arrays[name] for name in names]),
             tuple(names),
         )
-        for shape, names in _by_shape(updates, lambda name: updates[name].shape).items()
+        for shape, names in _by_shape(arrays, lambda name: arrays[name].shape).items()
     ]

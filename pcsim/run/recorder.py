@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
-from pcsim.run.probes import learnt
+from pcsim.run.checkpoint import CHECKPOINT
+from pcsim.run.probes import by_parameter
 from pcsim.run.result import TRACE, Run
 from pcsim.trace.writer import TraceWriter
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from pcsim.engines import Session, Task
     from pcsim.engines.ensembles import Ensemble
+    from pcsim.run.checkpoint import Checkpoint
     from pcsim.run.manifest import ManifestKeeper
+    from pcsim.run.span import Resumed
     from pcsim.trace.channel import Channel
 
 FLUSH_EVERY = 5.0
@@ -27,12 +30,13 @@ FLUSH_EVERY = 5.0
 
 @dataclass
 class RunRecorder:
-    """One of the runs that are played side by side."""
+    """One of the runs that tick side by side."""
 
     keeper: ManifestKeeper
     ensemble: Ensemble
     run: int
     columns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
+    checkpoint: Checkpoint | None = None
 
     @property
     def task(self) -> Task:
@@ -50,8 +54,8 @@ class RunRecorder:
         assert self.keeper.writer is not None
         return self.keeper.writer
 
-    def open(self, found: list[Channel]) -> None:
-        """Begin the trace."""
+    def open(self, found: list[Channel], resumed: Resumed | None = None) -> None:
+        """Begin the trace; that of a resumed run begins with what was recorded before."""
         folder = self.keeper.folder
         self.keeper.writer = TraceWriter(folder / TRACE if folder else None, found, ticks=self.task.ticks)
         self.keeper.flushed = time.perf_counter()
@@ -60,6 +64,25 @@ class RunRecorder:
             own = [name for group in self.member.layout() for name in group]
             column = dict(zip(own, self.ensemble.columns(self.run).tolist(), strict=True))
             self.columns = np.array([column[name] for name in norms[0]], np.intp)
+        if resumed is not None:
+            self._copy(resumed, sorted({channel.path for channel in found}))
+
+    def _copy(self, resumed: Resumed, paths: list[str]) -> None:
+        """Record what a run had recorded before the tick from which it goes on."""
+        tree = resumed.run.trace
+        for path in paths:
+            node = tree[path].dataset
+            node = node.isel(tick=np.flatnonzero(node["tick"].to_numpy() < resumed.checkpoint.state.tick))
+            rows = {str(name): array.to_numpy() for name, array in node.data_vars.items() if "tick" in array.dims}
+            if node.sizes["tick"]:
+                self.writer.extend(path, node["tick"].to_numpy(), rows)
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint: in the run's folder, after all that was recorded before it, or in memory."""
+        self.checkpoint = checkpoint
+        if self.keeper.folder is not None:
+            self.writer.flush()
+            checkpoint.save(self.keeper.folder / CHECKPOINT)
 
     def record(self, tick: int) -> None:
         """Record what is due at a tick."""
@@ -80,12 +103,14 @@ class RunRecorder:
 
     def end(self, status: str, reason: str, found: dict[str, Any], *, alone: bool) -> None:
         """Close the trace and the manifest; ``alone`` says that nothing moves any more."""
-        for row in learnt(self.member.updates()):
-            self.writer.static(*row)
+        for group, arrays in (("learnt", self.member.updates()), ("parameters", self.member.parameters())):
+            for row in by_parameter(group, arrays):
+                self.writer.static(*row)
         self.writer.close()
+        self.keeper.executed = self.member.executed()
         manifest = self.keeper.note(status, reason, self.keeper.done, found)
         state = _not_followed if not self.task.exact_dynamics else self.state if alone else _kept(self.state())
-        self.keeper.run = Run(manifest, self.writer.store, state)
+        self.keeper.run = Run(manifest, self.writer.store, state, self.checkpoint)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the free values."""

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import InputError, Problem, wrong
+from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
 from pcsim.trace.reading import open_trace, series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import xarray as xr
+
+    from pcsim.run.checkpoint import Checkpoint
+    from pcsim.trace.memory import MemoryTrace
 
 TRACE = "trace.zarr"
 MANIFEST = "manifest.json"
@@ -31,12 +35,13 @@ class Run:
     ----------
     manifest : scenario, digest, versions, seed, engine, status, stop reason, seconds
     summary : ticks, stop reason, warnings, and every measure by name; plain data
-    store : where the trace is: a folder, or a store in memory
+    store : where the trace is: a folder, or arrays in memory
     """
 
     manifest: Mapping[str, Any]
-    store: Any
+    store: Path | MemoryTrace
     _state: Callable[[], dict[str, np.ndarray]] | None = field(default=None, repr=False)
+    _checkpoint: Checkpoint | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         ended = f"{self.manifest['status']}: {self.summary['stop_reason']}"
@@ -71,9 +76,13 @@ class Run:
     @cached_property
     def updates(self) -> dict[str, np.ndarray]:
         """What each parameter learnt: {name: (*shape)}, a descent direction, before any learning rate."""
+        return self._static("learnt", "learnt")
+
+    def _static(self, group: str, variable: str) -> dict[str, np.ndarray]:
+        """Return {parameter: (*shape)} of what is kept once, stacked by shape."""
         found = {}
-        for node in self.trace.children.get("learnt", {}).values() if "learnt" in self.trace.children else ():
-            array = node["learnt"]
+        for node in self.trace.children[group].values() if group in self.trace.children else ():
+            array = node[variable]
             for place, name in enumerate(array.coords["parameter"].values):
                 found[str(name)] = np.asarray(array.isel(parameter=place).values)
         return found
@@ -85,14 +94,33 @@ class Run:
             raise wrong("state", "the state after a run is not kept in its folder; record 'value' to have the last one")
         return self._state()
 
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The values of the parameters after the run: {name: (*shape)}; updates learnt at the end are not applied."""
+        return self._static("parameters", "parameters")
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what the run can go on from.
+
+        Raises InputError where it kept none: a run keeps one where it is paused or interrupted, and, in its folder,
+        every so many ticks where that was asked for.
+        """
+        if self._checkpoint is not None:
+            return self._checkpoint
+        if isinstance(self.store, Path) and (path := self.store.parent / CHECKPOINT).exists():
+            return load_checkpoint(path)
+        raise wrong("resume", "this run kept no checkpoint; run it with until= or checkpoint= (--until, --checkpoint)")
+
     def save(self, folder: str | Path) -> Path:
-        """Write the run to a new folder: the manifest and the trace."""
+        """Write the run to a new folder: the manifest, the trace, and the checkpoint where there is one."""
         target = new_folder(folder)
         target.mkdir(parents=True, exist_ok=True)
         if isinstance(self.store, Path):
             shutil.copytree(self.store, target / TRACE)
         else:
-            copy_store(self.store, target / TRACE)
+            self.store.write(target / TRACE)
+        if self._checkpoint is not None:
+            self._checkpoint.save(target / CHECKPOINT)
         write_manifest(target, self.manifest)
         return target
 
@@ -107,14 +135,6 @@ def new_folder(folder: str | Path) -> Path:
     if taken:
         raise wrong("out", f"{target} is not empty; name a new folder")
     return target
-
-
-def copy_store(store: Any, folder: Path) -> None:
-    """Write a trace that is kept in memory to a folder, byte for byte."""
-    for key, data in store._store_dict.items():
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.to_bytes())
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pcsim.engines.base import may_freeze, misfit
 from pcsim.engines.operands import admit_sources
 from pcsim.errors import InputError, Problem, nearest, wrong
 from pcsim.run.probes import check_record
-from pcsim.scenario.models import RecordEntry, StopEntry
+from pcsim.scenario.scenario_document import RecordEntry, StopEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def engine_of(scenario: Scenario, engine: str | None) -> tuple[str, Engine]:
         try:
             return closed_form(task)
         except InputError as error:
-            raise scenario.places(error) from None
+            raise scenario.located(error) from None
 
     return scenario.document.solve, solved
 
@@ -70,7 +70,7 @@ def task_of(scenario: Scenario, initial: Mapping[str, np.ndarray] | None, *, bes
         spared = not (scenario.document.literal or record or looks_at_every_tick(scenario)) and may_freeze(task)
         return replace(task, exact_dynamics=not spared)
     except InputError as error:
-        raise scenario.places(error) from None
+        raise scenario.located(error) from None
 
 
 def recorded(scenario: Scenario) -> tuple[RecordEntry, ...]:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pcsim.errors import InputError, nearest, wrong
 from pcsim.graph.initialise import Generator, read_npz
 from pcsim.graph.problems import problems_of
-from pcsim.scenario.models import DataEntry
+from pcsim.scenario.scenario_document import DataEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.documents import Positions
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
 from pcsim.errors import InputError, Problem, nearest, wrong
@@ -19,8 +20,7 @@ from pcsim.graph.levels import level
 from pcsim.ops import LOSSES
 from pcsim.program.lower import ticks_of
 from pcsim.scenario.data import Wanted, entry_of, load
-from pcsim.scenario.models import InitialEntry
-from pcsim.scenario.places import Places
+from pcsim.scenario.scenario_document import InitialEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pcsim.graph.graph import Graph
     from pcsim.rules import Rule
-    from pcsim.scenario.models import ScenarioDocument
+    from pcsim.scenario.scenario_document import ScenarioDocument
 
 Array = np.ndarray
 
@@ -47,7 +47,7 @@ class Scenario:
     rule : the row of ``RULES`` with the scenario's settings
     folder : files named in the scenario are sought here
     plain : the whole scenario as plain data, the graph written out in place
-    places : gives problems found later their file, line and column
+    positions : where everything stands in its file, for problems found later
     """
 
     document: ScenarioDocument
@@ -55,10 +55,14 @@ class Scenario:
     rule: Rule
     folder: Path
     plain: Mapping[str, Any]
-    places: Places = field(default_factory=Places, repr=False, compare=False)
+    positions: Positions = field(default_factory=Positions, repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"Scenario({self.document.title!r}, rule {self.rule.name}, {self.graph!r})"
+
+    def located(self, error: InputError) -> InputError:
+        """Return the error with file, line and column of each problem."""
+        return self.positions.located(error)
 
     @property
     def digest(self) -> str:
@@ -265,7 +269,7 @@ class Scenario:
             except InputError as error:
                 problems += error.problems
         if problems:
-            raise self.places(InputError(dict.fromkeys(problems)))
+            raise self.located(InputError(dict.fromkeys(problems)))
         return made
 
     def _check_size(self) -> None:
@@ -279,4 +283,4 @@ class Scenario:
                 f"with batch {batch} values and messages in flight are {numbers:.0e} numbers, "
                 f"expected at most {MOST_NUMBERS:.0e}"
             )
-            raise self.places(wrong("batch", message))
+            raise self.located(wrong("batch", message))

@@ -1,8 +1,7 @@
 """The ``zarr.json`` documents of a trace: what a reader sees of it.
 
-zarr writes the chunks; the lengths are announced here, in one atomic replacement of the root document
-(which repeats the others, as zarr's consolidated metadata). So a process that dies at any instant
-leaves a folder that opens, with everything announced so far.
+Lengths are announced in one atomic replacement of the root document, which repeats the others as zarr's consolidated
+metadata. So a process that dies at any instant leaves a folder that opens, with everything announced so far.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pcsim.trace.store import Place
-
-Document = dict[str, Any]
+    from pcsim.trace.store import Document, Folder
 
 ROOM = "room"
 """The name of a file that is only written to see whether it fits."""
@@ -26,7 +23,7 @@ ROOM = "room"
 class Documents:
     """Everything that is said about the arrays of a trace, by node."""
 
-    place: Place
+    folder: Folder
     attrs: dict[str, Any]
     arrays: dict[str, dict[str, Document]] = field(default_factory=dict)
     coordinates: dict[str, list[str]] = field(default_factory=dict)
@@ -36,9 +33,8 @@ class Documents:
         """Tell whether a node has a variable."""
         return variable in self.arrays.get(node, {})
 
-    def adopt(self, node: str, variable: str) -> None:
-        """Take over the document of an array that zarr has just made."""
-        document = json.loads(self.place.get(f"{node}/{variable}/zarr.json"))
+    def add(self, node: str, variable: str, document: Document) -> None:
+        """Add the document of an array; the next announcement tells of it."""
         self.arrays.setdefault(node, {})[variable] = document
 
     def coordinate(self, node: str, name: str) -> None:
@@ -56,9 +52,8 @@ class Documents:
 
     def leave_room(self, more: int) -> None:
         """Raise OSError where there is no room to announce anew, and for so many bytes more."""
-        told = 2 * len(json.dumps(self._everything()))
-        self.place.put(ROOM, bytes(told + more))
-        self.place.remove(ROOM)
+        self.folder.put(ROOM, bytes(2 * len(json.dumps(self._everything())) + more))
+        self.folder.remove(ROOM)
 
     def _grow(self, node: str, rows: int) -> None:
         for variable, document in self.arrays[node].items():
@@ -89,7 +84,7 @@ class Documents:
         key, text = f"{path}/zarr.json" if path else "zarr.json", json.dumps(document)
         # most documents are of names and the like, and stay as they are
         if self.written.get(key) != (stamp := hash(text)):
-            self.place.put(key, text.encode())
+            self.folder.put(key, text.encode())
             self.written[key] = stamp
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import xarray as xr
-    from zarr.abc.store import Store
+
+    from pcsim.trace.memory import MemoryTrace
 
 SIDES = ("value", "error")
 """The kinds of message that cross an edge."""
@@ -59,21 +60,22 @@ class Entry:
         return self.array if self.dim is None else self.array.isel({self.dim: self.names.index(str(name))})
 
 
-def open_trace(store: Path | str | Store) -> xr.DataTree:
-    """Return a trace as a DataTree that reads its arrays when they are asked for.
+def open_trace(store: Path | str | MemoryTrace) -> xr.DataTree:
+    """Return a trace as a DataTree; from a folder it reads arrays when they are asked for.
 
     Raises
     ------
     InputError
         If there is no trace.
     """
+    if not isinstance(store, Path | str):
+        return store.tree()
     import xarray as xr
 
     # zarr 3 takes a missing folder for an empty one
-    if isinstance(store, Path | str) and not (Path(store) / "zarr.json").is_file():
+    if not (Path(store) / "zarr.json").is_file():
         raise wrong((), f"{store} is not a trace; expected a folder with zarr.json, as pcsim run --out leaves")
-    where: Any = store
-    return xr.open_datatree(where, engine="zarr")
+    return xr.open_datatree(store, engine="zarr")
 
 
 def entries(tree: xr.DataTree) -> list[Entry]:

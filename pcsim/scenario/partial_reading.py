@@ -5,24 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pcsim.documents import Positions, plain, with_location
 from pcsim.engines import ENGINES
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.build import graph_from
 from pcsim.graph.problems import salvaged
 from pcsim.rules import RULES, Rule, rule
-from pcsim.scenario.models import ScenarioDocument
-from pcsim.scenario.nodes import plain
-from pcsim.scenario.places import Places, placed
+from pcsim.scenario.graph_source import in_scenario
 from pcsim.scenario.scenario import Scenario
-from pcsim.scenario.sources import in_scenario
+from pcsim.scenario.scenario_document import ScenarioDocument
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path as FilePath
 
+    from pcsim.documents import Node
     from pcsim.graph.graph import Graph
-    from pcsim.scenario.nodes import Node
-    from pcsim.scenario.sources import GraphSource
+    from pcsim.scenario.graph_source import GraphSource
 
 T = TypeVar("T")
 
@@ -33,7 +32,7 @@ class Reading:
 
     node: Node
     folder: FilePath
-    places: Places = field(default_factory=Places)
+    positions: Positions = field(default_factory=Positions)
     document: ScenarioDocument | None = None
     graph: Graph | None = None
     rule: Rule | None = None
@@ -44,9 +43,9 @@ class Reading:
         if self.document is None or self.graph is None:
             return None
         written = self.document.model_dump(mode="json", exclude_defaults=True, by_alias=True)
-        whole = {**written, "graph": plain(self.places.graph)}
+        whole = {**written, "graph": plain(self.positions.graph)}
         row = self.rule or RULES["il"]
-        return Scenario(self.document, self.graph, row, self.folder.resolve(), whole, self.places)
+        return Scenario(self.document, self.graph, row, self.folder.resolve(), whole, self.positions)
 
     def attempt(self, step: Callable[[], T]) -> T | None:
         """Return what a step makes, or None: its problems are kept."""
@@ -60,7 +59,7 @@ class Reading:
 def document_of(reading: Reading) -> ScenarioDocument | None:
     """Return the document, without what is wrong in it."""
     document, problems = _validated(reading.node)
-    reading.problems += [placed(problem, reading.node) for problem in problems]
+    reading.problems += [with_location(problem, reading.node) for problem in problems]
     return document
 
 
@@ -72,17 +71,17 @@ def _validated(node: Node) -> tuple[ScenarioDocument | None, list[Problem]]:
 
 
 def graph_of(reading: Reading, source: GraphSource) -> Graph | None:
-    """Return the graph, and keep the places of its document."""
+    """Return the graph, and keep the positions of its document."""
     document = reading.attempt(lambda: _expanded(reading.node, source))
     if document is None:
         return None
-    reading.places = Places(reading.node, document, source.inline)
+    reading.positions = Positions(reading.node, document, source.inline)
 
     def build() -> Graph:
         try:
             return graph_from(plain(document), reading.folder)
         except InputError as error:
-            raise error.map(reading.places.in_graph) from None
+            raise error.map(reading.positions.in_graph) from None
 
     return reading.attempt(build)
 
@@ -118,8 +117,8 @@ def _tried(reading: Reading, step: Callable[[], Rule]) -> Rule | None:
     try:
         return step()
     except InputError as error:
-        found = error.map(lambda problem: placed(problem.under("rule"), reading.node)).problems
-        reading.problems += [problem for problem in found if problem not in reading.problems]
+        problems = error.map(lambda problem: with_location(problem.under("rule"), reading.node)).problems
+        reading.problems += [problem for problem in problems if problem not in reading.problems]
         return None
 
 
@@ -128,4 +127,4 @@ def check_names(reading: Reading) -> None:
     name = reading.document.engine if reading.document else "auto"
     if name not in (*ENGINES, "auto"):
         message = f"unknown engine {name!r}" + nearest(name, [*ENGINES, "auto"], "pcsim list engines")
-        reading.problems.append(placed(Problem(("engine",), message), reading.node))
+        reading.problems.append(with_location(Problem(("engine",), message), reading.node))

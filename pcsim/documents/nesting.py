@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pcsim.documents.positions import with_location
+from pcsim.documents.rewiring import Outer, prefixed, rewired, source_of, wired
+from pcsim.documents.tree import Entry, Key, Node, plain
 from pcsim.errors import InputError, Problem, nearest
-from pcsim.graph.models import GraphDocument
-from pcsim.graph.problems import salvaged
-from pcsim.scenario.files import rebased
-from pcsim.scenario.formulas import written_out
-from pcsim.scenario.nodes import Entry, Key, Node, plain
-from pcsim.scenario.places import placed
-from pcsim.scenario.wiring import Outer, prefixed, rewired, source_of, wired
 
-Read = Callable[[Path, Mapping[str, Any]], Node]
-"""Reads and expands a document: (path, args) -> its node."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 MOST_NESTED = 20
 KEYS = ("use", "args", "inputs", "params")
 
 
-def flatten(document: Node, folder: Path, read: Read, above: tuple[Path, ...] = ()) -> Node:
+@dataclass(frozen=True)
+class Files:
+    """How nested documents are read; what a graph document may hold is known elsewhere.
+
+    Attributes
+    ----------
+    read : (path, args) -> the document with ``$`` filled in and every vertex written out; raises InputError
+    rebased : (document, prefix) -> the document, with the files that it names sought along the prefix
+    """
+
+    read: Callable[[Path, Mapping[str, Any]], Node]
+    rebased: Callable[[Node, str], Node]
+
+
+def flatten(document: Node, folder: Path, files: Files, above: tuple[Path, ...] = ()) -> Node:
     """Return a graph document in which every ``use`` is replaced by the vertices it names.
 
     A nested document's input vertices are replaced by what ``inputs: {child: outer}`` names; its named
@@ -39,26 +48,24 @@ def flatten(document: Node, folder: Path, read: Read, above: tuple[Path, ...] = 
     Raises
     ------
     InputError
-        With every problem of the nests: files that are missing or use themselves, unknown names.
+        With every problem of the nested documents: files that are missing or use themselves, unknown names.
     """
     vertices = _entries(document, "vertices")
-    wanted = {str(name): entry for name, entry in vertices.items() if "use" in (entry.value.entries or {})}
-    if not wanted:
+    uses = {str(name): entry for name, entry in vertices.items() if "use" in (entry.value.entries or {})}
+    if not uses:
         return document
-    nests, problems = _nests(wanted, folder, read, above)
+    nests, problems = _nests([_Use(name, entry, folder, files, above) for name, entry in uses.items()])
     if problems:
         raise InputError(problems)
     return _flat(document, vertices, nests)
 
 
-def _nests(
-    wanted: Mapping[str, Entry], folder: Path, read: Read, above: tuple[Path, ...]
-) -> tuple[dict[str, _Nest], list[Problem]]:
+def _nests(uses: Iterable[_Use]) -> tuple[dict[str, _Nest], list[Problem]]:
     nests: dict[str, _Nest] = {}
     problems: list[Problem] = []
-    for name, entry in wanted.items():
+    for use in uses:
         try:
-            nests[name] = _Reader(name, entry, folder, read, above).nest()
+            nests[use.name] = use.nest()
         except InputError as error:
             problems += error.problems
     return nests, problems
@@ -103,13 +110,13 @@ class _Nest:
 
 
 @dataclass(frozen=True)
-class _Reader:
-    """Reads what one ``use`` names."""
+class _Use:
+    """One vertex with ``use``, and where the document that it names is sought."""
 
     name: str
     entry: Entry
     folder: Path
-    read: Read
+    files: Files
     above: tuple[Path, ...]
 
     def nest(self) -> _Nest:
@@ -137,27 +144,27 @@ class _Reader:
         return f"{self.name}.{outputs[0]}" if len(outputs) == 1 else None
 
     @property
-    def _wish(self) -> Mapping[Key, Entry]:
+    def _given(self) -> Mapping[Key, Entry]:
         return self.entry.value.entries or {}
 
     def _problem(self, path: tuple[str | int, ...], message: str) -> Problem:
         """Return a problem of this ``use``, placed in the document that says it."""
-        found = placed(Problem(path, message), self.entry.value)
-        return replace(found, location=found.location or self.entry.location).under("vertices", self.name)
+        problem = with_location(Problem(path, message), self.entry.value)
+        return replace(problem, location=problem.location or self.entry.location).under("vertices", self.name)
 
     def _check_keys(self) -> None:
-        unknown = [key for key in self._wish if key not in KEYS]
+        unknown = [key for key in self._given if key not in KEYS]
         problems = [self._problem((key,), f"unknown key {key!r}" + nearest(str(key), KEYS)) for key in unknown]
         for key in ("args", "inputs", "params"):
-            if key in self._wish and self._wish[key].value.entries is None:
+            if key in self._given and self._given[key].value.entries is None:
                 problems += [self._problem((key,), "expected names with values, such as {x: h1}")]
-        if not isinstance(self._wish["use"].value.value, str):
+        if not isinstance(self._given["use"].value.value, str):
             problems.append(self._problem(("use",), "expected the name of a graph file"))
         if problems:
             raise InputError(problems)
 
     def _check_names(self, known: Mapping[str, list[str]]) -> None:
-        file = self._wish["use"].value.value
+        file = self._given["use"].value.value
         problems = [
             self._problem((section, key), f"{file} has no {section[:-1]} {key!r}" + nearest(key, names))
             for section, names in known.items()
@@ -168,22 +175,20 @@ class _Reader:
             raise InputError(problems)
 
     def _map(self, key: str) -> dict[str, Node]:
-        entries = self._wish[key].value.entries if key in self._wish else None
+        entries = self._given[key].value.entries if key in self._given else None
         return {str(name): entry.value for name, entry in (entries or {}).items()}
 
     def _inner(self) -> Node:
-        file = str(self._wish["use"].value.value)
+        file = str(self._given["use"].value.value)
         path = Path(os.path.normpath(self.folder / file))
         self._check_depth(path)
-        args = plain(self._wish["args"].value) if "args" in self._wish else {}
+        args = plain(self._given["args"].value) if "args" in self._given else {}
         try:
-            document = self.read(path, args)
-            _check_document(document)
-            document = flatten(written_out(document), path.parent, self.read, (*self.above, path))
+            document = flatten(self.files.read(path, args), path.parent, self.files, (*self.above, path))
         except InputError as error:
-            raise error.map(self._blamed) from None
+            raise error.map(self._at_this_use) from None
         prefix = os.path.dirname(file)  # noqa: PTH120 - kept as it is written
-        return rebased(document, prefix) if prefix else document
+        return self.files.rebased(document, prefix) if prefix else document
 
     def _check_depth(self, path: Path) -> None:
         if path in self.above:
@@ -192,30 +197,12 @@ class _Reader:
         if len(self.above) >= MOST_NESTED:
             raise InputError([self._problem(("use",), f"graphs are nested deeper than {MOST_NESTED}")])
 
-    def _blamed(self, problem: Problem) -> Problem:
+    def _at_this_use(self, problem: Problem) -> Problem:
         """Blame a missing file, or an argument that it does not take, on the line that says so."""
         if problem.location is not None:
             return problem
         path = problem.path if problem.path[:1] == ("args",) else ("use",)
         return self._problem(path, problem.message)
-
-
-def _check_document(document: Node) -> None:
-    """Refuse what is no graph document: its other keys are read here and nowhere else."""
-    data = plain(document)
-    vertices = data.get("vertices")
-    if isinstance(vertices, dict):
-        # A nest inside has no op; it is checked where it is read.
-        data["vertices"] = {key: value for key, value in vertices.items() if not _is_nest(value)} or {
-            "x": {"op": "input"}
-        }
-    _, problems = salvaged(GraphDocument, data, lambda path: path[:1])
-    if problems:
-        raise InputError(placed(problem, document) for problem in problems)
-
-
-def _is_nest(vertex: Any) -> bool:
-    return isinstance(vertex, dict) and "use" in vertex
 
 
 def _inputs(children: Mapping[Key, Entry]) -> list[str]:

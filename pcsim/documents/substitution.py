@@ -6,11 +6,11 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pcsim.documents.expression import Expression, expression_of, worked_out
 from pcsim.errors import wrong
-from pcsim.scenario.expression import Expression, expression_of, worked_out
 
 if TYPE_CHECKING:
-    from pcsim.scenario.expression import Names
+    from pcsim.documents.expression import Names
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from pcsim.documents.expression import Names
+from pcsim.documents.substitution import joined, name_of, pieces_of
+from pcsim.documents.tree import Entry, Key, Node, from_plain
 from pcsim.errors import InputError, Location, Path, Problem
-from pcsim.scenario.expression import Names
-from pcsim.scenario.nodes import Entry, Key, Node, from_plain
-from pcsim.scenario.substitution import joined, name_of, pieces_of
 
 T = TypeVar("T")
 # Finished (None: an `if` dropped it), or a function of the loop variables.

@@ -10,16 +10,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pcsim.documents import Node, from_plain, locate, located, plain, read
+from pcsim.documents.nesting import flatten
+from pcsim.documents.template import argument_problems, expand
 from pcsim.errors import InputError, Problem
 from pcsim.graph.graph import Graph
 from pcsim.graph.interop import document_from
 from pcsim.graph.problems import problems_of
-from pcsim.scenario.files import rebased
-from pcsim.scenario.models import GraphReference
-from pcsim.scenario.nesting import flatten
-from pcsim.scenario.nodes import Node, from_plain, locate, plain, read
-from pcsim.scenario.places import located
-from pcsim.scenario.template import argument_problems, expand
+from pcsim.scenario.file_paths import rebased
+from pcsim.scenario.nested_graphs import NESTED
+from pcsim.scenario.scenario_document import GraphReference
 
 Source = str | Path | Mapping[str, Any]
 
@@ -43,16 +43,12 @@ class GraphSource:
 
     def expanded(self) -> Node:
         """Return the document without ``args``, ``for``, ``if``, ``use`` and ``$``."""
-        document = flatten(expand(self.document, self.args), self.folder, _read_inner)
+        document = flatten(expand(self.document, self.args), self.folder, NESTED)
         return rebased(document, self.prefix) if self.prefix else document
 
     def argument_problems(self) -> list[Problem]:
         """Return what is wrong with the arguments alone; paths begin with ``args``."""
         return argument_problems(self.document, self.args)
-
-
-def _read_inner(path: Path, args: Mapping[str, Any]) -> Node:
-    return expand(read(path), args)
 
 
 def read_document(source: Source) -> tuple[Node, Path]:
@@ -98,8 +94,8 @@ def graph_source(node: Node, folder: Path) -> GraphSource | None:
     try:
         reference = GraphReference.model_validate(plain(entry.value))
     except ValidationError as error:
-        found = problems_of(error, GraphReference, plain(entry.value))
-        raise located(InputError(problem.under("graph") for problem in found), node) from None
+        problems = problems_of(error, GraphReference, plain(entry.value))
+        raise located(InputError(problem.under("graph") for problem in problems), node) from None
     path = Path(os.path.normpath(folder / reference.file))
     prefix = os.path.dirname(reference.file)  # noqa: PTH120 - kept as it is written
     return GraphSource(_read_named(path, node), reference.args, path.parent, prefix, inline=False)
@@ -110,10 +106,10 @@ def _read_named(path: Path, node: Node) -> Node:
     try:
         return read(path)
     except InputError as error:
-        raise located(error.map(_blamed_on_name), node) from None
+        raise located(error.map(_at_file_key), node) from None
 
 
-def _blamed_on_name(problem: Problem) -> Problem:
+def _at_file_key(problem: Problem) -> Problem:
     return problem if problem.location else replace(problem, path=("graph", "file"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pcsim.scenario.tree import Entry, Key, Node
+from pcsim.documents.tree import Entry, Key, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from pcsim.documents.expression import MAX_NUMBER, Names, evaluate
+from pcsim.documents.staging import Scope, fill_in, stage, stage_entry
+from pcsim.documents.substitution import NAME, substitute
+from pcsim.documents.tree import Entry, Key, Node, from_plain, plain
 from pcsim.errors import InputError, Path, Problem, nearest
-from pcsim.scenario.expression import MAX_NUMBER, Names, evaluate
-from pcsim.scenario.nodes import Entry, Key, Node, from_plain, plain
-from pcsim.scenario.staging import Scope, fill_in, stage, stage_entry
-from pcsim.scenario.substitution import NAME, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pcsim.scenario.tree import Entry, Key, Node
+    from pcsim.documents.tree import Entry, Key, Node
 
 
 def rebased(document: Node, prefix: str) -> Node:

@@ -1,14 +1,17 @@
-"""Changes a document at dotted keys: ``graph.depth``, ``rule.step_size``."""
+"""Changes a scenario's document at dotted keys: ``graph.depth``, ``rule.step_size``."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pcsim.documents import plain, replaced
+from pcsim.documents.template import argument
 from pcsim.errors import nearest, wrong
-from pcsim.graph.models import GraphDocument
-from pcsim.scenario.models import ScenarioDocument
-from pcsim.scenario.nodes import Entry, Key, Node, from_plain, plain
-from pcsim.scenario.template import argument
+from pcsim.graph.graph_document import GraphDocument
+from pcsim.scenario.scenario_document import ScenarioDocument
+
+if TYPE_CHECKING:
+    from pcsim.documents import Node
 
 
 def override(node: Node, key: str, value: Any) -> Node:
@@ -20,7 +23,7 @@ def override(node: Node, key: str, value: Any) -> Node:
     path = _path(key)
     if path[:2] == ("graph", "args") and len(path) > 2 and not _names_file(node):
         value = _checked_argument(node, path, value)
-    return _replaced(node, path, value)
+    return replaced(node, path, value)
 
 
 def _path(key: str) -> tuple[str, ...]:
@@ -47,21 +50,3 @@ def _checked_argument(node: Node, path: tuple[str, ...], value: Any) -> Any:
         return argument(path[2], value, defaults if isinstance(defaults, dict) else {})
     except ValueError as error:
         raise wrong(path, str(error)) from None
-
-
-def _replaced(node: Node, path: tuple[str, ...], value: Any) -> Node:
-    if not path:
-        return from_plain(value, "an override")
-    entries = _entries(node, path[0])
-    key: Key = int(path[0]) if path[0] not in entries and path[0].isdecimal() and int(path[0]) in entries else path[0]
-    old = entries.get(key, Entry(key, Node()))
-    location = old.location if len(path) > 1 else None
-    entries[key] = Entry(key, _replaced(old.value, path[1:], value), location)
-    return Node(location=node.location, entries=entries)
-
-
-def _entries(node: Node, key: str) -> dict[Key, Entry]:
-    """Return the entries of a map; ``rule: fpa`` stands for {name: fpa} when ``rule.step_size`` is set."""
-    if node.is_scalar and isinstance(node.value, str) and key != "name":
-        return {"name": Entry("name", node, node.location)}
-    return dict(node.entries or {})

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
-from pcsim.graph.models import Interval, Name, Normal, Number, Strict
+from pcsim.graph.graph_document import Interval, Name, Normal, Number, Strict
 
 Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update"]
 

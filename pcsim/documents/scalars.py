@@ -7,11 +7,11 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pcsim.scenario.tree import Scalar
+    from pcsim.documents.tree import Scalar
 
 YAML_TAG = "tag:yaml.org,2002:"
 _TAGS: dict[str, type] = {"int": int, "float": float, "bool": bool, "null": type(None)}
-_WORDS: dict[str, Scalar] = {
+_CONSTANTS: dict[str, Scalar] = {
     **dict.fromkeys(("", "~", "null")),
     "true": True,
     "false": False,
@@ -28,8 +28,8 @@ _REAL = re.compile(rf"[-+]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:e[-+
 def plain_scalar(text: str) -> Scalar:
     """Read an unquoted scalar; ValueError for a number too large to hold."""
     word = text.lower() if len(text) <= 5 else text
-    if word in _WORDS:
-        return _WORDS[word]
+    if word in _CONSTANTS:
+        return _CONSTANTS[word]
     if text[0] not in "+-.0123456789":
         return text
     if _WHOLE.fullmatch(text):

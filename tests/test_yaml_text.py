@@ -13,17 +13,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcsim.documents import from_plain, locate, parse, plain, read, yaml_text
+from pcsim.documents.scalars import plain_scalar
 from pcsim.errors import InputError, Location
-from pcsim.scenario import nodes
-from pcsim.scenario.nodes import from_plain, locate, parse, plain, read
-from pcsim.scenario.scalars import plain_scalar
 
 LOADERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
 
 
 @pytest.fixture(params=LOADERS, ids=lambda loader: loader.__name__)
 def loader(request, monkeypatch):
-    monkeypatch.setattr(nodes, "_LOADER", request.param)
+    monkeypatch.setattr(yaml_text, "_LOADER", request.param)
 
 
 def data(text):
@@ -293,7 +292,7 @@ def test_read_refuses(tmp_path, monkeypatch):
             read(path)
         assert str(path) in str(caught.value)
         assert fragment in str(caught.value)
-    monkeypatch.setattr(nodes, "MAX_BYTES", 3)
+    monkeypatch.setattr(yaml_text, "MAX_BYTES", 3)
     with pytest.raises(InputError, match=r"mlp\.yaml: larger than"):
         read(tmp_path / "mlp.yaml")
 
