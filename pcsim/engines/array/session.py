@@ -17,7 +17,7 @@ import numpy as np
 from pcsim.arrays import zeros_in_lines
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.array.readers import Readers
-from pcsim.engines.array.rows import by_depth, ends, indices, inside, masked, overlap, shifted, take
+from pcsim.engines.array.rows import by_depth, ends, indices, inside, masked, overlap, shifted, spread, take
 from pcsim.engines.array.schedule import EveryRow, Schedule, schedule
 from pcsim.engines.array.snapshot import restore, snapshot
 from pcsim.engines.array.units import Units, Work, units_of
@@ -57,6 +57,8 @@ class ArraySession:
         self.origin: State | None = None
         """Where the run was taken up, if not at its beginning."""
         self.fire_ticks = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
+        self.waiting = {id(step): np.zeros(len(step.names), bool) for step in self.program.steps}
+        """Rows whose error may have left zero unnoticed, where a rule waits for that."""
         self.work = {id(step): Work() for step in self.program.steps}
         self.frozen_at: dict[str, int] = {}
         self.may_freeze = may_freeze(task)
@@ -210,8 +212,8 @@ class ArraySession:
             array[...] = 0
         for units in self.units.values():
             units.clear()
-        for taught in self.fire_ticks.values():
-            taught[...] = -1
+        for taught, waiting in zip(self.fire_ticks.values(), self.waiting.values(), strict=True):
+            taught[...], waiting[...] = -1, False
         for key, work in self.work.items():
             self.work[key] = Work(saved=work.saved)
 
@@ -603,21 +605,26 @@ class ArraySession:
     def firing(self, step: Step, tick: int, *, last: bool) -> Rows | None:
         """Return the rows of a step that fire; None for none."""
         due = np.broadcast_to(self.rule.fires.due(tick, step.levels, last), len(step.names))
-        if not due.any():
-            return None
         if self.rule.fires.waits:
             return self._arriving(step, due)
+        if not due.any():
+            return None
         return slice(0, len(step.names)) if due.all() else masked(due)
 
     def _arriving(self, step: Step, due: np.ndarray) -> Rows | None:
-        """Return the rows of a step whose error leaves zero for the first time; None for none."""
-        rows = self.plan.rows.get(id(step))
+        """Return the rows of a step that are due for the first time with an error that is not zero; None for none.
+
+        An error can leave zero only where the plan has its row; one that was not due then is looked at once it is.
+        """
+        waiting, changed = self.waiting[id(step)], self.plan.rows.get(id(step))
+        if changed is not None:
+            waiting[changed] = True
+        rows = masked(waiting & due & (self.fire_ticks[id(step)] < 0))
         if rows is None:
             return None
         error = self.units[step.shape].error[inside(step.rows, self.at(rows))]
-        new = np.zeros(len(step.names), bool)
-        new[rows] = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
-        return masked(new & due & (self.fire_ticks[id(step)] < 0))
+        waiting[rows] = False
+        return masked(spread(rows, self._host((error != 0).any(axis=tuple(range(1, error.ndim)))), len(due)))
 
     def _accumulate(self, step: Step, rows: Rows, tick: int) -> None:
         """Let some vertices teach; those that nothing has reached have nothing to say."""
