@@ -6,11 +6,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pcsim.analysis.backprop import backprop
-from pcsim.engines.ensembles import agree, alone, together
+from pcsim.engines.ensembles import agree, together
 from pcsim.errors import RunError, wrong
 from pcsim.run.grouping import groups
 from pcsim.run.loop import run_ticks
 from pcsim.run.manifest import ManifestKeeper
+from pcsim.run.ready import begin, keep
 from pcsim.run.result import new_folder
 from pcsim.run.span import span_of
 from pcsim.run.task import engine_of, task_of
@@ -75,12 +76,13 @@ def simulate(
     name, start = engine_of(scenario, engine)
     span = span_of(scenario, until, checkpoint, resume, kept=out is not None)
     with _room():
-        task = task_of(scenario, initial)
+        ensemble = begin(scenario, name, start, initial)
         keeper = ManifestKeeper(scenario, name, None if out is None else new_folder(out))
         with keeper.keeping():
-            keeper.note("running", "not ended", 0, {})
-            run_ticks([keeper], alone(task, start), progress, span)
+            keeper.begin()
+            run_ticks([keeper], ensemble, progress, span)
     assert keeper.run is not None
+    keep(scenario, name, ensemble, keeper.run.outcome)
     return keeper.run
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.theory import SETTLED_FROM, distance_left
+from pcsim.engines.base import kept_by_task
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
 from pcsim.ops import LOSSES
@@ -358,6 +359,7 @@ _CRITERIA: dict[str, Callable[[Meter], Array]] = {
 }
 
 
+@kept_by_task
 def cone_of(task: Task) -> dict[str, int | None]:
     """Return the first tick at which each error can differ from zero; None for never.
 

@@ -242,21 +242,22 @@ def tick_by_tick(
 
 def begun_again(task: Task, **given: Unpack[Given]) -> Task:
     """Return the task with other data or parameters; raises InputError for names, shapes or numbers that do not fit."""
-    known = {key: _known(task, key) for key in ("inputs", "targets", "parameters", "buffers")}
-    arrays: dict[str, Any] = {key: given.get(key) for key in known}
-    if problems := [
-        problem for key, named in arrays.items() if named is not None for problem in _misfits(key, named, known[key])
-    ]:
+    named: dict[str, Any] = {
+        key: arrays for key in ("inputs", "targets", "parameters", "buffers") if (arrays := given.get(key)) is not None
+    }
+    known = {key: _known(task, key) for key in named}
+    if problems := [problem for key, arrays in named.items() for problem in _misfits(key, arrays, known[key])]:
         raise InputError(problems)
     changed: dict[str, Any] = {
-        key: {**getattr(task, key), **{name: np.asarray(array, known[key][name][1]) for name, array in named.items()}}
-        for key, named in arrays.items()
-        if named
+        key: {**getattr(task, key), **{name: np.asarray(array, known[key][name][1]) for name, array in arrays.items()}}
+        for key, arrays in named.items()
     }
     if (number := given.get("batch_number")) is not None:
         changed |= {"batch_number": number, "draws": given.get("draws")}
+    if not changed:
+        return task
     new = replace(task, **changed)
-    if given.get("inputs"):
+    if "inputs" in named:
         admit_sources(new)
     return new
 

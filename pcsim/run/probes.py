@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.analysis.theory import MOST_NUMBERS, divergence_series
+from pcsim.engines.base import kept_by_task
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.levels import vertex_levels
 from pcsim.program.program import rows_of
@@ -221,7 +222,7 @@ class _Probe:
         rows = -(-self.task.ticks // self.every)
         if len(names) * rows > MOST_NUMBERS:
             return None
-        return divergence_series(self.task, names, np.arange(0, self.task.ticks, self.every))
+        return theory_curves(self.task, tuple(names), self.every)
 
     def messages(self, names: list[str]) -> list[Channel]:
         graph = self.task.graph
@@ -244,6 +245,12 @@ class _Probe:
             return np.stack([found[name] for name in names])
 
         return read
+
+
+@kept_by_task
+def theory_curves(task: Task, names: tuple[str, ...], every: int) -> np.ndarray | None:
+    """Return the divergence that theory gives at the recorded ticks: (vertices, records); None where it gives none."""
+    return divergence_series(task, names, np.arange(0, task.ticks, every))
 
 
 def by_parameter(group: str, arrays: Mapping[str, np.ndarray]) -> list[Static]:

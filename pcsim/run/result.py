@@ -41,7 +41,7 @@ class Run:
 
     manifest: Mapping[str, Any]
     store: Path | MemoryTrace
-    _outcome: Outcome | None = field(default=None, repr=False)
+    outcome: Outcome | None = field(default=None, repr=False)
     _checkpoint: Checkpoint | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -77,7 +77,7 @@ class Run:
     @cached_property
     def updates(self) -> dict[str, np.ndarray]:
         """What each parameter learnt: {name: (*shape)}, a descent direction, before any learning rate."""
-        return self._static("learnt") if self._outcome is None else self._outcome.updates
+        return self._static("learnt") if self.outcome is None else self.outcome.updates
 
     def _static(self, group: str) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)} of what is kept once, stacked by shape."""
@@ -91,14 +91,14 @@ class Run:
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The free values after the last tick: {vertex: (batch, *shape)}; start another run from them."""
-        if self._outcome is None:
+        if self.outcome is None:
             raise wrong("state", "the state after a run is not kept in its folder; record 'value' to have the last one")
-        return self._outcome.state
+        return self.outcome.state
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
         """The values of the parameters after the run: {name: (*shape)}; updates learnt at the end are not applied."""
-        return self._static("parameters") if self._outcome is None else self._outcome.parameters
+        return self._static("parameters") if self.outcome is None else self.outcome.parameters
 
     def checkpoint(self) -> Checkpoint:
         """Return what the run can go on from.
