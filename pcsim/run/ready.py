@@ -48,7 +48,8 @@ def begin(scenario: Scenario, name: str, start: Engine, initial: Mapping[str, np
     if ready is None:
         return alone(task_of(scenario, initial), start)
     scenario.sessions[name] = None  # taken, until the run has ended well
-    return ready.begin_again()
+    ensemble: Ensemble = ready.begin_again()
+    return ensemble
 
 
 def keep(scenario: Scenario, name: str, ensemble: Ensemble, outcome: Outcome | None) -> None:

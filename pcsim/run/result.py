@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
 from pcsim.trace.reading import open_trace, series
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import xarray as xr
 
@@ -136,6 +137,25 @@ def new_folder(folder: str | Path) -> Path:
     if taken:
         raise wrong("out", f"{target} is not empty; name a new folder")
     return target
+
+
+@contextmanager
+def folder_of(out: str | Path | None, resume: Any) -> Iterator[Path | None]:
+    """Give the folder that a run is written to: a new one, or, where a run goes on in its own folder, one beside it.
+
+    What is written beside it takes the folder's place in the end; until then the folder is as it was.
+    """
+    if out is None or not isinstance(resume, str | Path) or Path(out).resolve() != Path(resume).resolve():
+        yield None if out is None else new_folder(out)
+        return
+    target = Path(out).resolve()
+    beside, before = (target.with_name(f".{target.name}.{what}") for what in ("resuming", "before"))
+    for left in (beside, before):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    yield beside
+    target.rename(before)
+    beside.rename(target)
+    shutil.rmtree(before)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
