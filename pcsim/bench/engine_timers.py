@@ -57,7 +57,7 @@ def norms(session: Session, task: Task) -> Candidate:
     found = np.zeros((task.ticks, len(task.graph.active)))
     return Candidate(
         session.restart,
-        lambda: session.advance(0, task.ticks, last=False, norms=found),
+        lambda: session.advance(0, task.ticks, last=False, squares=found),
         lambda: {name: found[:, column] for column, name in enumerate(name for g in session.layout() for name in g)},
     )
 

@@ -81,10 +81,10 @@ def batch_norm_to_inputs(
 ) -> tuple[Array, ...]:
     """Return scale (g' - mean(g') - normal mean(g' normal)), g' = weight g; scale g' where statistics are frozen."""
     x, (normal, scale) = inputs[0], saved
-    g = fold(xp, g * along(call, params["weight"], x) if call["affine"] else g, x)
+    g = g * along(call, params["weight"], x) if call["affine"] else g
     if call["statistics"] == FROZEN:
         return (fold(xp, g * scale, x),)
-    axes = pooled(call, x)
+    g, axes = fold(xp, g, x), pooled(call, x)
     means = xp.mean(g, axis=axes, keepdims=True) + normal * xp.mean(g * normal, axis=axes, keepdims=True)
     return (scale * (g - means),)
 
@@ -97,8 +97,9 @@ def batch_norm_to_params(
         return {}
     axes = pooled(call, g)
     sums = {"weight": xp.sum(g * saved[0], axis=axes), "bias": xp.sum(g, axis=axes)}
-    shared = params["weight"].shape[0] == 1
-    return {name: xp.sum(rows, axis=0, keepdims=True) if shared else rows for name, rows in sums.items()}
+    return {
+        name: xp.sum(rows, axis=0, keepdims=True) if params[name].shape[0] == 1 else rows for name, rows in sums.items()
+    }
 
 
 def batch_norm_to_buffers(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> dict[str, Array]:

@@ -56,6 +56,8 @@ class Scenario:
     folder: Path
     plain: Mapping[str, Any]
     positions: Positions = field(default_factory=Positions, repr=False, compare=False)
+    sessions: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Sessions of runs that have ended, by engine: the next run begins there (``run/ready.py``)."""
 
     def __repr__(self) -> str:
         return f"Scenario({self.document.title!r}, rule {self.rule.name}, {self.graph!r})"

@@ -13,10 +13,10 @@ from pcsim.trace.disk_trace import DiskTrace
 from pcsim.trace.memory_trace import MemoryTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from pcsim.trace.channel import Channel
+    from pcsim.trace.channel import Channel, Static
 
 NO_ATTRS: Mapping[str, Any] = MappingProxyType({})
 
@@ -105,6 +105,14 @@ class TraceWriter:
             self._trace.add_static(path, dims[0], (dims[0],), np.asarray(names))
         self._trace.add_static(path, variable, tuple(dims), np.asarray(array))
         self._trace.announce()
+
+    def later(self, make: Callable[[], Iterable[Static]]) -> None:
+        """Write arrays that have no ticks: on disk now, in memory once the trace is opened or written."""
+        if isinstance(self._trace, MemoryTrace):
+            self._trace.pending.append(make)
+        else:
+            for array in make():
+                self.static(*array)
 
     def close(self, attrs: Mapping[str, Any] = NO_ATTRS) -> None:
         """Flush, add final attributes, and write no more; a writer that failed before does nothing."""

@@ -17,14 +17,14 @@ import numpy as np
 from pcsim.arrays import zeros_in_lines
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.array.readers import Readers
-from pcsim.engines.array.rows import by_depth, ends, indices, inside, masked, overlap, shifted, take
+from pcsim.engines.array.rows import by_depth, ends, indices, inside, masked, overlap, shifted, spread, take
 from pcsim.engines.array.schedule import EveryRow, Schedule, schedule
 from pcsim.engines.array.snapshot import restore, snapshot
-from pcsim.engines.array.sums import lengths
 from pcsim.engines.array.units import Units, Work, units_of
 from pcsim.engines.base import begun_again, may_freeze, taken_up, tick_by_tick
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
+from pcsim.engines.squares import squares_of
 from pcsim.engines.state import check
 from pcsim.engines.updates_only import updates_only
 from pcsim.ops import LOSSES
@@ -57,6 +57,8 @@ class ArraySession:
         self.origin: State | None = None
         """Where the run was taken up, if not at its beginning."""
         self.fire_ticks = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
+        self.waiting = {id(step): np.zeros(len(step.names), bool) for step in self.program.steps}
+        """Rows whose error may have left zero unnoticed, where a rule waits for that."""
         self.work = {id(step): Work() for step in self.program.steps}
         self.frozen_at: dict[str, int] = {}
         self.may_freeze = may_freeze(task)
@@ -91,6 +93,8 @@ class ArraySession:
         self.theta = {shape: xp.zeros((len(names), *shape), task.dtype) for shape, names in program.parameters.items()}
         self.learnt: dict[Shape, Array] = {}
         self.held: dict[Shape, Array] = {}
+        self.references: dict[Shape, Array] = {}
+        """What errors are compared with, (active, batch, *shape)."""
         self.applied: dict[Shape, Array] = {}
         self.params: dict[int, dict[str, Array]] = {}
         self.feedback: dict[int, Params] = {}
@@ -208,8 +212,8 @@ class ArraySession:
             array[...] = 0
         for units in self.units.values():
             units.clear()
-        for taught in self.fire_ticks.values():
-            taught[...] = -1
+        for taught, waiting in zip(self.fire_ticks.values(), self.waiting.values(), strict=True):
+            taught[...], waiting[...] = -1, False
         for key, work in self.work.items():
             self.work[key] = Work(saved=work.saved)
 
@@ -531,18 +535,29 @@ class ArraySession:
 
     # -- play -------------------------------------------------------------------------------------------
 
-    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
-        """Play some ticks, and note the norms of the errors where they are wanted."""
-        kept = norms if norms is None or self.xp is np else self.xp.asarray(norms)
-        measure = None if kept is None else self.measuring(kept, first)
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
+        """Advance some ticks, and note norms of errors, and of how far they are from references, where wanted."""
+        here = [kept if kept is None or self.xp is np else self.xp.asarray(kept) for kept in (squares, apart)]
+        measure = self.measuring(first, *here)
         try:
             self.memory.put_off()
             tick_by_tick(self, first, end, last=last, measure=measure)
             if not self.memory.looked_well():
                 self._replay(first, end, last=last, measure=measure)
         finally:
-            if norms is not None and kept is not norms:
-                norms[...] = self._host(kept)
+            for kept, noted in zip((squares, apart), here, strict=True):
+                if kept is not None and noted is not kept:
+                    kept[...] = self._host(noted)
+
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = {} if references is None else {
+            shape: self.xp.stack([self.xp.asarray(references[name]) for name in group.names[: group.active]])
+            for shape, group in self.program.groups.items()
+            if group.active
+        }  # fmt: skip
 
     def _replay(self, first: int, end: int, *, last: bool, measure: Callable[[int], None] | None) -> None:
         """Run again, looking at every tick: name what was not finite, or freeze what may be frozen."""
@@ -554,19 +569,25 @@ class ArraySession:
         tick_by_tick(self, self.next_tick, first, last=False)
         tick_by_tick(self, first, end, last=last, measure=measure)
 
-    def measuring(self, norms: Array, first: int) -> Callable[[int], None]:
-        """Return what notes the norms of a tick; those that cannot have changed are carried on."""
+    def measuring(self, first: int, squares: Array | None, apart: Array | None = None) -> Callable[[int], None] | None:
+        """Return what notes the squares of a tick; those that cannot have changed are carried on."""
+        if squares is None and apart is None:
+            return None
         active = [units.group.active for units in self.units.values()]
-        places = dict(zip(self.units, accumulate(active, initial=0), strict=False))
+        starts = dict(zip(self.units, accumulate(active, initial=0), strict=False))
         all_rows = EveryRow(self.program).plan.reach
 
         def note(tick: int) -> None:
-            here = norms[tick - first]
-            if tick > first:
-                here[...] = norms[tick - first - 1]
+            for kept in (squares, apart):
+                if kept is not None and tick > first:
+                    kept[tick - first] = kept[tick - first - 1]
             for shape, rows in self.plan.reach if tick > first else all_rows:
                 at = self.at(rows)
-                here[shifted(at, places[shape])] = lengths(self.xp, self.units[shape].error[at])
+                error, here = self.units[shape].error[at], shifted(at, starts[shape])
+                if squares is not None:
+                    squares[tick - first][here] = squares_of(self.xp, error)
+                if apart is not None:
+                    apart[tick - first][here] = squares_of(self.xp, error - self.references[shape][at])
 
         return note
 
@@ -584,21 +605,26 @@ class ArraySession:
     def firing(self, step: Step, tick: int, *, last: bool) -> Rows | None:
         """Return the rows of a step that fire; None for none."""
         due = np.broadcast_to(self.rule.fires.due(tick, step.levels, last), len(step.names))
-        if not due.any():
-            return None
         if self.rule.fires.waits:
             return self._arriving(step, due)
+        if not due.any():
+            return None
         return slice(0, len(step.names)) if due.all() else masked(due)
 
     def _arriving(self, step: Step, due: np.ndarray) -> Rows | None:
-        """Return the rows of a step whose error leaves zero for the first time; None for none."""
-        rows = self.plan.rows.get(id(step))
+        """Return the rows of a step that are due for the first time with an error that is not zero; None for none.
+
+        An error can leave zero only where the plan has its row; one that was not due then is looked at once it is.
+        """
+        waiting, changed = self.waiting[id(step)], self.plan.rows.get(id(step))
+        if changed is not None:
+            waiting[changed] = True
+        rows = masked(waiting & due & (self.fire_ticks[id(step)] < 0))
         if rows is None:
             return None
         error = self.units[step.shape].error[inside(step.rows, self.at(rows))]
-        new = np.zeros(len(step.names), bool)
-        new[rows] = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
-        return masked(new & due & (self.fire_ticks[id(step)] < 0))
+        waiting[rows] = False
+        return masked(spread(rows, self._host((error != 0).any(axis=tuple(range(1, error.ndim)))), len(due)))
 
     def _accumulate(self, step: Step, rows: Rows, tick: int) -> None:
         """Let some vertices teach; those that nothing has reached have nothing to say."""

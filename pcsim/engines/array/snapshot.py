@@ -51,6 +51,7 @@ def restore(session: ArraySession, state: State, engine: str) -> None:
         _put_parameters(session, shape, names, state)
     for step in program.steps:
         session.fire_ticks[id(step)][...] = [state.fired.get(name, -1) for name in step.names]
+        session.waiting[id(step)][...] = True
     session.frozen_at.update(state.frozen)
     for key, array in _kept(session):
         if key in own:
