@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from pcsim.errors import InputError, nearest, wrong
-from pcsim.graph.initialise import Generator, read_npz
+from pcsim.graph.array_files import SUFFIXES, read_array
 from pcsim.graph.problems import problems_of
 from pcsim.scenario.scenario_document import DataEntry
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pcsim.arrays import Shape
+    from pcsim.graph.initialise import Generator
 
 Array = np.ndarray
 
@@ -206,7 +207,7 @@ def _dataset(entry: DataEntry, wanted: Wanted) -> Array:
 
 def _file(entry: DataEntry, wanted: Wanted) -> Array:
     path = wanted.folder / str(entry.file)
-    array = read_npz(path, entry.key) if path.suffix in (".npz", ".npy") else read_idx(path)
+    array = read_array(path, entry.key) if path.suffix in SUFFIXES else read_idx(path)
     return _choose(array if entry.one_hot is None else one_hot(array, entry.one_hot), entry, wanted)
 
 
