@@ -434,7 +434,7 @@ def test_nothing_is_drawn_loaded_or_checked_twice(folder, monkeypatch):
     for name in ("initialise", "parameters_of_file", "level"):
         monkeypatch.setattr(f"pcsim.scenario.scenario.{name}", never)
     for name in ("load", "rounded", "stream"):
-        monkeypatch.setattr(f"pcsim.scenario.scenario_data.{name}", never)
+        monkeypatch.setattr(f"pcsim.scenario.task_data.{name}", never)
     second = made.task()
     for part in ("parameters", "inputs", "targets", "initial"):
         one, two = getattr(first, part), getattr(second, part)

@@ -19,7 +19,7 @@ from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
 from pcsim.graph.graph_document import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry
 from pcsim.graph.initialise import stream
 from pcsim.graph.order import find_cycle, natural, topological_depths
-from pcsim.graph.problems import problems_of, salvaged
+from pcsim.graph.problems import problems_of, valid_part
 from pcsim.ops import OPS, make_call, parse_attributes
 from pcsim.ops.attributes import MAX_RANK
 from pcsim.ops.calls import check_arity
@@ -48,7 +48,7 @@ def graph_from(data: Mapping[str, Any], folder: FilePath = FilePath()) -> Graph:
 
     Files of synapses are sought in ``folder`` (default: the working directory).
     """
-    document, problems = salvaged(GraphDocument, data, _part)
+    document, problems = valid_part(GraphDocument, data, _part)
     if document is None:
         raise InputError(problems)
     return build(document, problems, folder)

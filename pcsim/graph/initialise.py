@@ -64,8 +64,8 @@ def initialise(
             start = _of_synapses(graph, parameter) if parameter.init[0] == "connect" else None
             values[parameter.name] = rounded(_start(parameter, rng, folder) if start is None else start, dtype)
         except InputError as error:
-            place = _place(graph, parameter.name)
-            problems += [problem.under(*place) for problem in error.problems]
+            path = _path_of(graph, parameter.name)
+            problems += [problem.under(*path) for problem in error.problems]
     if problems:
         raise InputError(problems)
     return values
@@ -85,8 +85,8 @@ def rounded(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
     return array
 
 
-def _place(graph: Graph, parameter: str) -> tuple[str, ...]:
-    """Return where a document says how a parameter starts."""
+def _path_of(graph: Graph, parameter: str) -> tuple[str, ...]:
+    """Return the keys under which a document says how a parameter starts."""
     vertex, dot, slot = parameter.rpartition(".")
     own = dot and vertex in graph.vertices and (slot, parameter) in graph.vertices[vertex].params
     return ("vertices", vertex, "init", slot) if own else ("parameters", parameter, "init")

@@ -112,7 +112,7 @@ class _Cone:
             return
         self._error(tick, name)
         if self.learning:
-            self._lesson(tick, name)
+            self._learning(tick, name)
 
     def _error(self, tick: int, name: str) -> None:
         """Follow the error of a vertex to those that it is sent to, and into its own value."""
@@ -124,8 +124,8 @@ class _Cone:
         if self.moving and self.graph.role(name) == "free":
             self.soon(tick + 1, self.moves, name)
 
-    def _lesson(self, tick: int, name: str) -> None:
-        """Follow what a vertex teaches to the other users of its parameters."""
+    def _learning(self, tick: int, name: str) -> None:
+        """Follow what the parameters of a vertex learn from it to their other users."""
         for parameter in _parameters(self.graph, name) - self.changed:
             self.changed.add(parameter)
             for user in self.graph.uses[parameter]:

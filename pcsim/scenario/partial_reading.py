@@ -10,7 +10,7 @@ from pcsim.documents.frozen_arrays import described
 from pcsim.engines import ENGINES
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.build import graph_from
-from pcsim.graph.problems import salvaged
+from pcsim.graph.problems import valid_part
 from pcsim.rules import RULES, Rule, rule
 from pcsim.scenario.graph_source import in_scenario
 from pcsim.scenario.scenario import Scenario
@@ -71,7 +71,7 @@ def _validated(node: Node) -> tuple[ScenarioDocument | None, list[Problem]]:
     twice = {"literal", "exact_dynamics"} <= set(data)
     message = "is another name of 'literal', which is given too; keep one of them"
     known = [Problem(("exact_dynamics",), message)] if twice else []
-    document, problems = salvaged(ScenarioDocument, data, lambda path: path[:1], {"rule": "il", "graph": {}})
+    document, problems = valid_part(ScenarioDocument, data, lambda path: path[:1], {"rule": "il", "graph": {}})
     return document, known + problems
 
 

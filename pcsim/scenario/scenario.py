@@ -20,8 +20,8 @@ from pcsim.graph.initialise import initialise
 from pcsim.graph.levels import level
 from pcsim.program.lower import ticks_of
 from pcsim.scenario.given_parameters import frozen_parameters, parameters_of_file
-from pcsim.scenario.scenario_data import ScenarioData
 from pcsim.scenario.scenario_document import InitialEntry
+from pcsim.scenario.task_data import TaskData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -159,8 +159,8 @@ class Scenario:
     # -- data ----------------------------------------------------------------------------------------------
 
     @cached_property
-    def _data(self) -> ScenarioData:
-        return ScenarioData(self.document, self.levelled, self.folder, self.dtype)
+    def _data(self) -> TaskData:
+        return TaskData(self.document, self.levelled, self.folder, self.dtype)
 
     @cached_property
     def _inputs(self) -> dict[str, Array]:

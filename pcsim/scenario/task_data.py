@@ -1,4 +1,4 @@
-"""The data of a scenario: what its sources and outputs are held at, the losses, and the values at tick 0."""
+"""The data of a task: what sources and outputs are held at, the losses, and the values at tick 0."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pcsim.errors import InputError, Problem, nearest, wrong
 from pcsim.graph.array_files import read_array
 from pcsim.graph.initialise import Generator, rounded, stream
 from pcsim.ops import LOSSES
-from pcsim.scenario.data import Wanted, entry_of, load
+from pcsim.scenario.data import DataRequest, entry_of, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class ScenarioData:
+class TaskData:
     """Loads and checks the data of a scenario; every problem has the path of its key.
 
     Attributes
@@ -131,7 +131,7 @@ class ScenarioData:
         loaded = {}
         for vertex, (name, source) in sources.items():
             try:
-                data = load(entry_of(source), self._wanted(self.graph.vertices[vertex].shape, name, dry))
+                data = load(entry_of(source), self._request(self.graph.vertices[vertex].shape, name, dry))
                 loaded[vertex] = data if dry else rounded(data, self.dtype)
             except InputError as error:
                 problems += error.map(lambda problem: problem.under(section, name)).problems  # noqa: B023
@@ -139,13 +139,13 @@ class ScenarioData:
             raise InputError(problems)
         return loaded
 
-    def _wanted(self, shape: tuple[int, ...], name: str, dry: bool) -> Wanted:
+    def _request(self, shape: tuple[int, ...], name: str, dry: bool) -> DataRequest:
         seed = self.document.seed
 
         def draws(kind: str) -> Generator:
             return stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name)
 
-        return Wanted(shape, self.document.batch, draws, self.folder, dry)
+        return DataRequest(shape, self.document.batch, draws, self.folder, dry)
 
     def initial(self) -> dict[str, Array]:
         """Return {free vertex: (batch, *shape)} where the state at tick 0 is not the feedforward one."""
