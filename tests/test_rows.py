@@ -238,7 +238,9 @@ def task_of(kind, row, seed, dtype="float64", ticks=8, **more):
     document = random_document(seed, features)
     document = signed(document, seed) if kind == "feedback" else document
     form = ("none", "delay", "identity")[seed % 3]
-    task = make_task(document, tame(row), form, dtype, seed, 2 + seed % 2, ticks=ticks, away=0.01, losses="mixed", **more)
+    task = make_task(
+        document, tame(row), form, dtype, seed, 2 + seed % 2, ticks=ticks, away=0.01, losses="mixed", **more
+    )
     return smooth(task) if kind == "loss" else task
 
 
