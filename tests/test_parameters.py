@@ -339,8 +339,12 @@ def test_what_does_not_fit_is_named_at_the_key(folder):
     inline = {**net(), "parameters": {"file": str(folder / "v.npz")}}
     refused(pcsim.load(inline).task, "parameters.file: cannot read")
     refused(lambda: pcsim.load({**net(), "parameters": {"files": "w.npz"}}), "did you mean 'file'?")
-    init = net(weight={"file": str(folder / "v.npz")})
-    refused(pcsim.load(init).task, "graph.vertices.y.init.weight.file: cannot read")
+    init = pcsim.load(net(weight={"file": str(folder / "v.npz")}))
+    refused(init.task, "graph.vertices.y.init.weight.file: cannot read")
+    refused(init.check, "graph.vertices.y.init.weight.file: cannot read")
+    given = init.with_parameters({"y.weight": np.ones((2, 3))})
+    given.check()
+    given.task()
 
 
 ONE = ("F32", [2], b"\0" * 8)
