@@ -162,7 +162,7 @@ class Scenario:
         ready = {**self._of_file, **{name: values.array for name, values in self.given.items()}}
         others = [name for name in self.graph.parameters if name not in ready]
         ready |= initialise(self.graph, self.document.seed, self.dtype, self.folder, others)
-        return {name: ready[name] for name in self.graph.parameters}
+        return _read_only({name: ready[name] for name in self.graph.parameters})
 
     def _check_parameters(self) -> None:
         """Check the files that parameters start from."""
@@ -178,11 +178,11 @@ class Scenario:
 
     @cached_property
     def _inputs(self) -> dict[str, Array]:
-        return self._data.inputs()
+        return _read_only(self._data.inputs())
 
     @cached_property
     def _targets(self) -> dict[str, Array]:
-        return self._data.targets()
+        return _read_only(self._data.targets())
 
     @cached_property
     def _losses(self) -> dict[str, str]:
@@ -190,7 +190,7 @@ class Scenario:
 
     @cached_property
     def _initial(self) -> dict[str, Array]:
-        return self._data.initial()
+        return _read_only(self._data.initial())
 
     def inputs(self) -> dict[str, Array]:
         """Return {source: (batch, *shape)}, read-only; raises InputError where data are missing or do not fit."""
@@ -277,3 +277,10 @@ class Scenario:
         flying = sum((edge.value_delay + edge.error_delay) * shapes[edge.pre] for edge in edges)
         parameters = sum(prod(parameter.shape) for parameter in self.graph.parameters.values())
         return batch * (sum(shapes.values()) + flying) + parameters
+
+
+def _read_only(arrays: dict[str, Array]) -> dict[str, Array]:
+    """Let no one write to arrays that are kept."""
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays
