@@ -32,10 +32,10 @@ def net(widths, *, delay=0, alone=3):
 def state(task, engine, *, at_once):
     played = open_engine(engine)(task)
     if at_once:
-        played.play(0, 6, last=True)
+        played.advance(0, 6, last=True)
     else:
         for tick in range(6):
-            played.play(tick, tick + 1, last=tick == 5)
+            played.advance(tick, tick + 1, last=tick == 5)
     names = list(task.graph.active)
     return played, np.array(played.reader("error", names)()), played.updates()
 

@@ -19,7 +19,7 @@ import pcsim
 from pcsim.cli import app
 from pcsim.engines import ENGINES, EngineRow, open_engine
 from pcsim.view.listing import LISTS
-from pcsim.view.sweeps import sweep_tables
+from pcsim.view.sweep_results import sweep_tables
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
@@ -89,7 +89,7 @@ def test_run_names_every_engine():
 
 @pytest.mark.parametrize("command", ["run", "sweep"])
 def test_a_run_beyond_all_memory_is_refused_in_a_line_before_it_is_taken(tmp_path, monkeypatch, command):
-    monkeypatch.setattr("pcsim.engines.memory.available", lambda: 2**30)
+    monkeypatch.setattr("pcsim.engines.array.memory.available", lambda: 2**30)
     sweep = ["--set", "sweep={seed: [1, 2]}"] if command == "sweep" else []
     settings = ["--set", "batch=100000000", *sweep]
     result = call(command, FIRST, *settings, "--out", str(tmp_path / "out"), code=1)
@@ -101,7 +101,7 @@ def test_a_run_beyond_all_memory_is_refused_in_a_line_before_it_is_taken(tmp_pat
 
 @pytest.mark.parametrize("engine", ["numpy", "actors"])
 def test_an_engine_takes_no_more_than_there_is(monkeypatch, engine):
-    monkeypatch.setattr("pcsim.engines.memory.available", lambda: 2**29)
+    monkeypatch.setattr("pcsim.engines.array.memory.available", lambda: 2**29)
     result = call("run", FIRST, "--set", "batch=2000000", "--engine", engine, code=1)
     assert "the run needs at least" in result.stderr
     assert "MiB (values" in result.stderr
@@ -110,20 +110,20 @@ def test_an_engine_takes_no_more_than_there_is(monkeypatch, engine):
 
 def test_what_is_measured_takes_no_more_than_there_is(monkeypatch):
     room = iter([2**40, 2**40, 2**27])
-    monkeypatch.setattr("pcsim.engines.memory.ALWAYS_THERE", 1)
-    monkeypatch.setattr("pcsim.engines.memory.available", lambda: next(room))
+    monkeypatch.setattr("pcsim.engines.array.memory.ALWAYS_THERE", 1)
+    monkeypatch.setattr("pcsim.engines.array.memory.available", lambda: next(room))
     assert "(backprop, " in call("run", FIRST, "--set", "batch=1000000", code=1).stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of address space")
 def test_memory_that_runs_out_is_a_line_and_no_traceback():
-    code = "from pcsim.cli import main; import resource; "
+    code = "import pcsim.simulate; from pcsim.cli import main; import resource; "
     code += "held = 4096 * int(open('/proc/self/statm').read().split()[0]); "
     code += "resource.setrlimit(resource.RLIMIT_AS, (held + 2**28,) * 2); "
     arguments = ["run", FIRST, "--set", "batch=20000000"]
     checked, unchecked = (
         subprocess.run([sys.executable, "-c", code + more, *arguments], capture_output=True, text=True, check=False)
-        for more in ("main()", "from pcsim.engines import memory; memory.available = lambda: None; main()")
+        for more in ("main()", "from pcsim.engines.array import memory; memory.available = lambda: None; main()")
     )
     for done in (checked, unchecked):
         assert done.returncode == 1
@@ -414,7 +414,7 @@ def test_a_run_that_recorded_no_tick_says_so(tmp_path, monkeypatch):
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
     whole = pcsim.open_run(tmp_path / "run").trace
     empty = whole.map_over_datasets(lambda node: node.isel(tick=slice(0)) if "tick" in node.dims else node)
-    monkeypatch.setattr("pcsim.run.open_trace", lambda store: empty)
+    monkeypatch.setattr("pcsim.run.result.open_trace", lambda store: empty)
     text = call("trace", str(tmp_path / "run")).stdout
     assert "no tick was recorded" in text
     assert "never" not in text

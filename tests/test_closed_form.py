@@ -61,14 +61,15 @@ def test_playing_to_a_tick_is_going_there_tick_by_tick(document, step_size):
     task = make_task(document, rule("fpa", step_size=step_size), ticks=9)
     session, stepped = closed_form(task), run_task(closed_form, task, ("error",))
     norms = np.zeros((9, len(task.graph.active)))
-    session.play(0, 9, last=True, norms=norms)
+    session.advance(0, 9, last=True, squares=norms)
+    norms = np.sqrt(norms)
     names = [name for names in session.layout() for name in names]
     for column, name in enumerate(names):
         assert np.array_equal(session.reader("error", [name])()[0], stepped.errors[name][-1])
         assert np.allclose(norms[:, column], np.linalg.norm(stepped.errors[name].reshape(9, -1), axis=1), rtol=1e-13)
     assert all(np.array_equal(session.updates()[name], learnt) for name, learnt in stepped.learnt.items())
     session.restart(targets={name: 2 * target for name, target in task.targets.items()})
-    session.play(0, 9, last=True)
+    session.advance(0, 9, last=True)
     doubled = replace(task, targets={name: 2 * target for name, target in task.targets.items()})
     wanted = run_task(closed_form, doubled, ()).learnt
     assert all(np.array_equal(session.updates()[name], learnt) for name, learnt in wanted.items())
@@ -133,4 +134,4 @@ def test_numbers_that_end_are_named():
         closed_form(replace(task, inputs={"x": np.full(3, -1.0)}))
     steep = make_task(chain(400), rule("fpa", step_size=1.99), dtype="float32", ticks=900, batch=1, away=1e30)
     with pytest.raises(NumberOverflowError, match=r"at tick \d+: its error grew beyond float32"):
-        closed_form(steep).play(0, 900, last=True)
+        closed_form(steep).advance(0, 900, last=True)

@@ -11,25 +11,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 from hypothesis.stateful import rule as step
 from strategies import documents, make_task, run_task
 
-from pcsim.program.program import ring
+from pcsim.program.program import delay_buffer
 from pcsim.rules import rule
 
 LENGTHS = st.lists(st.integers(1, 5), min_size=1, max_size=6)
 
 
 class ErrorLines(RuleBasedStateMachine):
-    """A ring as posts use it (take what is due, put what is sent in its place) against a heap of messages."""
+    """A delay buffer as inboxes use it (take what is due, put what is sent in its place) against a heap of messages."""
 
     @initialize(lengths=LENGTHS)
     def open(self, lengths):
-        self.lengths, self.ring = lengths, ring(np.array(lengths, np.intp))
-        self.lines = np.zeros(self.ring.slots, int)
+        self.lengths, self.delay_buffer = lengths, delay_buffer(np.array(lengths, np.intp))
+        self.lines = np.zeros(self.delay_buffer.slots, int)
         self.heap, self.tick, self.sent = [], 0, 0
 
     @step(data=st.data())
     def send(self, data):
         """One tick: every line sends a number never used before, or nothing (zero)."""
-        at = self.ring.at(self.tick)
+        at = self.delay_buffer.at(self.tick)
         due = self.lines[at]
         messages = [self._message(line, data.draw(st.booleans())) for line in range(len(self.lengths))]
         self.lines[at] = messages
@@ -55,22 +55,22 @@ class ErrorLines(RuleBasedStateMachine):
 
 
 class ValueLines(RuleBasedStateMachine):
-    """A ring as histories use it: several edges read one line, each with a delay of its own."""
+    """A delay buffer as histories use it: several edges read one line, each with a delay of its own."""
 
     @initialize(lengths=LENGTHS)
     def open(self, lengths):
-        self.lengths, self.ring = np.array(lengths, np.intp), ring(np.array(lengths, np.intp))
-        self.lines, self.past, self.tick = np.zeros(self.ring.slots, int), [], 0
+        self.lengths, self.delay_buffer = np.array(lengths, np.intp), delay_buffer(np.array(lengths, np.intp))
+        self.lines, self.past, self.tick = np.zeros(self.delay_buffer.slots, int), [], 0
 
     @step(data=st.data())
     def read_then_write(self, data):
         delays = np.array([data.draw(st.integers(1, int(length))) for length in self.lengths])
         every = np.arange(len(self.lengths))
-        got = self.lines[self.ring.at(self.tick, every, delays)]
+        got = self.lines[self.delay_buffer.at(self.tick, every, delays)]
         wanted = [self.past[self.tick - d][line] if d <= self.tick else 0 for line, d in enumerate(delays.tolist())]
         assert got.tolist() == wanted
         self.past.append([1 + self.tick * len(every) + line for line in every.tolist()])
-        self.lines[self.ring.at(self.tick)] = self.past[-1]
+        self.lines[self.delay_buffer.at(self.tick)] = self.past[-1]
         self.tick += 1
 
 

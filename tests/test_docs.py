@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import pcsim
 from pcsim.cli import app
 from pcsim.engines import ENGINES
-from pcsim.ops.connect import CONNECTIONS
+from pcsim.ops.synapses.connect import CONNECTIONS
 from pcsim.rules import RULES
 
 ROOT = Path(__file__).parents[1]

@@ -217,7 +217,7 @@ def early(run, cone):
 
 
 def cone_of(task):
-    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires == "every")
+    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires.applies)
 
 
 @pytest.mark.parametrize("row", list(RULES))
@@ -533,8 +533,8 @@ def test_engines_agree_where_vertices_come_to_rest(numpy_engine, row, dtype):
         mine, other = run_task(numpy_engine, task), run_task(open_engine("actors"), task)
         for run in (mine, other):
             assert all(np.isfinite(array).all() for table in run.seen.values() for array in table.values())
-        rested += bool(mine.session.rested())
-        assert set(mine.session.rested()) == set(other.session.rested())
+        rested += bool(mine.session.frozen())
+        assert set(mine.session.frozen()) == set(other.session.frozen())
         gradients = backprop(task).gradients
         punctual = [name for name, users in task.graph.uses.items() if not _late(task, mine, users)]
         scale = max(np.abs(value).max(initial=0) for value in gradients.values()) or 1.0
@@ -563,7 +563,7 @@ def test_a_vertex_that_has_not_taught_is_never_put_to_rest(engine):
     task = make_task(document, rule("fa-zil", ticks=8), "delay", "float32", 0, away=1e20)
     task.inputs["x"][...], task.targets["y"][...] = 1.0, 1e20
     run = run_task(engine, task)
-    assert run.session.rested() == {"p": 3}
+    assert run.session.frozen() == {"p": 3}
     assert run.fired["k"] == 3 > vertex_levels(task.graph)["k"]
 
 

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 
 from pcsim.cli import app
 from pcsim.engines import open_engine
-from pcsim.engines.array import ArraySession
-from pcsim.engines.memory import DeviceMemory
-from pcsim.engines.needed import sparing
+from pcsim.engines.array.memory import DeviceMemory
+from pcsim.engines.array.session import ArraySession
+from pcsim.engines.updates_only import updates_only
 from pcsim.errors import InputError, RunError
 from pcsim.ops.segments import segment_sums
 from pcsim.rules import RULES
@@ -34,7 +34,7 @@ def device(monkeypatch, tmp_path) -> Device:
 
 
 def on(device: Device):
-    return lambda task: sparing(task, lambda wanted: ArraySession(wanted, device, DeviceMemory(device)))
+    return lambda task: updates_only(task, lambda wanted: ArraySession(wanted, device, DeviceMemory(device)))
 
 
 def attempt(play):
@@ -50,8 +50,8 @@ def played(start, task, *, blocks=1):
     norms = np.zeros((task.ticks, len(task.graph.active)))
     ends = np.linspace(0, task.ticks, blocks + 1).astype(int)
     for first, end in pairwise(ends.tolist()):
-        session.play(first, end, last=end == task.ticks, norms=norms[first:end])
-    return session, norms
+        session.advance(first, end, last=end == task.ticks, squares=norms[first:end])
+    return session, np.sqrt(norms)
 
 
 def close(a, b, dtype):
@@ -88,7 +88,7 @@ def test_stand_in_plays_blocks_of_ticks_as_numpy_does(row, device):
     for seed in range(6):
         form = ("delay", "identity", "none")[seed % 3]
         task = make_task(random_document(seed, Features(size=8)), row, form, ticks=9, away=0.01, losses="mixed")
-        task = replace(task, literal=seed % 2 == 0)
+        task = replace(task, exact_dynamics=seed % 2 == 0)
         got, wanted = (attempt(partial(played, start, task, blocks=2)) for start in (on(device), open_engine("numpy")))
         if isinstance(wanted, RunError):
             assert str(got) == str(wanted)
@@ -99,7 +99,7 @@ def test_stand_in_plays_blocks_of_ticks_as_numpy_does(row, device):
         assert got[0].fired() == wanted[0].fired()
 
 
-@pytest.mark.parametrize("row", [name for name, rule in RULES.items() if rule.fires != "arrival"])
+@pytest.mark.parametrize("row", [name for name, rule in RULES.items() if not rule.fires.waits])
 def test_no_tick_of_a_block_waits_for_the_device_or_brings_anything_over(row, device):
     """A second run of more ticks costs the host no more looks, copies or index arrays than one of few."""
     seen = []
@@ -109,13 +109,13 @@ def test_no_tick_of_a_block_waits_for_the_device_or_brings_anything_over(row, de
         task = make_task(document, row, form, ticks=40, away=0.01, losses="mixed")
         session = ArraySession(task, device, DeviceMemory(device))
         norms = np.zeros((40, len(task.graph.active)))
-        if isinstance(attempt(partial(session.play, 0, 40, last=True, norms=norms)), RunError) or session.rested():
+        if isinstance(attempt(partial(session.advance, 0, 40, last=True, squares=norms)), RunError) or session.frozen():
             continue  # what is not finite is looked for tick by tick
         counts = []
         for ticks in (20, 40):
             session.restart()
             device.seen.clear()
-            session.play(0, ticks, last=False, norms=norms[:ticks])
+            session.advance(0, ticks, last=False, squares=norms[:ticks])
             counts.append(dict(device.seen))
         assert counts[0] == counts[1]
         assert "host index" not in counts[1]
@@ -184,7 +184,9 @@ def test_a_run_that_does_not_fit_says_so_before_it_allocates(monkeypatch, tmp_pa
 def test_a_library_that_is_missing_is_one_clear_line(monkeypatch):
     for name, library, extra in (("cupy", "CuPy", "cuda"), ("numba", "Numba", "numba")):
         with monkeypatch.context() as patch:
-            for module in [key for key in sys.modules if key.startswith(("pcsim.engines.gpu", "pcsim.engines.jit"))]:
+            for module in [
+                key for key in sys.modules if key.startswith(("pcsim.engines.array.gpu", "pcsim.engines.jit"))
+            ]:
                 patch.delitem(sys.modules, module)
             patch.setitem(sys.modules, name, None)
             got = CliRunner().invoke(app, ["run", "scenarios/first-steps.yaml", "--engine", name])
@@ -205,6 +207,6 @@ def test_a_device_that_is_missing_is_one_clear_line(why, monkeypatch):
     cupy = ModuleType("cupy")
     cupy.cuda = SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.delitem(sys.modules, "pcsim.engines.gpu", raising=False)
+    monkeypatch.delitem(sys.modules, "pcsim.engines.array.gpu", raising=False)
     with pytest.raises(InputError, match=r"^engine 'cupy' needs a CUDA device: (no driver|there is none)$"):
         open_engine("cupy")

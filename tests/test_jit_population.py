@@ -12,11 +12,11 @@ from strategies import make_task, run_task
 pytest.importorskip("numba")
 
 from pcsim.engines import open_engine
-from pcsim.engines.array import ArraySession
+from pcsim.engines.array.session import ArraySession
 from pcsim.engines.base import tick_by_tick
 from pcsim.engines.jit import driver, sparse
 from pcsim.engines.jit.session import JitSession
-from pcsim.ops.synapses import arranged
+from pcsim.ops.synapses.synapse import arranged
 from pcsim.rules import RULES, rule
 
 SMALL_STEPS = {"il": 0.05, "fpa": 0.3, "incremental": 0.05, "il-variance": 0.05}
@@ -139,7 +139,7 @@ def test_threads_and_calls_change_no_bit(small_blocks, monkeypatch, name, row, b
                 tick_by_tick(session, 0, 12, last=True)
             else:
                 for first, end in pairwise(cuts):
-                    session.play(first, end, last=end == 12)
+                    session.advance(first, end, last=end == 12)
             found.append(ending(session))
     assert all(same(each, found[0]) for each in found)
 
@@ -147,12 +147,12 @@ def test_threads_and_calls_change_no_bit(small_blocks, monkeypatch, name, row, b
 def test_a_restart_forgets_what_was_in_flight():
     task = make_task(chain(), tame("il"), "none", "float32", ticks=9, away=0.1)
     session = NUMBA(task)
-    session.play(0, 7, last=False)
+    session.advance(0, 7, last=False)
     more = {"targets": {name: 2 * array for name, array in task.targets.items()}}
     session.restart(**more, parameters={"c.weight": task.parameters["c.weight"] * 0.5})
-    session.play(0, 9, last=True)
+    session.advance(0, 9, last=True)
     fresh = NUMBA(replace(task, **more, parameters=task.parameters | {"c.weight": task.parameters["c.weight"] * 0.5}))
-    fresh.play(0, 9, last=True)
+    fresh.advance(0, 9, last=True)
     assert same(ending(session), ending(fresh))
 
 
@@ -169,7 +169,7 @@ def test_ahead_of_the_light_cone_nothing_is_worked_out():
     for wired in session.places.wired:
         if wired.step.names == ("b",):
             wired.weights[...] = wired.weights_back[...] = np.nan
-    session.play(0, 2, last=False)
+    session.advance(0, 2, last=False)
     assert np.abs(session.reader("error", ["c"])()).max() > 0
     assert not session.reader("error", ["b"])().any()
     assert np.isfinite(session.reader("value", ["a"])()).all()
@@ -203,6 +203,7 @@ def test_subnormal_errors_end_at_a_population_unless_they_are_waited_for(row):
     session = NUMBA(tiny(rule(row, **({} if row == "fa-zil" else {"ticks": 2}))))
     session.predict(0)
     session.send(0)
+    session.deliver(0)
     assert (session.reader("error", ["q"])() == np.float32(1e-39)).all()
     session.move()
     session.predict(1)
@@ -217,6 +218,6 @@ def test_messages_that_end_are_named():
     for engine in ("numpy", "numba"):
         session = open_engine(engine)(task)
         with pytest.raises(Exception, match=r"grew beyond float64$") as caught:
-            session.play(0, 200, last=True)
+            session.advance(0, 200, last=True)
         texts.append(str(caught.value))
     assert texts[0] == texts[1]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from strategies import Features, documents, make_task, random_document, run_task
 
 from pcsim.engines import ENGINES, best_engine, open_engine
-from pcsim.engines.array import ArraySession
-from pcsim.engines.base import may_rest
-from pcsim.engines.needed import SparingSession, needed
-from pcsim.engines.schedule import Settling, Spreading, Throughout, changes, hull
+from pcsim.engines.array.schedule import ChangesOnlySchedule, EveryRow, LightConeSchedule, changes, row_span
+from pcsim.engines.array.session import ArraySession
+from pcsim.engines.base import may_freeze
+from pcsim.engines.updates_only import UpdatesOnlySession, updates_task
 from pcsim.errors import InputError, RunError
 from pcsim.rules import RULES, rule
 
@@ -34,6 +34,7 @@ def ticked(session, ticks):
     for tick in range(ticks):
         session.predict(tick)
         session.send(tick)
+        session.deliver(tick)
         seen.append([np.array(row) for read in readers for row in read()])
         session.learn(tick, last=tick == ticks - 1)
         session.move()
@@ -52,7 +53,7 @@ def ending(session):
     """Return everything that a session shows after a run."""
     values = [np.array(session.reader("value", names)()) for names in session.layout()]
     numbers = [*values, *map(np.array, session.updates().values()), *map(np.array, session.parameters().values())]
-    return numbers, session.fired(), session.rested()
+    return numbers, session.fired(), session.frozen()
 
 
 def attempt(action):
@@ -72,7 +73,7 @@ def same(got, wanted):
 def played(start, task, *cuts):
     session = start(task)
     for first, end in zip((0, *cuts), (*cuts, task.ticks), strict=True):
-        session.play(first, end, last=end == task.ticks)
+        session.advance(first, end, last=end == task.ticks)
     return ending(session)
 
 
@@ -124,7 +125,7 @@ def test_vertices_that_move_as_soon_as_they_may_change_no_bit(monkeypatch, row, 
         monkeypatch.setattr(scripts, "HEAVY", heavy)
         session = start(task)
         norms = np.zeros((task.ticks, len(task.graph.active)))
-        session.play(0, task.ticks, last=True, norms=norms)
+        session.advance(0, task.ticks, last=True, squares=norms)
         return (*ending(session), norms.tolist(), getattr(session, "scripts", None))
 
     for seed in range(24):
@@ -172,11 +173,11 @@ def test_a_restart_is_a_fresh_session(engine, document, row, form, losses):
     session = attempt(lambda: engine(task))
     if isinstance(session, str):
         return
-    attempt(lambda: session.play(0, 4, last=False))
+    attempt(lambda: session.advance(0, 4, last=False))
 
     def again(**changed):
         session.restart(**changed)
-        session.play(0, task.ticks, last=True)
+        session.advance(0, task.ticks, last=True)
         return ending(session)
 
     assert same(attempt(lambda: again(**given_now)), wanted)
@@ -187,7 +188,7 @@ def test_a_restart_moves_no_array(numpy_engine):
     """What a compiled engine holds on to stays where it is."""
     task = make_task(random_document(3, Features(size=12)), tame("il"), ticks=4, away=0.01)
     session = numpy_engine(task)
-    session.play(0, 4, last=True)
+    session.advance(0, 4, last=True)
 
     def arrays():
         tables = (session.theta, session.learnt, session.histories, session.lines, session.messages)
@@ -199,7 +200,7 @@ def test_a_restart_moves_no_array(numpy_engine):
 
     before = [array.__array_interface__["data"] for array in arrays()]
     session.restart(**other(task, 2))
-    session.play(0, 4, last=True)
+    session.advance(0, 4, last=True)
     assert [array.__array_interface__["data"] for array in arrays()] == before
 
 
@@ -220,12 +221,12 @@ def test_numbers_that_are_none_are_refused_and_forgotten(engine, number, said):
     """A restart that was refused leaves the session to begin again from what it had."""
     task = make_task(random_document(1), "fpa", "none", "float32", ticks=2)
     session, fresh = engine(task), engine(task)
-    fresh.play(0, 2, last=True)
+    fresh.advance(0, 2, last=True)
     name, wanted = next(iter(task.inputs)), fresh.updates()
     with pytest.raises(InputError, match=rf"inputs\.{name}: .*{said}"):
         session.restart(inputs={name: np.full(task.inputs[name].shape, number)})
     session.restart()
-    session.play(0, 2, last=True)
+    session.advance(0, 2, last=True)
     assert all(np.array_equal(wanted[key], update) for key, update in session.updates().items())
     with pytest.raises(InputError, match=r"parameters: expected \{name: array\}, got a int"):
         session.restart(parameters=3)
@@ -247,9 +248,9 @@ def test_norms_are_those_of_the_errors_read_at_each_tick(engine, document, row, 
         return
     wanted = np.array([[np.linalg.norm(error.astype(float).ravel()) for error in errors] for errors in seen])
     norms, session = np.full(wanted.shape, np.nan), engine(task)
-    session.play(0, 3, last=False, norms=norms[:3])
-    session.play(3, 7, last=True, norms=norms[3:])
-    assert np.allclose(norms, wanted, rtol=1e-13 if dtype == "float64" else 1e-6, atol=0)
+    session.advance(0, 3, last=False, squares=norms[:3])
+    session.advance(3, 7, last=True, squares=norms[3:])
+    assert np.allclose(np.sqrt(norms), wanted, rtol=1e-13 if dtype == "float64" else 1e-6, atol=0)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
@@ -258,8 +259,8 @@ def test_norms_of_errors_whose_squares_leave_float32(engine, size):
                      "fpa", dtype="float32", ticks=1, batch=1)  # fmt: skip
     task.inputs["x"][...], task.targets["y"][...] = 0, np.float32([3, 0, 4]) * np.float32(size)
     norms = np.zeros((1, 1))
-    engine(task).play(0, 1, last=True, norms=norms)
-    assert norms[0, 0] == pytest.approx(5 * size, rel=1e-6, abs=0)
+    engine(task).advance(0, 1, last=True, squares=norms)
+    assert np.sqrt(norms[0, 0]) == pytest.approx(5 * size, rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize("parts", ["1", "2", "3"])
@@ -278,9 +279,9 @@ def test_norms_of_rows_that_move_whose_squares_leave_float32(monkeypatch, size, 
     assert session.layout() == reference.layout()
     wanted = np.array([[np.linalg.norm(row.astype(float)) for row in rows] for rows in ticked(reference, 12)])
     found = np.full(wanted.shape, np.nan)
-    session.play(0, 5, last=False, norms=found[:5])
-    session.play(5, 12, last=True, norms=found[5:])
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=2e-45)  # roundings of float32; its least number
+    session.advance(0, 5, last=False, squares=found[:5])
+    session.advance(5, 12, last=True, squares=found[5:])
+    np.testing.assert_allclose(np.sqrt(found), wanted, rtol=1e-6, atol=2e-45)  # roundings of float32; its least number
     assert (wanted > 0).any(axis=0).all()
 
 
@@ -289,7 +290,7 @@ def test_norms_where_no_vertex_moves(engine):
         {"vertices": {"x": {"op": "input", "shape": [3]}, "y": {"op": "tanh", "inputs": ["x"]}}}, "fpa", ticks=5
     )
     norms = np.full((5, 1), np.nan)
-    engine(task).play(0, 5, last=True, norms=norms)
+    engine(task).advance(0, 5, last=True, squares=norms)
     assert norms == pytest.approx(np.full((5, 1), norms[0, 0]), rel=1e-15)
     assert norms[0, 0] > 0
 
@@ -298,7 +299,7 @@ def test_a_norm_of_nothing_has_no_sign(engine):
     chain = {f"h{n}": {"op": "tanh", "inputs": [f"h{n - 1}" if n else "x"]} for n in range(4)}
     task = make_task({"vertices": {"x": {"op": "input", "shape": []}, **chain}}, "fpa", ticks=3)
     norms = np.full((3, 4), np.nan)
-    engine(task).play(0, 3, last=True, norms=norms)
+    engine(task).advance(0, 3, last=True, squares=norms)
     assert (norms == 0).any()
     assert not np.signbit(norms).any()
 
@@ -382,7 +383,7 @@ def test_what_is_left_out_would_have_come_out_the_same(monkeypatch, row, dtype):
         task = make_task(random_document(seed, features), chosen, form, dtype, seed, ticks=9, away=0.01, losses="mixed")
         spared = attempt(lambda task=task: run_task(open_engine("numpy"), task))
         with monkeypatch.context() as patch:
-            patch.setattr("pcsim.engines.array.schedule", lambda _task, program: Throughout(program))
+            patch.setattr("pcsim.engines.array.session.schedule", lambda _task, program: EveryRow(program))
             wanted = attempt(lambda task=task: run_task(open_engine("numpy"), task))
         if isinstance(wanted, str) or isinstance(spared, str):
             assert spared == wanted
@@ -408,6 +409,7 @@ def worked_out(session, ticks):
         session.predict(tick)
         counts += [rows.stop - rows.start if isinstance(rows, slice) else len(rows) for _, rows in session.plan.active]
         session.send(tick)
+        session.deliver(tick)
         session.move()
     return sum(counts)
 
@@ -418,14 +420,14 @@ def test_at_step_size_one_a_chain_costs_one_sweep(row):
     for depth in (8, 64):
         task = make_task(chain(depth), rule(row, step_size=1.0), ticks=2 * depth)
         session = ArraySession(task, np)
-        assert isinstance(session.schedule, Settling)
+        assert isinstance(session.schedule, ChangesOnlySchedule)
         assert worked_out(session, task.ticks) == depth
 
 
 def test_rows_ahead_of_the_light_cone_are_not_worked_out():
     task = make_task(chain(20), rule("il", step_size=0.05), ticks=12)
     session = ArraySession(task, np)
-    assert isinstance(session.schedule, Spreading)
+    assert isinstance(session.schedule, LightConeSchedule)
     assert worked_out(session, task.ticks) == sum(range(1, 13))
 
 
@@ -435,14 +437,14 @@ def test_dense_changes_are_followed_by_the_light_cone():
     found, horizon = changes(graph_task, set(free(graph_task.graph)))
     assert found["h9"] == 1
     assert found["h8"] == (1 << horizon) - 2
-    assert isinstance(ArraySession(graph_task, np).schedule, Spreading)
+    assert isinstance(ArraySession(graph_task, np).schedule, LightConeSchedule)
 
 
 def test_a_hull_holds_every_row_that_was_reached():
     rng = np.random.default_rng(0)
     first = rng.integers(0, 9, 20)
     for tick in range(10):
-        reached, found = np.nonzero(first <= tick)[0], hull(first).at(tick)
+        reached, found = np.nonzero(first <= tick)[0], row_span(first).at(tick)
         assert found == (slice(reached[0], reached[-1] + 1) if len(reached) else None)
 
 
@@ -457,11 +459,11 @@ def test_a_resting_output_that_follows_its_loss_shows_no_nan(engine):
     task.targets["y"][...] = 1e4
     run = run_task(engine, task)
     assert task.losses["y"] == "cross_entropy"
-    assert "y" in run.session.rested()
+    assert "y" in run.session.frozen()
     assert all(np.isfinite(array).all() for table in run.seen.values() for array in table.values())
 
 
-# -- literal or needed ----------------------------------------------------------------------------------
+# -- exact dynamics, or what updates need ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "actors"])
@@ -475,12 +477,12 @@ def test_what_is_needed_teaches_what_the_literal_run_teaches(row, dtype, name):
         features = Features(size=9, delays=seed % 2 == 0, dead_ends=seed % 3 == 0, precision=seed % 4 == 0)
         form = ("delay", "identity", "none")[seed % 3]
         task = make_task(random_document(seed, features), row, form, dtype, seed, away=0.1, losses="mixed")
-        spare = replace(task, literal=False)
+        spare = replace(task, exact_dynamics=False)
         wanted, got = attempt(lambda task=task: played(start, task)), attempt(lambda task=spare: played(start, task))
         if isinstance(wanted, str):
             assert isinstance(got, str)
             continue
-        less += needed(spare) is not spare
+        less += updates_task(spare) is not spare
         count = len(task.parameters)
         for ours, theirs in zip(got[0][-2 * count : -count], wanted[0][-2 * count : -count], strict=True):
             scale = np.abs(theirs).max(initial=0)
@@ -492,15 +494,15 @@ def test_what_is_needed_teaches_what_the_literal_run_teaches(row, dtype, name):
 def test_what_is_needed_is_read_and_restarted_like_any_run():
     """Tick by tick the run is literal; as a whole it is not; both after a restart with other data as well."""
     task = make_task(chain(6), "zil", "delay", away=0.1)
-    spare = open_engine("numpy")(replace(task, literal=False))
-    assert isinstance(spare, SparingSession)
+    spare = open_engine("numpy")(replace(task, exact_dynamics=False))
+    assert isinstance(spare, UpdatesOnlySession)
     literal = open_engine("numpy")(task)
     errors = [ticked(session, task.ticks) for session in (spare, literal)]
     assert alike(*errors)
     given_now = other(task, 5)
     for session in (spare, literal):
         session.restart(**given_now)
-        session.play(0, task.ticks, last=True)
+        session.advance(0, task.ticks, last=True)
     assert all(np.array_equal(spare.updates()[name], learnt) for name, learnt in literal.updates().items())
     spare.restart()
     literal.restart()
@@ -521,8 +523,8 @@ def test_a_unit_that_is_dead_on_arrival_is_played_as_it_is():
     }
     task = make_task(document, rule("fa-zil", ticks=8), "delay", away=0.5)
     task.inputs["x"][...] = 1.0
-    assert may_rest(task)
-    wanted, got = (played(open_engine("numpy"), replace(task, literal=literal)) for literal in (True, False))
+    assert may_freeze(task)
+    wanted, got = (played(open_engine("numpy"), replace(task, exact_dynamics=literal)) for literal in (True, False))
     assert wanted[1]["k"] > 2
     assert same(got, wanted)
 
@@ -561,7 +563,7 @@ def test_threads_share_samples_where_these_take_longer_than_passing_over_vertice
 
     def threads(vertices, name, batch):
         task = make_task({"vertices": vertices}, rule(name, ticks=2), batch=batch)
-        return start(replace(task, literal=True)).threads
+        return start(replace(task, exact_dynamics=True)).threads
 
     few = [threads(scalars, "fpa", 16), threads(scalars, "il", 4), threads(layers, "fpa", 1)]
     assert few == ([3, 1, 1] if said else [1, 1, 1])

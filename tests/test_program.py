@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import Features, documents, random_document
 
 from pcsim.graph import graph_from, level, levels, light_cone
-from pcsim.ops.synapses import arranged
+from pcsim.ops.synapses.synapse import arranged
 from pcsim.program.lower import SHARED_BY, lower, ticks_of
 from pcsim.program.verify import ProgramError, verify
 from pcsim.rules import RULES, rule
@@ -38,7 +38,7 @@ def with_step(found, number, **changes):
 
 
 def with_post(found, **changes):
-    return replace(found, posts={shape: replace(post, **changes) for shape, post in found.posts.items()})
+    return replace(found, inboxes={shape: replace(post, **changes) for shape, post in found.inboxes.items()})
 
 
 def with_slot(found, number, **changes):
@@ -47,14 +47,14 @@ def with_slot(found, number, **changes):
 
 
 def swapped(found):
-    post = next(iter(found.posts.values()))
+    post = next(iter(found.inboxes.values()))
     order = post.order.copy()
     order[[0, -1]] = order[[-1, 0]]
     return with_post(found, order=order)
 
 
 def post_of(found):
-    return next(iter(found.posts.values()))
+    return next(iter(found.inboxes.values()))
 
 
 MUTATIONS = {
@@ -67,7 +67,9 @@ MUTATIONS = {
     "a message doubled": lambda p: with_post(p, order=np.zeros_like(post_of(p).order)),
     "a message lost": lambda p: with_post(p, order=post_of(p).order[:-1]),
     "messages in the wrong order": swapped,
-    "a delay line too short": lambda p: with_post(p, ring=replace(post_of(p).ring, length=post_of(p).ring.length - 1)),
+    "a delay line too short": lambda p: with_post(
+        p, delay_buffer=replace(post_of(p).delay_buffer, length=post_of(p).delay_buffer.length - 1)
+    ),
     "a delay line left out": lambda p: with_post(p, late=post_of(p).late[:-1]),
 }
 
@@ -105,10 +107,10 @@ def test_arrays_of_a_step_say_what_its_slots_say(document, row, form):
         ):
             for edge, row_read, message, delay in zip(slot.edges, rows, messages, delays, strict=True):
                 pre = found.graph.vertices[edge.pre]
-                names = found.parameters[slot.shape] if slot.is_parameter else found.banks[slot.shape].names
+                names = found.parameters[slot.shape] if slot.is_parameter else found.groups[slot.shape].names
                 assert names[row_read] == (pre.params[0][1] if slot.is_parameter else edge.pre)
                 sends = found.graph.role(edge.pre) == "free"
-                assert (found.posts[slot.shape].edges[message] == edge) if sends else message == -1
+                assert (found.inboxes[slot.shape].edges[message] == edge) if sends else message == -1
                 assert delay == (edge.value_delay if sends else 0)
         shapes = {slot.shape for slot in step.slots}
         assert step.joins == (len(shapes) == 1 and not any(slot.is_parameter for slot in step.slots))
@@ -117,7 +119,7 @@ def test_arrays_of_a_step_say_what_its_slots_say(document, row, form):
 @given(documents(), st.sampled_from(list(RULES)))
 def test_arrivals_are_the_light_cone_by_step(document, row):
     found = lower(graph_from(document), RULES[row])
-    cone = light_cone(found.graph, moving=found.rule.moving, learning=found.rule.fires == "every")
+    cone = light_cone(found.graph, moving=found.rule.moving, learning=found.rule.fires.applies)
     for step, arrivals in zip(found.steps, found.arrivals, strict=True):
         assert arrivals.tolist() == [-1 if cone[name] is None else cone[name] for name in step.names]
 
@@ -171,7 +173,7 @@ def test_history_keeps_one_line_per_value_however_many_edges_read_it():
             }
         }
     )
-    assert [history.ring.length.tolist() for history in lower(graph, rule("il")).histories.values()] == [[4]]
+    assert [history.delay_buffer.length.tolist() for history in lower(graph, rule("il")).histories.values()] == [[4]]
     assert lower(graph, rule("fpa")).histories == {}
 
 

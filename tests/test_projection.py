@@ -21,7 +21,7 @@ from pcsim.graph import Graph, graph_from, level
 from pcsim.graph.initialise import initialise
 from pcsim.graph.interop import document_from
 from pcsim.ops import OPS, Attribute, Op, ParameterSpec
-from pcsim.ops.synapses import Synapses, arranged
+from pcsim.ops.synapses.synapse import Synapses, arranged
 from pcsim.program.lower import lower
 
 FEW = {"rule": "fixed_in_degree", "degree": 3}

@@ -10,8 +10,8 @@ import pytest
 from test_simulate import deep
 
 import pcsim
-from pcsim.engines.array import ArraySession
-from pcsim.playing import scale
+from pcsim.engines.array.session import ArraySession
+from pcsim.run import evaluation
 
 ENGINES = ["actors", "numpy"]
 NORMS = {"record": [{"what": "norm"}], "measure": []}
@@ -23,21 +23,21 @@ def no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object, **_kwargs: object) -> None:
         pytest.fail("measured")
 
-    monkeypatch.setattr(scale, "meter", fail)
-    monkeypatch.setattr(scale, "backprop", fail)
+    monkeypatch.setattr(evaluation, "start_meter", fail)
+    monkeypatch.setattr(evaluation, "backprop", fail)
 
 
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The blocks of ticks that the vectorised engine played."""
     played: list[tuple[int, int]] = []
-    play = ArraySession.play
+    advance = ArraySession.advance
 
     def noted(session: ArraySession, first: int, end: int, **how: Any) -> None:
         played.append((first, end))
-        play(session, first, end, **how)
+        advance(session, first, end, **how)
 
-    monkeypatch.setattr(ArraySession, "play", noted)
+    monkeypatch.setattr(ArraySession, "advance", noted)
     return played
 
 

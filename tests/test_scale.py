@@ -62,6 +62,7 @@ def test_a_tick_takes_less_than_ten_times_its_matrix_product(chain, numpy_engine
 def play(session, tick, *, last=False):
     session.predict(tick)
     session.send(tick)
+    session.deliver(tick)
     session.learn(tick, last=last)
     session.move()
 
@@ -136,7 +137,7 @@ def test_the_memory_of_a_plan_is_what_a_population_takes(numpy_engine, rule, key
 def run(scenario, engine):
     """Return the session of a run that has been played to its end."""
     session = engine(scenario.task())
-    session.play(0, scenario.ticks, last=True)
+    session.advance(0, scenario.ticks, last=True)
     return session
 
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pcsim
-from pcsim.checks import validate_file
 from pcsim.errors import InputError
+from pcsim.run.validate import validate_file
 
 GRAPH = """\
 pcsim: graph/1

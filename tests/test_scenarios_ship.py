@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pcsim
-from pcsim.checks import validate_file
+from pcsim.run.validate import validate_file
 from pcsim.sweep import table
 from pcsim.trace.reading import QUANTITIES, recorded
 

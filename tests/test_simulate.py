@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pcsim
-from pcsim.playing import scale
+from pcsim.run import evaluation
 
 ENGINES = ["actors", "numpy"]
 
@@ -221,12 +221,12 @@ def test_nothing_is_measured_when_nothing_is_asked_for(monkeypatch):
     def fail(*_args: object) -> None:
         pytest.fail("measured")
 
-    monkeypatch.setattr(scale, "meter", fail)
-    monkeypatch.setattr(scale, "backprop", fail)
+    monkeypatch.setattr(evaluation, "start_meter", fail)
+    monkeypatch.setattr(evaluation, "backprop", fail)
     run = pcsim.simulate(deep(record=[], measure=[]))
     assert run.summary["warnings"] == []
     assert "energy" not in run.summary
-    assert set(run.trace.children) == {"learnt"}
+    assert set(run.trace.children) == {"learnt", "parameters"}
     assert run.updates.keys() == pcsim.parameters(deep()).keys()
 
 
@@ -234,7 +234,7 @@ def test_by_default_the_energy_the_norms_and_the_divergence_are_recorded():
     document = deep()
     del document["record"]
     run = pcsim.simulate(document)
-    assert set(run.trace.children) == {"series", "learnt"}
+    assert set(run.trace.children) == {"series", "learnt", "parameters"}
     assert set(run.trace["series"].data_vars) == {"energy", "norm", "divergence"}
 
 

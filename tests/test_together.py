@@ -11,9 +11,9 @@ import pytest
 from test_simulate import deep
 
 import pcsim
-from pcsim import groups
 from pcsim.engines import open_engine
-from pcsim.engines.together import agree, joined, together
+from pcsim.engines.ensembles import agree, joined, together
+from pcsim.run import grouping
 
 simulating = importlib.import_module("pcsim.simulate")  # the name pcsim.simulate is the function
 RULES = [
@@ -159,7 +159,7 @@ def test_what_is_another_graph_rule_or_format_runs_by_itself(side_by_side):
 
 def test_runs_beyond_the_memory_for_them_are_groups(side_by_side, monkeypatch):
     scenarios = [pcsim.load(deep(record=[], seed=seed)) for seed in range(5)]
-    monkeypatch.setattr(groups, "MOST_TOGETHER", 2 * groups.state_bytes(scenarios[0]))
+    monkeypatch.setattr(grouping, "MOST_TOGETHER", 2 * grouping.state_bytes(scenarios[0]))
     assert len(pcsim.simulate_many(scenarios)) == 5
     assert side_by_side == [2, 2]
 
@@ -167,14 +167,15 @@ def test_runs_beyond_the_memory_for_them_are_groups(side_by_side, monkeypatch):
 def test_a_view_reads_and_drives_under_its_own_names():
     tasks = [scenario.task() for scenario in several({"name": "il", "step_size": 0.2, "ticks": 6})]
     start = open_engine("numpy")
-    joint, single = together(tasks, start), start(tasks[1])
+    ensemble, single = together(tasks, start), start(tasks[1])
     assert joined("h1->h2#1", 4) == "h1@4->h2@4#1"
-    view, norms = joint.views[1], [np.empty((3, len(tasks[1].graph.active))) for _ in range(2)]
+    view, norms = ensemble.members[1], [np.empty((3, len(tasks[1].graph.active))) for _ in range(2)]
     assert list(view.layout()) == list(single.layout())
     for session, found in ((view, norms[0]), (single, norms[1])):
-        session.play(0, 3, last=False, norms=found)
+        session.advance(0, 3, last=False, squares=found)
         session.predict(3)
         session.send(3)
+        session.deliver(3)
     np.testing.assert_allclose(*norms, rtol=1e-12)
     for quantity in ("value", "prediction", "error"):
         got, wanted = (session.reader(quantity, ["h1", "h2"])() for session in (view, single))
@@ -183,12 +184,12 @@ def test_a_view_reads_and_drives_under_its_own_names():
         session.learn(3, last=True)
         session.move()
     assert view.fired() == single.fired()
-    assert view.rested() == single.rested() == {}
+    assert view.frozen() == single.frozen() == {}
     assert view.parameters().keys() == single.parameters().keys() == tasks[1].parameters.keys()
     before = {name: update.copy() for name, update in single.updates().items()}
     for session in (view, single):
         session.restart(targets={"y": np.zeros((3, 2))})
-        session.play(0, 4, last=True)
+        session.advance(0, 4, last=True)
     assert not all(np.array_equal(before[name], update) for name, update in single.updates().items())
     for name, update in single.updates().items():
         np.testing.assert_allclose(view.updates()[name], update, rtol=1e-12, atol=1e-14)
@@ -200,7 +201,7 @@ def test_one_folder_for_each_run():
 
 
 def test_folders_in_each_others_way_are_refused_before_anything_is_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(import_module("pcsim.simulate"), "play", lambda *_: pytest.fail("it was run"))
+    monkeypatch.setattr(import_module("pcsim.simulate"), "run_ticks", lambda *_: pytest.fail("it was run"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_text("")
     for out, said in (

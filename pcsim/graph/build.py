@@ -15,12 +15,12 @@ from pcsim.errors import InputError, Path, Problem, nearest, wrong
 from pcsim.garbage import uncollected
 from pcsim.graph.assembly import assemble, observed
 from pcsim.graph.formula import vertices_of_formula
-from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
+from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, number_format
 from pcsim.graph.graph_document import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry
 from pcsim.graph.initialise import stream
 from pcsim.graph.order import find_cycle, natural, topological_depths
 from pcsim.graph.problems import problems_of, valid_part
-from pcsim.ops import OPS, make_call, parse_attributes
+from pcsim.ops import FEEDBACKS, OPS, make_call, parse_attributes
 from pcsim.ops.attributes import MAX_RANK
 from pcsim.ops.calls import check_arity
 from pcsim.ops.op import Site
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pcsim.arrays import Shape
-    from pcsim.ops.op import Call, Op, ParameterSpec, Realised
+    from pcsim.ops.op import Call, Feedback, Op, ParameterSpec, Realised
 
 __all__ = ["assemble", "build", "graph_from", "shape_of"]
 
@@ -195,8 +195,24 @@ class _Builder:
     def _complete(self, name: str, entry: VertexEntry, op: Op, call: Call) -> None:
         params = self.attempt(("vertices", name), lambda: self._params(name, entry, op, call))
         precision = self.attempt(("vertices", name), lambda: _precision(entry, call))
+        feedback = self.attempt(("vertices", name), lambda: _feedback(entry))
+        self._carried(name, entry, op)
         # Also when one of them is wrong: what this vertex feeds has its shape and can be checked.
-        self.vertices[name] = Vertex(name, op, call, params or (), precision or 1.0)
+        self.vertices[name] = Vertex(name, op, call, params or (), precision or 1.0, feedback or FEEDBACKS["symmetric"])
+
+    def _carried(self, name: str, entry: VertexEntry, op: Op) -> None:
+        """Refuse inputs of the wrong number format, and such as an error would have to return to where none can."""
+        for number, (item, _) in enumerate(self._lines(name, entry)):
+            slot, pre = op.slot(number), self.vertices[item.source]
+            if not slot.differentiable and pre.op.role != "source":
+                what = (
+                    f"no error returns over {slot.name!r} of op {op.name!r}: it takes an input, and {pre.name!r} moves"
+                )
+            elif slot.format != (given := number_format(pre)):
+                what = f"op {op.name!r} takes {_NUMBERS[slot.format]}, and {pre.name!r} holds {_NUMBERS[given]}"
+            else:
+                continue
+            self.wrong(("vertices", name, "inputs", number), what)
 
     def _params(self, name: str, entry: VertexEntry, op: Op, call: Call) -> tuple[tuple[str, str], ...]:
         specs = op.params(call)
@@ -356,6 +372,15 @@ def _numbers(values: Any, path: Path) -> np.ndarray:
     if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise wrong(path, "expected finite numbers, lists of equal lengths")
     return array.astype(float)
+
+
+_NUMBERS = {"float": "floating-point numbers", "whole": "whole numbers (format: whole)"}
+
+
+def _feedback(entry: VertexEntry) -> Feedback:
+    if entry.feedback not in FEEDBACKS:
+        raise wrong(("feedback",), f"unknown feedback {entry.feedback!r}" + nearest(entry.feedback, FEEDBACKS))
+    return FEEDBACKS[entry.feedback]
 
 
 def _precision(entry: VertexEntry, call: Call) -> float | tuple[Any, ...]:

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pcsim.graph.order import natural, topological_depths
+from pcsim.ops import FEEDBACKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from pcsim.arrays import Shape
-    from pcsim.ops.op import Call, Op
+    from pcsim.ops.op import Call, Feedback, Format, Op
 
 Precision = float | tuple[Any, ...]
 
@@ -68,6 +69,8 @@ class Vertex:
     params: tuple[tuple[str, str], ...] = ()
     """Pairs of parameter slot of the op and name of the parameter that fills it."""
     precision: Precision = 1.0
+    feedback: Feedback = FEEDBACKS["symmetric"]
+    """With which operands its error messages are computed."""
 
     @property
     def shape(self) -> Shape:
@@ -159,6 +162,11 @@ class Graph:
     to_networkx: ClassVar[Callable[[Graph], nx.MultiDiGraph[str]]]
     from_networkx: ClassVar[Callable[[nx.DiGraph[Any]], Graph]]
     """Both are defined in ``pcsim.graph.interop``, which needs this class, and set in ``pcsim/graph/__init__.py``."""
+
+
+def number_format(vertex: Vertex) -> Format:
+    """Return what numbers a vertex carries: ``whole`` for a source of whole numbers, else ``float``."""
+    return "whole" if ("format", "whole") in vertex.call.attributes else "float"
 
 
 def _sorted(edges: list[Edge], key: Callable[[Edge], Any]) -> tuple[Edge, ...]:

@@ -138,7 +138,7 @@ class VertexEntry(BaseModel):
     params: dict[str, Name] = Field(default_factory=dict, description="named parameters for the op's parameter slots")
     init: dict[str, Any] = Field(default_factory=dict, description="initialisers by parameter slot")
     precision: Annotated[Annotated[float, Field(strict=True)] | list[Any], BeforeValidator(as_lists)] = 1.0
-    feedback: Literal["symmetric"] = Field(default="symmetric", description="how errors travel back")
+    feedback: str = Field(default="symmetric", description="how errors travel back: one of pcsim list feedbacks")
 
     @property
     def attributes(self) -> dict[str, Any]:

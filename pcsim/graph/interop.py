@@ -57,12 +57,14 @@ def _node(vertex: Vertex) -> dict[str, Any]:
     known = dict(vertex.call.attributes)
     follow = {key for key, row in rows.items() if row.follows and known[row.follows] is not None}
     given = {key: _plain(known[key]) for key in known if key not in follow and known[key] != rows[key].default}
+    feedback = {} if vertex.feedback.symmetric else {"feedback": vertex.feedback.name}
     return {
         "op": vertex.op.name,
         "shape": list(vertex.shape),
         "attributes": given,
         "params": dict(vertex.params),
         "precision": _plain(vertex.precision),
+        **feedback,
     }
 
 

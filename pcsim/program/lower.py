@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.garbage import uncollected
+from pcsim.graph.graph import number_format
 from pcsim.graph.levels import levels, vertex_levels
 from pcsim.graph.order import natural
 from pcsim.program.program import (
-    Bank,
+    DelayBuffer,
     History,
+    Inbox,
     Late,
     ParameterSlot,
-    Post,
     Program,
-    Ring,
+    ShapeGroup,
     Slot,
     Step,
-    ring,
+    delay_buffer,
     rows_of,
 )
 
@@ -47,21 +48,21 @@ def ticks_of(graph: Graph, rule: Rule) -> int:
 
 @uncollected()
 def lower(graph: Graph, rule: Rule, *, keep_values: bool = False) -> Program:
-    """Group equal actors into steps and lay out banks, posts and delay lines.
+    """Group equal actors into steps and lay out groups, inboxes and delay lines.
 
     ``keep_values`` keeps delayed values also where predictions are fixed and nothing reads them (for
     recording messages).
     """
     kinds = _kinds(graph)
-    banks = _banks(graph, kinds, rule)
-    row = {name: number for bank in banks.values() for number, name in enumerate(bank.names)}
+    groups = _groups(graph, kinds, rule)
+    row = {name: number for group in groups.values() for number, name in enumerate(group.names)}
     parameters = _parameter_rows(graph, kinds)
     parameter_row = {name: number for names in parameters.values() for number, name in enumerate(names)}
     histories, lines = _histories(graph, row, keep_values) if rule.moving or keep_values else ({}, {})
     layout = _Layout(graph, row, parameter_row, lines, vertex_levels(graph))
     steps = tuple(layout.step(names) for names in kinds.values())
-    posts = {shape: _post(graph, edges, row, banks[shape]) for shape, edges in layout.posts.items()}
-    return Program(graph, rule, banks, steps, posts, histories, parameters)
+    inboxes = {shape: _inbox(graph, edges, row, groups[shape]) for shape, edges in layout.inboxes.items()}
+    return Program(graph, rule, groups, steps, inboxes, histories, parameters)
 
 
 def _kinds(graph: Graph) -> dict[Kind, list[str]]:
@@ -76,10 +77,10 @@ def _kinds(graph: Graph) -> dict[Kind, list[str]]:
 def _kind(graph: Graph, vertex: Vertex, users: Mapping[str, int]) -> Kind:
     pres = tuple(graph.vertices[edge.pre].op.role for edge in graph.incoming[vertex.name])
     shared = tuple(name if users[name] >= SHARED_BY else None for _, name in vertex.params)
-    return graph.role(vertex.name), vertex.op.name, vertex.call, pres, shared
+    return graph.role(vertex.name), vertex.op.name, vertex.call, vertex.feedback.name, pres, shared
 
 
-def _banks(graph: Graph, kinds: Mapping[Kind, list[str]], rule: Rule) -> dict[Shape, Bank]:
+def _groups(graph: Graph, kinds: Mapping[Kind, list[str]], rule: Rule) -> dict[Shape, ShapeGroup]:
     names: dict[Shape, list[str]] = defaultdict(list)
     count: Counter[tuple[Shape, str]] = Counter()
     for role in ("free", "output"):
@@ -91,14 +92,14 @@ def _banks(graph: Graph, kinds: Mapping[Kind, list[str]], rule: Rule) -> dict[Sh
         if vertex.op.role == "source":
             names[vertex.shape].append(name)
     return {
-        shape: _bank(graph, shape, members, count[shape, "free"], count[shape, "output"], rule)
+        shape: _group(graph, shape, members, count[shape, "free"], count[shape, "output"], rule)
         for shape, members in names.items()
     }
 
 
-def _bank(graph: Graph, shape: Shape, names: list[str], free: int, outputs: int, rule: Rule) -> Bank:
+def _group(graph: Graph, shape: Shape, names: list[str], free: int, outputs: int, rule: Rule) -> ShapeGroup:
     active = free + outputs
-    return Bank(shape, tuple(names), free, active, _precision(graph, names[:active], shape, rule))
+    return ShapeGroup(shape, tuple(names), free, active, _precision(graph, names[:active], shape, rule))
 
 
 def _precision(graph: Graph, names: Sequence[str], shape: Shape, rule: Rule) -> NDArray[Any] | None:
@@ -143,7 +144,7 @@ def _histories(graph: Graph, row: Mapping[str, int], keep_values: bool) -> tuple
     for name in sorted(longest, key=natural):
         by_shape[graph.vertices[name].shape].append(name)
     histories = {
-        shape: History(_index(row[name] for name in names), ring(_index(longest[name] for name in names)))
+        shape: History(_index(row[name] for name in names), delay_buffer(_index(longest[name] for name in names)))
         for shape, names in by_shape.items()
     }
     return histories, {name: number for names in by_shape.values() for number, name in enumerate(names)}
@@ -151,14 +152,14 @@ def _histories(graph: Graph, row: Mapping[str, int], keep_values: bool) -> tuple
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where everything lies, while steps are made; ``posts`` grows by one edge a message."""
+    """Where everything lies, while steps are made; ``inboxes`` grows by one edge a message."""
 
     graph: Graph
     row: Mapping[str, int]
     parameter_row: Mapping[str, int]
     lines: Mapping[str, int]
     levels: Mapping[str, int | None]
-    posts: dict[Shape, list[Edge]] = field(default_factory=lambda: defaultdict(list))
+    inboxes: dict[Shape, list[Edge]] = field(default_factory=lambda: defaultdict(list))
 
     def step(self, names: list[str]) -> Step:
         graph, vertex = self.graph, self.graph.vertices[names[0]]
@@ -166,8 +167,9 @@ class _Layout:
         slots = tuple(self.slot(tuple(edges[slot] for edges in inputs)) for slot in range(len(vertex.call.shapes)))
         levels_here = _index(-1 if (level := self.levels[name]) is None else level for name in names)
         start = self.row[names[0]]
-        return Step(vertex.op, vertex.call, slice(start, start + len(names)), tuple(names), levels_here,
-                    _index(graph.depths[name] for name in names), slots, self.parameters(names))  # fmt: skip
+        return Step(vertex.op, vertex.call, vertex.feedback, slice(start, start + len(names)), tuple(names),
+                    levels_here, _index(graph.depths[name] for name in names), slots,
+                    self.parameters(names))  # fmt: skip
 
     def parameters(self, names: list[str]) -> tuple[ParameterSlot, ...]:
         used = [self.graph.vertices[name].params for name in names]
@@ -184,11 +186,12 @@ class _Layout:
             return Slot(pre.shape, rows, True, None, None, edges)
         messages = None
         if pre.op.role != "source":
-            post = self.posts[pre.shape]
-            messages = slice(len(post), len(post) + len(edges))
-            post.extend(edges)
+            inbox = self.inboxes[pre.shape]
+            messages = slice(len(inbox), len(inbox) + len(edges))
+            inbox.extend(edges)
         rows = rows_of(_index(self.row[edge.pre] for edge in edges))
-        return Slot(pre.shape, rows, False, messages, self.late(edges), edges)
+        whole = number_format(pre) == "whole"
+        return Slot(pre.shape, rows, False, messages, self.late(edges), edges, whole)
 
     def late(self, edges: tuple[Edge, ...]) -> Late | None:
         late = [(place, edge) for place, edge in enumerate(edges) if edge.value_delay and edge.pre in self.lines]
@@ -203,16 +206,16 @@ def _stack(index: Iterable[int]) -> Any:
     return slice(int(rows[0]), int(rows[0]) + 1) if (rows == rows[0]).all() else rows_of(rows)
 
 
-def _post(graph: Graph, edges: list[Edge], row: Mapping[str, int], bank: Bank) -> Post:
+def _inbox(graph: Graph, edges: list[Edge], row: Mapping[str, int], group: ShapeGroup) -> Inbox:
     receivers = _index(row[edge.pre] for edge in edges)
     message = {edge.name: number for number, edge in enumerate(edges)}
-    order = _index(message[edge.name] for name in bank.names[: bank.free] for edge in graph.outgoing[name])
-    starts = np.searchsorted(receivers[order], np.arange(bank.free + 1)).astype(np.intp)
+    order = _index(message[edge.name] for name in group.names[: group.free] for edge in graph.outgoing[name])
+    starts = np.searchsorted(receivers[order], np.arange(group.free + 1)).astype(np.intp)
     alone = rows_of(receivers)
     late = _index(number for number, edge in enumerate(edges) if edge.error_delay)
     lengths = _index(edges[number].error_delay for number in late)
-    return Post(receivers, order, starts, alone if isinstance(alone, slice) else None, late,
-                ring(lengths) if len(late) else Ring(lengths, lengths), tuple(edges))  # fmt: skip
+    return Inbox(receivers, order, starts, alone if isinstance(alone, slice) else None, late,
+                delay_buffer(lengths) if len(late) else DelayBuffer(lengths, lengths), tuple(edges))  # fmt: skip
 
 
 def _index(numbers: Iterable[Any]) -> NDArray[np.intp]:

@@ -1,8 +1,8 @@
-"""What happens in a tick, as data: banks of equal shape, steps of equal vertices, delay lines.
+"""What happens in a tick, as data: groups of equal shape, steps of equal vertices, delay lines.
 
-A **bank** holds all vertices of one shape, one row each: free vertices first, then outputs, then sources.
+A **group** holds all vertices of one shape, one row each: free vertices first, then outputs, then sources.
 A **step** computes all vertices of one kind (equal op, shapes and attributes) at once; it owns a slice of
-its bank. A **post** collects the error messages addressed to one bank, delays those that travel, and sums
+its group. A **inbox** collects the error messages addressed to one group, delays those that travel, and sums
 them by receiver. Nothing here knows the batch, the number format or an array library beyond index arrays.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.graph.levels import light_cone
-from pcsim.ops.synapses import Synapses
+from pcsim.ops.synapses.synapse import Synapses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from pcsim.arrays import Shape
     from pcsim.graph.graph import Edge, Graph
-    from pcsim.ops.op import Call, Op
+    from pcsim.ops.op import Call, Feedback, Op
     from pcsim.rules import Rule
 
 Rows = slice | np.ndarray
-"""Rows of a bank: a slice (a view, no copy) where they are consecutive, else an index array."""
+"""Rows of a group: a slice (a view, no copy) where they are consecutive, else an index array."""
 
 
 def rows_of(index: NDArray[np.intp]) -> Rows:
@@ -48,7 +48,7 @@ def _numbers(rows: Rows) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True)
-class Bank:
+class ShapeGroup:
     """All vertices of one shape. Rows: ``free`` free ones, outputs up to ``active``, then sources."""
 
     shape: Shape
@@ -65,7 +65,7 @@ class Bank:
 
 
 @dataclass(frozen=True)
-class Ring:
+class DelayBuffer:
     """Delay lines of one shape, laid end to end in one array of ``slots`` rows.
 
     Line n occupies rows ``offset[n]`` to ``offset[n] + length[n]``; what is written at tick t is read
@@ -85,22 +85,22 @@ class Ring:
         return self.offset[lines] + (tick - delay) % self.length[lines]
 
 
-def ring(lengths: NDArray[np.intp]) -> Ring:
-    """Return a ring with lines of these lengths."""
-    return Ring(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp), lengths)
+def delay_buffer(lengths: NDArray[np.intp]) -> DelayBuffer:
+    """Return a delay_buffer with lines of these lengths."""
+    return DelayBuffer(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp), lengths)
 
 
 @dataclass(frozen=True)
 class History:
-    """Values of one bank that some edge reads late: ``ring`` line n keeps bank row ``rows[n]``."""
+    """Values of one group that some edge reads late: ``delay_buffer`` line n keeps group row ``rows[n]``."""
 
     rows: NDArray[np.intp]
-    ring: Ring
+    delay_buffer: DelayBuffer
 
 
 @dataclass(frozen=True)
 class Late:
-    """The inputs of a slot that travel: positions in the slot, lines of the bank's history, delays."""
+    """The inputs of a slot that travel: positions in the slot, lines of the group's history, delays."""
 
     positions: NDArray[np.intp]
     lines: NDArray[np.intp]
@@ -114,11 +114,13 @@ class Slot:
     shape: Shape
     rows: Rows
     is_parameter: bool
-    """Rows are of a parameter bank; what is sent back is learnt, not moved."""
+    """Rows are of a parameter group; what is sent back is learnt, not moved."""
     messages: slice | None
-    """Rows of the post of this shape that the step writes; None: nothing travels back (a source)."""
+    """Rows of the inbox of this shape that the step writes; None: nothing travels back (a source)."""
     late: Late | None
     edges: tuple[Edge, ...]
+    is_whole: bool = False
+    """The sources that it reads hold whole numbers, which lie apart from the groups."""
 
     def copied(self, *, moving: bool) -> int:
         """Return the numbers, per sample, that are copied to be read at once: rows apart, or values of other ticks."""
@@ -128,7 +130,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class ParameterSlot:
-    """One parameter of a step: the rows of the parameter bank; one row serves all if it is shared by all."""
+    """One parameter of a step: the rows of the parameter group; one row serves all if it is shared by all."""
 
     name: str
     shape: Shape
@@ -146,8 +148,9 @@ class Step:
 
     op: Op
     call: Call
+    feedback: Feedback
     rows: slice
-    """Of the bank of shape ``call.shape``."""
+    """Of the group of shape ``call.shape``."""
     names: tuple[str, ...]
     levels: NDArray[np.intp]
     """Level of each vertex in ticks; -1 where no output can be reached."""
@@ -172,12 +175,12 @@ class Step:
 
     @property
     def joins(self) -> bool:
-        """Whether all inputs are vertices of one shape: then one bank, one post, and one gather serve all slots."""
+        """Whether all inputs are vertices of one shape: then one group, one inbox, and one gather serve all slots."""
         return len({slot.shape for slot in self.slots}) == 1 and not any(slot.is_parameter for slot in self.slots)
 
     @cached_property
     def rows_of_inputs(self) -> NDArray[np.intp]:
-        """Bank row that each input reads: (slots, vertices). Of the parameter bank where a slot is a parameter."""
+        """Row of the group that each input reads: (slots, vertices). Of the parameters where a slot is one."""
         rows = np.empty((len(self.slots), len(self.names)), np.intp)
         for line, slot in zip(rows, self.slots, strict=True):
             line[:] = _numbers(slot.rows)
@@ -185,7 +188,7 @@ class Step:
 
     @cached_property
     def messages_of_inputs(self) -> NDArray[np.intp]:
-        """Row of the post of the slot's shape that each input's error message takes: (slots, vertices); -1 for none.
+        """Row of the inbox of the slot's shape that each input's error message takes: (slots, vertices); -1 for none.
 
         Slots of one shape that send have consecutive messages, in the order of the slots.
         """
@@ -206,10 +209,10 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Post:
+class Inbox:
     """Error messages to the vertices of one shape.
 
-    ``receivers[n]`` is the bank row that message n is for. ``order`` lists the messages by receiver and,
+    ``receivers[n]`` is the group row that message n is for. ``order`` lists the messages by receiver and,
     for one receiver, by edge key; ``starts`` cuts it by receiver (CSR). ``direct`` is the slice of rows
     where message n is the only one to row n of the slice: then nothing needs summing.
     """
@@ -220,7 +223,7 @@ class Post:
     direct: slice | None
     late: NDArray[np.intp]
     """Messages that travel for a tick or more."""
-    ring: Ring
+    delay_buffer: DelayBuffer
     edges: tuple[Edge, ...]
 
 
@@ -230,22 +233,22 @@ class Program:
 
     graph: Graph
     rule: Rule
-    banks: Mapping[Shape, Bank]
+    groups: Mapping[Shape, ShapeGroup]
     steps: tuple[Step, ...]
-    posts: Mapping[Shape, Post]
+    inboxes: Mapping[Shape, Inbox]
     histories: Mapping[Shape, History]
     parameters: Mapping[Shape, tuple[str, ...]]
     """Names of the parameters of each shape, in the order of their rows."""
 
     @cached_property
-    def place(self) -> dict[str, tuple[Shape, int]]:
-        """Bank and row of each vertex."""
-        return {name: (shape, row) for shape, bank in self.banks.items() for row, name in enumerate(bank.names)}
+    def location(self) -> dict[str, tuple[Shape, int]]:
+        """ShapeGroup and row of each vertex."""
+        return {name: (shape, row) for shape, group in self.groups.items() for row, name in enumerate(group.names)}
 
     @cached_property
     def arrivals(self) -> tuple[NDArray[np.intp], ...]:
         """The first tick at which the error of each vertex can differ from zero, by step; -1 where it never does."""
-        cone = light_cone(self.graph, moving=self.rule.moving, learning=self.rule.fires == "every")
+        cone = light_cone(self.graph, moving=self.rule.moving, learning=self.rule.fires.applies)
         first = {name: -1 if tick is None else tick for name, tick in cone.items()}
         return tuple(np.array([first[name] for name in step.names], np.intp) for step in self.steps)
 
@@ -256,13 +259,15 @@ class Program:
         slope a unit, which most ops keep that are not linear.
         """
         one, moving = batch * itemsize, self.rule.moving
-        units = sum(len(bank.names) * bank.size for bank in self.banks.values())
-        active = sum(bank.active * bank.size for bank in self.banks.values())
-        free = sum(bank.free * bank.size for bank in self.banks.values())
-        precision = sum(bank.active * bank.size for bank in self.banks.values() if bank.precision is not None)
-        messages = sum(len(post.receivers) * prod(shape) for shape, post in self.posts.items() if post.direct is None)
-        flying = sum(post.ring.slots * prod(shape) for shape, post in self.posts.items())
-        history = sum(history.ring.slots * prod(shape) for shape, history in self.histories.items())
+        units = sum(len(group.names) * group.size for group in self.groups.values())
+        active = sum(group.active * group.size for group in self.groups.values())
+        free = sum(group.free * group.size for group in self.groups.values())
+        precision = sum(group.active * group.size for group in self.groups.values() if group.precision is not None)
+        messages = sum(
+            len(inbox.receivers) * prod(shape) for shape, inbox in self.inboxes.items() if inbox.direct is None
+        )
+        flying = sum(inbox.delay_buffer.slots * prod(shape) for shape, inbox in self.inboxes.items())
+        history = sum(history.delay_buffer.slots * prod(shape) for shape, history in self.histories.items())
         copied = sum(slot.copied(moving=moving) for step in self.steps for slot in step.slots)
         weights = sum(slot.copied for step in self.steps for slot in step.parameters)
         found = {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pcsim.arrays import Shape
-    from pcsim.program.program import Post, Program, Rows
+    from pcsim.program.program import Inbox, Program, Rows
 
 
 class ProgramError(PcsimError):
@@ -28,9 +28,9 @@ def verify(program: Program) -> Program:
 
 
 def _faults(program: Program) -> Iterator[str]:
-    graph, place = program.graph, program.place
+    graph, location = program.graph, program.location
     written = Counter((step.shape, row) for step in program.steps for row in range(step.rows.start, step.rows.stop))
-    expected = {place[name] for name in graph.active}
+    expected = {location[name] for name in graph.active}
     if set(written) != expected or any(count != 1 for count in written.values()):
         yield "a vertex is not computed exactly once"
     carried = Counter(edge.name for step in program.steps for slot in step.slots for edge in slot.edges)
@@ -39,23 +39,23 @@ def _faults(program: Program) -> Iterator[str]:
     for step in program.steps:
         for slot in step.slots:
             rows = _indices(slot.rows)
-            if not slot.is_parameter and [place[edge.pre] for edge in slot.edges] != [
+            if not slot.is_parameter and [location[edge.pre] for edge in slot.edges] != [
                 (slot.shape, row) for row in rows
             ]:
                 yield f"a slot of {step.names[0]!r} reads the wrong rows"
-    for shape, post in program.posts.items():
-        yield from _post_faults(program, shape, post)
+    for shape, inbox in program.inboxes.items():
+        yield from _inbox_faults(program, shape, inbox)
 
 
-def _post_faults(program: Program, shape: Shape, post: Post) -> Iterator[str]:
-    if [program.place[edge.pre][1] for edge in post.edges] != post.receivers.tolist():
-        yield f"the post of {shape} addresses the wrong rows"
-    if sorted(post.order.tolist()) != list(range(len(post.edges))):
-        yield f"the post of {shape} loses or doubles a message"
-    by_receiver = post.receivers[post.order]
+def _inbox_faults(program: Program, shape: Shape, inbox: Inbox) -> Iterator[str]:
+    if [program.location[edge.pre][1] for edge in inbox.edges] != inbox.receivers.tolist():
+        yield f"the inbox of {shape} addresses the wrong rows"
+    if sorted(inbox.order.tolist()) != list(range(len(inbox.edges))):
+        yield f"the inbox of {shape} loses or doubles a message"
+    by_receiver = inbox.receivers[inbox.order]
     if np.any(np.diff(by_receiver) < 0):
-        yield f"the post of {shape} is not sorted by receiver"
-    if [post.edges[number].error_delay for number in post.late] != post.ring.length.tolist():
+        yield f"the inbox of {shape} is not sorted by receiver"
+    if [inbox.edges[number].error_delay for number in inbox.late] != inbox.delay_buffer.length.tolist():
         yield f"a delay line of {shape} has the wrong length"
 
 

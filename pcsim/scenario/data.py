@@ -6,6 +6,8 @@ import gzip
 import os
 import zlib
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,12 +48,15 @@ class Dataset:
     fields: Mapping[str, Field]
 
 
-def _digits() -> Any:
-    try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-    except ImportError:
-        raise wrong("dataset", "data set 'digits' needs scikit-learn: pip install \"pcsim[data]\"") from None
-    return load_digits()
+@cache
+def _digits() -> Array:
+    """Return scikit-learn's file: a row for each digit, 64 numbers of 0 to 16 and the label."""
+    # to import scikit-learn for this file takes 1.2 s
+    found = find_spec("sklearn")
+    folders = found.submodule_search_locations if found else None
+    if not folders or not (path := Path(folders[0], "datasets/data/digits.csv.gz")).is_file():
+        raise wrong("dataset", "data set 'digits' needs scikit-learn: pip install \"pcsim[data]\"")
+    return np.loadtxt(path, delimiter=",")
 
 
 def _mnist(name: str) -> Array:
@@ -73,9 +78,9 @@ def one_hot(labels: Array, classes: int) -> Array:
 
 _DIGITS = Dataset(
     "digits", "1,797 handwritten digits of 8 x 8, values 0 to 1 (ships with scikit-learn)", 1797, {
-        "images": Field((8, 8), lambda: np.asarray(_digits().images) / 16),
-        "labels": Field((), lambda: np.asarray(_digits().target)),
-        "one_hot": Field((10,), lambda: one_hot(np.asarray(_digits().target), 10)),
+        "images": Field((8, 8), lambda: _digits()[:, :-1].reshape(-1, 8, 8) / 16),
+        "labels": Field((), lambda: _digits()[:, -1].astype(int)),
+        "one_hot": Field((10,), lambda: one_hot(_digits()[:, -1], 10)),
     },
 )  # fmt: skip
 _MNIST = Dataset(

@@ -13,8 +13,8 @@ import numpy as np
 
 from pcsim.documents import Positions, plain
 from pcsim.documents.frozen_arrays import described, digest_of
+from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
-from pcsim.engines.memory import HostMemory
 from pcsim.errors import InputError, Problem, wrong
 from pcsim.graph.initialise import initialise
 from pcsim.graph.levels import level
@@ -75,6 +75,8 @@ class Scenario:
     folder: Path
     positions: Positions = field(default_factory=Positions, repr=False, compare=False)
     given: Mapping[str, FrozenArray] = field(default_factory=dict, repr=False)
+    sessions: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Sessions of runs that have ended, by engine: the next run begins there (``run/ready.py``)."""
 
     def __repr__(self) -> str:
         return f"Scenario({self.document.title!r}, rule {self.rule.name}, {self.graph!r})"
@@ -216,8 +218,9 @@ class Scenario:
         if initial is not None:
             parts["initial"] = dict(initial)
         return Task(
-            self.levelled, self.rule, self.ticks, self.document.batch, self.dtype, keep_values=keep_values, **parts
-        )
+            self.levelled, self.rule, self.ticks, self.document.batch, self.dtype, keep_values=keep_values,
+            seed=self.document.seed, **parts,
+        )  # fmt: skip
 
     @cached_property
     def _parts(self) -> dict[str, dict[str, Any]]:

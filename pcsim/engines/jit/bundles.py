@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.engines.array.rows import indices
 from pcsim.engines.jit import weighted
 from pcsim.engines.jit.native import address_of
 from pcsim.engines.jit.products import DEPTH
 from pcsim.engines.jit.wiring import Sum
-from pcsim.engines.rows import indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ def _prompt(layout: Layout, step: Step) -> Whole:
         if slot.late is not None:
             prompt[slot.late.positions] = False
         if slot.messages is not None:
-            late = layout.session.program.posts[slot.shape].late - slot.messages.start
+            late = layout.session.program.inboxes[slot.shape].late - slot.messages.start
             prompt[late[(late >= 0) & (late < len(step.names))]] = False
     return prompt
 
@@ -98,7 +98,7 @@ def _runs(rows: Whole) -> Iterator[tuple[int, int]]:
 def _bundle(layout: Layout, step: Step, first: int, order: Whole, inputs: Whole) -> Bundle:
     """Lay out one bundle: ``order`` (inputs, units) is which slot of each unit has each input, a row of the bank."""
     session, (k, n), size = layout.session, order.shape, prod(step.shape)
-    free = session.units[step.shape].bank.free
+    free = session.units[step.shape].group.free
     heard = [step.slots[slot].messages is not None for slot in order[:, 0]]
     receivers = np.flatnonzero(np.array(heard) & (inputs < free))
     sums = layout.new(len(receivers), layout.batch, *step.shape)

@@ -274,8 +274,8 @@ def factor(memory: Any, table: Any, message: int) -> Any:
 
 def flows(program: Program) -> bool:
     """Return whether a program is simple enough: no precision, no late message, no population."""
-    plain = all(bank.precision is None for bank in program.banks.values())
-    prompt = not any(len(post.late) for post in program.posts.values())
+    plain = all(bank.precision is None for bank in program.groups.values())
+    prompt = not any(len(post.late) for post in program.inboxes.values())
     return plain and prompt and not any(step.op.name == "projection" for step in program.steps)
 
 
@@ -294,12 +294,12 @@ def unwritten(layout: Layout, step: Step) -> bool:
 def lay_out(layout: Layout) -> int:
     """Return operands of ``flow`` for all free rows of a program, in the order of the graph."""
     program, table = layout.session.program, layout.table
-    told = {(shape, number): line for shape in program.posts for number, line in _told(layout, shape)}
+    told = {(shape, number): line for shape in program.inboxes for number, line in _told(layout, shape)}
     rows: list[list[int]] = []
     messages: list[list[int]] = []
     for shape, row in _in_order(layout):
         first = len(messages)
-        post = program.posts.get(shape)
+        post = program.inboxes.get(shape)
         if post is not None:
             for number in post.order[post.starts[row] : post.starts[row + 1]].tolist():
                 one = layout.summed.get(shape, {}).get(number)
@@ -309,7 +309,7 @@ def lay_out(layout: Layout) -> int:
                     messages.append(_sloped(layout, shape, [SENT, one.place, 0, 0, one.number, 0]))
         rows.append(_row(layout, shape, row, messages, first))
     outputs = [
-        layout.first[shape] + row for shape, bank in program.banks.items() for row in range(bank.free, bank.active)
+        layout.first[shape] + row for shape, bank in program.groups.items() for row in range(bank.free, bank.active)
     ]
     listed = [table.add(np.array(lines, np.int64).ravel()) for lines in (rows, messages)]
     return table.add([len(rows), *listed, int(not layout.session.rule.moving), len(outputs), *outputs])
@@ -317,7 +317,7 @@ def lay_out(layout: Layout) -> int:
 
 def _in_order(layout: Layout) -> Iterator[tuple[Any, int]]:
     """Return bank and row of the free vertices, each before those that it sends values to."""
-    graph, place = layout.session.program.graph, layout.session.program.place
+    graph, place = layout.session.program.graph, layout.session.program.location
     return (place[name] for name in graph.active if graph.role(name) == "free")
 
 

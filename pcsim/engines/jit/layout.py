@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.arrays import zeros_in_lines
+from pcsim.engines.array.rows import indices
+from pcsim.engines.base import clamped
 from pcsim.engines.jit import bundles, common, dense, elements, flow, moves, population, shapes, weighted, wiring
 from pcsim.engines.jit.functions import FUNCTIONS
 from pcsim.engines.jit.native import address_of
 from pcsim.engines.jit.products import packed_size
-from pcsim.engines.rows import indices
 from pcsim.ops.linear import INNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pcsim.arrays import Shape
-    from pcsim.engines.array import ArraySession
+    from pcsim.engines.array.session import ArraySession
     from pcsim.engines.jit.bundles import Bundle
     from pcsim.engines.jit.wiring import Past, Sum, Wired
     from pcsim.ops.op import Call
@@ -127,7 +128,7 @@ class Layout:
         self.factors: dict[Shape, tuple[np.ndarray, np.ndarray]] = {}
         self.sloping = {name for name, kind in KINDS.items() if kind.kernel is elements.unary} | {"power"}
         self.first: dict[Shape, int] = {}
-        for shape, bank in self.session.program.banks.items():
+        for shape, bank in self.session.program.groups.items():
             self.first[shape] = self.vertices
             self.vertices += bank.active
         self.active = self.vertices
@@ -138,7 +139,7 @@ class Layout:
         self.answering = [
             (self.table.add([self.steps[id(one.step)], one.place]), len(one.receivers)) for one in self.bundles
         ]
-        for shape in self.session.program.banks:
+        for shape in self.session.program.groups:
             self.banks[shape] = self._bank(shape)
         self.histories = [self._history(shape) for shape in self.session.program.histories]
         self.recalls = [(self._recall(late), len(late.told)) for late in self.lates]
@@ -190,7 +191,7 @@ class Layout:
 
     def _separate_messages(self) -> None:
         """Give late messages that are not summed rows of their own: what was sent must outlast what arrives."""
-        for shape, post in self.session.program.posts.items():
+        for shape, post in self.session.program.inboxes.items():
             apart = post.direct is not None and len(post.late)
             self.sent[shape] = (
                 self.new(len(post.receivers), self.batch, *shape) if apart else self.session.messages[shape]
@@ -198,7 +199,9 @@ class Layout:
 
     def _senders(self) -> dict[Shape, Whole]:
         """Return which vertex sends each message of each post."""
-        senders = {shape: np.zeros(len(post.receivers), np.int64) for shape, post in self.session.program.posts.items()}
+        senders = {
+            shape: np.zeros(len(post.receivers), np.int64) for shape, post in self.session.program.inboxes.items()
+        }
         for step in self.session.program.steps:
             numbers = self.first[step.shape] + step.rows.start + np.arange(len(step.names))
             for slot in step.slots:
@@ -244,12 +247,12 @@ class Layout:
         """Return whether some input of a slot can change in a run."""
         if slot.is_parameter:
             return False
-        return bool((indices(slot.rows) < self.session.units[slot.shape].bank.active).any())
+        return bool((indices(slot.rows) < self.session.units[slot.shape].group.active).any())
 
     def _targets(self, step: Step) -> Whole | None:
         """Return where the targets of outputs lie whose loss is no clamp; None where there are none."""
         task = self.session.task
-        lossy = [task.losses.get(name, "squared_error") != "squared_error" for name in step.names]
+        lossy = [not clamped(task, name) for name in step.names]
         if not self.has_losses(step):
             return None
         for name, has in zip(step.names, lossy, strict=True):
@@ -260,9 +263,7 @@ class Layout:
     def has_losses(self, step: Step) -> bool:
         """Return whether some vertex is an output whose loss is no clamp, under moving predictions."""
         task = self.session.task
-        return task.rule.moving and any(
-            task.losses.get(name, "squared_error") != "squared_error" for name in step.names
-        )
+        return task.rule.moving and any(not clamped(task, name) for name in step.names)
 
     def _slots(self, step: Step) -> int:
         blocks = [self._slot(step, slot) for slot in step.slots]
@@ -296,7 +297,7 @@ class Layout:
         units, stride = self.session.units[slot.shape], self.batch * size
         swept = address_of(units.start) + rows * stride
         inputs = address_of(units.value) + rows * stride
-        senders = np.where(rows < units.bank.active, self.first[slot.shape] + rows, -1)
+        senders = np.where(rows < units.group.active, self.first[slot.shape] + rows, -1)
         if slot.late is not None and self.session.rule.moving:
             late = slot.late.positions
             if ringed:
@@ -312,7 +313,7 @@ class Layout:
         values = self.new(len(rows), self.batch, *slot.shape)
         history = self.session.program.histories[slot.shape]
         first, self.vertices = self.vertices, self.vertices + len(rows)
-        ring = history.ring
+        ring = history.delay_buffer
         told = np.stack([rows, ring.offset[late.lines], ring.length[late.lines], late.delay], axis=1)
         self.late_values[id(slot)] = values
         self.lates.append(LateValues(slot.shape, address_of(values), first, told))
@@ -328,7 +329,7 @@ class Layout:
 
     def _bank(self, shape: Shape) -> int:
         session, units = self.session, self.session.units[shape]
-        bank, size, moving = units.bank, prod(shape), self.session.rule.moving
+        bank, size, moving = units.group, prod(shape), self.session.rule.moving
         keep, gain = self.factors[shape] = self._factors(bank.names[: bank.free])
         bounds, messages = self._messages(shape)
         operands = {
@@ -371,8 +372,8 @@ class Layout:
 
     def _messages(self, shape: Shape) -> tuple[Whole, Whole]:
         """Return where the messages of each free row begin, and the messages by receiver, in the order of their sum."""
-        post = self.session.program.posts.get(shape)
-        free = self.session.units[shape].bank.free
+        post = self.session.program.inboxes.get(shape)
+        free = self.session.units[shape].group.free
         if post is None:
             return np.zeros(free + 1, np.int64), np.zeros((0, moves.MESSAGE), np.int64)
         stride, count = self.batch * prod(shape), len(post.receivers)
@@ -380,8 +381,8 @@ class Layout:
         found[:, moves.WHERE] = address_of(self.sent[shape]) + np.arange(count) * stride
         found[:, moves.SENDER] = self.sender[shape]
         if len(post.late):
-            found[post.late, moves.DELAY] = post.ring.length
-            found[post.late, moves.LINE] = address_of(self.session.lines[shape]) + post.ring.offset * stride
+            found[post.late, moves.DELAY] = post.delay_buffer.length
+            found[post.late, moves.LINE] = address_of(self.session.lines[shape]) + post.delay_buffer.offset * stride
             found[post.late, moves.NUMBER] = self.late_messages + np.arange(len(post.late))
             self.late_messages += len(post.late)
         kept = np.ones(count, bool)
@@ -401,7 +402,7 @@ class Layout:
     def _history(self, shape: Shape) -> tuple[int, int]:
         history = self.session.program.histories[shape]
         lines = len(history.rows)
-        told = np.concatenate([history.rows, history.ring.offset, history.ring.length])
+        told = np.concatenate([history.rows, history.delay_buffer.offset, history.delay_buffer.length])
         place = address_of(self.session.histories[shape])
         return self.table.add(np.concatenate([[self.banks[shape], lines, place], told])), lines
 
@@ -582,6 +583,9 @@ KINDS: dict[str, Kind] = {
 }
 """How each op is played. A graph with any other op is played by the array engine."""
 
+LOSS_KERNELS = ("squared_error", "cross_entropy")
+"""Losses that kernels know."""
+
 MAPPED = (elements.arithmetic, shapes.rearrange)
 
 
@@ -591,8 +595,11 @@ def suits(session: ArraySession) -> bool:
     What a projection sends late is worked out when it arrives: not so where weights change on the way.
     """
     steps = session.program.steps
-    every = session.rule.fires == "every"
+    every = session.rule.fires.applies
     changing = every and any(
         edge.error_delay for step in steps if step.op.name == "projection" for slot in step.slots for edge in slot.edges
     )
-    return not changing and all((kind := KINDS.get(step.op.name)) is not None and kind.suits(step) for step in steps)
+    known = all(loss in LOSS_KERNELS for loss in session.task.losses.values())
+    kinds = [(KINDS.get(step.op.name), step) for step in steps]
+    fits = all(kind is not None and kind.suits(step) and step.feedback.symmetric for kind, step in kinds)
+    return fits and known and not changing

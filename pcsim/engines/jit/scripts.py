@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.array.rows import by_depth
 from pcsim.engines.jit import flow, moves, norms, population, weighted, wiring
 from pcsim.engines.jit.driver import RANGES
 from pcsim.engines.jit.layout import KINDS
 from pcsim.engines.jit.native import entry
-from pcsim.engines.rows import by_depth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcsim.engines.array import ArraySession
+    from pcsim.engines.array.session import ArraySession
     from pcsim.engines.jit.layout import Layout
     from pcsim.program.program import Step
 
@@ -40,7 +40,7 @@ class Scripts:
         self.places, self.dtype, self.threads, self.by_sample = places, rare.task.dtype, threads, by_sample
         self.flowing = flowing
         self.program, self.moving = rare.program, rare.task.rule.moving
-        banks = [(places.banks[shape], bank.active) for shape, bank in self.program.banks.items() if bank.active]
+        banks = [(places.banks[shape], bank.active) for shape, bank in self.program.groups.items() if bank.active]
         self.sweeping = self.script(*([self._step(step, rows)] for step, rows in by_depth(self.program.steps)))
         self.delivering = self.script([self._each(moves.deliver, at, count) for at, count in banks])
         self.staying = self.script([self._each(moves.stay, at, count) for at, count in banks])
@@ -58,7 +58,7 @@ class Scripts:
         self.preparing = self.script([*recalling, *adding])
         self.acting = self.script([self._step(step) for step in self._acting()], answering)
         self.remembering = self.script(remembering, keeping)
-        free = sum(bank.free for bank in self.program.banks.values())
+        free = sum(bank.free for bank in self.program.groups.values())
         if flowing:
             self.flow = flow.lay_out(places)
             moving = [self._each(flow.flow, self.flow, free)]
@@ -107,7 +107,7 @@ class Scripts:
 
     def _heavy(self) -> bool:
         """Return whether a vertex is so much work that it may have instructions of its own."""
-        numbers = sum(bank.active * prod(shape) for shape, bank in self.program.banks.items()) * self.places.batch
+        numbers = sum(bank.active * prod(shape) for shape, bank in self.program.groups.items()) * self.places.batch
         return numbers >= HEAVY * self.threads * len(self.program.graph.active)
 
     def _woven(self, acts: Sequence[Step], *, measuring: bool) -> list[np.ndarray]:
@@ -132,7 +132,7 @@ class Scripts:
                 lines += self._move_one(moving, moved, measuring=measuring)
                 moved += 1
         if measuring:
-            banks = self.program.banks.items()
+            banks = self.program.groups.items()
             lines += [self._each(norms.measure, self.places.banks[shape], b.active, b.free) for shape, b in banks]
         for number in range(moved, len(moving)):
             lines += self._move_one(moving, number, measuring=measuring)
@@ -142,7 +142,7 @@ class Scripts:
         """Return what moves a vertex, given by its place in the order of moving."""
         lines = [self._each(flow.flow, self.flow, number + 1, number)]
         if measuring:
-            shape, row = self.program.place[moving[number]]
+            shape, row = self.program.location[moving[number]]
             lines.insert(0, self._each(norms.measure, self.places.banks[shape], row + 1, row))
         return lines
 

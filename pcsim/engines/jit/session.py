@@ -6,11 +6,14 @@ What is rare stays with the array session, on the same arrays: reading, reportin
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from pcsim.engines.array import ArraySession
+from pcsim.engines.array.rows import indices
+from pcsim.engines.array.schedule import EveryRow
+from pcsim.engines.array.session import ArraySession
+from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, tick_by_tick
 from pcsim.engines.jit import common, dense, driver, flow, wiring
 from pcsim.engines.jit.driver import Crew
@@ -20,20 +23,18 @@ from pcsim.engines.jit.norms import OPERANDS, Norms
 from pcsim.engines.jit.products import SLAB
 from pcsim.engines.jit.scripts import Scripts
 from pcsim.engines.jit.teaching import Teaching
-from pcsim.engines.needed import sparing
-from pcsim.engines.rows import indices
-from pcsim.engines.schedule import Throughout
 from pcsim.engines.threads import threads_said, threads_wanted
-from pcsim.engines.units import Work
-from pcsim.errors import RunError
+from pcsim.engines.updates_only import updates_only
+from pcsim.errors import RunError, wrong
 from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pcsim.engines.base import Read, Session, Task
+    from pcsim.engines.base import Given, Read, Session, Task
     from pcsim.engines.jit.wiring import Wired
+    from pcsim.engines.state import State
     from pcsim.program.program import Slot, Step
 
 LONG_AGO = -(1 << 40)
@@ -50,7 +51,7 @@ class JitSession:
         self.flowing = self.by_sample and flow.flows(rare.program)
         self.places = Layout(rare, self.flowing)
         self.settles = settles(rare)
-        rare.plans = Throughout(rare.program)
+        rare.plans = EveryRow(rare.program)
         rare.plan = rare.plans.plan
         self.like = np.zeros(1, self.task.dtype)
         self._lay_out_parts()
@@ -60,7 +61,9 @@ class JitSession:
         self.crew = Crew(self.threads, self.like, self.table)
         self.teaching = Teaching(rare, self.places, self.scripts, self.crew, self.whole, self._inputs, work=self.work)
         self.norms = Norms(self.scripts, self.crew, self.parts, noted)
-        self.sources = [(*rare.program.place[name], name) for name in self.task.inputs if name in rare.program.place]
+        self.sources = [
+            (*rare.program.location[name], name) for name in self.task.inputs if name in rare.program.location
+        ]
         self.unwatched = {wired.step.shape for wired in self.places.wired}
         """Banks in which a vertex may end in the sweep without a note."""
         self._pack()
@@ -109,28 +112,43 @@ class JitSession:
 
     # -- start ------------------------------------------------------------------------------------------
 
-    def restart(
-        self,
-        inputs: Mapping[str, np.ndarray] | None = None,
-        targets: Mapping[str, np.ndarray] | None = None,
-        parameters: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
+    def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
         rare = self.rare
-        self.task = rare.task = begun_again(self.task, inputs, targets, parameters)
-        if parameters is not None or self.task.rule.fires == "every":
+        self.task = rare.task = begun_again(self.task, **given)
+        if given.get("parameters") is not None or self.task.rule.fires.applies:
             rare.fill(self.task)
             self._pack()
         self._forget()
         self._begin()
+
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with."""
+        self.rare.compare_with(references)
+
+    def snapshot(self) -> State:
+        """Return the state before the next tick."""
+        raise wrong("state", "engine 'numba' does not keep states yet")
+
+    def load(self, _state: State, /) -> None:
+        """Go on from a state of this task, whichever engine it is from."""
+        raise wrong("state", "engine 'numba' does not keep states yet")
+
+    def buffers(self) -> dict[str, np.ndarray]:
+        """Return what ops keep from batch to batch, as this batch leaves it."""
+        return self.rare.buffers()
+
+    def executed(self) -> dict[str, str]:
+        """Return what works out each vertex."""
+        return dict.fromkeys(self.task.graph.active, "numba")
 
     def _forget(self) -> None:
         """Forget the run; what is written before it is read may stay."""
         rare = self.rare
         rare.tick = 0
         rare.applied.clear()
-        rare.resting.clear()
-        summed = [self.places.sent[shape] for shape, post in rare.program.posts.items() if post.direct is None]
+        rare.frozen_at.clear()
+        summed = [self.places.sent[shape] for shape, post in rare.program.inboxes.items() if post.direct is None]
         learnt = [array for shape, array in rare.learnt.items() if shape not in self.places.blank]
         for array in (*learnt, *rare.histories.values(), *rare.lines.values(), *summed):
             array[...] = 0
@@ -140,7 +158,7 @@ class JitSession:
             units.targets = ()
             for array in (units.deviation, units.shift, units.error) if self.task.rule.moving else (units.deviation,):
                 array[...] = 0
-        for taught in rare.taught.values():
+        for taught in rare.fire_ticks.values():
             taught[...] = -1
 
     def _pack(self) -> None:
@@ -164,10 +182,10 @@ class JitSession:
         for units in rare.units.values():
             rare.set_initial(units)
             if moving:
-                units.value[units.bank.active :] = units.start[units.bank.active :]
+                units.value[units.group.active :] = units.start[units.group.active :]
         for loss, units, rows, target in rare.outputs():
             units.deviation[rows] = loss_error(loss, units.start[rows], target)
-            if loss != "squared_error" and moving:
+            if not LOSSES[loss].clamps and moving:
                 units.targets += ((loss, rows, target),)
         self._clear_rings()
         for name, array in self.places.targets.items():
@@ -198,7 +216,7 @@ class JitSession:
             table[heard : heard + layout.late_messages] = tick
             if not everyone:
                 for shape, units in self.rare.units.items():
-                    first = 0 if self.task.initial else units.bank.free
+                    first = 0 if self.task.initial else units.group.free
                     away = (units.deviation[first:] != 0).any(axis=tuple(range(1, units.deviation.ndim)))
                     table[moved + layout.first[shape] + first :][: len(away)] = away
 
@@ -208,7 +226,7 @@ class JitSession:
         """Take the values due, compute predictions and errors."""
         rare, moving = self.rare, self.task.rule.moving
         rare.tick = tick
-        if rare.may_rest:
+        if rare.may_freeze:
             self._check("value", "deviation", tick)
         if moving:
             self._run(self.scripts.preparing, common.ALL, tick)
@@ -217,8 +235,11 @@ class JitSession:
         self._check("error", "error", tick)
 
     def send(self, tick: int) -> None:
-        """Send errors and sum those due."""
+        """Compute the error messages of this tick."""
         self._run(self.scripts.acting, common.SEND | common.ALL, tick)
+
+    def deliver(self, tick: int) -> None:
+        """Take the error messages due, and sum them by receiver."""
         self._run(self.scripts.delivering, 0, tick)
         self._check("error", "received", tick, due=1)
 
@@ -229,37 +250,35 @@ class JitSession:
 
     # -- many ticks -------------------------------------------------------------------------------------
 
-    def play(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
         """Play ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
-        if not self._plays_through():
-            tick_by_tick(
-                self, first, end, last=last, measure=None if norms is None else self.rare.measuring(norms, first)
-            )
+        if apart is not None or not self._plays_through():
+            tick_by_tick(self, first, end, last=last, measure=self.rare.measuring(first, squares, apart))
             return
         before = self._kept() if first else {}
-        learns = last or self.task.rule.fires != "end"
+        learns = last or not self.task.rule.fires.only_last
         script, mode = self.scripts.ticking, common.SEND | common.PREDICT * self.task.rule.moving
-        if norms is not None:
+        if squares is not None:
             self.norms.begin(first, end - first)
             script, mode = self.scripts.noting, mode | common.NOTE
         self._run(script, mode, first, end - learns)
         try:
             if learns and not self._ended():
-                self._finish(first, end - 1, noting=norms is not None)
+                self._finish(first, end - 1, noting=squares is not None)
         except RunError:
             self._explain(before, first, end, last=last)  # names what ended first, which need not be the update
             raise
         if self._ended():
             self._explain(before, first, end, last=last)
-        if norms is not None:
-            self.norms.take(norms)
+        if squares is not None:
+            self.norms.take(squares)
 
     def _plays_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
         rule = self.task.rule
-        if rule.fires in ("level", "arrival"):
-            return self.settles
-        return rule.fires == "end"
+        return self.settles if rule.fires.at_front else rule.fires.only_last
 
     def _finish(self, first: int, tick: int, *, noting: bool) -> None:
         """Play the last tick: between predicting and moving, parameters learn."""
@@ -313,7 +332,7 @@ class JitSession:
         with np.errstate(all="ignore"):
             firing = [(step, rare.firing(step, tick, last=last)) for step in rare.program.steps if step.learns]
             self.teaching.teach([(step, rows) for step, rows in firing if rows is not None], tick)
-            if self.task.rule.fires == "every":
+            if self.task.rule.fires.applies:
                 self.teaching.fill_blanks()
                 rare.apply()
                 self._pack()
@@ -395,9 +414,9 @@ class JitSession:
         """Return the tick at which each vertex taught its parameters."""
         return self.rare.fired()
 
-    def rested(self) -> dict[str, int]:
+    def frozen(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
-        return self.rare.rested()
+        return self.rare.frozen()
 
 
 def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -414,7 +433,7 @@ def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
 def settles(session: ArraySession) -> bool:
     """Return whether each error, once it has come, stays: then learning at a vertex's level is learning at the end."""
     task = session.task
-    plain = all(bank.precision is None for bank in session.program.banks.values())
+    plain = all(bank.precision is None for bank in session.program.groups.values())
     gentle = task.rule.step_size == 1 and not task.step_sizes and not task.initial
     return plain and gentle and not task.rule.moving and not uneven_edges(task.graph)
 
@@ -461,7 +480,7 @@ def sharers(session: ArraySession, most: int) -> int:
 
 def start(task: Task) -> Session:
     """Start a run on Numba; a graph with an op that has no kernel is played by the array engine."""
-    return sparing(task, _start)
+    return updates_only(task, _start)
 
 
 def _start(task: Task) -> Session:

@@ -23,7 +23,7 @@ from pcsim.engines.jit.compiled import IR, TYPES, inline, intrinsic, jit, load, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pcsim.ops.synapses import Synapses
+    from pcsim.ops.synapses.synapse import Synapses
 
 RECEIVERS = 16384
 """Most receivers of a block: 64 KiB of float32 sums."""

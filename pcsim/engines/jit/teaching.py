@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.array.rows import indices, masked
+from pcsim.engines.array.units import Work
 from pcsim.engines.jit import common, dense, population, wiring
 from pcsim.engines.jit.layout import KINDS
-from pcsim.engines.rows import indices, masked
-from pcsim.engines.units import Work
 from pcsim.program.program import Rows, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pcsim.arrays import Shape
-    from pcsim.engines.array import ArraySession
+    from pcsim.engines.array.session import ArraySession
     from pcsim.engines.jit.driver import Crew
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.scripts import Scripts
@@ -64,15 +64,15 @@ class Teaching:
     def late(self, first: int, tick: int) -> None:
         """Let vertices teach at ``tick`` what they would have taught since ``first``: their errors have stayed."""
         rule = self.rare.task.rule
-        if rule.fires == "arrival" or self.fired[0] != (first, tick + 1):
-            spans = self._spans(first, tick) if rule.fires != "end" else [(first, tick)]
+        if rule.fires.waits or self.fired[0] != (first, tick + 1):
+            spans = self._spans(first, tick) if not rule.fires.only_last else [(first, tick)]
             self.fired = (first, tick + 1), [self._firing(*span) for span in spans]
         for firing in self.fired[1]:
             with np.errstate(all="ignore"):
                 self.teach(firing, tick)
-            if rule.fires != "end":
+            if not rule.fires.only_last:
                 for step, rows in firing:
-                    self.rare.taught[id(step)][rows] = step.levels[rows]
+                    self.rare.fire_ticks[id(step)][rows] = step.levels[rows]
 
     def _spans(self, first: int, tick: int) -> list[tuple[int, int]]:
         """Return all ticks as one span, or one for each level where lessons of several levels add up in their order."""
@@ -101,10 +101,10 @@ class Teaching:
     def _fired(self, step: Step, first: int, tick: int) -> Rows | None:
         """Return which vertices of a step fire from ``first`` to ``tick``; None for none."""
         rule = self.rare.task.rule
-        if rule.fires == "end":
+        if rule.fires.only_last:
             return slice(0, len(step.names))
         fires = (first <= step.levels) & (step.levels <= tick)
-        if rule.fires == "arrival":
+        if rule.fires.waits:
             error = self.rare.units[step.shape].error[step.rows]
             fires &= (error != 0).any(axis=tuple(range(1, error.ndim)))
         return masked(fires)
@@ -114,7 +114,7 @@ class Teaching:
         compiled = []
         for step, rows in firing:
             kernel = KINDS[step.op.name].learn
-            self.rare.taught[id(step)][rows] = tick
+            self.rare.fire_ticks[id(step)][rows] = tick
             if kernel is None:
                 self._teach_rarely(step, rows, tick)
             elif kernel is population.learn:
@@ -145,7 +145,7 @@ class Teaching:
         inputs = self.inputs(step)
         mu, saved = step.op.forward(np, step.call, self.rare.params[id(step)], inputs)
         self.rare.work[id(step)] = Work(inputs, mu, saved, 0, len(step.names))
-        self.rare.add_lessons(step, rows, tick)
+        self.rare.add_contributions(step, rows, tick)
 
     def _teach_compiled(self, firing: Sequence[tuple[Any, Step, Rows]]) -> None:
         """Let rows teach, each slice of a weight on one thread, threads with about equal work."""

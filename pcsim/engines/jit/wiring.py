@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.engines.array.rows import indices
 from pcsim.engines.jit import sparse
 from pcsim.engines.jit.native import address_of
-from pcsim.engines.rows import indices
-from pcsim.ops.projection import transposed_product
+from pcsim.ops.synapses.projection import transposed_product
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pcsim.arrays import Shape
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.sparse import Blocks
-    from pcsim.program.program import ParameterSlot, Post, Slot, Step
+    from pcsim.program.program import Inbox, ParameterSlot, Slot, Step
 
 Whole = np.ndarray
 """An array of whole numbers."""
@@ -94,7 +94,7 @@ def wire(layout: Layout, step: Step, activation: int) -> tuple[Wired, Whole]:
         *_direction(layout, backward, synapses.fan_out),
         len(step.slots),
         activation,
-        int(session.rule.fires != "arrival"),
+        int(not session.rule.fires.waits),
         layout.batch,
         length,
         address_of(ring),
@@ -161,7 +161,7 @@ def _pasts(layout: Layout, slot: Slot) -> dict[int, Past]:
     for position, line in zip(slot.late.positions, slot.late.lines, strict=True):
         key = slot.shape, int(history.rows[line])
         if key not in layout.pasts:
-            values = layout.new(1 + int(history.ring.length[line]), layout.batch, *slot.shape)
+            values = layout.new(1 + int(history.delay_buffer.length[line]), layout.batch, *slot.shape)
             layout.rings.append(values)
             layout.pasts[key] = Past(values, key, layout.number(), layout.note(1))
         found[int(position)] = layout.pasts[key]
@@ -174,12 +174,12 @@ def _sums(layout: Layout, step: Step, row: int) -> tuple[Sum, ...]:
     for kind, slot in enumerate(step.slots):
         if slot.messages is not None:
             message = slot.messages.start + row
-            receiver = int(layout.session.program.posts[slot.shape].receivers[message])
+            receiver = int(layout.session.program.inboxes[slot.shape].receivers[message])
             members.setdefault((slot.shape, receiver), []).append((message, kind))
     found = []
     for (shape, receiver), pairs in members.items():
         kinds = dict(pairs)
-        runs = _runs(layout.session.program.posts[shape], receiver, kinds)
+        runs = _runs(layout.session.program.inboxes[shape], receiver, kinds)
         place = address_of(layout.new(len(runs), layout.batch, *shape))
         for number, run in enumerate(runs):
             there = place + number * layout.batch * step.call["synapses"].fan_out
@@ -189,7 +189,7 @@ def _sums(layout: Layout, step: Step, row: int) -> tuple[Sum, ...]:
     return tuple(found)
 
 
-def _runs(post: Post, receiver: int, kinds: dict[int, int]) -> list[tuple[int, ...]]:
+def _runs(post: Inbox, receiver: int, kinds: dict[int, int]) -> list[tuple[int, ...]]:
     """Cut the messages from one vertex to another: those that are first in the sum are one, each later one is alone."""
     order = post.order[post.starts[receiver] : post.starts[receiver + 1]].tolist()
     first = next((number for number, message in enumerate(order) if message not in kinds), len(order))

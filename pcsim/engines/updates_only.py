@@ -1,0 +1,167 @@
+"""Runs that leave out what can reach no update: equal contributions for less work, where nothing is read on the way.
+
+Where each parameter learns once, behind the front of the first errors, on a levelled graph, from the feedforward
+state, no input of a vertex has moved when its error arrives, and nothing that is learnt hears of what moves behind
+the front. So fixed predictions teach the same, bit for bit; at step size 1 each vertex then changes at the tick of its
+level alone, and the whole run is one sweep forward and one back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Unpack
+
+from pcsim.engines.base import begun_again, data_of, may_freeze
+from pcsim.errors import wrong
+from pcsim.graph.levels import vertex_levels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from pcsim.engines.base import Engine, Given, Read, Session, Task
+    from pcsim.engines.state import State
+
+
+def updates_task(task: Task) -> Task:
+    """Return the task with fixed predictions where that teaches the same, else the task itself."""
+    if task.exact_dynamics or not may_freeze(task):
+        return task
+    return replace(task, rule=replace(task.rule, moving=False))
+
+
+def updates_only(task: Task, start: Engine) -> Session:
+    """Start a run that does no more than its updates need, once it is played as a whole."""
+    return start(task) if updates_task(task) is task else UpdatesOnlySession(task, start)
+
+
+class UpdatesOnlySession:
+    """Plays a whole run with what is needed; anything less is played as it is, from the start.
+
+    A vertex whose error is exactly zero on arrival teaches later, of what moves behind the front (``fa-zil``): such a
+    run is then played as it is.
+    """
+
+    def __init__(self, task: Task, start: Engine) -> None:
+        self.task, self.start = task, start
+        self.reduced = start(updates_task(task))
+        self.complete: Session | None = None
+        self.references: Mapping[str, np.ndarray] | None = None
+        self.session = self.reduced
+        self.contributors = contributors(task)
+
+    def _follow_all(self) -> Session:
+        """Return the session that follows every actor, from now on the one that counts."""
+        if self.session is self.reduced:
+            if self.complete is None:
+                self.complete = self.start(self.task)
+            else:
+                self.complete.restart(**data_of(self.task))
+            self.session = self.complete
+            self.session.compare_with(self.references)
+        return self.session
+
+    def predict(self, tick: int) -> None:
+        """Take the values due, compute predictions and errors."""
+        self._follow_all().predict(tick)
+
+    def send(self, tick: int) -> None:
+        """Send errors and sum those due."""
+        self.session.send(tick)
+
+    def deliver(self, tick: int) -> None:
+        """Take the error messages due, and sum them by receiver."""
+        self.session.deliver(tick)
+
+    def learn(self, tick: int, *, last: bool) -> None:
+        """Let each parameter whose rule fires at this tick take what it receives."""
+        self.session.learn(tick, last=last)
+
+    def move(self) -> None:
+        """Move the free values to the next tick."""
+        self.session.move()
+
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
+        """Advance some ticks; a whole run without what its updates do not need."""
+        if (first, end, last) == (0, self.task.ticks, True) and self.session is self.reduced:
+            self.reduced.advance(first, end, last=last, squares=squares, apart=apart)
+            if self.contributors <= set(self.reduced.fired()):
+                return
+        self._follow_all().advance(first, end, last=last, squares=squares, apart=apart)
+
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = references
+        self.session.compare_with(references)
+
+    def restart(self, **given: Unpack[Given]) -> None:
+        """Begin again at tick 0; what is not given stays."""
+        self.reduced.restart(**given)  # refuses what does not fit
+        self.task = begun_again(self.task, **given)
+        self.session = self.reduced
+
+    def snapshot(self) -> State:
+        """Return the state before the next tick; raises InputError where the run was not followed to its end."""
+        if self.session is self.reduced and self.reduced.fired():
+            raise wrong("state", "this run was not followed to its end, as no update depends on it; say literal: true")
+        return self._follow_all().snapshot()
+
+    def load(self, state: State) -> None:
+        """Go on from a state, following every actor."""
+        self._follow_all().load(state)
+
+    def buffers(self) -> dict[str, np.ndarray]:
+        """Return what ops keep from batch to batch, as this batch leaves it."""
+        return self.session.buffers()
+
+    def executed(self) -> dict[str, str]:
+        """Return what works out each vertex."""
+        return self.session.executed()
+
+    def layout(self) -> Sequence[tuple[str, ...]]:
+        """Return the active vertices in groups of one shape."""
+        return self.session.layout()
+
+    def reader(self, quantity: str, names: Sequence[str]) -> Read:
+        """Return a function that reads from the session that counts."""
+        made: dict[int, Read] = {}
+
+        def read() -> np.ndarray:
+            session = self.session
+            return made.setdefault(id(session), session.reader(quantity, names))()
+
+        return read
+
+    def updates(self) -> dict[str, np.ndarray]:
+        """Return what each parameter has learnt."""
+        return self.session.updates()
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Return each parameter's value now."""
+        return self.session.parameters()
+
+    def fired(self) -> dict[str, int]:
+        """Return the tick at which each vertex taught its parameters."""
+        return self.session.fired()
+
+    def frozen(self) -> dict[str, int]:
+        """Return the vertices whose numbers ended after they had taught, and the tick."""
+        return self.session.frozen()
+
+
+def contributors(task: Task) -> set[str]:
+    """Return the vertices with parameters whose first error comes within the run."""
+    graph, levels = task.graph, vertex_levels(task.graph)
+    return {
+        name
+        for name in graph.active
+        if (level := levels[name]) is not None
+        and level < task.ticks
+        and (
+            graph.vertices[name].params
+            or any(graph.vertices[edge.pre].op.role == "parameter" for edge in graph.incoming[name])
+        )
+    }

@@ -1,1 +1,0 @@
-"""How runs are played: ``play`` ticks, ``part`` records one run, ``scale`` measures."""

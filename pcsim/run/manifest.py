@@ -1,0 +1,150 @@
+"""Keeps the manifest of a run true, whatever ends the run."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from pcsim.errors import RunError
+from pcsim.graph.levels import levels
+from pcsim.run.result import Run, write_manifest
+from pcsim.trace.writer import TraceWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pcsim.scenario.scenario import Scenario
+
+
+@dataclass
+class ManifestKeeper:
+    """What is known of a run so far: the ticks done, the trace, and the run once it has ended."""
+
+    scenario: Scenario
+    engine: str
+    folder: Path | None
+    clock: float = field(default_factory=time.perf_counter)
+    writer: TraceWriter | None = None
+    done: int = 0
+    flushed: float = 0.0
+    run: Run | None = None
+    executed: Mapping[str, str] = field(default_factory=dict)
+    """What worked out each vertex, once the run has ended."""
+
+    def begin(self) -> None:
+        """Say in the run's folder, where it has one, that it is running."""
+        if self.folder is not None:
+            self.note("running", "not ended", 0, {})
+
+    def note(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> dict[str, Any]:
+        """Write the manifest as things stand."""
+        manifest = self._manifest(status, reason, ticks, found)
+        self._keep(manifest)
+        return manifest
+
+    def _keep(self, manifest: dict[str, Any]) -> None:
+        try:
+            if self.folder is not None:
+                write_manifest(self.folder, manifest)
+        except OSError as error:
+            msg = f"cannot write the manifest in {self.folder}: {error.strerror or error}"
+            raise RunError(msg) from error
+
+    def _manifest(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> dict[str, Any]:
+        scenario, rule = self.scenario, self.scenario.rule
+        summary = {
+            "title": scenario.document.title,
+            "rule": rule.name,
+            "step_size": rule.step_size,
+            "ticks": ticks,
+            "horizon": scenario.ticks,
+            "levels": levels(scenario.levelled),
+            "feedforward_ticks": max(scenario.levelled.depths.values(), default=0),
+            "stop_reason": reason,
+            "engine": self.engine,
+            "executed": dict(Counter(self.executed.values())),
+            **found,
+        }
+        return {
+            "pcsim": "run/1",
+            "title": scenario.document.title,
+            "status": status,
+            "engine": self.engine,
+            "asked_for": scenario.document.engine,
+            "executed": executed_by(self.executed),
+            "seed": scenario.document.seed,
+            "dtype": scenario.document.dtype,
+            "digest": scenario.digest,
+            "versions": versions(),
+            "seconds": round(time.perf_counter() - self.clock, 3),
+            "summary": summary,
+            "scenario": scenario.plain,
+        }
+
+    def stillborn(self, error: RunError) -> Run:
+        """Return the run that never began, as nothing but the reason."""
+        manifest = self._manifest("failed", str(error), 0, {"warnings": [str(error)]})
+        return Run(manifest, TraceWriter(None, [], ticks=1).store)
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep what was recorded when a run fails or is ended at once, and say why."""
+        try:
+            yield
+        except RunError as error:
+            manifest = self._end("failed", str(error), [str(error)])
+            if self.writer is not None:
+                error.run = Run(manifest, self.writer.store)
+            raise
+        except KeyboardInterrupt:
+            self._end("interrupted", f"ended at once, in tick {self.done}", [])
+            raise
+        except BaseException as error:
+            self._end("failed", f"{type(error).__name__}: {error}", [])
+            raise
+
+    def _end(self, status: str, reason: str, said: list[str]) -> dict[str, Any]:
+        """Close the trace and note the end; what cannot be written any more stays as it is."""
+        manifest = self._manifest(status, reason, self.done, {"warnings": said})
+        with suppress(RunError):
+            if self.writer is not None:
+                self.writer.close()
+        with suppress(RunError):
+            self._keep(manifest)
+        return manifest
+
+
+NAMED = 100
+"""So many vertices of each kind of execution are named in a manifest."""
+
+
+def executed_by(executed: Mapping[str, str]) -> dict[str, Any]:
+    """Return {what worked vertices out, with its reason: {"vertices": how many, "names": the first of them}}."""
+    found: dict[str, list[str]] = {}
+    for name, how in executed.items():
+        found.setdefault(how, []).append(name)
+    return {how: {"vertices": len(names), "names": names[:NAMED]} for how, names in found.items()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result may depend on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    # reading them takes as long as a small run
+    found = {"python": platform.python_version()}
+    for name in ("pcsim", "numpy", "scipy", "xarray", "zarr"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,190 @@
+"""A finished (or interrupted) run: its summary, its trace, what it learnt; saved to and opened from a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.errors import InputError, Problem, wrong
+from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
+from pcsim.trace.reading import open_trace, series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import xarray as xr
+
+    from pcsim.run.checkpoint import Checkpoint
+    from pcsim.run.outcome import Outcome
+    from pcsim.trace.memory_trace import MemoryTrace
+
+TRACE = "trace.zarr"
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a simulation.
+
+    Attributes
+    ----------
+    manifest : scenario, digest, versions, seed, engine, status, stop reason, seconds
+    summary : ticks, stop reason, warnings, and every measure by name; plain data
+    store : where the trace is: a folder, or arrays in memory
+    """
+
+    manifest: Mapping[str, Any]
+    store: Path | MemoryTrace
+    outcome: Outcome | None = field(default=None, repr=False)
+    _checkpoint: Checkpoint | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        ended = f"{self.manifest['status']}: {self.summary['stop_reason']}"
+        return f"Run({self.manifest['title']!r}, {self.summary['ticks']} ticks, {ended})"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Ticks, stop reason, warnings and every measure, as plain JSON-able data."""
+        return dict(self.manifest["summary"])
+
+    @cached_property
+    def trace(self) -> xr.DataTree:
+        """The recorded series as an xarray DataTree, stacked by shape."""
+        return open_trace(self.store)
+
+    def series(self, quantity: str, name: str | None = None, kind: str | None = None) -> xr.DataArray:
+        """Return one recorded series, dims (tick, batch, *axes).
+
+        Parameters
+        ----------
+        quantity : value, prediction, error, message, norm, divergence, energy or update
+        name : the vertex, edge (``a->b``, ``a->b#1``) or parameter; none for the energy
+        kind : for messages, ``value`` or ``error``
+
+        Raises
+        ------
+        InputError
+            If it was not recorded; the message says what was.
+        """
+        return series(self.trace, quantity, name, kind)
+
+    @cached_property
+    def updates(self) -> dict[str, np.ndarray]:
+        """What each parameter learnt: {name: (*shape)}, a descent direction, before any learning rate."""
+        return self._static("learnt") if self.outcome is None else self.outcome.updates
+
+    def _static(self, group: str) -> dict[str, np.ndarray]:
+        """Return {parameter: (*shape)} of what is kept once, stacked by shape."""
+        found = {}
+        for node in self.trace.children[group].values() if group in self.trace.children else ():
+            array = node[group]
+            for place, name in enumerate(array.coords["parameter"].values):
+                found[str(name)] = np.asarray(array.isel(parameter=place).values)
+        return found
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """The free values after the last tick: {vertex: (batch, *shape)}; start another run from them."""
+        if self.outcome is None:
+            raise wrong("state", "the state after a run is not kept in its folder; record 'value' to have the last one")
+        return self.outcome.state
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The values of the parameters after the run: {name: (*shape)}; updates learnt at the end are not applied."""
+        return self._static("parameters") if self.outcome is None else self.outcome.parameters
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what the run can go on from.
+
+        Raises InputError where it kept none: a run keeps one where it is paused or interrupted, and, in its folder,
+        every so many ticks where that was asked for.
+        """
+        if self._checkpoint is not None:
+            return self._checkpoint
+        if isinstance(self.store, Path) and (path := self.store.parent / CHECKPOINT).exists():
+            return load_checkpoint(path)
+        raise wrong("resume", "this run kept no checkpoint; run it with until= or checkpoint= (--until, --checkpoint)")
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run to a new folder: the manifest, the trace, and the checkpoint where there is one."""
+        target = new_folder(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.store, Path):
+            shutil.copytree(self.store, target / TRACE)
+        else:
+            self.store.write(target / TRACE)
+        if self._checkpoint is not None:
+            self._checkpoint.save(target / CHECKPOINT)
+        write_manifest(target, self.manifest)
+        return target
+
+
+def new_folder(folder: str | Path) -> Path:
+    """Return the path of a folder that is to be written; raises InputError where something is in the way."""
+    target = Path(folder)
+    try:
+        taken = any(target.iterdir()) if target.exists() else False
+    except NotADirectoryError:
+        raise wrong("out", f"{target} is a file; name a new folder") from None
+    if taken:
+        raise wrong("out", f"{target} is not empty; name a new folder")
+    return target
+
+
+@contextmanager
+def folder_of(out: str | Path | None, resume: Any) -> Iterator[Path | None]:
+    """Give the folder that a run is written to: a new one, or, where a run goes on in its own folder, one beside it.
+
+    What is written beside it takes the folder's place in the end; until then the folder is as it was.
+    """
+    if out is None or not isinstance(resume, str | Path) or Path(out).resolve() != Path(resume).resolve():
+        yield None if out is None else new_folder(out)
+        return
+    target = Path(out).resolve()
+    beside, before = (target.with_name(f".{target.name}.{what}") for what in ("resuming", "before"))
+    for left in (beside, before):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    yield beside
+    target.rename(before)
+    beside.rename(target)
+    shutil.rmtree(before)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest so that a reader finds the old one or the new one, never half of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recorder = folder / (MANIFEST + ".recorder")
+    recorder.write_text(json.dumps(manifest, indent=1, default=_plain, allow_nan=False) + "\n")
+    recorder.replace(folder / MANIFEST)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open the folder of a run; raises InputError if it is none."""
+    path = Path(folder)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+    except OSError as error:
+        hint = "; pcsim run FILE --out FOLDER makes one"
+        raise InputError(
+            [Problem((), f"{path} is not the folder of a run: {MANIFEST}: {error.strerror}{hint}")]
+        ) from None
+    except ValueError as error:
+        raise InputError([Problem((), f"{path} is not the folder of a run: {MANIFEST}: {error}")]) from None
+    kind = manifest.get("pcsim") if isinstance(manifest, dict) else None
+    if kind != "run/1":
+        raise InputError([Problem((), f"{path / MANIFEST} says pcsim: {str(kind)[:40]!r}, expected 'run/1'")])
+    return Run(manifest, path / TRACE)

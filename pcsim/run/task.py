@@ -1,0 +1,119 @@
+"""From a scenario to what runs it: the engine, and the task with everything in it checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pcsim.analysis.closed import closed_form
+from pcsim.analysis.measures import MEASURES
+from pcsim.engines import Engine, Session, Task, best_engine, open_engine
+from pcsim.engines.base import may_freeze, misfit
+from pcsim.engines.operands import admit_sources
+from pcsim.errors import InputError, Problem, nearest, wrong
+from pcsim.run.probes import check_record
+from pcsim.scenario.scenario_document import RecordEntry, StopEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from pcsim.scenario.scenario import Scenario
+
+DEFAULT_RECORD = (RecordEntry(what=["energy", "norm", "divergence"]),)
+
+
+def engine_of(scenario: Scenario, engine: str | None) -> tuple[str, Engine]:
+    """Return what runs a scenario, and its name; ``engine`` goes before what the scenario says."""
+    check_engine(scenario, engine)
+    name = engine or scenario.document.engine
+    if name == "auto":
+        name = best_engine(scenario.levelled, scenario.document.batch, scenario.ticks)
+    start = open_engine(name)
+    if scenario.document.solve == "simulate":
+        return name, start
+
+    def solved(task: Task) -> Session:
+        try:
+            return closed_form(task)
+        except InputError as error:
+            raise scenario.located(error) from None
+
+    return scenario.document.solve, solved
+
+
+def check_engine(scenario: Scenario, engine: str | None) -> None:
+    """Check that an engine that is asked for has something to run; raises InputError."""
+    solve = scenario.document.solve
+    if engine not in (None, "auto") and solve != "simulate":
+        raise wrong(
+            "engine", f"{engine!r} has nothing to run under solve: {solve}; leave it out, or set solve=simulate"
+        )
+
+
+def task_of(scenario: Scenario, initial: Mapping[str, np.ndarray] | None, *, beside: bool = False) -> Task:
+    """Return what the engine needs; raises InputError with every problem, each with its place in the scenario.
+
+    ``beside`` says that other runs tick with this one, and may go on when it has ended.
+    """
+    record = recorded(scenario)
+    try:
+        check(scenario, record)
+        if initial is not None:
+            _check_initial(scenario, initial)
+        # a run that may stop while others go on learns from the messages of its last tick
+        keep = (beside and scenario.document.stop is not None) or any("message" in entry.what for entry in record)
+        task = scenario.task(initial=initial, keep_values=keep)
+        admit_sources(task)
+        spared = not (scenario.document.literal or record or looks_at_every_tick(scenario)) and may_freeze(task)
+        return replace(task, exact_dynamics=not spared)
+    except InputError as error:
+        raise scenario.located(error) from None
+
+
+def recorded(scenario: Scenario) -> tuple[RecordEntry, ...]:
+    """Return the probes of a scenario."""
+    return DEFAULT_RECORD if scenario.document.record is None else tuple(scenario.document.record)
+
+
+def looks_at_every_tick(scenario: Scenario) -> bool:
+    """Return whether a scenario measures, or waits for, what only a look at every tick can tell."""
+    return scenario.document.measure != [] or scenario.document.stop is not None
+
+
+def check(scenario: Scenario, record: Sequence[RecordEntry]) -> None:
+    """Check the names of measures and probes; raises InputError."""
+    problems = [
+        Problem(("measure", place), f"unknown measure {name!r}" + nearest(name, MEASURES, "pcsim list measures"))
+        for place, name in enumerate(scenario.document.measure or ())
+        if name not in MEASURES
+    ]
+    try:
+        check_record(scenario.levelled, record)
+    except InputError as error:
+        problems += error.problems
+    stop, converged = scenario.document.stop, scenario.document.converged
+    if isinstance(stop, StopEntry) and converged not in (None, stop.measure):
+        problems.append(
+            Problem(("converged",), f"is {converged!r}, but stop says {stop.measure!r}; one run follows one criterion")
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def _check_initial(scenario: Scenario, initial: Any) -> None:
+    if not isinstance(initial, Mapping):
+        raise wrong("initial", f"expected {{free vertex: array}}, such as run.state, got {initial!r:.60}")
+    graph, batch = scenario.levelled, scenario.document.batch
+    free = [name for name in graph.active if graph.role(name) == "free"]
+    problems = [
+        Problem(("initial", name), "is not a free vertex" + nearest(name, free)) for name in initial if name not in free
+    ] + [
+        Problem(("initial", name), fault)
+        for name, value in initial.items()
+        if name in free and (fault := misfit(value, (batch, *graph.vertices[name].shape), scenario.dtype))
+    ]
+    if problems:
+        raise InputError(problems)
