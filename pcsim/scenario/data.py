@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from pcsim.documents.frozen_arrays import check_not_described
 from pcsim.errors import InputError, nearest, wrong
 from pcsim.graph.array_files import SUFFIXES, read_array
 from pcsim.graph.problems import problems_of
@@ -150,9 +151,12 @@ def entry_of(source: Any) -> DataEntry:
     if not isinstance(source, dict):
         return DataEntry(values=source)
     try:
+        check_not_described(source)
         return DataEntry.model_validate(source)
     except ValidationError as error:
         raise InputError(problems_of(error, DataEntry, source)) from None
+    except ValueError as error:
+        raise wrong((), str(error)) from None
 
 
 def load(entry: DataEntry, request: DataRequest) -> Array:

@@ -160,14 +160,11 @@ class TaskData:
         given = self.document.initial
         if given == "feedforward":
             return {}
-        values = {
+        return {
             name: self._initial(given, name).astype(self.dtype)
             for name in self.graph.active
             if self.graph.role(name) == "free"
         }
-        for value in values.values():
-            value.setflags(write=False)
-        return values
 
     def _initial(self, given: str | InitialEntry, name: str) -> Array:
         full = (self.document.batch, *self.graph.vertices[name].shape)
