@@ -786,4 +786,4 @@ def test_a_run_starts_from_the_parameters_of_a_file(tmp_path):
     call("run", FIRST, "--parameters", str(tmp_path / "w.npz"), "--out", str(tmp_path / "run"))
     wanted = pcsim.simulate(pcsim.load(FIRST), parameters=doubled)
     assert pcsim.open_run(tmp_path / "run").series("error", "h1").identical(wanted.series("error", "h1"))
-    assert "is not" in call("run", FIRST, "--parameters", str(tmp_path / "none.npz"), code=2).stderr
+    assert "no such file" in call("run", FIRST, "--parameters", str(tmp_path / "none.npz"), code=2).stderr
