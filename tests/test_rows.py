@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import strategies
 from conftest import opened
+from pcsim.bench.cost import tick_cost, update_cost
 from strategies import Features, make_task, random_document, run_task
 from test_backprop import differences, late_vertices, punctual
 from test_engines import (
@@ -30,7 +31,6 @@ import pcsim
 from pcsim.analysis.backprop import backprop
 from pcsim.analysis.closed import closed_form
 from pcsim.analysis.theory import has_closed_form, relaxation
-from pcsim.bench.cost import tick_cost, update_cost
 from pcsim.engines import ENGINES, open_engine
 from pcsim.engines.ensembles import together
 from pcsim.errors import InputError, RunError
