@@ -274,7 +274,8 @@ class Member:
         """Return the state of this run, without what its engine keeps for itself."""
         mine = {joined(name, self.run): name for name in (*self.task.graph.active, *self.task.graph.parameters)}
         mine |= {joined(edge.name, self.run): edge.name for edge in self.task.graph.edges}
-        return self.ensemble.clock.snapshot().renamed(mine.get)
+        state = self.ensemble.clock.snapshot().renamed(mine.get)
+        return replace(state, seed=self.task.seed, batch_number=self.task.batch_number)
 
     def load(self, _state: State, /) -> None:
         """Refuse: runs side by side have one clock, and one of them cannot go on from a tick of its own."""

@@ -49,10 +49,13 @@ class UpdatesOnlySession:
         self.complete: Session | None = None
         self.references: Mapping[str, np.ndarray] | None = None
         self.session = self.reduced
+        self.done = False
+        """Whether the whole run is over, without what its updates do not need."""
         self.contributors = contributors(task)
 
     def _follow_all(self) -> Session:
         """Return the session that follows every actor, from now on the one that counts."""
+        self.done = False
         if self.session is self.reduced:
             if self.complete is None:
                 self.complete = self.start(self.task)
@@ -88,6 +91,7 @@ class UpdatesOnlySession:
         """Advance some ticks; a whole run without what its updates do not need."""
         if (first, end, last) == (0, self.task.ticks, True) and self.session is self.reduced:
             self.reduced.advance(first, end, last=last, squares=squares, apart=apart)
+            self.done = True
             if self.contributors <= set(self.reduced.fired()):
                 return
         self._follow_all().advance(first, end, last=last, squares=squares, apart=apart)
@@ -101,11 +105,11 @@ class UpdatesOnlySession:
         """Begin again at tick 0; what is not given stays."""
         self.reduced.restart(**given)  # refuses what does not fit
         self.task = begun_again(self.task, **given)
-        self.session = self.reduced
+        self.session, self.done = self.reduced, False
 
     def snapshot(self) -> State:
         """Return the state before the next tick; raises InputError where the run was not followed to its end."""
-        if self.session is self.reduced and self.reduced.fired():
+        if self.done:
             raise wrong("state", "this run was not followed to its end, as no update depends on it; say literal: true")
         return self._follow_all().snapshot()
 
