@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import strategies
 from conftest import opened
-from pcsim.bench.work import tick_work, update_work
 from strategies import Features, make_task, random_document, run_task
 from test_backprop import differences, late_vertices, punctual
 from test_engines import (
@@ -30,6 +29,7 @@ from test_engines import (
 import pcsim
 from pcsim.analysis.backprop import backprop
 from pcsim.analysis.closed import closed_form
+from pcsim.analysis.cost import tick_work, update_work
 from pcsim.analysis.theory import has_closed_form, relaxation
 from pcsim.engines import ENGINES, open_engine
 from pcsim.engines.ensembles import together
