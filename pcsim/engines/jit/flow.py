@@ -282,6 +282,8 @@ def flows(program: Program) -> bool:
 def unwritten(layout: Layout, step: Step) -> bool:
     """Return whether what a step sends need not be written down: element by element, by slopes that stay."""
     call = step.call
+    if id(step) in layout.array_steps:
+        return False
     if any(slot.is_parameter or slot.shape != step.shape for slot in step.slots):
         return False
     if step.op.name == "multiply":

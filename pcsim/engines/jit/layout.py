@@ -11,6 +11,8 @@ import numpy as np
 from pcsim.arrays import zeros_in_lines
 from pcsim.engines.array.rows import indices
 from pcsim.engines.jit import bundles, common, dense, elements, flow, moves, population, shapes, weighted, wiring
+from pcsim.engines.jit.array_steps import ArrayStep
+from pcsim.engines.jit.firing import applies
 from pcsim.engines.jit.functions import FUNCTIONS
 from pcsim.engines.jit.native import address_of
 from pcsim.engines.jit.products import packed_size
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from pcsim.arrays import Shape
     from pcsim.engines.array.session import ArraySession
+    from pcsim.engines.base import Task
     from pcsim.engines.jit.bundles import Bundle
     from pcsim.engines.jit.wiring import Past, Sum, Wired
     from pcsim.ops.op import Call
@@ -57,7 +60,8 @@ class Kind:
     kernel: Any
     own: Callable[[Layout, Step], list[int] | Whole]
     saved: Callable[[Call], int] = lambda call: prod(call.shape)
-    suits: Callable[[Step], bool] = lambda _: True
+    refuses: Callable[[Task, Step], str] = lambda _task, _step: ""
+    """Why the kernel does not suit a step; empty if it does."""
     learn: Any = None
 
 
@@ -96,6 +100,8 @@ class Layout:
     packed: list[Packed] = field(default_factory=list)
     sent: dict[Shape, np.ndarray] = field(default_factory=dict)
     steps: dict[int, int] = field(default_factory=dict)
+    array_steps: dict[int, ArrayStep] = field(default_factory=dict)
+    """Steps without a kernel."""
     banks: dict[Shape, int] = field(default_factory=dict)
     histories: list[tuple[int, int]] = field(default_factory=list)
     """Place and lines of each history."""
@@ -134,7 +140,10 @@ class Layout:
         self._separate_messages()
         self.sender = self._senders()
         for step in self.session.program.steps:
-            self.steps[id(step)] = self._step(step)
+            if why := why_no_kernel(self.session, step):
+                self.array_steps[id(step)] = ArrayStep(self, step, why)
+            else:
+                self.steps[id(step)] = self._step(step)
         self.answering = [
             (self.table.add([self.steps[id(one.step)], one.place]), len(one.receivers)) for one in self.bundles
         ]
@@ -278,14 +287,14 @@ class Layout:
             size,
             self.table.add(mapped) if isinstance(mapped, np.ndarray) else -1,
         ]
-        inputs, swept, senders = self._inputs(slot, count, ringed=step.op.name == "projection")
+        inputs, swept, senders = self.inputs_of(slot, count, ringed=step.op.name == "projection")
         messages = np.full(count, -1, np.int64)
         if slot.messages is not None:
             rows = np.arange(slot.messages.start, slot.messages.stop)
             messages = address_of(self.sent[slot.shape]) + rows * self.batch * size
         return np.concatenate([np.array(head, np.int64), inputs, swept, messages, senders])
 
-    def _inputs(self, slot: Slot, count: int, *, ringed: bool) -> tuple[Whole, Whole, Whole]:
+    def inputs_of(self, slot: Slot, count: int, *, ringed: bool) -> tuple[Whole, Whole, Whole]:
         """Return where the inputs of a slot lie in a tick, where in the sweep, and which vertices they are.
 
         ``ringed``: late ones are read from the past values of their vertex.
@@ -547,14 +556,18 @@ def unary_saved(name: str) -> Callable[[Call], int]:
     return lambda call: prod(call.shape) if activation(name) else 0
 
 
-def no_parameter_inputs(step: Step) -> bool:
-    """Return whether all inputs are values of vertices with a batch."""
-    return not any(slot.is_parameter for slot in step.slots)
+def parameter_inputs(_task: Task, step: Step) -> str:
+    """Refuse inputs that are parameters: they have no value for each sample."""
+    return "an input is a parameter" if any(slot.is_parameter for slot in step.slots) else ""
 
 
-def plays_projection(step: Step) -> bool:
-    """Return whether synapses can be told apart by 32 bits, and inputs are values."""
-    return no_parameter_inputs(step) and len(step.call["synapses"]) < 1 << 32
+def refused_projection(task: Task, step: Step) -> str:
+    """Return why a projection is not played: what it sends late is worked out when it arrives, by its weights then."""
+    if len(step.call["synapses"]) >= 1 << 32:
+        return "more synapses than 32 bits tell apart"
+    if applies(task.rule) and any(edge.error_delay for slot in step.slots for edge in slot.edges):
+        return "its weights change while errors are on their way"
+    return parameter_inputs(task, step)
 
 
 def nothing(call: Call) -> int:
@@ -565,8 +578,8 @@ def nothing(call: Call) -> int:
 POWERS = {"power": lambda call: prod(call.shape) * (1 if len(call.shapes) == 1 else 2)}
 
 KINDS: dict[str, Kind] = {
-    "affine": Kind(dense.affine, of_affine, layer_saved, no_parameter_inputs, dense.affine_learn),
-    "projection": Kind(population.project, of_projection, layer_saved, plays_projection, population.learn),
+    "affine": Kind(dense.affine, of_affine, layer_saved, parameter_inputs, dense.affine_learn),
+    "projection": Kind(population.project, of_projection, layer_saved, refused_projection, population.learn),
     "weighted_sum": Kind(weighted.weighted_sum, of_weighted_sum),
     "add": Kind(elements.arithmetic, of_arithmetic, nothing),
     "subtract": Kind(elements.arithmetic, of_arithmetic, nothing),
@@ -582,19 +595,20 @@ KINDS: dict[str, Kind] = {
         for name in ("sum", "mean", "concat", "slice", "reshape", "transpose")
     },
 }
-"""How each op is played. A graph with any other op is played by the array engine."""
+"""How each op is played. A step of any other op is one array call."""
+
+LOSS_KERNELS = {"squared_error": None, "cross_entropy": common.cross_entropy}
+"""What sets the error of an output within a tick, where predictions move; None: the output is clamped to its target."""
 
 MAPPED = (elements.arithmetic, shapes.rearrange)
 
 
-def suits(session: ArraySession) -> bool:
-    """Return whether every step of a program has a kernel.
-
-    What a projection sends late is worked out when it arrives: not so where weights change on the way.
-    """
-    steps = session.program.steps
-    every = session.rule.fires == "every"
-    changing = every and any(
-        edge.error_delay for step in steps if step.op.name == "projection" for slot in step.slots for edge in slot.edges
-    )
-    return not changing and all((kind := KINDS.get(step.op.name)) is not None and kind.suits(step) for step in steps)
+def why_no_kernel(session: ArraySession, step: Step) -> str:
+    """Return why a step is played by an array call and not by a kernel; empty if it has one."""
+    task, kind = session.task, KINDS.get(step.op.name)
+    if kind is None:
+        return f"op {step.op.name!r} has no kernel"
+    losses = {task.losses.get(name, "squared_error") for name in step.names} if task.rule.moving else set()
+    if unknown := sorted(losses - set(LOSS_KERNELS)):
+        return f"loss {unknown[0]!r} has no kernel"
+    return kind.refuses(task, step)

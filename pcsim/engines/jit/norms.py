@@ -146,7 +146,7 @@ class Norms:
         table[self.place : self.place + len(told)] = told
         if ticks not in self.taking:
             ends = np.linspace(0, ticks, self.crew.threads + 1).astype(np.int64)
-            self.taking = {ticks: self.scripts.script([self.scripts.share(lengths, self.place, ends)])}
+            self.taking = {ticks: self.scripts.script([self.scripts.share(lengths, self.place, ends)])[0]}
         self.crew.play(self.taking[ticks], self.parts, 0, 0, 1, work=found.size, together=False)
         if found is not norms:
             norms[...] = found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pcsim.engines.array.session import ArraySession
+    from pcsim.engines.jit.array_steps import ArrayStep, Flags
     from pcsim.engines.jit.layout import Layout
     from pcsim.program.program import Step
+
+ArrayCall = Callable[["Flags", int], bool]
+"""What a step without a kernel does, given flags and a mode; returns whether all numbers are finite."""
+
+Segment = np.ndarray | ArrayCall
+"""A part of a tick: instructions (instructions, RANGES + 2 threads), or one array call over the whole batch."""
 
 HEAVY = 512
 """Numbers of a vertex for each thread, from which on an instruction of its own costs it little."""
@@ -41,7 +50,7 @@ class Scripts:
         self.flowing = flowing
         self.program, self.moving = rare.program, rare.task.rule.moving
         banks = [(places.banks[shape], bank.active) for shape, bank in self.program.groups.items() if bank.active]
-        self.sweeping = self.script(*([self._step(step, rows)] for step, rows in by_depth(self.program.steps)))
+        self.sweeping = self._sweeping()
         self.delivering = self.script([self._each(moves.deliver, at, count) for at, count in banks])
         self.staying = self.script([self._each(moves.stay, at, count) for at, count in banks])
         measured = [self._each(norms.measure, at, count) for at, count in banks]
@@ -56,7 +65,10 @@ class Scripts:
         adding = [self._each(moves.materialise, at, count) for at, count in banks if self.moving]
         answering = self._answering()
         self.preparing = self.script([*recalling, *adding])
-        self.acting = self.script([self._step(step) for step in self._acting()], answering)
+        self.acting: list[Segment] = [
+            *self._calls(),
+            *self.script([self._step(step) for step in self._acting()], answering),
+        ]
         self.remembering = self.script(remembering, keeping)
         free = sum(bank.free for bank in self.program.groups.values())
         if flowing:
@@ -69,22 +81,41 @@ class Scripts:
         between, after = [*answering, *keeping], [*moving, *next_recalling]
         woven = flowing and not (between or remembering) and self._heavy()
 
-        def tick(*, measuring: bool) -> np.ndarray:
+        def tick(*firsts: np.ndarray, measuring: bool) -> list[Segment]:
             if woven:
-                return self.script(self._woven(acts, measuring=measuring))
-            return self.script(before, [*between, *(measured if measuring else ())], after)
+                compiled = self.script(firsts, self._woven(acts, measuring=measuring))
+            else:
+                compiled = self.script(firsts, before, [*between, *(measured if measuring else ())], after)
+            return [*self._calls(), *compiled]
 
         self.ticking = self.noting = tick(measuring=False)
         self.measures = self.moving or not (flowing and free)
         if self.measures:
             self.noting = tick(measuring=True)
         else:
-            first = self.script([self._each(norms.measure_first, at, count) for at, count in banks])
-            self.noting = np.concatenate([first, self.ticking])
+            self.noting = tick(*(self._each(norms.measure_first, at, count) for at, count in banks), measuring=False)
 
     def _acting(self) -> list[Step]:
         """Return the steps that predict or send in a tick."""
-        return [step for step in self.program.steps if self.moving or step.sends]
+        steps = [step for step in self.program.steps if self.moving or step.sends]
+        return [step for step in steps if id(step) not in self.places.array_steps]
+
+    def _calls(self) -> list[ArrayCall]:
+        """Return what steps without a kernel do in a tick: they act first, on what the tick before has left."""
+        found = self.places.array_steps.values()
+        return [each.act for each in found if self.moving or each.step.sends]
+
+    def _sweeping(self) -> list[Segment]:
+        """Return the sweep, depth by depth, cut where a step has no kernel."""
+        segments: list[Segment] = []
+        phases: list[list[np.ndarray]] = []
+        for step, rows in by_depth(self.program.steps):
+            if array_step := self.places.array_steps.get(id(step)):
+                segments += [*self.script(*phases), partial(swept, array_step, rows)]
+                phases = []
+            else:
+                phases.append([self._step(step, rows)])
+        return [*segments, *self.script(*phases)]
 
     def _answering(self) -> list[np.ndarray]:
         """Return what sends errors back for whole populations and bundles, once all of them have theirs."""
@@ -187,9 +218,17 @@ class Scripts:
         ranges = ends if ends.ndim == 2 else np.stack([ends[:-1], ends[1:]], axis=1)
         return np.array([entry(kernel, self.dtype), at, *ranges.ravel()], np.int64)
 
-    def script(self, *phases: Sequence[np.ndarray]) -> np.ndarray:
-        """Return instructions; where threads share vertices out, all wait for each other after each phase."""
+    def script(self, *phases: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return instructions as one segment, none if there are none.
+
+        Where threads share vertices out, all wait for each other after each phase.
+        """
         width = RANGES + 2 * self.threads
         wait = [] if self.by_sample else [np.zeros(width, np.int64)]
         lines = [line for phase in phases if len(phase) for line in (*phase, *wait)]
-        return np.array(lines, np.int64).reshape(-1, width)
+        return [np.array(lines, np.int64).reshape(-1, width)] if lines else []
+
+
+def swept(array_step: ArrayStep, rows: slice, _flags: Flags, _mode: int) -> bool:
+    """Sweep some rows of a step without a kernel."""
+    return array_step.sweep(rows)

@@ -16,8 +16,10 @@ from pcsim.engines.array.session import ArraySession
 from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, tick_by_tick
 from pcsim.engines.jit import common, dense, driver, flow, wiring
+from pcsim.engines.jit.array_steps import Flags
 from pcsim.engines.jit.driver import Crew
-from pcsim.engines.jit.layout import Layout, suits
+from pcsim.engines.jit.firing import applies, at_front, only_last
+from pcsim.engines.jit.layout import Layout
 from pcsim.engines.jit.native import address_of
 from pcsim.engines.jit.norms import OPERANDS, Norms
 from pcsim.engines.jit.products import SLAB
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pcsim.engines.base import Read, Session, Task
+    from pcsim.engines.jit.scripts import Segment
     from pcsim.engines.jit.wiring import Wired
     from pcsim.program.program import Slot, Step
 
@@ -57,6 +60,7 @@ class JitSession:
         self.scripts = Scripts(rare, self.places, self.threads, by_sample=self.by_sample, flowing=self.flowing)
         noted = self.places.table.add([0] * OPERANDS)
         self.table = self.places.table.array()
+        self.flags = Flags(self.table, [notes[0] for notes in self.notes], [notes[1] for notes in self.notes])
         self.crew = Crew(self.threads, self.like, self.table)
         self.teaching = Teaching(rare, self.places, self.scripts, self.crew, self.whole, self._inputs, work=self.work)
         self.norms = Norms(self.scripts, self.crew, self.parts, noted)
@@ -103,11 +107,23 @@ class JitSession:
             *(table.add(np.zeros(count, np.int64)) for count in (layout.late_messages, layout.ring_notes)),
         )
 
-    def _run(self, script: np.ndarray, mode: int, first: int, end: int | None = None) -> None:
-        """Play a script at ticks ``first`` to ``end - 1``; threads are woken where that is worth while."""
+    def _run(self, segments: Sequence[Segment], mode: int, first: int, end: int | None = None) -> None:
+        """Play segments at ticks ``first`` to ``end - 1``: at once, or tick by tick where some are array calls."""
         last = first + 1 if end is None else end
-        sweeps = 1 if self.settles else last - first
-        self.crew.play(script, self.parts, mode, first, last, work=self.work * sweeps, together=not self.by_sample)
+        if len(segments) == 1 and isinstance(segments[0], np.ndarray):
+            self._run_compiled(segments[0], mode, first, last)
+            return
+        for tick in range(first, last):
+            for segment in segments:
+                if isinstance(segment, np.ndarray):
+                    self._run_compiled(segment, mode, tick, tick + 1)
+                elif not segment(self.flags, mode):
+                    self.table[self.parts[0] + common.FAULT] = 1
+
+    def _run_compiled(self, script: np.ndarray, mode: int, first: int, end: int) -> None:
+        """Play instructions at ticks ``first`` to ``end - 1``; threads are woken where that is worth while."""
+        sweeps = 1 if self.settles else end - first
+        self.crew.play(script, self.parts, mode, first, end, work=self.work * sweeps, together=not self.by_sample)
 
     # -- start ------------------------------------------------------------------------------------------
 
@@ -120,7 +136,7 @@ class JitSession:
         """Begin again at tick 0; what is not given stays."""
         rare = self.rare
         self.task = rare.task = begun_again(self.task, inputs, targets, parameters)
-        if parameters is not None or self.task.rule.fires == "every":
+        if parameters is not None or applies(self.task.rule):
             rare.fill(self.task)
             self._pack()
         self._forget()
@@ -147,7 +163,8 @@ class JitSession:
 
     def _pack(self) -> None:
         """Pack the weights of layers, bundles and populations for their products."""
-        self.crew.play(self.scripts.arranging, self.whole, 0, 0, 1, work=self.work, together=False)
+        for script in self.scripts.arranging:
+            self.crew.play(script, self.whole, 0, 0, 1, work=self.work, together=False)
         for bundle in self.places.bundles:
             bundle.pack(self.rare.theta[bundle.weight.shape])
         for packed in self.places.packed:
@@ -171,6 +188,8 @@ class JitSession:
             units.deviation[rows] = loss_error(loss, units.start[rows], target)
             if loss != "squared_error" and moving:
                 units.targets += ((loss, rows, target),)
+        for array_step in self.places.array_steps.values():
+            array_step.settle()
         self._clear_rings()
         for name, array in self.places.targets.items():
             array[...] = task.targets[name]
@@ -239,7 +258,7 @@ class JitSession:
             )
             return
         before = self._kept() if first else {}
-        learns = last or self.task.rule.fires != "end"
+        learns = last or not only_last(self.task.rule)
         script, mode = self.scripts.ticking, common.SEND | common.PREDICT * self.task.rule.moving
         if norms is not None:
             self.norms.begin(first, end - first)
@@ -259,9 +278,7 @@ class JitSession:
     def _plays_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
         rule = self.task.rule
-        if rule.fires in ("level", "arrival"):
-            return self.settles
-        return rule.fires == "end"
+        return only_last(rule) or (at_front(rule) and self.settles)
 
     def _finish(self, first: int, tick: int, *, noting: bool) -> None:
         """Play the last tick: between predicting and moving, parameters learn."""
@@ -315,7 +332,7 @@ class JitSession:
         with np.errstate(all="ignore"):
             firing = [(step, rare.firing(step, tick, last=last)) for step in rare.program.steps if step.learns]
             self.teaching.teach([(step, rows) for step, rows in firing if rows is not None], tick)
-            if self.task.rule.fires == "every":
+            if applies(self.task.rule):
                 self.teaching.fill_blanks()
                 rare.apply()
                 self._pack()
@@ -354,6 +371,13 @@ class JitSession:
         for step in rare.program.steps:
             rare.work[id(step)] = Work(self._inputs(step), None, (), 0, len(step.names))
         rare.check(what, name, where, tick, due)
+
+    def executed(self) -> dict[str, str]:
+        """Return what computes each vertex: ``numba``, or ``numpy`` and why."""
+        found = {name: "numba" for step in self.rare.program.steps for name in step.names}
+        for array_step in self.places.array_steps.values():
+            found |= dict.fromkeys(array_step.step.names, f"numpy: {array_step.why}")
+        return found
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices by bank."""
@@ -462,10 +486,5 @@ def sharers(session: ArraySession, most: int) -> int:
 
 
 def start(task: Task) -> Session:
-    """Start a run on Numba; a graph with an op that has no kernel is played by the array engine."""
-    return updates_only(task, _start)
-
-
-def _start(task: Task) -> Session:
-    session = ArraySession(task, np)
-    return JitSession(session) if suits(session) else session
+    """Start a run on Numba; a step without a kernel is one array call in each tick."""
+    return updates_only(task, lambda wanted: JitSession(ArraySession(wanted, np)))

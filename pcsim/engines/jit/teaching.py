@@ -12,6 +12,7 @@ import numpy as np
 from pcsim.engines.array.rows import indices, masked
 from pcsim.engines.array.units import Work
 from pcsim.engines.jit import common, dense, population, wiring
+from pcsim.engines.jit.firing import only_last, waits
 from pcsim.engines.jit.layout import KINDS
 from pcsim.program.program import Rows, Step
 
@@ -64,13 +65,13 @@ class Teaching:
     def late(self, first: int, tick: int) -> None:
         """Let vertices teach at ``tick`` what they would have taught since ``first``: their errors have stayed."""
         rule = self.rare.task.rule
-        if rule.fires == "arrival" or self.fired[0] != (first, tick + 1):
-            spans = self._spans(first, tick) if rule.fires != "end" else [(first, tick)]
+        if waits(rule) or self.fired[0] != (first, tick + 1):
+            spans = [(first, tick)] if only_last(rule) else self._spans(first, tick)
             self.fired = (first, tick + 1), [self._firing(*span) for span in spans]
         for firing in self.fired[1]:
             with np.errstate(all="ignore"):
                 self.teach(firing, tick)
-            if rule.fires != "end":
+            if not only_last(rule):
                 for step, rows in firing:
                     self.rare.fire_ticks[id(step)][rows] = step.levels[rows]
 
@@ -101,10 +102,10 @@ class Teaching:
     def _fired(self, step: Step, first: int, tick: int) -> Rows | None:
         """Return which vertices of a step fire from ``first`` to ``tick``; None for none."""
         rule = self.rare.task.rule
-        if rule.fires == "end":
+        if only_last(rule):
             return slice(0, len(step.names))
         fires = (first <= step.levels) & (step.levels <= tick)
-        if rule.fires == "arrival":
+        if waits(rule):
             error = self.rare.units[step.shape].error[step.rows]
             fires &= (error != 0).any(axis=tuple(range(1, error.ndim)))
         return masked(fires)
@@ -113,8 +114,12 @@ class Teaching:
         """Let some rows of some steps teach: compiled where there is a kernel."""
         compiled = []
         for step, rows in firing:
-            kernel = KINDS[step.op.name].learn
             self.rare.fire_ticks[id(step)][rows] = tick
+            if array_step := self.places.array_steps.get(id(step)):
+                self.fill_blanks()
+                array_step.accumulate(rows, tick)
+                continue
+            kernel = KINDS[step.op.name].learn
             if kernel is None:
                 self._teach_rarely(step, rows, tick)
             elif kernel is population.learn:
@@ -124,7 +129,7 @@ class Teaching:
         if compiled:
             self._teach_compiled(compiled)
             if any(self.table[part + common.FAULT] for part in self.whole):
-                for step, rows in firing:
+                for _, step, rows in compiled:
                     self._teach_rarely(step, rows, tick)
 
     def _teach_population(self, step: Step, rows: Rows, tick: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from pcsim.engines.array.rows import indices
 from pcsim.engines.jit import sparse
+from pcsim.engines.jit.firing import waits
 from pcsim.engines.jit.native import address_of
 from pcsim.ops.synapses.projection import transposed_product
 
@@ -94,7 +95,7 @@ def wire(layout: Layout, step: Step, activation: int) -> tuple[Wired, Whole]:
         *_direction(layout, backward, synapses.fan_out),
         len(step.slots),
         activation,
-        int(session.rule.fires != "arrival"),
+        int(not waits(session.rule)),
         layout.batch,
         length,
         address_of(ring),
