@@ -14,7 +14,7 @@ pytest.importorskip("numba", reason="the compiled engine needs Numba")
 
 from pcsim.engines import open_engine
 from pcsim.engines.base import tick_by_tick
-from pcsim.engines.jit import driver, layout
+from pcsim.engines.jit import kinds, pool
 from pcsim.errors import RunError
 from pcsim.ops import LOSSES, OPS
 from pcsim.ops.op import Loss
@@ -105,7 +105,7 @@ def assert_as_actors(run, task):
 @pytest.mark.parametrize(("batch", "threads"), [(1, "1"), (1, "2"), (64, "2")])
 def test_every_quantity_at_every_tick_is_that_of_actors(monkeypatch, name, row, dtype, batch, threads):
     monkeypatch.setenv("PCSIM_THREADS", threads)
-    monkeypatch.setattr(driver, "WORTH_SHARING", 0)
+    monkeypatch.setattr(pool, "WORTH_SHARING", 0)
     for form in ("none", "delay"):
         task = make_task(DOCUMENTS[name], tame(row), form, dtype, batch=batch, ticks=6, away=0.01, losses="mixed")
         assert_as_actors(run_task(NUMBA, task), task)
@@ -126,7 +126,7 @@ def same(got, wanted):
 def test_blocks_of_ticks_are_those_ticks_one_by_one(monkeypatch, name, row, batch, threads):
     monkeypatch.setenv("PCSIM_THREADS", threads)
     for bound in ("WORTH_SHARING", "WORTH_WAKING"):
-        monkeypatch.setattr(driver, bound, 0)
+        monkeypatch.setattr(pool, bound, 0)
     form = "none" if row in ("il", "fpa") else "delay"
     task = make_task(DOCUMENTS[name], tame(row), form, "float32", batch=batch, ticks=12, away=0.01, losses="mixed")
     stepped = NUMBA(task)
@@ -200,7 +200,7 @@ def test_a_loss_without_a_kernel_makes_its_step_an_array_call(monkeypatch, row):
 @pytest.mark.parametrize("row", list(RULES))
 def test_random_graphs_in_which_some_op_has_no_kernel(monkeypatch, row, missing):
     """As many ticks at once as one by one, bit for bit; and what actors say."""
-    monkeypatch.delitem(layout.KINDS, missing)
+    monkeypatch.delitem(kinds.KINDS, missing)
     reached = 0
     for seed in range(10):
         often = (*Features().ops, *[missing] * 8)

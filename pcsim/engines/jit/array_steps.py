@@ -8,47 +8,20 @@ not changed: a step is called if one of its vertices has moved, or one of its in
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.array.rows import indices, inside, take
+from pcsim.engines.array.rows import inside, take
 from pcsim.engines.array.units import Work
-from pcsim.engines.jit.common import ALL, PREDICT, SEND
+from pcsim.engines.jit.kernels.common import ALL, PREDICT, SEND
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pcsim.engines.array.session import ArraySession
     from pcsim.engines.jit.layout import Layout
+    from pcsim.engines.jit.parts import Parts
     from pcsim.program.program import Rows, Slot, Step
-
-
-@dataclass(frozen=True)
-class Flags:
-    """Where it is noted, for each thread that has samples of its own, who has moved and whose error may have changed.
-
-    Attributes
-    ----------
-    table : the whole numbers that kernels share
-    moved, changed : (threads,), where in the table the flag of vertex 0 lies
-    """
-
-    table: np.ndarray
-    moved: Sequence[int]
-    changed: Sequence[int]
-
-    def of(self, places: Sequence[int], vertices: np.ndarray) -> np.ndarray:
-        """Return which vertices have a flag in some thread, of the shape of ``vertices``; none for -1."""
-        flags = [self.table[place + vertices] != 0 for place in places]
-        return np.asarray(np.logical_or.reduce(flags) & (vertices >= 0))
-
-    def mark(self, vertices: np.ndarray, changed: np.ndarray) -> None:
-        """Note for all threads whose error may have changed."""
-        for place in self.changed:
-            self.table[place + vertices] = changed
 
 
 class ArrayStep:
@@ -67,8 +40,8 @@ class ArrayStep:
         self.step, self.why, self.units = step, why, layout.session.units[step.shape]
         self.late_values, self.sent = layout.late_values, layout.sent
         count = len(step.names)
-        self.vertices = layout.first[step.shape] + step.rows.start + np.arange(count)
-        slots = [layout.inputs_of(slot, count, ringed=False)[2] for slot in step.slots]
+        self.vertices = layout.vertices(step)
+        slots = [layout.inputs_of(slot, count, past=False)[2] for slot in step.slots]
         self.senders = np.array(slots, np.int64).reshape(-1, count)
         self.work = Work()
         self.reference: np.ndarray = self.units.start[step.rows]
@@ -111,32 +84,32 @@ class ArrayStep:
 
     # -- one tick ---------------------------------------------------------------------------------------
 
-    def act(self, flags: Flags, mode: int) -> bool:
+    def act(self, parts: Parts, mode: int) -> bool:
         """Predict and send, as the mode says, where something has changed; return whether all errors are finite."""
-        heard = self._heard(flags, mode)
-        changed = self._changed(flags, mode, heard)
-        flags.mark(self.vertices, changed)
+        input_moved = self._input_moved(parts, mode)
+        changed = self._changed(parts, mode, input_moved)
+        parts.mark_changed(self.vertices, changed)
         if not changed.any():
             return True
         if mode & PREDICT:
-            self._predict(anew=bool(heard.any()))
+            self._predict(anew=bool(input_moved.any()))
         if mode & SEND and self.step.sends:
             self._send()
         return bool(np.isfinite(self.units.error[self.step.rows]).all())
 
-    def _heard(self, flags: Flags, mode: int) -> np.ndarray:
+    def _input_moved(self, parts: Parts, mode: int) -> np.ndarray:
         """Return which vertices have an input that has changed."""
         if mode & ALL:
             return np.ones(len(self.vertices), bool)
         if not mode & PREDICT:
             return np.zeros(len(self.vertices), bool)
-        return np.asarray(flags.of(flags.moved, self.senders).any(axis=0))
+        return np.asarray(parts.moved(self.senders).any(axis=0))
 
-    def _changed(self, flags: Flags, mode: int, heard: np.ndarray) -> np.ndarray:
+    def _changed(self, parts: Parts, mode: int, input_moved: np.ndarray) -> np.ndarray:
         """Return which vertices have an error, or a message, that may have changed."""
         if self.session.rule.moving and not mode & (PREDICT | ALL):
-            return flags.of(flags.changed, self.vertices)
-        return heard | flags.of(flags.moved, self.vertices)
+            return parts.changed(self.vertices)
+        return np.asarray(input_moved | parts.moved(self.vertices))
 
     def _predict(self, *, anew: bool) -> None:
         rows, units = self.step.rows, self.units
@@ -155,13 +128,12 @@ class ArrayStep:
         """Return what arrives over a slot at this tick, (vertices, batch, *shape)."""
         if slot.is_parameter:
             return self._parameter(slot, slice(0, len(slot.edges)))
-        now: np.ndarray = self.session.units[slot.shape].value[slot.rows]
+        now = self.session.units[slot.shape].value[slot.rows]
         late = self.late_values.get(id(slot))
-        if late is None or slot.late is None:
-            return now
-        now = now.copy() if isinstance(slot.rows, slice) else now
-        now[slot.late.positions] = late
-        return now
+        if late is not None and slot.late is not None:
+            now = now.copy() if isinstance(slot.rows, slice) else now
+            now[slot.late.positions] = late
+        return np.asarray(now)
 
     def _follow_losses(self) -> None:
         """Set the errors of outputs with a loss other than squared error, and their values to match."""
@@ -199,7 +171,3 @@ class ArrayStep:
         """Add what some rows contribute to the gradients of their parameters."""
         self.session.work[id(self.step)] = self.work
         self.session.add_contributions(self.step, rows, tick)
-
-    def numbers(self) -> int:
-        """Return how many numbers the vertices have, per sample."""
-        return int(indices(self.step.rows).size * self.units.group.size)
