@@ -10,14 +10,20 @@ True
 
 from __future__ import annotations
 
-from pcsim.errors import InputError, PcsimError, RunError
-from pcsim.graph import Graph, level
-from pcsim.rules import RULES, Rule
-from pcsim.run.result import Run, open_run
-from pcsim.scenario.reader import load, load_graph
-from pcsim.scenario.scenario import Scenario
-from pcsim.simulate import gradients, parameters, simulate, simulate_many
-from pcsim.sweep import sweep
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pcsim.errors import InputError, PcsimError, RunError
+    from pcsim.graph import Graph, level
+    from pcsim.rules import RULES, Rule
+    from pcsim.run.result import Run, open_run
+    from pcsim.scenario.reader import load, load_graph
+    from pcsim.scenario.scenario import Scenario
+    from pcsim.simulate import gradients, parameters, simulate, simulate_many
+    from pcsim.sweep import sweep
 
 __version__ = "0.1.0"
 
@@ -40,3 +46,39 @@ __all__ = [
     "simulate_many",
     "sweep",
 ]
+
+_MODULES = {
+    "pcsim.errors": ("InputError", "PcsimError", "RunError"),
+    "pcsim.graph": ("Graph", "level"),
+    "pcsim.rules": ("RULES", "Rule"),
+    "pcsim.run.result": ("Run", "open_run"),
+    "pcsim.scenario.reader": ("load", "load_graph"),
+    "pcsim.scenario.scenario": ("Scenario",),
+    "pcsim.simulate": ("gradients", "parameters", "simulate", "simulate_many"),
+    "pcsim.sweep": ("sweep",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a public name stands for when it is first used: all of it takes a third of a second."""
+    if name not in _MODULE_OF:
+        message = f"module 'pcsim' has no attribute {name!r}"
+        raise AttributeError(message)
+    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The package, in which ``simulate`` and ``sweep`` stay functions once modules of those names are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
-from pcsim.engines import ENGINES
 from pcsim.errors import InputError, PcsimError, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pcsim.sweep import Sweep
 
 app = typer.Typer(
     help="Simulate predictive coding on computation graphs: messages, delays, ticks.",
@@ -32,8 +34,21 @@ err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 File = Annotated[Path, typer.Argument(help="a scenario (YAML)")]
 RunFolder = Annotated[Path, typer.Argument(help="the folder of a run")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override a key: graph.depth=16, rule.step_size=0.5")]
-Engine = Annotated[str | None, typer.Option(help=" | ".join((*ENGINES, "auto")))]
+Engine = Annotated[str | None, typer.Option(help="what executes it")]
 Json = Annotated[bool, typer.Option("--json", help="print plain JSON for machines")]
+
+
+class NamesEngines(TyperCommand):
+    """A command whose help names the engines, which are imported only where it is asked for."""
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help, with every engine by name."""
+        from pcsim.engines import ENGINES
+
+        for option in self.params:
+            if option.name == "engine":
+                vars(option)["help"] = " | ".join((*ENGINES, "auto"))
+        return super().get_help(ctx)
 
 
 def _guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -74,7 +89,7 @@ def _print_json(data: Any) -> None:
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:
-    from pcsim.scenario.nodes import parse, plain
+    from pcsim.documents import parse, plain
 
     pairs: dict[str, Any] = {}
     for setting in settings or []:
@@ -117,7 +132,7 @@ def plan(file: File, settings: Set = None, as_json: Json = False) -> None:
     _print_json(found) if as_json else out.print(*plan_tables(found), sep="\n")
 
 
-@app.command()
+@app.command(cls=NamesEngines)
 @_guarded
 def run(
     file: File, settings: Set = None, engine: Engine = None,
@@ -148,7 +163,7 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=NamesEngines)
 @_guarded
 def sweep(
     file: File, settings: Set = None, engine: Engine = None,
@@ -164,10 +179,8 @@ def sweep(
 
     Prints a table, measured beside theory, and draws a picture of it.
     """
-    from pcsim.sweep import ROWS, table
     from pcsim.sweep import sweep as run_sweep
     from pcsim.view.progress import Bar
-    from pcsim.view.sweeps import no_picture, sweep_picture, sweep_tables
 
     target = folder or _folder(Path("runs") / file.stem, resume=resume)
     with Bar(err, "runs", quiet=as_json) as bar:
@@ -181,34 +194,31 @@ def sweep(
             together=together,
             progress=bar.cells,
         )
-    pictures = sweep_picture(found, target)
-    if as_json:
-        _print_json({"title": found.title, "complete": found.complete, "rows": table(found), "pictures": pictures})
-    else:
-        out.print(*sweep_tables(found), sep="\n")
-        if found.rows:
-            _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
-        if not pictures:
-            _say(no_picture(found))
+    _print_sweep(found, target, as_json=as_json)
     failed = sum(1 for row in found.rows if row.get("error"))
     if failed:
         _complain(f"{failed} of {len(found.rows)} runs failed")
     if not found.complete:
-        again = shlex.join(
-            [
-                "pcsim",
-                "sweep",
-                str(file),
-                *(f"--set={text}" for text in settings or ()),
-                "--out",
-                str(target),
-                "--resume",
-            ]
-        )
+        changes = [f"--set={text}" for text in settings or ()]
+        again = shlex.join(["pcsim", "sweep", str(file), *changes, "--out", str(target), "--resume"])
         _complain(f"interrupted: {len(found.rows)} of {found.cells} runs done; go on with: {again}")
+    if failed == len(found.rows) or not found.complete:
         raise typer.Exit(1)
-    if failed == len(found.rows):
-        raise typer.Exit(1)
+
+
+def _print_sweep(found: Sweep, target: Path, *, as_json: bool) -> None:
+    from pcsim.sweep import ROWS, table
+    from pcsim.view.sweep_results import no_picture, sweep_picture, sweep_tables
+
+    pictures = sweep_picture(found, target)
+    if as_json:
+        _print_json({"title": found.title, "complete": found.complete, "rows": table(found), "pictures": pictures})
+        return
+    out.print(*sweep_tables(found), sep="\n")
+    if found.rows:
+        _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
+    if not pictures:
+        _say(no_picture(found))
 
 
 def _folder(path: Path, *, resume: bool) -> Path:
@@ -268,7 +278,7 @@ def plot(
 @_guarded
 def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML)")], as_json: Json = False) -> None:
     """Show the levels of a graph, and what levelling it would add."""
-    from pcsim.scenario.checks import any_graph
+    from pcsim.scenario.document_kind import any_graph
     from pcsim.view.plan import level_tables, levels_of
 
     found = levels_of(any_graph(file))
@@ -278,27 +288,32 @@ def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML
 @app.command()
 @_guarded
 def bench(
-    zoo: Annotated[list[str] | None, typer.Option(help="a family of graphs; default: all")] = None,
+    family: Annotated[
+        list[str] | None, typer.Option("--family", "--zoo", help="a family of benchmark graphs; default: all")
+    ] = None,
     engine: Annotated[list[str] | None, typer.Option(help="an engine; default: all that can run")] = None,
     rule: Annotated[list[str] | None, typer.Option(help="fpa | il | zil | bp | fpa-step-1; default: all")] = None,
     size: Annotated[str, typer.Option(help="small | full")] = "small",
     seconds: Annotated[float, typer.Option(help="spent on rounds; building and starting up come on top")] = 60.0,
     folder: Annotated[Path | None, typer.Option("--out", help="default: a new folder runs/bench")] = None,
-    rivals: Annotated[Path | None, typer.Option(help="a table RIVALS; default: tests/bench/rivals.py, if here")] = None,
+    baselines: Annotated[
+        Path | None,
+        typer.Option("--baselines", "--rivals", help="a table BASELINES; default: tests/bench/baselines.py, if here"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how fast this machine runs a zoo, beside rivals.
+    """Measure how fast engines run here, beside baselines.
 
-    Its own rates are measured too. Writes results as JSON and as a page.
+    The machine's own rates are measured too. Writes results as JSON and as a page.
     """
     from pcsim.bench.bench import bench as run_bench
     from pcsim.bench.bench import request
-    from pcsim.bench.page import write_page
-    from pcsim.bench.results import plain, write
-    from pcsim.bench.tables import bench_tables
+    from pcsim.bench.bench_results import plain, write
+    from pcsim.bench.html_page import write_page
+    from pcsim.bench.terminal import bench_tables
     from pcsim.view.progress import Bar
 
-    asked = request(zoo or (), engine or (), rule or (), size, seconds, rivals)
+    asked = request(family or (), engine or (), rule or (), size, seconds, baselines)
     target = folder or _folder(Path("runs") / "bench", resume=False)
     with Bar(err, "parts", quiet=as_json) as bar:
         found = run_bench(asked, lambda done, total, _: bar.ticks(done, total))
@@ -329,7 +344,7 @@ def list_(
 @_guarded
 def schema(what: Annotated[str, typer.Argument(help="graph | scenario")]) -> None:
     """Print the JSON Schema of a document, for editors."""
-    from pcsim.scenario.checks import json_schema
+    from pcsim.scenario.json_schema import json_schema
 
     _print_json(json_schema(what))
 

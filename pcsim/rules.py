@@ -1,12 +1,10 @@
 """How values and parameters move: an algorithm is a row of data, read by every engine.
 
-No engine asks for a rule's name. What a row may say:
+No engine asks for a rule's name, nor for a firing policy's. What a row may say:
 
 - ``moving``: predictions and Jacobians follow the values (else they stay as they were at tick 0);
 - ``step_size``: gamma of ``x(t+1) = x(t) + gamma (-Pi eps + sum J^T Pi eps)`` ([M] eq. 2, [S] eq. 7);
-- ``fires``: when a parameter takes what it receives: ``end`` (once, in the last tick), ``level`` (what its user
-  sends at the tick equal to the user's level, [S] eq. 16), ``arrival`` (what its user sends when the
-  user's error first leaves zero), ``every`` (at every tick);
+- ``fires``: at which ticks a parameter takes what it receives, a row of ``FIRINGS``;
 - ``output_variance``: k, which divides the precision of the outputs and multiplies the update ([Z] 3.3).
 """
 
@@ -14,11 +12,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pcsim.errors import InputError, Problem, nearest
 
-Fires = Literal["end", "level", "arrival", "every"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Firing:
+    """When a parameter takes what a vertex that uses it sends: a firing policy, as a row of facts.
+
+    Attributes
+    ----------
+    due : (tick, level, last) -> whether a vertex may fire at this tick. ``level`` is its level in ticks (-1 where no
+        output is reached), or an array of levels, for which a mask is returned; ``last`` says that no tick follows.
+    waits : of the ticks that are due, only the first counts at which the vertex's error is not exactly zero.
+    applies : parameters change within the run, by the learning rate, whenever something has fired.
+    at_front : a vertex fires once, with the first error that reaches it: at the tick of its level or on arrival. On
+        a levelled graph no input of it has moved by then, and what is still to be learnt does not depend on it after.
+    only_last : nothing is due before the last tick.
+    """
+
+    name: str
+    summary: str
+    due: Callable[[int, Any, bool], Any]
+    waits: bool = False
+    applies: bool = False
+    at_front: bool = False
+    only_last: bool = False
+
+
+_FIRINGS = (
+    Firing("end", "once, in the last tick", lambda _tick, _level, last: last, only_last=True),
+    Firing("level", "at the tick equal to the level of the vertex that uses it ([S] eq. 16)",
+           lambda tick, level, _last: level == tick, at_front=True),
+    Firing("arrival", "when the error of the vertex that uses it first leaves zero",
+           lambda _tick, level, _last: level >= 0, waits=True, at_front=True),
+    Firing("every", "at every tick", lambda _tick, _level, _last: True, applies=True),
+)  # fmt: skip
+
+FIRINGS: dict[str, Firing] = {row.name: row for row in _FIRINGS}
 
 
 @dataclass(frozen=True)
@@ -44,7 +79,7 @@ class Rule:
     name: str
     summary: str
     moving: bool
-    fires: Fires
+    fires: Firing
     source: str
     step_size: float = 0.1
     ticks: int | Literal["levels"] = 100
@@ -70,7 +105,7 @@ class Rule:
     @property
     def compares_with_backprop(self) -> bool:
         """Whether the rule's errors have the backprop errors as their limit or their value."""
-        return not self.moving or self.fires in ("level", "arrival")
+        return not self.moving or self.fires.at_front
 
 
 def _positive(value: Any) -> bool:
@@ -83,21 +118,21 @@ def _counts(value: Any) -> bool:
 
 _ROWS = (
     Rule("il", "standard predictive coding: predictions follow the values, learn at the end",
-         moving=True, fires="end", source="[WB]; [Z] eq. 3.10"),
+         moving=True, fires=FIRINGS["end"], source="[WB]; [Z] eq. 3.10"),
     Rule("fpa", "fixed predictions: Jacobians as in the feedforward sweep, learn at the end",
-         moving=False, fires="end", source="[M] algorithm 1; [Z] eq. 3.23"),
+         moving=False, fires=FIRINGS["end"], source="[M] algorithm 1; [Z] eq. 3.23"),
     Rule("zil", "zero-divergence inference learning: a parameter learns at the tick equal to its level",
-         moving=True, fires="level", step_size=1.0, ticks="levels", exact_step=1.0,
+         moving=True, fires=FIRINGS["level"], step_size=1.0, ticks="levels", exact_step=1.0,
          needs="the tick number, compared with the level", source="[S] algorithm 3, eq. 16"),
     Rule("fa-zil", "fully autonomous zil: a parameter learns when its vertex's error first leaves zero",
-         moving=True, fires="arrival", step_size=1.0, ticks="levels", exact_step=1.0, source="[So]"),
+         moving=True, fires=FIRINGS["arrival"], step_size=1.0, ticks="levels", exact_step=1.0, source="[So]"),
     Rule("bp", "reverse-mode backprop, played on the clock: one vertex after the other, by level",
-         moving=False, fires="level", step_size=1.0, ticks="levels", levelled=True, exact_step=1.0,
+         moving=False, fires=FIRINGS["level"], step_size=1.0, ticks="levels", levelled=True, exact_step=1.0,
          needs="the tick number, compared with the level", source="[S] eq. 2-4"),
     Rule("incremental", "standard predictive coding whose parameters learn at every tick",
-         moving=True, fires="every", source="incremental predictive coding, Salvatori et al. 2024"),
+         moving=True, fires=FIRINGS["every"], source="incremental predictive coding, Salvatori et al. 2024"),
     Rule("il-variance", "standard predictive coding with output variance k and the learning rate times k",
-         moving=True, fires="end", output_variance=100.0, source="[WB]; [Z] section 3.3, case 2"),
+         moving=True, fires=FIRINGS["end"], output_variance=100.0, source="[WB]; [Z] section 3.3, case 2"),
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {row.name: row for row in _ROWS}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pcsim.analysis.backprop import sweep
 from pcsim.engines.base import Task
 from pcsim.graph import graph_from, level
+from pcsim.graph.graph import number_format
 from pcsim.graph.initialise import initialise, stream
 from pcsim.ops import ACTIVATIONS, OPS, complete
 from pcsim.program.lower import ticks_of
@@ -39,12 +40,18 @@ STEEP = ("exp", "square", "tan")
 MILD_ACTIVATIONS = tuple(name for name in ACTIVATIONS if name not in STEEP)
 
 
+BATCH_OPS = ("batch_norm", "dropout", "embedding")
+"""Ops that couple samples, draw at random, or take whole numbers."""
+SEPARATE = tuple(name for name in OPS if name not in BATCH_OPS)
+"""Ops that treat every sample by itself, and take floating-point numbers."""
+
+
 @dataclass(frozen=True)
 class Features:
     """What a random document may hold."""
 
     size: int = 9
-    ops: tuple[str, ...] = tuple(OPS)
+    ops: tuple[str, ...] = SEPARATE
     delays: bool = True
     shared: bool = True
     dead_ends: bool = False
@@ -62,6 +69,8 @@ class Draft:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    whole: set[str] = field(default_factory=set)
+    """Sources of whole numbers: only some ops take them."""
 
     def chance(self, probability: float) -> bool:
         return bool(self.rng.random() < probability)
@@ -99,7 +108,7 @@ class Draft:
         self, fits: Callable[[tuple[int, ...]], bool] = lambda shape: True, fallback: tuple[int, ...] = (3,)
     ) -> str:
         """Return a vertex of a fitting shape, rather one that nobody uses yet; a new one if there is none."""
-        found = [name for name, shape in self.shapes.items() if fits(shape)]
+        found = [name for name, shape in self.shapes.items() if fits(shape) and name not in self.whole]
         fresh = [name for name in found if name not in self.used]
         if fresh and self.chance(0.6):
             return self.choose(fresh)
@@ -276,6 +285,22 @@ def _rooted(op: str) -> Callable[[Draft], str]:
     return lambda draft: draft.add(op, draft.positive(draft.pick()))
 
 
+def _batch_norm(draft: Draft) -> str:
+    name = draft.pick(has_axes)
+    axis = int(draft.rng.integers(len(draft.shapes[name])))
+    statistics = draft.choose(["batch", "batch", "frozen"])
+    # a variance far below epsilon would amplify roundings
+    return draft.add("batch_norm", name, axis=axis, statistics=statistics, epsilon=0.1, affine=draft.chance(0.7))
+
+
+def _embedding(draft: Draft) -> str:
+    indices = draft.add("input", shape=list(draft.choose([(), (2,)])), format="whole")
+    draft.whole.add(indices)
+    shared = draft.features.shared and draft.chance(0.5)
+    params = {"weight": draft.named((4, 3))} if shared else None
+    return draft.add("embedding", indices, params=params, entries=4, units=3)
+
+
 RECIPES: dict[str, Callable[[Draft], str]] = {
     **{op: _mild(op) for op in MILD},
     **{op: _steep(op) for op in STEEP},
@@ -284,7 +309,8 @@ RECIPES: dict[str, Callable[[Draft], str]] = {
     **{op: _reduce(op) for op in ("sum", "mean")},
     **{op: _normal(op) for op in ("softmax", "log_softmax")},
     "divide": _divide, "power": _power, "affine": _affine, "matmul": _matmul,
-    "projection": _projection, "weighted_sum": _neuron,
+    "projection": _projection, "weighted_sum": _neuron, "batch_norm": _batch_norm, "embedding": _embedding,
+    "dropout": lambda draft: draft.add("dropout", draft.pick(), rate=0.4),
     "concat": _concat, "slice": _slice, "reshape": _reshape, "transpose": _transpose,
     "input": lambda draft: draft.add("input", shape=list(draft.choose(SHAPES))),
     "constant": lambda draft: draft.add("constant", value=-0.7, shape=list(draft.choose(SHAPES))),
@@ -373,9 +399,7 @@ def make_task(
     """
     row = rule(row) if isinstance(row, str) else row
     graph = level(graph_from(document) if isinstance(document, dict) else document, "delay" if row.levelled else form)
-    inputs = {
-        name: _data(graph, name, seed, batch).astype(dtype) for name in graph.vertices if graph.role(name) == "source"
-    }
+    inputs = {name: _data(graph, name, seed, batch, dtype) for name in graph.vertices if graph.role(name) == "source"}
     count = ticks_of(graph, row) if ticks is None else ticks
     task = Task(
         graph,
@@ -388,16 +412,19 @@ def make_task(
         {},
         {},
         keep_values=keep_values,
+        seed=seed,
     )
     kinds = {name: _loss(graph, name, number, losses) for number, name in enumerate(graph.outputs)}
     return replace(task, targets=_targets(task, seed, away, kinds), losses=kinds)
 
 
-def _data(graph: Graph, name: str, seed: int, batch: int) -> np.ndarray:
+def _data(graph: Graph, name: str, seed: int, batch: int, dtype: Any) -> np.ndarray:
     vertex = graph.vertices[name]
+    if number_format(vertex) == "whole":
+        return stream(seed, "input", name).integers(0, 4, (batch, *vertex.shape))
     if vertex.op.name == "constant":
-        return np.broadcast_to(np.asarray(vertex.call["value"], float), (batch, *vertex.shape))
-    return stream(seed, "input", name).normal(0.0, 0.7, (batch, *vertex.shape))
+        return np.broadcast_to(np.asarray(vertex.call["value"], float), (batch, *vertex.shape)).astype(dtype)
+    return stream(seed, "input", name).normal(0.0, 0.7, (batch, *vertex.shape)).astype(dtype)
 
 
 def _loss(graph: Graph, name: str, number: int, losses: str) -> str:
@@ -449,6 +476,7 @@ def run_task(engine: Engine, task: Task, quantities: tuple[str, ...] = PER_TICK)
     for tick in range(task.ticks):
         session.predict(tick)
         session.send(tick)
+        session.deliver(tick)
         for what, names, read in readers:
             seen[f"{what}/{names[0]}"].append(np.array(read()))
         session.learn(tick, last=tick == task.ticks - 1)

@@ -19,7 +19,7 @@ import pcsim
 from pcsim.cli import app
 from pcsim.engines import ENGINES, EngineRow, open_engine
 from pcsim.view.listing import LISTS
-from pcsim.view.sweeps import sweep_tables
+from pcsim.view.sweep_results import sweep_tables
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(
@@ -117,13 +117,13 @@ def test_what_is_measured_takes_no_more_than_there_is(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of address space")
 def test_memory_that_runs_out_is_a_line_and_no_traceback():
-    code = "from pcsim.cli import main; import resource; "
+    code = "import pcsim.simulate; from pcsim.cli import main; import resource; "
     code += "held = 4096 * int(open('/proc/self/statm').read().split()[0]); "
     code += "resource.setrlimit(resource.RLIMIT_AS, (held + 2**28,) * 2); "
     arguments = ["run", FIRST, "--set", "batch=20000000"]
     checked, unchecked = (
         subprocess.run([sys.executable, "-c", code + more, *arguments], capture_output=True, text=True, check=False)
-        for more in ("main()", "from pcsim.engines import memory; memory.available = lambda: None; main()")
+        for more in ("main()", "from pcsim.engines.array import memory; memory.available = lambda: None; main()")
     )
     for done in (checked, unchecked):
         assert done.returncode == 1
@@ -590,7 +590,7 @@ def test_schema_is_one_and_knows_the_documents(what):
     assert found["additionalProperties"] is False
     known = set(found["properties"])
     assert {"pcsim", "title"} <= known
-    from pcsim.scenario.nodes import plain, read
+    from pcsim.documents import plain, read
 
     for file in FILES:
         if file.startswith(what):
@@ -655,7 +655,7 @@ WRONG = {
 @pytest.mark.parametrize("what", ["graph", "scenario"])
 def test_the_schema_takes_what_people_write_and_nothing_else(what):
     jsonschema = pytest.importorskip("jsonschema")
-    from pcsim.scenario.nodes import plain, read
+    from pcsim.documents import plain, read
 
     found = json.loads(call("schema", what).stdout)
     jsonschema.Draft202012Validator.check_schema(found)

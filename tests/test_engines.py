@@ -217,7 +217,7 @@ def early(run, cone):
 
 
 def cone_of(task):
-    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires == "every")
+    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires.applies)
 
 
 @pytest.mark.parametrize("row", list(RULES))

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from strategies import Features, documents, make_task, permuted, random_document
+from strategies import SEPARATE, Features, documents, make_task, permuted, random_document
 
 from pcsim.analysis.backprop import backprop
 from pcsim.errors import InputError
 from pcsim.graph import graph_from, level, vertex_levels
+from pcsim.graph.graph_document import GraphDocument
 from pcsim.graph.initialise import initialise
-from pcsim.graph.models import GraphDocument
 from pcsim.graph.problems import problems_of
-from pcsim.ops import LOSSES, OPS
+from pcsim.ops import LOSSES
 
 RICH = Features(size=8, dead_ends=True, precision=True)
 
@@ -79,7 +79,7 @@ EXPECTED = {
 
 def test_random_documents_reach_every_op_and_feature():
     drawn = [random_document(seed, RICH) for seed in range(400)]
-    assert {entry["op"] for document in drawn for entry in document["vertices"].values()} == set(OPS)
+    assert {entry["op"] for document in drawn for entry in document["vertices"].values()} == set(SEPARATE)
     assert {feature for document in drawn for feature in features_of(document)} >= EXPECTED
 
 

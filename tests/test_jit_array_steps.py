@@ -135,7 +135,7 @@ def test_blocks_of_ticks_are_those_ticks_one_by_one(monkeypatch, name, row, batc
     for cuts in ((0, 12), (0, 5, 6, 12)):
         session = NUMBA(task)
         for first, end in pairwise(cuts):
-            session.advance(first, end, last=end == 12, norms=norms[first:end])
+            session.advance(first, end, last=end == 12, squares=norms[first:end])
         assert same(ending(session), ending(stepped))
         session.restart()
         session.advance(0, 12, last=True)
@@ -144,12 +144,12 @@ def test_blocks_of_ticks_are_those_ticks_one_by_one(monkeypatch, name, row, batc
 
 
 @pytest.mark.parametrize("row", ["il", "fpa", "zil"])
-def test_norms_are_those_of_the_errors(row):
+def test_squares_are_those_of_the_errors(row):
     for document in (PLAIN, LAYERS):
         task = make_task(document, tame(row), "none", ticks=7, away=0.1, batch=8)
         norms, wanted = (np.full((7, len(task.graph.active)), np.nan) for _ in range(2))
-        NUMBA(task).advance(0, 7, last=True, norms=norms)
-        open_engine("numpy")(task).advance(0, 7, last=True, norms=wanted)
+        NUMBA(task).advance(0, 7, last=True, squares=norms)
+        open_engine("numpy")(task).advance(0, 7, last=True, squares=wanted)
         np.testing.assert_allclose(norms, wanted, rtol=1e-12, atol=1e-14)
 
 

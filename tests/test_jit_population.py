@@ -203,6 +203,7 @@ def test_subnormal_errors_end_at_a_population_unless_they_are_waited_for(row):
     session = NUMBA(tiny(rule(row, **({} if row == "fa-zil" else {"ticks": 2}))))
     session.predict(0)
     session.send(0)
+    session.deliver(0)
     assert (session.reader("error", ["q"])() == np.float32(1e-39)).all()
     session.move()
     session.predict(1)

@@ -67,7 +67,9 @@ MUTATIONS = {
     "a message doubled": lambda p: with_post(p, order=np.zeros_like(post_of(p).order)),
     "a message lost": lambda p: with_post(p, order=post_of(p).order[:-1]),
     "messages in the wrong order": swapped,
-    "a delay line too short": lambda p: with_post(p, ring=replace(post_of(p).ring, length=post_of(p).ring.length - 1)),
+    "a delay line too short": lambda p: with_post(
+        p, delay_buffer=replace(post_of(p).delay_buffer, length=post_of(p).delay_buffer.length - 1)
+    ),
     "a delay line left out": lambda p: with_post(p, late=post_of(p).late[:-1]),
 }
 
@@ -117,7 +119,7 @@ def test_arrays_of_a_step_say_what_its_slots_say(document, row, form):
 @given(documents(), st.sampled_from(list(RULES)))
 def test_arrivals_are_the_light_cone_by_step(document, row):
     found = lower(graph_from(document), RULES[row])
-    cone = light_cone(found.graph, moving=found.rule.moving, learning=found.rule.fires == "every")
+    cone = light_cone(found.graph, moving=found.rule.moving, learning=found.rule.fires.applies)
     for step, arrivals in zip(found.steps, found.arrivals, strict=True):
         assert arrivals.tolist() == [-1 if cone[name] is None else cone[name] for name in step.names]
 

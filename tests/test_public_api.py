@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +134,29 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, text):
         (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(pcsim.InputError, match=r"not the folder of a run|expected 'run/1'"):
         pcsim.open_run(tmp_path)
+
+
+def fresh(code: str) -> str:
+    """Return what a new process prints."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_what_is_not_used_is_not_imported():
+    heavy = ["numpy", "scipy", "xarray", "zarr", "matplotlib", "networkx", "pydantic", "yaml", "asyncio"]
+    shown = f"import sys; print([name for name in {heavy} if name in sys.modules])"
+    assert fresh(f"import pcsim; {shown}") == "[]"
+    asked = "from pcsim.cli import app; app(['--help'], standalone_mode=False)"
+    assert fresh(f"{asked}; {shown}").splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["simulate", "sweep"])
+@pytest.mark.parametrize("first", ["import pcsim", "import pcsim.simulate, pcsim.sweep", "from pcsim import sweep"])
+def test_functions_with_the_name_of_their_module_stay_functions(name, first):
+    assert fresh(f"{first}; import pcsim; print(type(pcsim.{name}).__name__)") == "function"
+    assert fresh(f"{first}; import pcsim; pcsim.{name}; import pcsim.{name}; print(callable(pcsim.{name}))") == "True"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    assert set(pcsim.__all__) <= set(dir(pcsim))
+    with pytest.raises(AttributeError, match="no attribute 'simulatte'"):
+        pcsim.simulatte  # noqa: B018

@@ -31,11 +31,11 @@ def no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
 def blocks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The blocks of ticks that the vectorised engine played."""
     played: list[tuple[int, int]] = []
-    play = ArraySession.play
+    advance = ArraySession.advance
 
     def noted(session: ArraySession, first: int, end: int, **how: Any) -> None:
         played.append((first, end))
-        play(session, first, end, **how)
+        advance(session, first, end, **how)
 
     monkeypatch.setattr(ArraySession, "advance", noted)
     return played

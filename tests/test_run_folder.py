@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 import pcsim
 from pcsim.cli import app
 from pcsim.run import recorder
-from pcsim.trace import store
 from pcsim.trace.columns import Column
 from pcsim.trace.store import Folder
 
@@ -49,8 +48,9 @@ def test_a_folder_can_be_read_while_it_is_written(tmp_path, monkeypatch):
 
 def test_a_killed_writer_leaves_a_folder_that_opens(tmp_path):
     script = f"""
-import os, sys, pcsim
-sys.modules["pcsim.run.recorder"].FLUSH_EVERY = 0.0
+import os, pcsim
+from pcsim.run import recorder
+recorder.FLUSH_EVERY = 0.0
 pcsim.simulate({str(FIRST)!r}, {{"rule.ticks": 100_000, "record": [{{"what": ["value", "error"]}}]}},
                out={str(tmp_path / "run")!r}, progress=lambda done, total: os._exit(9) if done == 40 else None)
 """
@@ -116,6 +116,31 @@ def test_nothing_of_a_folder_in_use_is_touched(tmp_path):
     assert files(tmp_path) == before
 
 
+def test_a_run_in_memory_is_the_run_on_disk_and_needs_neither_xarray_nor_zarr(tmp_path):
+    code = f"""
+import pcsim, sys
+run, _ = pcsim.simulate({str(FIRST)!r}), pcsim.simulate({str(FIRST)!r}, out="disk")
+print([name for name in ("xarray", "zarr", "scipy.stats", "pandas") if name in sys.modules])
+run.save("saved")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == "[]"
+    kept, disk, saved = (
+        pcsim.simulate(FIRST).trace,
+        pcsim.open_run(tmp_path / "disk"),
+        pcsim.open_run(tmp_path / "saved"),
+    )
+    assert kept.identical(disk.trace)
+    assert kept.identical(saved.trace)
+    for node in disk.trace.subtree:
+        for name, array in node.variables.items():
+            assert array.dtype == kept[node.path].variables[name].dtype
+    one, two = (files(tmp_path / name / "trace.zarr") for name in ("disk", "saved"))
+    assert one.keys() == two.keys()
+    for name, content in one.items():
+        assert json.loads(content) == json.loads(two[name]) if name.endswith(".json") else content == two[name]
+
+
 def test_an_empty_folder_and_missing_parents_are_fine(tmp_path):
     (tmp_path / "empty").mkdir()
     pcsim.simulate(FIRST, out=tmp_path / "empty")
@@ -175,10 +200,12 @@ def note_of(folder: Path) -> str:
 def test_trace_says_that_a_run_ended_early_and_what_is_kept_of_it(tmp_path, monkeypatch, ticks, kept):
     put, full_from = Folder.put, iter(range(10**9))
     monkeypatch.setattr(recorder, "FLUSH_EVERY", 0.0)
-    monkeypatch.setattr("pcsim.trace.writer.Rescue.keep", lambda rescue: max(node.kept for node in rescue.nodes) - 1)
+    monkeypatch.setattr(
+        "pcsim.trace.disk_trace.Rescue.keep", lambda rescue: max(node.kept for node in rescue.nodes) - 1
+    )
 
-    def filling(self: Folder, key: str, *pieces: object) -> None:
-        full() if key == "value/3/value/c.0.0.0.0" and next(full_from) >= ticks else put(self, key, *pieces)
+    def filling(self: Folder, key: str, content: Any) -> None:
+        full() if key == "value/3/value/c.0.0.0.0" and next(full_from) >= ticks else put(self, key, content)
 
     monkeypatch.setattr(Folder, "put", filling)
     with pytest.raises(pcsim.RunError) as caught:
@@ -205,24 +232,3 @@ def test_a_manifest_that_cannot_be_written_fails_the_run(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["run", str(FIRST), "--out", str(tmp_path / "run")])
     assert result.exit_code == 1
     assert "cannot write the manifest" in result.stderr
-
-
-@pytest.mark.parametrize("begin", ["as it is", None, "fails"])
-def test_large_chunks_are_on_their_way_to_the_disk_while_a_run_goes_on(tmp_path, monkeypatch, begin):
-    """Only large files ask the system for it; what it answers, or that it cannot, is no matter."""
-    found = store._sync_file_range()
-    if begin == "as it is" and found is None:
-        pytest.skip("only Linux has sync_file_range")
-    begun = []
-
-    def told(descriptor, first, octets, flags):
-        begun.append(os.fstat(descriptor).st_size)
-        return -1 if begin == "fails" else found(descriptor, first, octets, flags)
-
-    monkeypatch.setattr(store, "_sync_file_range", lambda: None if begin is None else told)
-    folder, large = Folder(tmp_path), np.arange(store.MUCH // 8 + 1.0)
-    folder.put("a/large", b"head", large.data)
-    folder.put("a/small", b"head")
-    assert (tmp_path / "a/large").read_bytes() == b"head" + large.tobytes()
-    assert folder.get("a/small") == b"head"
-    assert begun == ([] if begin is None else [4 + large.nbytes])

@@ -62,6 +62,7 @@ def test_a_tick_takes_less_than_ten_times_its_matrix_product(chain, numpy_engine
 def play(session, tick, *, last=False):
     session.predict(tick)
     session.send(tick)
+    session.deliver(tick)
     session.learn(tick, last=last)
     session.move()
 

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcsim.documents import from_plain, locate, parse, plain, template
+from pcsim.documents.template import evaluate, expand, substitute
 from pcsim.errors import InputError
-from pcsim.scenario import template
-from pcsim.scenario.nodes import from_plain, locate, parse, plain
-from pcsim.scenario.template import evaluate, expand, substitute
 
 NAMES = {"l": 3, "depth": 8, "rate": 0.5, "act": "tanh", "bias": True, "sizes": [1, 2], "nothing": None}
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import nbinom
 from strategies import Features, documents, make_task, random_document, run_task
 
 from pcsim.analysis.backprop import backprop
@@ -239,3 +240,11 @@ def test_output_variance_brings_the_update_to_backprop(engine):
         learnt, wanted = run_task(engine, task, ()).learnt, backprop(task).gradients
         away.append(np.sqrt(sum(np.sum((learnt[name] - wanted[name]) ** 2) for name in wanted)))
     assert all(0.09 < b / a < 0.11 for a, b in pairwise(away))
+
+
+@pytest.mark.parametrize("hops", [1, 2, 7, 64])
+@pytest.mark.parametrize("step_size", [0.01, 0.3, 0.5, 0.99, 1.0])
+def test_what_has_arrived_is_the_negative_binomial_distribution_bit_for_bit(hops, step_size):
+    ticks = np.arange(-3, 500)
+    assert np.array_equal(arrived(hops, ticks, step_size), nbinom.cdf(ticks - hops, hops, step_size))
+    assert np.array_equal(missing(hops, ticks, step_size), nbinom.sf(ticks - hops, hops, step_size))

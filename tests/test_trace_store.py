@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from pcsim.errors import InputError, RunError
 from pcsim.trace import Channel, TraceWriter, forecast, shape_key
-from pcsim.trace.columns import CHUNK, Chunk, chunk_rows, chunk_shape
+from pcsim.trace.columns import CHUNK, chunk_rows, chunk_shape
+from pcsim.trace.memory_trace import MemoryTrace
+from pcsim.trace.reading import open_trace
 from pcsim.trace.rescue import ROOM
-from pcsim.trace.store import Folder
+from pcsim.trace.store import Folder, Target
 
 FLOAT = np.dtype(float)
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
@@ -37,6 +39,15 @@ def error_channel(now, names=("h1", "h2"), shape=(3,), **more):
     dims = ("vertex", "batch", *(f"axis_{n}" for n in range(len(shape))))
     full = (len(names), 2, *shape)
     return clocked(f"error/{shape_key(shape)}", "error", dims, full, now, names=tuple(names), **more)
+
+
+def opened(writer):
+    """Open what a writer has written: on disk by xarray alone."""
+    return (
+        open_trace(writer.store)
+        if writer.store.__class__ is MemoryTrace
+        else xr.open_datatree(writer.store, engine="zarr")
+    )
 
 
 def play(writer, now, ticks):
@@ -66,22 +77,26 @@ def test_what_is_recorded_comes_back(tmp_path_factory, shapes, every, slow, tick
             play(writer, now, [tick])
             if tick in flushes:
                 writer.flush()
-                held = xr.open_datatree(writer.store, engine="zarr")["series/tick"].values
+                held = opened(writer)["series/tick"].values
                 assert held.tolist() == list(range(0, tick + 1, slow))
-    tree = xr.open_datatree(writer.store, engine="zarr")
+    tree = opened(writer)
     for channel in channels:
         found = tree[f"{channel.path}/{channel.variable}"]
         expected = [numbers(channel.shape, tick) for tick in range(0, done, channel.every)]
         assert found.dims == ("tick", *channel.dims)
         assert found.coords["tick"].values.tolist() == list(range(0, done, channel.every))
         np.testing.assert_array_equal(found.values, np.reshape(expected, (len(expected), *channel.shape)))
+    if not on_disk:
+        copy = tmp_path_factory.mktemp("trace") / "copy"
+        writer.store.write(copy)
+        assert xr.open_datatree(copy, engine="zarr").identical(tree)
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_nothing_recorded_opens(tmp_path, on_disk):
     with TraceWriter(tmp_path / "t" if on_disk else None, [], ticks=3, attrs={"title": "empty"}) as writer:
         play(writer, SimpleNamespace(), range(3))
-    assert xr.open_datatree(writer.store, engine="zarr").attrs == {"title": "empty"}
+    assert opened(writer).attrs == {"title": "empty"}
 
 
 def test_xarray_alone_opens_every_node(tmp_path):
@@ -153,10 +168,13 @@ def test_no_chunk_is_written_twice_where_it_matters(tmp_path, monkeypatch):
     now, writes = SimpleNamespace(tick=0), []
     channel = error_channel(now, shape=(1024,))
     with TraceWriter(tmp_path / "t", [channel], ticks=1000, buffer_bytes=2**20) as writer:
-        write = Chunk.write
-        monkeypatch.setattr(
-            Chunk, "write", lambda chunk: writes.append((chunk.array.name, chunk.start)) or write(chunk)
-        )
+        write = Target.write
+
+        def counted(target, start, rows):
+            writes.append((target.name, start))
+            write(target, start, rows)
+
+        monkeypatch.setattr(Target, "write", counted)
         play(writer, now, range(1000))
     writes = [start for name, start in writes if name == "error/1024/error"]
     assert len(writes) == len(set(writes)) > 10
@@ -201,15 +219,15 @@ if sys.argv[3] == "flush":
     print(t, flush=True)
     writer.record(t + 1)
 else:
-    place, left = writer._documents.place, [int(sys.argv[3])]
-    put = place.put
+    folder, left = writer._trace.documents.folder, [int(sys.argv[3])]
+    put = folder.put
     def dying(key, text):
         if not left[0]:
             print(max(node.kept for node in writer._nodes) - 1, flush=True)
             os._exit(9)
         left[0] -= 1
         put(key, text)
-    place.put = dying
+    folder.put = dying
     t += 1
     writer.record(t)
     writer.flush()
@@ -256,9 +274,9 @@ def test_an_interrupt_while_flushing_loses_nothing(tmp_path, monkeypatch):
     now = SimpleNamespace(tick=0)
     writer = TraceWriter(tmp_path / "t", [error_channel(now)], ticks=20)
     play(writer, now, range(9))
-    place = writer._documents.place
+    folder = writer._trace.documents.folder
     with monkeypatch.context() as patch:
-        patch.setattr(place, "put", lambda key, text: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(folder, "put", lambda key, text: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             writer.flush()
     writer.close()
@@ -295,11 +313,11 @@ def disk(monkeypatch):
     place = SimpleNamespace(folder=None, size=0)
     put = Folder.put
 
-    def bounded(self, key, *pieces):
+    def bounded(self, key, content):
         held = sum(path.stat().st_size for path in place.folder.rglob("*") if path.is_file())
-        if held + sum(memoryview(piece).nbytes for piece in pieces) > place.size:
+        if held + memoryview(content).nbytes > place.size:
             full_disk()
-        put(self, key, *pieces)
+        put(self, key, content)
 
     monkeypatch.setattr(Folder, "put", bounded)
     return place
@@ -331,7 +349,7 @@ def test_on_a_full_disk_as_many_ticks_are_kept_as_fit(tmp_path, disk, room):
 
 
 def test_a_full_disk_at_the_start_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("zarr.storage._local._put", full_disk)
+    monkeypatch.setattr("pathlib.Path.open", full_disk)
     with pytest.raises(RunError, match="No space left on device; nothing was written"):
         TraceWriter(tmp_path / "t", [error_channel(SimpleNamespace(tick=0))], ticks=20)
 

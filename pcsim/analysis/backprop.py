@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.base import kept_by_task
+from pcsim.engines.operands import operands_of, source_value
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Local:
+class Swept:
     """One vertex as it stands in the feedforward sweep. Arrays are (1, batch, *shape)."""
 
     vertex: Vertex
@@ -40,22 +42,23 @@ class Local:
         return self.vertex.op.to_params(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
 
 
-def sweep(task: Task) -> dict[str, Local]:
+def sweep(task: Task) -> dict[str, Swept]:
     """Return the feedforward sweep: every vertex with what its derivatives need."""
     theta = {name: np.asarray(value, task.dtype)[None] for name, value in task.parameters.items()}
+    operands = operands_of(task)
     values: dict[str, Array] = {}
-    found: dict[str, Local] = {}
+    found: dict[str, Swept] = {}
     for name, vertex in task.graph.vertices.items():
         if vertex.op.role == "source":
-            values[name] = np.asarray(task.inputs[name], task.dtype)[None]
+            values[name] = source_value(task, name)[None]
         elif vertex.op.role == "parameter":
             values[name] = theta[vertex.params[0][1]][:, None]
         else:
             inputs = tuple(values[edge.pre] for edge in task.graph.incoming[name])
-            params = {slot: theta[parameter] for slot, parameter in vertex.params}
+            params = {slot: theta[parameter] for slot, parameter in vertex.params} | operands.get(name, {})
             mu, saved = vertex.op.forward(np, vertex.call, params, inputs)
             values[name] = np.broadcast_to(mu, (1, task.batch, *vertex.shape))
-            found[name] = Local(vertex, params, inputs, values[name], saved)
+            found[name] = Swept(vertex, params, inputs, values[name], saved)
     return found
 
 
@@ -70,13 +73,14 @@ class Reference:
     loss: float
 
 
+@kept_by_task
 def backprop(task: Task) -> Reference:
     """Differentiate the loss of a task; precisions of outputs weigh their errors."""
     with np.errstate(all="ignore"):
         return _backprop(task, sweep(task))
 
 
-def _backprop(task: Task, local: Mapping[str, Local]) -> Reference:
+def _backprop(task: Task, local: Mapping[str, Swept]) -> Reference:
     errors = {name: np.zeros_like(local[name].mu) for name in task.graph.active}
     gradients = {name: np.zeros((1, *p.shape), task.dtype) for name, p in task.graph.parameters.items()}
     loss = 0.0
@@ -96,7 +100,7 @@ def weight(vertex: Vertex, error: Array) -> Array:
     return error if vertex.precision == 1 else np.asarray(vertex.precision, error.dtype) * error
 
 
-def _send_back(task: Task, local: Local, errors: dict[str, Array], gradients: dict[str, Array]) -> None:
+def _send_back(task: Task, local: Swept, errors: dict[str, Array], gradients: dict[str, Array]) -> None:
     g = errors[local.vertex.name]
     for slot, contribution in local.contributions(g).items() if local.vertex.params else ():
         gradients[dict(local.vertex.params)[slot]] += contribution

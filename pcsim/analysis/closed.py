@@ -8,23 +8,28 @@ any graph levelled by identity vertices, has one part; others have one for each 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from pcsim.analysis.backprop import sweep
-from pcsim.analysis.theory import path_parts, weighed_vertices
-from pcsim.engines.base import begun_again
+from pcsim.analysis.theory import asymmetric, path_parts, weighed_vertices
+from pcsim.engines.base import begun_again, notes, taken_up
+from pcsim.engines.contributions import contributions_of
 from pcsim.engines.faults import overflowed, report
+from pcsim.engines.operands import moved_buffers, source_value
+from pcsim.engines.state import State, check, delayed_edges, history_lengths
 from pcsim.errors import InputError, Problem
 from pcsim.graph.levels import vertex_levels
+from pcsim.ops.local import Local
 from pcsim.program.lower import precision_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pcsim.analysis.backprop import Local
-    from pcsim.engines.base import Read, Session, Task
+    from pcsim.analysis.backprop import Swept
+    from pcsim.engines.base import Given, Read, Session, Task
     from pcsim.graph.graph import Edge, Graph
 
 Array = np.ndarray
@@ -46,12 +51,14 @@ def closed_form(task: Task) -> Session:
 def _objections(task: Task) -> Iterator[Problem]:
     """Yield what keeps a task from being solved in closed form."""
     rule, here = task.rule, "closed_form"
-    if rule.moving or rule.fires not in ("end", "level"):
+    if rule.moving or rule.fires.waits or rule.fires.applies:
         yield Problem(
             ("solve",),
-            f"{here} needs fixed predictions, and updates at the end or by level: fpa, bp; got {rule.name!r}",
+            f"{here} needs fixed predictions and updates at ticks known beforehand: fpa, bp; got {rule.name!r}",
         )
         return
+    if kept := asymmetric(task.graph):
+        yield Problem(("solve",), f"{here} needs symmetric feedback; {kept[0]!r} has another")
     if not rule.step_size < 2:
         yield Problem(("solve",), f"{here} needs a step size below 2, got {rule.step_size:g}")
     if any(rate != rule.step_size for rate in task.step_sizes.values()):
@@ -106,11 +113,14 @@ class ClosedSession:
 
     def __init__(self, task: Task) -> None:
         self.graph, self.rule = task.graph, task.rule
-        self.levels = vertex_levels(task.graph)
+        levels = vertex_levels(task.graph)
+        self.levels = {name: -1 if (level := levels[name]) is None else level for name in task.graph.active}
         self._begin(task)
 
+    references: Mapping[str, Array] = MappingProxyType({})
+
     def _begin(self, task: Task) -> None:
-        self.task, self.tick = task, 0
+        self.task, self.tick, self.next_tick = task, 0, 0
         self.theta = {name: np.array(value, task.dtype) for name, value in task.parameters.items()}
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
         self.fire_ticks: dict[str, int] = {}
@@ -124,7 +134,7 @@ class ClosedSession:
     def _check_sweep(self) -> None:
         ended = {name: "value" for name, local in self.local.items() if not np.isfinite(local.mu).all()}
         if ended:
-            report(self.graph, self._start, self._inputs, lambda name: self.theta[name][None], None, ended)
+            report(self.graph, self._start, self._inputs, lambda vertex: self.local[vertex.name].params, None, ended)
 
     def _inputs(self, name: str) -> tuple[Array, ...]:
         return tuple(self._start(edge.pre) for edge in self.graph.incoming[name])
@@ -136,7 +146,7 @@ class ClosedSession:
         vertex = self.graph.vertices[name]
         if vertex.op.role == "parameter":
             return self.theta[vertex.params[0][1]][None, None]
-        return np.asarray(self.task.inputs[name], self.task.dtype)[None]
+        return source_value(self.task, name)[None]
 
     def error(self, name: str, tick: int) -> Array:
         """Return the error of a vertex at a tick; before tick 0 there is none."""
@@ -161,57 +171,91 @@ class ClosedSession:
     def send(self, tick: int) -> None:
         """Messages are worked out when they are read."""
 
+    def deliver(self, tick: int) -> None:
+        """Messages are worked out when they are read."""
+
     def move(self) -> None:
         """Values are worked out when they are read."""
+        self.next_tick = self.tick + 1
 
     def learn(self, tick: int, *, last: bool) -> None:
         """Let each vertex that fires teach its parameters."""
         with np.errstate(all="ignore"):
             for name in self.graph.active:
-                if last if self.rule.fires == "end" else self.levels[name] == tick:
+                if self.rule.fires.due(tick, self.levels[name], last):
                     self._accumulate(self.local[name], tick)
 
-    def _accumulate(self, local: Local, tick: int) -> None:
+    def _accumulate(self, local: Swept, tick: int) -> None:
         name, error = local.vertex.name, self.error(local.vertex.name, tick)
-        contributions = list(self._contributions(local, error))
+        contributions = list(contributions_of(self.graph, name, self._call(local), error))
         if contributions:
             self.fire_ticks[name] = tick
-        for parameter, contribution in contributions:
+        for parameter, (contribution,) in contributions:
             if not np.isfinite(contribution).all():
                 overflowed(name, tick, "update", self.task.dtype)
             self.learnt[parameter] += contribution
 
-    def _contributions(self, local: Local, error: Array) -> Iterator[tuple[str, Array]]:
-        """Yield what a vertex sends to each parameter: of a slot, or used as an input."""
-        contributions = local.contributions(error) if local.vertex.params else {}
-        for slot, parameter in local.vertex.params:
-            yield parameter, contributions[slot][0]
-        pres = [self.graph.vertices[edge.pre] for edge in self.graph.incoming[local.vertex.name]]
-        if any(pre.op.role == "parameter" for pre in pres):
-            for pre, message in zip(pres, local.back(error), strict=True):
-                if pre.op.role == "parameter":
-                    yield pre.params[0][1], message[0, 0]
+    def _call(self, local: Swept) -> Local:
+        """Return a vertex's call; feedback is symmetric."""
+        vertex, params = local.vertex, local.params
+        return Local(np, vertex.op, vertex.call, params, params, local.inputs, local.mu, local.saved)
 
-    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
-        """Go to the last of some ticks; only ticks that teach or are measured are looked at on the way."""
-        names = [name for names in self.layout() for name in names]
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None
+    ) -> None:
+        """Go to the last of some ticks; only ticks that fire or are measured are looked at on the way."""
+        measure = notes(self, first, squares, apart, self.references)
         for tick in range(first, end):
             final = tick == end - 1
             if self.rule.step_size > 1 or final:
                 self.predict(tick)
-            if norms is not None:
-                norms[tick - first] = [float(np.linalg.norm(self.error(name, tick).astype(float))) for name in names]
-            if self.rule.fires == "level" or final:
+            if squares is not None or apart is not None:
+                self.tick = tick
+                measure(tick)
+            if final or not self.rule.fires.only_last:
                 self.learn(tick, last=last and final)
+        self.next_tick = end
 
-    def restart(
-        self,
-        inputs: Mapping[str, Array] | None = None,
-        targets: Mapping[str, Array] | None = None,
-        parameters: Mapping[str, Array] | None = None,
-    ) -> None:
+    def compare_with(self, references: Mapping[str, Array] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = dict(references or {})
+
+    def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
-        self._begin(begun_again(self.task, inputs, targets, parameters))
+        self._begin(begun_again(self.task, **given))
+
+    def snapshot(self) -> State:
+        """Return the state before the next tick, all of it worked out."""
+        task, tick, graph = self.task, self.next_tick, self.graph
+        deviations = {name: self._wide(name, self.error(name, tick))[0].copy() for name in graph.active}
+        values = {
+            name: np.stack([self._wide(name, self.error(name, tick - back))[0] for back in range(ticks, 0, -1)])
+            for name, ticks in history_lengths(graph).items()
+        }
+        errors = {
+            edge.name: np.stack([self._back(edge, tick + k)[0] for k in range(edge.error_delay)])
+            for edge in delayed_edges(graph)
+        }
+        return State(tick, deviations, values, errors, self.parameters(), self.updates(), {}, self.fired(), {},
+                     task.seed, task.batch_number, "closed_form")  # fmt: skip
+
+    def load(self, state: State) -> None:
+        """Go on from a state of this task: what is learnt counts, the rest is worked out."""
+        check(state, self.task)
+        self._begin(taken_up(self.task, state))
+        self.next_tick, self.fire_ticks = state.tick, dict(state.fired)
+        self.learnt = {name: np.array(array) for name, array in state.updates.items()}
+
+    def buffers(self) -> dict[str, Array]:
+        """Return what ops keep from batch to batch, as this batch leaves it."""
+        found: dict[str, Array] = {}
+        for local in self.local.values():
+            found |= moved_buffers(local.vertex, local.params, local.inputs)
+        return found
+
+    def executed(self) -> dict[str, str]:
+        """Return what works out each vertex: the closed form."""
+        return dict.fromkeys(self.graph.active, "closed_form")
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices by shape."""
@@ -240,17 +284,20 @@ class ClosedSession:
         """Return what arrives over an edge at the tick: what was sent ``delay`` ticks ago."""
         if quantity == "value message":
             return self._wide(edge.pre, self._value(edge.pre, self.tick - edge.value_delay))
-        local = self.local[edge.post]
-        back = local.back(self.error(edge.post, self.tick - edge.error_delay))
+        return self._back(edge, self.tick)
+
+    def _back(self, edge: Edge, tick: int) -> Array:
+        """Return the error message over an edge that is due at a tick."""
+        back = self.local[edge.post].back(self.error(edge.post, tick - edge.error_delay))
         return self._wide(edge.pre, back[[each.key for each in self.graph.incoming[edge.post]].index(edge.key)])
 
     def updates(self) -> dict[str, Array]:
         """Return what each parameter has learnt."""
-        return dict(self.learnt)
+        return {name: array.copy() for name, array in self.learnt.items()}
 
     def parameters(self) -> dict[str, Array]:
         """Return each parameter's value."""
-        return dict(self.theta)
+        return {name: array.copy() for name, array in self.theta.items()}
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex taught its parameters."""

@@ -18,6 +18,7 @@ from pcsim.analysis.theory import (
     relaxation,
     weighed_vertices,
 )
+from pcsim.engines.base import kept_by_task
 from pcsim.graph.levels import uneven_edges, vertex_levels
 from pcsim.program.lower import lower
 
@@ -137,7 +138,7 @@ def _finite(value: float) -> float | None:
 
 def blame(task: Task) -> list[str]:
     """Return the edges because of which a rule that fires by level cannot equal backprop."""
-    return [edge.name for edge in uneven_edges(task.graph)] if task.rule.fires in ("level", "arrival") else []
+    return [edge.name for edge in uneven_edges(task.graph)] if task.rule.fires.at_front else []
 
 
 def _energy(found: Evidence) -> dict[str, Any]:
@@ -145,9 +146,15 @@ def _energy(found: Evidence) -> dict[str, Any]:
     return {"first": _finite(first), "last": _finite(last), "loss": found.reference.loss}
 
 
+@kept_by_task
+def traffic_of(task: Task) -> dict[str, int]:
+    """Return the bytes and messages that cross edges in one tick, by direction."""
+    return lower(task.graph, task.rule).traffic(task.batch, task.dtype.itemsize)
+
+
 def _traffic(found: Evidence) -> dict[str, Any]:
     task, ticks = found.task, found.meter.tick + 1
-    per_tick = lower(task.graph, task.rule).traffic(task.batch, task.dtype.itemsize)
+    per_tick = traffic_of(task)
     return {"per_tick": per_tick, "run": {key: count * ticks for key, count in per_tick.items()}}
 
 
@@ -161,7 +168,7 @@ def _signal_fraction(found: Evidence) -> dict[str, Any]:
 
 def _predicted_fraction(task: Task, tick: int) -> dict[int, float]:
     """Return the fraction at each level by the closed form, where all vertices of the level share one kind of path."""
-    known = paths(task.graph) if has_closed_form(task) and task.rule.fires == "end" else None
+    known = paths(task.graph) if has_closed_form(task) and task.rule.fires.only_last else None
     if known is None:
         return {}
     kinds: dict[int, set[tuple[int, int]]] = {}
@@ -181,7 +188,7 @@ def _late_firing(found: Evidence) -> dict[str, Any]:
 
     A vertex from which no output can be reached has no error to wait for.
     """
-    if found.task.rule.fires != "arrival":
+    if not found.task.rule.fires.waits:
         return {}
     reached = vertex_levels(found.task.graph)
     cone = {name: due for name, due in cone_of(found.task).items() if reached[name] is not None}
@@ -264,7 +271,7 @@ def _inexact_step(found: Evidence) -> str | None:
 
 def _never_fired(found: Evidence) -> str | None:
     task, last = found.task, found.meter.tick
-    if task.rule.fires != "level":
+    if not task.rule.fires.at_front or task.rule.fires.waits:
         return None
     levels = vertex_levels(task.graph)
     count = sum(1 for name in task.graph.active if (due := levels[name]) is not None and due > last)

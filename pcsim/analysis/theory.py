@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.analysis.backprop import Local, sweep, weight
+from pcsim.analysis.backprop import Swept, sweep, weight
+from pcsim.engines.base import kept_by_task
 from pcsim.graph.levels import levels, uneven_edges
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -50,7 +52,7 @@ def arrived(hops: int, tick: Any, step_size: float) -> Any:
     """
     ticks = np.asarray(tick)
     if step_size <= 1:
-        return _nbinom().cdf(ticks - hops, hops, step_size) if hops else (ticks >= 0) * 1.0
+        return _trials("cdf", ticks - hops, hops, step_size) if hops else (ticks >= 0) * 1.0
     return _transient(hops, int(ticks.max(initial=0)), step_size)[np.maximum(ticks, 0)] * (ticks >= 0)
 
 
@@ -59,7 +61,7 @@ def missing(hops: int, tick: Any, step_size: float) -> Any:
     ticks = np.asarray(tick)
     if step_size > 1 or not hops:
         return 1 - arrived(hops, ticks, step_size)
-    return _nbinom().sf(ticks - hops, hops, step_size)
+    return _trials("sf", ticks - hops, hops, step_size)
 
 
 SETTLED_FROM = 2
@@ -78,10 +80,14 @@ def distance_left(moved: Array, moved_before: Array, size: Array, noise: Array |
         return np.where(moved <= noise, 0.0, moved / size * ratio / (1 - ratio))
 
 
-def _nbinom() -> Any:
-    from scipy.stats import nbinom
-
-    return nbinom
+def _trials(what: str, failures: Array, successes: int, chance: float) -> Any:
+    """Return ``cdf`` or ``sf`` of the negative binomial distribution, as ``scipy.stats.nbinom`` does, bit for bit."""
+    kernels: Any = import_module("scipy.special._ufuncs")
+    if (kernel := getattr(kernels, f"_nbinom_{what}", None)) is None:
+        return getattr(import_module("scipy.stats").nbinom, what)(failures, successes, chance)
+    # scipy.stats calls the same kernel, and takes 0.4 s to import, a third of a small run
+    inside = kernel(np.maximum(failures, 0.0), float(successes), chance)
+    return np.where(failures < 0, 0.0 if what == "cdf" else 1.0, np.clip(inside, 0.0, 1.0))
 
 
 def _transient(hops: int, last: int, step_size: float) -> Array:
@@ -114,6 +120,7 @@ def paths(graph: Graph) -> dict[str, set[Path]] | None:
     return found
 
 
+@kept_by_task
 def path_parts(task: Task) -> dict[str, dict[Path, Array]]:
     """Return the backprop error of each vertex, split by the kind of path that it came.
 
@@ -123,7 +130,7 @@ def path_parts(task: Task) -> dict[str, dict[Path, Array]]:
         return _path_parts(task, sweep(task))
 
 
-def _path_parts(task: Task, local: Mapping[str, Local]) -> dict[str, dict[Path, Array]]:
+def _path_parts(task: Task, local: Mapping[str, Swept]) -> dict[str, dict[Path, Array]]:
     parts: dict[str, dict[Path, Array]] = {name: {} for name in task.graph.active}
     for name, target in task.targets.items():
         error = LOSSES[task.losses[name]].error(np, local[name].mu, np.asarray(target, task.dtype)[None])
@@ -154,6 +161,7 @@ def fpa_errors(task: Task, ticks: int) -> dict[str, Array]:
     return found
 
 
+@kept_by_task
 def weighed_vertices(task: Task) -> list[str]:
     """Return the free vertices whose precision is not 1."""
     graph = task.graph
@@ -161,22 +169,35 @@ def weighed_vertices(task: Task) -> list[str]:
     return [name for name in free if np.any(precision_of(graph, name, task.rule) != 1)]
 
 
+def asymmetric(graph: Graph) -> list[str]:
+    """Return the vertices whose error messages are no vector-Jacobian products."""
+    return [name for name in graph.active if not graph.vertices[name].feedback.symmetric]
+
+
+def coupled(graph: Graph) -> list[str]:
+    """Return the vertices at which the samples of a batch are coupled (batch statistics)."""
+    vertices = (graph.vertices[name] for name in graph.active)
+    return [vertex.name for vertex in vertices if vertex.op.couples(vertex.call)]
+
+
 def has_closed_form(task: Task) -> bool:
     """Return whether the fixed-prediction closed form speaks of this task."""
     rule = task.rule
     unit = all(np.all(precision_of(task.graph, name, rule) == 1) for name in task.graph.active)
-    return not rule.moving and rule.step_size < 2 and unit and not task.initial
+    plain = unit and not task.initial and not asymmetric(task.graph)
+    return not rule.moving and not rule.fires.applies and rule.step_size < 2 and plain
 
 
+@kept_by_task
 def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
     """Return the first tick from which every vertex is within ``tolerance`` of backprop, as theory has it.
 
     None: the horizon comes first, or no theory speaks of this rule and graph.
     """
-    if task.rule.fires in ("level", "arrival"):
+    if task.rule.fires.at_front:
         levelled = not uneven_edges(task.graph)
         exact = task.rule.step_size == task.rule.exact_step and levelled and not task.initial
-        exact = exact and not weighed_vertices(task)
+        exact = exact and not weighed_vertices(task) and not asymmetric(task.graph)
         return levels(task.graph) - 1 if exact and task.ticks >= levels(task.graph) else None
     if not has_closed_form(task) or task.ticks > MOST_NUMBERS:
         return None
@@ -202,7 +223,7 @@ def _worst_missing(task: Task) -> Array | None:
 
 def divergence_series(task: Task, names: Sequence[str], ticks: Array) -> Array | None:
     """Return the relative difference from backprop that theory gives: (vertices, ticks); None where it gives none."""
-    if task.rule.fires != "end" or not has_closed_form(task) or len(names) * len(ticks) > MOST_NUMBERS:
+    if not task.rule.fires.only_last or not has_closed_form(task) or len(names) * len(ticks) > MOST_NUMBERS:
         return None
     known = paths(task.graph)
     if known is None:
@@ -330,6 +351,7 @@ class Relaxation:
             earlier, before = before, now
 
 
+@kept_by_task
 def relaxation(task: Task) -> Relaxation | None:
     """Return the closed form of standard predictive coding; None where the graph is not linear or too large."""
     units = sum(prod(task.graph.vertices[name].shape) for name in task.graph.active)
@@ -338,9 +360,10 @@ def relaxation(task: Task) -> Relaxation | None:
         return None
     if units**2 * task.batch * task.ticks > MOST_PRODUCTS:
         return None
-    clamped = all(loss == "squared_error" for loss in task.losses.values())
+    clamped = all(LOSSES[loss].clamps for loss in task.losses.values())
     late = any(edge.value_delay or edge.error_delay for edge in task.graph.edges)
-    if not rule.moving or rule.fires != "end" or units > MOST_UNITS or late or not clamped:
+    apart = not coupled(task.graph) and not asymmetric(task.graph)
+    if not rule.moving or not rule.fires.only_last or units > MOST_UNITS or late or not clamped or not apart:
         return None
     local = sweep(task)
     jacobian = _jacobian(task, local)
@@ -352,7 +375,7 @@ def _offsets(task: Task) -> dict[str, slice]:
     return {name: slice(int(a), int(b)) for name, a, b in zip(task.graph.active, ends, ends[1:], strict=False)}
 
 
-def _jacobian(task: Task, local: Mapping[str, Local]) -> Array | None:
+def _jacobian(task: Task, local: Mapping[str, Swept]) -> Array | None:
     """Return d mu / d x over all active units, the same for every sample; None if it is not."""
     where = _offsets(task)
     total = sum(part.stop - part.start for part in where.values())
@@ -365,7 +388,7 @@ def _jacobian(task: Task, local: Mapping[str, Local]) -> Array | None:
     return jacobian if _is_linear(task, local) else None
 
 
-def _blocks(task: Task, local: Local) -> Iterator[tuple[str, Array]]:
+def _blocks(task: Task, local: Swept) -> Iterator[tuple[str, Array]]:
     """Yield (input vertex, (batch, units, input units)) for each input that has units."""
     size = prod(local.vertex.shape)
     edges = task.graph.incoming[local.vertex.name]
@@ -379,7 +402,7 @@ def _blocks(task: Task, local: Local) -> Iterator[tuple[str, Array]]:
             yield edge.pre, np.stack([row[place].reshape(task.batch, -1) for row in rows], axis=1)
 
 
-def _is_linear(task: Task, local: Mapping[str, Local]) -> bool:
+def _is_linear(task: Task, local: Mapping[str, Swept]) -> bool:
     """Compare each vertex's Jacobian at the feedforward point and at another one."""
     rng = np.random.default_rng(0)
     for part in local.values():
@@ -389,7 +412,7 @@ def _is_linear(task: Task, local: Mapping[str, Local]) -> bool:
             for edge, x in zip(edges, part.inputs, strict=True)
         )
         mu, saved = part.vertex.op.forward(np, part.vertex.call, part.params, inputs)
-        there = Local(part.vertex, part.params, inputs, np.broadcast_to(mu, part.mu.shape), saved)
+        there = Swept(part.vertex, part.params, inputs, np.broadcast_to(mu, part.mu.shape), saved)
         g = rng.normal(size=part.mu.shape)
         same = zip(edges, part.back(g), there.back(g), strict=True)
         if not all(np.allclose(a, b, rtol=1e-10) for edge, a, b in same if task.graph.role(edge.pre) == "free"):
@@ -397,7 +420,7 @@ def _is_linear(task: Task, local: Mapping[str, Local]) -> bool:
     return True
 
 
-def _relax(task: Task, local: Mapping[str, Local], jacobian: Array) -> Relaxation:
+def _relax(task: Task, local: Mapping[str, Swept], jacobian: Array) -> Relaxation:
     where, graph = _offsets(task), task.graph
     rows = (np.broadcast_to(precision_of(graph, name, task.rule), graph.vertices[name].shape) for name in graph.active)
     precision = np.concatenate([row.ravel() for row in rows])

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from pcsim.engines.array.memory import HostMemory
-from pcsim.engines.base import begun_again, may_freeze, tick_by_tick
+from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by_tick
 from pcsim.engines.faults import overflowed, report
+from pcsim.engines.operands import moved_buffers, operands_of, source_value
+from pcsim.engines.state import State, check, delayed_edges, history_lengths, past
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -24,7 +26,7 @@ from pcsim.program.lower import precision_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pcsim.engines.base import Read, Task
+    from pcsim.engines.base import Given, Read, Task
     from pcsim.graph.graph import Edge, Vertex
     from pcsim.rules import Rule
 
@@ -35,15 +37,16 @@ Array = np.ndarray
 class Network:
     """Carries messages: what is sent at tick t over delay d is delivered at tick t + d, once."""
 
-    flying: dict[int, list[tuple[str, str, Any, Array]]] = field(default_factory=lambda: defaultdict(list))
+    flying: dict[int, list[tuple[Edge, str, Array]]] = field(default_factory=lambda: defaultdict(list))
 
-    def send(self, due: int, to: str, kind: str, key: Any, content: Array) -> None:
-        """Inbox a message to an actor's inbox, to arrive at tick ``due``."""
-        self.flying[due].append((to, kind, key, content))
+    def send(self, due: int, edge: Edge, kind: str, content: Array) -> None:
+        """Send a ``value`` or an ``error`` over an edge, to arrive at tick ``due``."""
+        self.flying[due].append((edge, kind, content))
 
     def deliver(self, tick: int, inboxes: Mapping[str, dict[str, dict[Any, Array]]]) -> None:
         """Put what is due at this tick into the inboxes."""
-        for to, kind, key, content in self.flying.pop(tick, []):
+        for edge, kind, content in self.flying.pop(tick, []):
+            to, key = (edge.post, edge.slot) if kind == "value" else (edge.pre, edge.key)
             inboxes[to][kind][key] = content
 
 
@@ -65,6 +68,7 @@ class Actor:
     gamma: float
     start: Array
     params: dict[str, Array]
+    """Parameters (1, *shape), buffers and draws."""
     deviation: Array = field(default_factory=lambda: np.zeros(()))
     reference: Array = field(default_factory=lambda: np.zeros(()))
     mu: Array = field(default_factory=lambda: np.zeros(()))
@@ -97,7 +101,7 @@ class Actor:
         if moving:
             self._predict(tuple(self.inbox["value"][slot] for slot in range(len(self.inputs))))
             self.shift = self.mu - self.reference
-            if self.loss is None or self.loss == "squared_error":
+            if self.loss is None or LOSSES[self.loss].clamps:
                 self.error = self.deviation - self.shift
             else:
                 self.error = LOSSES[self.loss].error(np, self.start + self.shift, self.target)
@@ -112,6 +116,12 @@ class Actor:
 
     def messages(self) -> tuple[Array, ...]:
         """Return J^T Pi eps, one message per input."""
+        op, g = self.vertex.op, self.precision * self.error
+        feedback = self.vertex.feedback.operands(np, self.params)
+        return op.to_inputs(np, self.vertex.call, feedback, self.inputs, self.mu, self.saved, g)
+
+    def to_leaves(self) -> tuple[Array, ...]:
+        """Return J^T Pi eps for each input with the forward operands: what parameters used as inputs receive."""
         op, g = self.vertex.op, self.precision * self.error
         return op.to_inputs(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
 
@@ -136,7 +146,7 @@ class Actor:
     def freeze(self) -> None:
         """Go back to the feedforward value, with no error; a clamped output stays clamped."""
         self.shift, self.error = np.zeros_like(self.start), np.zeros_like(self.start)
-        if self.loss != "squared_error":
+        if self.loss is None or not LOSSES[self.loss].clamps:
             self.deviation = np.zeros_like(self.start)
 
     def correct(self) -> None:
@@ -145,11 +155,6 @@ class Actor:
         rate = (self.gamma * self.precision).astype(self.start.dtype)
         self.deviation = (1 - rate) * self.deviation + (rate * self.shift + gamma * received)
 
-    @property
-    def norm(self) -> float:
-        """The L2 norm of the error over batch and units."""
-        return float(np.sqrt(np.sum(np.square(self.error, dtype=np.float64))))
-
 
 class ActorSession:
     """A run of actors on a clock."""
@@ -157,15 +162,17 @@ class ActorSession:
     def __init__(self, task: Task) -> None:
         self.graph, self.rule = task.graph, task.rule
         self.levels = vertex_levels(task.graph)
+        self.references: dict[str, Array] = {}
         self.may_freeze = may_freeze(task)
         HostMemory().admit(memory(task))
         self._begin(task)
 
     def _begin(self, task: Task) -> None:
         """Everything that runs begins anew."""
-        self.task, self.network = task, Network()
+        self.task, self.network, self.operands = task, Network(), operands_of(task)
         self.theta = {name: np.array(value, task.dtype)[None] for name, value in task.parameters.items()}
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
+        self.tick = self.next_tick = 0
         self.frozen_at: dict[str, int] = {}
         self.applied = dict(self.learnt)
         with np.errstate(all="ignore"):
@@ -177,7 +184,7 @@ class ActorSession:
         start: dict[str, Array] = {}
         for name, vertex in self.graph.vertices.items():
             if vertex.op.role == "source":
-                start[name] = self.task.inputs[name][None]
+                start[name] = source_value(self.task, name)[None]
             elif vertex.op.role == "parameter":
                 start[name] = self.theta[vertex.params[0][1]][:, None]
             else:
@@ -187,11 +194,12 @@ class ActorSession:
         if ended := {name: "value" for name, value in start.items() if not np.isfinite(value).all()}:
             sources = self.graph.incoming
             report(self.graph, start.__getitem__, lambda name: tuple(start[edge.pre] for edge in sources[name]),
-                   self.theta.__getitem__, None, ended)  # fmt: skip
+                   self._params, None, ended)  # fmt: skip
         return start
 
     def _params(self, vertex: Vertex) -> dict[str, Array]:
-        return {slot: self.theta[parameter] for slot, parameter in vertex.params}
+        learnt = {slot: self.theta[parameter] for slot, parameter in vertex.params}
+        return learnt | self.operands.get(vertex.name, {})
 
     def _actor(self, name: str) -> Actor:
         graph, vertex, task = self.graph, self.graph.vertices[name], self.task
@@ -218,17 +226,18 @@ class ActorSession:
         """Before tick 0, value lines hold the feedforward values."""
         for edge in self.graph.edges:
             for due in range(edge.value_delay):
-                self.network.send(due, edge.post, "value", edge.slot, self.start[edge.pre])
+                self.network.send(due, edge, "value", self.start[edge.pre])
 
     def predict(self, tick: int) -> None:
         """Send every value, deliver those due, predict."""
+        self.tick = tick
         for actor in self.actors.values():
             actor.inbox["error"].clear()
             actor.ignores_errors = False
         if self.may_freeze:
             self._check(tick, lambda actor: actor.deviation)
         for edge in self.graph.edges:
-            self.network.send(tick + edge.value_delay, edge.post, "value", edge.slot, self._value(edge.pre))
+            self.network.send(tick + edge.value_delay, edge, "value", self._value(edge.pre))
         self._deliver(tick)
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
@@ -246,44 +255,133 @@ class ActorSession:
         self.network.deliver(tick, {name: actor.inbox for name, actor in self.actors.items()})
 
     def send(self, tick: int) -> None:
-        """Send every error, deliver those due."""
+        """Send every error."""
         with np.errstate(all="ignore"):
             for name, actor in self.actors.items():
                 self._send_errors(tick, name, actor)
+
+    def deliver(self, tick: int) -> None:
+        """Take the errors that are due."""
+        with np.errstate(all="ignore"):
             self._deliver(tick)
             self._check(tick, lambda actor: actor.received(), due=1)
 
     def move(self) -> None:
         """Move the free values to the next tick."""
+        self.next_tick = self.tick + 1
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
                 if actor.free:
                     actor.correct()
 
-    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
-        """Play some ticks, and note the norms of the errors where they are wanted."""
-
-        def note(tick: int) -> None:
-            if norms is not None:
-                norms[tick - first] = [self.actors[name].norm for names in self.layout() for name in names]
-
-        tick_by_tick(self, first, end, last=last, measure=note)
-
-    def restart(
-        self,
-        inputs: Mapping[str, Array] | None = None,
-        targets: Mapping[str, Array] | None = None,
-        parameters: Mapping[str, Array] | None = None,
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None
     ) -> None:
+        """Advance some ticks, and note norms of errors, and of how far they are from references, where wanted."""
+        measure = notes(self, first, squares, apart, self.references)
+        tick_by_tick(self, first, end, last=last, measure=None if squares is None is apart else measure)
+
+    def compare_with(self, references: Mapping[str, Array] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = dict(references or {})
+
+    def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
-        self._begin(begun_again(self.task, inputs, targets, parameters))
+        self._begin(begun_again(self.task, **given))
+
+    def snapshot(self) -> State:
+        """Return the state before the next tick."""
+        flying = [(due, *message) for due, messages in self.network.flying.items() for message in messages]
+        private = {f"{due}/{kind}/{edge.name}": content[0].copy() for due, edge, kind, content in flying}
+        return State(
+            self.next_tick,
+            {name: actor.deviation[0].copy() for name, actor in self.actors.items()},
+            self._values_under_way(),
+            self._errors_under_way(),
+            self.parameters(),
+            self.updates(),
+            {name: value[0].copy() for name, value in self.applied.items()} if self.rule.fires.applies else {},
+            self.fired(),
+            self.frozen(),
+            self.task.seed,
+            self.task.batch_number,
+            "actors",
+            private,
+        )
+
+    def _values_under_way(self) -> dict[str, Array]:
+        """Return the deviations of each vertex in the last ticks, as far back as some value is under way."""
+        found = {
+            name: np.zeros((ticks, *self.start[name].shape[1:]), self.task.dtype)
+            for name, ticks in history_lengths(self.graph).items()
+        }
+        for due, messages in self.network.flying.items():
+            for edge, kind, content in messages:
+                if kind == "value" and edge.pre in found:
+                    sent = due - edge.value_delay - self.next_tick  # ticks ago, negative
+                    found[edge.pre][len(found[edge.pre]) + sent] = (content - self.start[edge.pre])[0]
+        return found
+
+    def _errors_under_way(self) -> dict[str, Array]:
+        found = {
+            edge.name: np.zeros((edge.error_delay, *self.start[edge.pre].shape[1:]), self.task.dtype)
+            for edge in delayed_edges(self.graph)
+        }
+        for due, messages in self.network.flying.items():
+            for edge, kind, content in messages:
+                if kind == "error":
+                    found[edge.name][due - self.next_tick] = content[0]
+        return found
+
+    def load(self, state: State) -> None:
+        """Go on from a state of this task, whichever engine it is from."""
+        check(state, self.task)
+        self._begin(taken_up(self.task, state))
+        self.next_tick, self.frozen_at = state.tick, dict(state.frozen)
+        for name, actor in self.actors.items():
+            actor.deviation, actor.fired = state.deviations[name][None].copy(), state.fired.get(name)
+        self.network = Network()
+        self._fill_lines(state)
+        self.theta = {name: value[None].copy() for name, value in state.parameters.items()}
+        self.learnt = {name: value[None].copy() for name, value in state.updates.items()}
+        self.applied = {name: state.applied[name][None].copy() if state.applied else np.zeros_like(value)
+                        for name, value in self.theta.items()}  # fmt: skip
+        if self.rule.fires.applies:
+            for actor in self.actors.values():
+                actor.params = self._params(actor.vertex)
+
+    def _fill_lines(self, state: State) -> None:
+        """Put the messages of a state under way again."""
+        own, tick = state.own("actors"), state.tick
+        for edge in self.graph.edges:
+            ago = past(state.values.get(edge.pre), edge.value_delay, self.start[edge.pre][0])
+            for k in range(edge.value_delay):
+                mine = own.get(f"{tick + k}/value/{edge.name}")
+                self.network.send(
+                    tick + k, edge, "value", self.start[edge.pre] + ago[k] if mine is None else mine[None]
+                )
+        for edge in delayed_edges(self.graph):
+            for k, content in enumerate(state.errors[edge.name]):
+                self.network.send(tick + k, edge, "error", content[None].copy())
+
+    def buffers(self) -> dict[str, Array]:
+        """Return what ops keep from batch to batch, as this batch leaves it."""
+        found: dict[str, Array] = {}
+        for name, actor in self.actors.items():
+            inputs = tuple(self.start[edge.pre] for edge in self.graph.incoming[name])
+            found |= moved_buffers(actor.vertex, self._params(actor.vertex), inputs)
+        return found
+
+    def executed(self) -> dict[str, str]:
+        """Return what works out each vertex: an actor of its own."""
+        return dict.fromkeys(self.graph.active, "actors")
 
     def _send_errors(self, tick: int, name: str, actor: Actor) -> None:
         edges = self.graph.incoming[name]
         if any(self._moves(edge) for edge in edges):
             for edge, message in zip(edges, actor.messages(), strict=True):
                 if self._moves(edge):
-                    self.network.send(tick + edge.error_delay, edge.pre, "error", edge.key, message)
+                    self.network.send(tick + edge.error_delay, edge, "error", message)
 
     def _moves(self, edge: Edge) -> bool:
         return self.graph.vertices[edge.pre].op.role == "function"
@@ -294,7 +392,7 @@ class ActorSession:
         for name in ended:
             if not self.may_freeze or self._waits(self.actors[name], tick, due):
                 inputs = self._inputs
-                report(self.graph, self._value, inputs, self.theta.__getitem__, tick, dict.fromkeys(ended, "error"))
+                report(self.graph, self._value, inputs, self._params, tick, dict.fromkeys(ended, "error"))
         for name in ended:
             self.frozen_at.setdefault(name, tick)
             if due:
@@ -306,7 +404,7 @@ class ActorSession:
         """Return whether an actor has not taught yet, and is not about to: its numbers still matter."""
         if actor.level is None:
             return False
-        untaught = self.rule.fires == "arrival" and actor.fired is None and self._contributes(actor)
+        untaught = self.rule.fires.waits and actor.fired is None and self._contributes(actor)
         return actor.level >= tick + due or (untaught and not (due and bool(np.any(actor.error != 0))))
 
     def _inputs(self, name: str) -> tuple[Array, ...]:
@@ -319,7 +417,7 @@ class ActorSession:
                 if fires(self.rule, actor, tick, last=last):
                     actor.fired = tick
                     self._accumulate(actor)
-        if self.rule.fires == "every":
+        if self.rule.fires.applies:
             self._apply()
 
     def _accumulate(self, actor: Actor) -> None:
@@ -336,7 +434,7 @@ class ActorSession:
             yield parameter, contributions[slot]
         pres = [self.graph.vertices[edge.pre] for edge in self.graph.incoming[actor.vertex.name]]
         if any(pre.op.role == "parameter" for pre in pres):
-            for pre, message in zip(pres, actor.messages(), strict=True):
+            for pre, message in zip(pres, actor.to_leaves(), strict=True):
                 if pre.op.role == "parameter":
                     yield pre.params[0][1], message[:, 0]
 
@@ -381,11 +479,11 @@ class ActorSession:
 
     def updates(self) -> dict[str, Array]:
         """Return what each parameter has learnt."""
-        return {name: value[0] for name, value in self.learnt.items()}
+        return {name: value[0].copy() for name, value in self.learnt.items()}
 
     def parameters(self) -> dict[str, Array]:
         """Return each parameter's value now."""
-        return {name: value[0] for name, value in self.theta.items()}
+        return {name: value[0].copy() for name, value in self.theta.items()}
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex taught its parameters."""
@@ -413,13 +511,9 @@ def memory(task: Task) -> dict[str, int]:
 
 def fires(rule: Rule, actor: Actor, tick: int, *, last: bool) -> bool:
     """Return whether the parameters of a vertex take its error at this tick."""
-    if rule.fires == "end":
-        return last
-    if rule.fires == "level":
-        return actor.level == tick
-    if rule.fires == "arrival":
-        return actor.fired is None and actor.level is not None and bool(np.any(actor.error != 0))
-    return True
+    if not rule.fires.due(tick, -1 if actor.level is None else actor.level, last):
+        return False
+    return not rule.fires.waits or (actor.fired is None and bool(np.any(actor.error != 0)))
 
 
 def start(task: Task) -> ActorSession:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
+from pcsim.engines.operands import admit_sources, buffer_shapes
+from pcsim.engines.squares import squares_of
 from pcsim.errors import InputError, Problem, nearest
+from pcsim.graph.graph import number_format
 from pcsim.graph.levels import uneven_edges
+from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
     from pcsim.arrays import Shape
+    from pcsim.engines.state import State
     from pcsim.graph.graph import Graph
     from pcsim.rules import Rule
 
@@ -20,7 +26,7 @@ Read = Callable[[], np.ndarray]
 """Returns what was asked for as of the last tick, stacked in the order of the names: (names, batch, *shape)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """Everything that a run needs, already checked: no engine reads a document.
 
@@ -34,6 +40,9 @@ class Task:
     keep_values : keep values in flight so that they can be read as messages
     exact_dynamics : simulate every actor at every tick; else ``advance`` may leave out what can reach no update
     step_sizes : {free vertex: gamma} where it is not the rule's
+    seed, batch_number : name the streams of what ops draw for this batch (dropout)
+    buffers : {``vertex.buffer``: (*shape)}, what ops keep from batch to batch, where it is not what they start with
+    draws : {vertex: {name: (batch, *shape)}}, what ops have drawn, where it is not named by seed and batch number
     """
 
     graph: Graph
@@ -49,21 +58,56 @@ class Task:
     keep_values: bool = False
     exact_dynamics: bool = True
     step_sizes: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    batch_number: int = 0
+    buffers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    draws: Mapping[str, Mapping[str, np.ndarray]] | None = None
+
+
+T = TypeVar("T")
+
+
+def kept_by_task(function: Callable[..., T]) -> Callable[..., T]:
+    """Make a function of a task (and of plain arguments) work its result out once: it stays with the task."""
+    place = f"{function.__module__}.{function.__qualname__}"
+
+    @wraps(function)
+    def once(task: Task, *arguments: Any) -> T:
+        results, key = vars(task), f"{place}{arguments!r}"
+        if key not in results:
+            results[key] = function(task, *arguments)
+        found: T = results[key]
+        return found
+
+    return once
+
+
+class Given(TypedDict, total=False):
+    """What a run may begin again with: data of the same shapes, and the number of the batch, which names its draws."""
+
+    inputs: Mapping[str, np.ndarray] | None
+    targets: Mapping[str, np.ndarray] | None
+    parameters: Mapping[str, np.ndarray] | None
+    buffers: Mapping[str, np.ndarray] | None
+    batch_number: int | None
+    draws: Mapping[str, Mapping[str, np.ndarray]] | None
 
 
 class Session(Protocol):
-    """A run in progress. One tick is ``predict``, ``send``, ``learn``, ``move``, in this order.
+    """A run in progress. One tick is ``predict``, ``send``, ``deliver``, ``learn``, ``move``, in this order.
 
-    Correcting is in two halves, so that between them everything of the tick can be read: ``send``
-    makes and delivers the errors, ``move`` moves the values to the next tick. Readers are valid from
-    ``send`` to ``move``.
+    Correcting is in three parts: ``send`` computes the error messages, ``deliver`` takes those due and sums them, and
+    ``move`` moves the values to the next tick. Readers are valid from ``deliver`` to ``move``.
     """
 
     def predict(self, tick: int) -> None:
         """Take the values due, compute predictions and errors; raises RunError where numbers end."""
 
-    def send(self, tick: int) -> None:
-        """Send errors and sum those due; raises RunError where numbers end."""
+    def send(self, tick: int, /) -> None:
+        """Compute the error messages of this tick."""
+
+    def deliver(self, tick: int) -> None:
+        """Take the error messages due and sum them; raises RunError where one becomes NaN or infinite."""
 
     def learn(self, tick: int, *, last: bool) -> None:
         """Let each parameter whose rule fires at this tick take what it receives."""
@@ -71,30 +115,47 @@ class Session(Protocol):
     def move(self) -> None:
         """Move the free values to the next tick."""
 
-    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with: {active vertex: (batch, *shape)}, until told otherwise."""
+
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
         """Play ticks ``first`` to ``end - 1`` at once: the four phases of each, with nothing to be read in between.
 
         Parameters
         ----------
         last : ``end - 1`` is the last tick of the run: rules that learn at the end learn in it
-        norms : (end - first, active vertices), float64, filled with the L2 norm of each vertex's error (over batch
-            and units) at each tick, vertices in the order of ``layout``
+        squares : (end - first, active vertices), float64, filled with the squared L2 norm of each vertex's error (over
+            batch and units) at each tick, vertices in the order of ``layout``
+        apart : likewise, of each vertex's error less what it is compared with
 
         Raises RunError where numbers end. Where ``task.exact_dynamics`` is false and the whole run is played, values of
         vertices that have taught are not followed any further (``engines/needed.py``); updates are the same.
         """
 
-    def restart(
-        self,
-        inputs: Mapping[str, np.ndarray] | None = None,
-        targets: Mapping[str, np.ndarray] | None = None,
-        parameters: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
+    def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0, with other data or parameters of the same shapes; what is not given stays.
 
         Parameters that learnt within the run begin again from the task's. Nothing is lowered or laid out anew: arrays
         that were read before are written over. Raises InputError for a name or a shape that does not fit.
         """
+
+    def snapshot(self) -> State:
+        """Return the state before the next tick, between ``move`` (or ``advance``) and ``predict``."""
+
+    def load(self, state: State, /) -> None:
+        """Go on from a state of this task, in place of the session's own.
+
+        The state may be from another engine; from the same engine the run goes on as the same run, bit for bit.
+        Raises InputError where it is of another graph, batch or number format.
+        """
+
+    def buffers(self) -> dict[str, np.ndarray]:
+        """Return {``vertex.buffer``: (*shape)}: what ops keep from batch to batch, as this batch leaves it."""
+
+    def executed(self) -> dict[str, str]:
+        """Return {active vertex: the engine that works it out}, with the reason where it is not the session's own."""
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices in groups of one shape that a reader returns without a copy."""
@@ -126,13 +187,43 @@ def may_freeze(task: Task) -> bool:
     So it is where a parameter learns once, behind the front of the first errors, on a levelled graph, from
     the feedforward state.
     """
-    once = task.rule.moving and task.rule.fires in ("level", "arrival")
+    once = task.rule.moving and task.rule.fires.at_front
     return once and not task.initial and not uneven_edges(task.graph)
+
+
+def clamped(task: Task, name: str) -> bool:
+    """Return whether the value of an output is its target; another loss only sets its error."""
+    return name not in task.losses or LOSSES[task.losses[name]].clamps
 
 
 def gammas(task: Task, names: Sequence[str]) -> np.ndarray:
     """Return the step size of each of these free vertices, float64."""
     return np.array([task.step_sizes.get(name, task.rule.step_size) for name in names], np.float64)
+
+
+def notes(
+    session: Session,
+    first: int,
+    squares: np.ndarray | None,
+    apart: np.ndarray | None,
+    references: Mapping[str, np.ndarray],
+) -> Callable[[int], None]:
+    """Return what notes the squared norms of a tick that stands still, as ``advance`` does, by reading the errors."""
+    groups, start = [], 0
+    for names in session.layout():
+        wanted = np.stack([references[name] for name in names]) if apart is not None else None
+        groups.append((slice(start, start + len(names)), session.reader("error", names), wanted))
+        start += len(names)
+
+    def note(tick: int) -> None:
+        for rows, read, wanted in groups:
+            error = read()
+            if squares is not None:
+                squares[tick - first, rows] = squares_of(np, error)
+            if apart is not None:
+                apart[tick - first, rows] = squares_of(np, error - wanted)
+
+    return note
 
 
 def tick_by_tick(
@@ -142,36 +233,70 @@ def tick_by_tick(
     for tick in range(first, end):
         session.predict(tick)
         session.send(tick)
+        session.deliver(tick)
         if measure is not None:
             measure(tick)
         session.learn(tick, last=last and tick == end - 1)
         session.move()
 
 
-def begun_again(
-    task: Task,
-    inputs: Mapping[str, np.ndarray] | None,
-    targets: Mapping[str, np.ndarray] | None,
-    parameters: Mapping[str, np.ndarray] | None,
-) -> Task:
+def begun_again(task: Task, **given: Unpack[Given]) -> Task:
     """Return the task with other data or parameters; raises InputError for names, shapes or numbers that do not fit."""
-    given = {"inputs": inputs, "targets": targets, "parameters": parameters}
-    if problems := [
-        problem
-        for key, arrays in given.items()
-        if arrays is not None
-        for problem in _misfits(key, arrays, getattr(task, key), task.dtype)
-    ]:
+    named: dict[str, Any] = {
+        key: arrays for key in ("inputs", "targets", "parameters", "buffers") if (arrays := given.get(key)) is not None
+    }
+    known = {key: _known(task, key) for key in named}
+    if problems := [problem for key, arrays in named.items() for problem in _misfits(key, arrays, known[key])]:
         raise InputError(problems)
     changed: dict[str, Any] = {
-        key: {**getattr(task, key), **{name: np.asarray(array, task.dtype) for name, array in arrays.items()}}
-        for key, arrays in given.items()
-        if arrays
+        key: {**getattr(task, key), **{name: np.asarray(array, known[key][name][1]) for name, array in arrays.items()}}
+        for key, arrays in named.items()
     }
-    return replace(task, **changed)
+    if (number := given.get("batch_number")) is not None:
+        changed |= {"batch_number": number, "draws": given.get("draws")}
+    if not changed:
+        return task
+    new = replace(task, **changed)
+    if "inputs" in named:
+        admit_sources(new)
+    return new
 
 
-def _misfits(key: str, arrays: Any, known: Mapping[str, np.ndarray], dtype: np.dtype[Any]) -> list[Problem]:
+def data_of(task: Task) -> Given:
+    """Return what another session of the same graph begins again with to run this task."""
+    return {
+        "inputs": task.inputs,
+        "targets": task.targets,
+        "parameters": task.parameters,
+        "buffers": task.buffers,
+        "batch_number": task.batch_number,
+        "draws": task.draws,
+    }
+
+
+def taken_up(task: Task, state: State) -> Task:
+    """Return the task with the random draws of the batch that a state is from."""
+    if task.draws is not None or (state.seed, state.batch_number) == (task.seed, task.batch_number):
+        return task
+    return replace(task, seed=state.seed, batch_number=state.batch_number)
+
+
+Known = Mapping[str, tuple["Shape", Any]]
+"""Shape and number format of each array that a task has."""
+
+
+def _known(task: Task, key: str) -> Known:
+    if key == "buffers":
+        return {name: (shape, task.dtype) for name, shape in buffer_shapes(task.graph).items()}
+    vertices = task.graph.vertices
+    whole = {name for name in task.inputs if key == "inputs" and number_format(vertices[name]) == "whole"}
+    return {
+        name: (array.shape, np.dtype(np.int64) if name in whole else task.dtype)
+        for name, array in getattr(task, key).items()
+    }
+
+
+def _misfits(key: str, arrays: Any, known: Known) -> list[Problem]:
     """Return what is wrong with data that a run should begin again with."""
     if not isinstance(arrays, Mapping):
         return [Problem((key,), f"expected {{name: array}}, got a {type(arrays).__name__}")]
@@ -180,7 +305,7 @@ def _misfits(key: str, arrays: Any, known: Mapping[str, np.ndarray], dtype: np.d
     ] + [
         Problem((key, name), fault)
         for name, array in arrays.items()
-        if name in known and (fault := misfit(array, known[name].shape, dtype))
+        if name in known and (fault := misfit(array, *known[name]))
     ]
 
 
@@ -192,6 +317,8 @@ def misfit(given: Any, shape: Shape, dtype: np.dtype[Any]) -> str:
         return f"expected numbers of shape {list(shape)}, in lists of equal lengths"
     if array.dtype.kind not in "biuf":
         return f"expected numbers, got {array.dtype}"
+    if dtype.kind == "i" and (array.dtype.kind == "f" and (array != np.floor(array)).any()):
+        return "expected whole numbers"
     if array.shape != shape:
         return f"has shape {list(array.shape)}, expected {list(shape)}"
     with np.errstate(over="ignore"):

@@ -7,19 +7,26 @@ different runs then stack by themselves: a tick costs as many array operations a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from pcsim.engines.base import begun_again, data_of
+from pcsim.engines.contributions import contributes, contributions_of
+from pcsim.engines.operands import buffer_names, buffers_of, draws_of, operands_of, source_value
 from pcsim.errors import wrong
 from pcsim.graph.graph import Graph
+from pcsim.graph.levels import vertex_levels
+from pcsim.ops.local import Local
 from pcsim.program.lower import precision_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pcsim.engines.base import Engine, Read, Session, Task
+    from pcsim.engines.base import Engine, Given, Read, Session, Task
+    from pcsim.engines.state import State
     from pcsim.graph.graph import Edge, Parameter, Vertex
+    from pcsim.ops.op import Params
 
 Array = np.ndarray
 
@@ -49,27 +56,35 @@ class Ensemble:
         self.answers.clear()
         self.taken.clear()
 
-    def end(self, run: int) -> None:
-        """Let one run learn what it learns in its last tick, which stands still, though the others go on."""
+    def end(self, run: int, tick: int) -> None:
+        """Let one run learn what it learns only in its last tick, which stands still, though the others go on."""
         member = self.members[run]
-        if self.task.rule.fires == "end" and isinstance(member, Member):
-            self.taken[run] = contributions(member.task, member)
+        if isinstance(member, Member) and (late := _due_because_last(member.task, tick)):
+            self.taken[run] = dict(member.updates())
+            for name, more in contributions(member.task, member, late).items():
+                self.taken[run][name] = self.taken[run][name] + more
 
     def learn(self, tick: int, *, last: bool) -> None:
         """Let the parameters of all runs learn."""
         self.answers.clear()
         self.clock.learn(tick, last=last)
 
-    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
-        """Advance ticks of all runs; ``norms`` are in the order of the clock's layout."""
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None
+    ) -> None:
+        """Advance ticks of all runs; ``squares`` and ``apart`` are in the order of the clock's layout."""
         self.answers.clear()
-        self.clock.advance(first, end, last=last, norms=norms)
+        self.clock.advance(first, end, last=last, squares=squares, apart=apart)
 
     def ask(self, what: str) -> Mapping[str, Any]:
-        """Return ``updates``, ``parameters``, ``fired`` or ``rested`` of all runs; they are asked for once a tick."""
+        """Return ``updates``, ``parameters``, ``fired`` or ``frozen`` of all runs; they are asked for once a tick."""
         if what not in self.answers:
             self.answers[what] = getattr(self.clock, what)()
         return self.answers[what]
+
+    def room(self, ticks: int) -> Array:
+        """Return room for the squares of all runs at so many ticks, NaN until they are known."""
+        return np.full((ticks, sum(map(len, self.clock.layout()))), np.nan)
 
     def columns(self, run: int) -> Array:
         """Return where the vertices of a run are in the clock's layout, by the layout of its member."""
@@ -162,6 +177,14 @@ def union(tasks: Sequence[Task]) -> Task:
         for name in free
         if (size := task.step_sizes.get(name, task.rule.step_size)) != first.rule.step_size
     }
+    drawn = {joined(name, run): arrays for run, task in enumerate(tasks) for name, arrays in draws_of(task).items()}
+    buffers = {
+        f"{joined(name, run)}.{key}": array
+        for run, task in enumerate(tasks)
+        for name, arrays in buffers_of(task).items()
+        for key, array in arrays.items()
+    }
+    parts |= {"draws": drawn, "buffers": buffers}
     return replace(first, graph=_copies(first.graph, len(tasks)), step_sizes=sizes, **parts)
 
 
@@ -211,6 +234,10 @@ class Member:
         """Let all runs send."""
         self.ensemble.clock.send(tick)
 
+    def deliver(self, tick: int) -> None:
+        """Let all runs deliver."""
+        self.ensemble.clock.deliver(tick)
+
     def learn(self, tick: int, *, last: bool) -> None:
         """Let all runs learn."""
         self.ensemble.learn(tick, last=last)
@@ -219,26 +246,50 @@ class Member:
         """Let all runs move."""
         self.ensemble.clock.move()
 
-    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
-        """Let all runs play; ``norms`` are those of this one."""
-        everyone = None if norms is None else np.empty((end - first, len(self.ensemble.task.graph.active)))
-        self.ensemble.advance(first, end, last=last, norms=everyone)
-        if norms is not None and everyone is not None:
-            norms[...] = everyone[:, self.ensemble.columns(self.run)]
-
-    def restart(
-        self,
-        inputs: Mapping[str, Array] | None = None,
-        targets: Mapping[str, Array] | None = None,
-        parameters: Mapping[str, Array] | None = None,
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None
     ) -> None:
+        """Let all runs advance; ``squares`` and ``apart`` are those of this one."""
+        everyone = [None if kept is None else self.ensemble.room(end - first) for kept in (squares, apart)]
+        self.ensemble.advance(first, end, last=last, squares=everyone[0], apart=everyone[1])
+        columns = self.ensemble.columns(self.run)
+        for kept, whole in zip((squares, apart), everyone, strict=True):
+            if kept is not None and whole is not None:
+                kept[...] = whole[:, columns]
+
+    def compare_with(self, references: Mapping[str, Array] | None) -> None:
+        """Refuse: runs side by side are compared all at once, by the clock that they share."""
+        message = f"say it to the clock of all runs, not to run {self.run} (got {type(references).__name__})"
+        raise TypeError(message)
+
+    def restart(self, **given: Unpack[Given]) -> None:
         """Let all runs begin again, this one with other data."""
-        self.ensemble.forget()
-        given = (
-            None if data is None else {joined(name, self.run): value for name, value in data.items()}
-            for data in (inputs, targets, parameters)
-        )
-        self.ensemble.clock.restart(*given)
+        ensemble = self.ensemble
+        ensemble.forget()
+        self.task = begun_again(self.task, **given)
+        ensemble.tasks = [self.task if run == self.run else task for run, task in enumerate(ensemble.tasks)]
+        ensemble.clock.restart(**data_of(union(ensemble.tasks)))
+
+    def snapshot(self) -> State:
+        """Return the state of this run, without what its engine keeps for itself."""
+        mine = {joined(name, self.run): name for name in (*self.task.graph.active, *self.task.graph.parameters)}
+        mine |= {joined(edge.name, self.run): edge.name for edge in self.task.graph.edges}
+        return self.ensemble.clock.snapshot().renamed(mine.get)
+
+    def load(self, _state: State, /) -> None:
+        """Refuse: runs side by side have one clock, and one of them cannot go on from a tick of its own."""
+        raise wrong("resume", "runs side by side have one clock; load the state into a session of its own")
+
+    def buffers(self) -> dict[str, Array]:
+        """Return what the ops of this run keep from batch to batch, as this batch leaves it."""
+        found = self.ensemble.clock.buffers()
+        return {
+            f"{name}.{key}": found[f"{joined(name, self.run)}.{key}"] for name, key in buffer_names(self.task.graph)
+        }
+
+    def executed(self) -> dict[str, str]:
+        """Return what works out each vertex of this run."""
+        return self._of("executed", self.task.graph.active)
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return this run's active vertices by shape, in the order that all have."""
@@ -263,45 +314,44 @@ class Member:
 
     def frozen(self) -> dict[str, int]:
         """Return the vertices of this run that were put to rest, and the tick."""
-        return self._of("rested", self.task.graph.active)
+        return self._of("frozen", self.task.graph.active)
 
     def _of(self, what: str, names: Any) -> dict[str, Any]:
         found = self.ensemble.ask(what)
         return {name: found[key] for name in names if (key := joined(name, self.run)) in found}
 
 
-def contributions(task: Task, session: Session) -> dict[str, Array]:
-    """Return what each parameter would learn from this tick: (d mu / d p)^T Pi eps, summed over users and batch."""
-    graph, held = task.graph, session.parameters()
+def _due_because_last(task: Task, tick: int) -> list[str]:
+    """Return the vertices that fire at a tick if it is the last one, and else do not."""
+    levels, due = vertex_levels(task.graph), task.rule.fires.due
+    numbers = {name: -1 if (level := levels[name]) is None else level for name in task.graph.active}
+    return [name for name, level in numbers.items() if due(tick, level, True) and not due(tick, level, False)]
+
+
+def contributions(task: Task, session: Session, names: Sequence[str]) -> dict[str, Array]:
+    """Return what each parameter learns from some vertices at this tick, (d mu / d p)^T Pi eps."""
+    graph, held, operands = task.graph, session.parameters(), operands_of(task)
     theta = {name: np.asarray(held[name])[None] for name in graph.parameters}
     learnt = {name: np.zeros_like(value) for name, value in theta.items()}
     with np.errstate(all="ignore"):
-        for name in graph.active:
-            leaves = [edge for edge in graph.incoming[name] if graph.role(edge.pre) == "parameter"]
-            if graph.vertices[name].params or leaves:
-                _accumulate(task, session, graph.vertices[name], theta, learnt)
+        for name in names:
+            vertex = graph.vertices[name]
+            if contributes(graph, name):
+                params = {slot: theta[parameter] for slot, parameter in vertex.params} | operands.get(name, {})
+                precision = np.asarray(precision_of(graph, name, task.rule), task.dtype)
+                g = precision * session.reader("error", [name])()
+                local = _local(task, session, vertex, params, theta)
+                for parameter, received in contributions_of(graph, name, local, g):
+                    learnt[parameter][...] += received
     variance = task.dtype.type(task.rule.output_variance)
     return {name: value[0] if variance == 1 else variance * value[0] for name, value in learnt.items()}
 
 
-def _accumulate(
-    task: Task, session: Session, vertex: Vertex, theta: Mapping[str, Array], learnt: Mapping[str, Array]
-) -> None:
-    graph, op, call = task.graph, vertex.op, vertex.call
-    edges = graph.incoming[vertex.name]
-    inputs = tuple(_arrived(task, session, edge, theta) for edge in edges)
-    params = {slot: theta[name] for slot, name in vertex.params}
-    mu, saved = op.forward(np, call, params, inputs)
-    precision = np.asarray(precision_of(graph, vertex.name, task.rule), task.dtype)
-    g = precision * session.reader("error", [vertex.name])()
-    if vertex.params:
-        used = dict(vertex.params)
-        for slot, contribution in op.to_params(np, call, params, inputs, mu, saved, g).items():
-            learnt[used[slot]][...] += contribution
-    if any(graph.role(edge.pre) == "parameter" for edge in edges):
-        for edge, message in zip(edges, op.to_inputs(np, call, params, inputs, mu, saved, g), strict=True):
-            if graph.role(edge.pre) == "parameter":
-                learnt[graph.vertices[edge.pre].params[0][1]][...] += message[:, 0]
+def _local(task: Task, session: Session, vertex: Vertex, params: Params, theta: Mapping[str, Array]) -> Local:
+    """Return a vertex's call with the inputs that it sees at this tick."""
+    inputs = tuple(_arrived(task, session, edge, theta) for edge in task.graph.incoming[vertex.name])
+    mu, saved = vertex.op.forward(np, vertex.call, params, inputs)
+    return Local(np, vertex.op, vertex.call, params, params, inputs, mu, saved)
 
 
 def _arrived(task: Task, session: Session, edge: Edge, theta: Mapping[str, Array]) -> Array:
@@ -309,6 +359,8 @@ def _arrived(task: Task, session: Session, edge: Edge, theta: Mapping[str, Array
     role = task.graph.role(edge.pre)
     if role == "parameter":
         return theta[task.graph.vertices[edge.pre].params[0][1]][:, None]
+    if role == "source":
+        return source_value(task, edge.pre)[None]
     if task.rule.moving:
         return session.reader("value message", [edge.name])()
-    return session.reader("value" if role == "source" else "prediction", [edge.pre])()
+    return session.reader("prediction", [edge.pre])()

@@ -18,12 +18,12 @@ Values = Callable[[str], np.ndarray]
 Inputs = Callable[[str], tuple[np.ndarray, ...]]
 """Returns the inputs of a vertex as they had arrived, which over a value delay is not what is sent now."""
 
-Parameters = Callable[[str], np.ndarray]
-"""Returns the value of a parameter, (1, *shape)."""
+Operands = Callable[["Vertex"], Mapping[str, np.ndarray]]
+"""Returns what a vertex's op takes beside its inputs: parameters (1, *shape), buffers and draws."""
 
 
 def report(
-    graph: Graph, values: Values, inputs: Inputs, parameters: Parameters, tick: int | None, suspects: Mapping[str, str]
+    graph: Graph, values: Values, inputs: Inputs, operands: Operands, tick: int | None, suspects: Mapping[str, str]
 ) -> NoReturn:
     """Raise the error that explains why ``suspects`` ({vertex: what of it}) hold no finite number.
 
@@ -34,7 +34,7 @@ def report(
     with np.errstate(all="ignore"):
         for vertex in graph.vertices.values():
             if vertex.op.role == "function":
-                _check_vertex(graph, vertex, inputs(vertex.name), parameters, when)
+                _check_vertex(graph, vertex, inputs(vertex.name), operands(vertex), when)
     name = next(name for name in graph.vertices if name in suspects)
     overflowed(name, tick, suspects[name], values(name).dtype)
 
@@ -47,7 +47,7 @@ def overflowed(name: str, tick: int | None, what: str, dtype: np.dtype[Any]) -> 
 
 
 def _check_vertex(
-    graph: Graph, vertex: Vertex, inputs: tuple[np.ndarray, ...], parameters: Parameters, when: str
+    graph: Graph, vertex: Vertex, inputs: tuple[np.ndarray, ...], params: Mapping[str, np.ndarray], when: str
 ) -> None:
     if not all(np.isfinite(array).all() for array in inputs):
         return
@@ -59,12 +59,11 @@ def _check_vertex(
             pre = graph.incoming[vertex.name][place].pre
             message = f"vertex {vertex.name!r} {when}: {op.domain_text}: {bad!r} (from {pre!r}, {where})"
             raise DomainError(message)
-    params = {slot: parameters(name) for slot, name in vertex.params}
     mu, saved = op.forward(np, call, params, inputs)
     if not np.isfinite(mu).all():
         return
     for array, back in zip(inputs, op.to_inputs(np, call, params, inputs, mu, saved, np.ones_like(mu)), strict=True):
-        if not np.isfinite(back).all():
+        if back is not None and not np.isfinite(back).all():
             bad, where = _first(array, ~np.isfinite(back))
             message = f"vertex {vertex.name!r} {when}: the derivative of {op.name} is not finite at {bad!r} ({where})"
             raise DomainError(message)

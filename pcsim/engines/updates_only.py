@@ -9,9 +9,10 @@ level alone, and the whole run is one sweep forward and one back.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from pcsim.engines.base import begun_again, may_freeze
+from pcsim.engines.base import begun_again, data_of, may_freeze
+from pcsim.errors import wrong
 from pcsim.graph.levels import vertex_levels
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from pcsim.engines.base import Engine, Read, Session, Task
+    from pcsim.engines.base import Engine, Given, Read, Session, Task
+    from pcsim.engines.state import State
 
 
 def updates_task(task: Task) -> Task:
@@ -45,19 +47,19 @@ class UpdatesOnlySession:
         self.task, self.start = task, start
         self.reduced = start(updates_task(task))
         self.complete: Session | None = None
+        self.references: Mapping[str, np.ndarray] | None = None
         self.session = self.reduced
         self.contributors = contributors(task)
-        self.given: dict[str, dict[str, np.ndarray]] = {"inputs": {}, "targets": {}, "parameters": {}}
 
     def _follow_all(self) -> Session:
         """Return the session that follows every actor, from now on the one that counts."""
         if self.session is self.reduced:
-            self.task = begun_again(self.task, **self.given)
             if self.complete is None:
                 self.complete = self.start(self.task)
             else:
-                self.complete.restart(self.task.inputs, self.task.targets, self.task.parameters)
+                self.complete.restart(**data_of(self.task))
             self.session = self.complete
+            self.session.compare_with(self.references)
         return self.session
 
     def predict(self, tick: int) -> None:
@@ -68,6 +70,10 @@ class UpdatesOnlySession:
         """Send errors and sum those due."""
         self.session.send(tick)
 
+    def deliver(self, tick: int) -> None:
+        """Take the error messages due, and sum them by receiver."""
+        self.session.deliver(tick)
+
     def learn(self, tick: int, *, last: bool) -> None:
         """Let each parameter whose rule fires at this tick take what it receives."""
         self.session.learn(tick, last=last)
@@ -76,25 +82,44 @@ class UpdatesOnlySession:
         """Move the free values to the next tick."""
         self.session.move()
 
-    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
-        """Play some ticks; a whole run without what its updates do not need."""
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
+        """Advance some ticks; a whole run without what its updates do not need."""
         if (first, end, last) == (0, self.task.ticks, True) and self.session is self.reduced:
-            self.reduced.advance(first, end, last=last, norms=norms)
+            self.reduced.advance(first, end, last=last, squares=squares, apart=apart)
             if self.contributors <= set(self.reduced.fired()):
                 return
-        self._follow_all().advance(first, end, last=last, norms=norms)
+        self._follow_all().advance(first, end, last=last, squares=squares, apart=apart)
 
-    def restart(
-        self,
-        inputs: Mapping[str, np.ndarray] | None = None,
-        targets: Mapping[str, np.ndarray] | None = None,
-        parameters: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = references
+        self.session.compare_with(references)
+
+    def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
-        self.reduced.restart(inputs, targets, parameters)  # refuses what does not fit
-        for key, arrays in (("inputs", inputs), ("targets", targets), ("parameters", parameters)):
-            self.given[key] |= arrays or {}
+        self.reduced.restart(**given)  # refuses what does not fit
+        self.task = begun_again(self.task, **given)
         self.session = self.reduced
+
+    def snapshot(self) -> State:
+        """Return the state before the next tick; raises InputError where the run was not followed to its end."""
+        if self.session is self.reduced and self.reduced.fired():
+            raise wrong("state", "this run was not followed to its end, as no update depends on it; say literal: true")
+        return self._follow_all().snapshot()
+
+    def load(self, state: State) -> None:
+        """Go on from a state, following every actor."""
+        self._follow_all().load(state)
+
+    def buffers(self) -> dict[str, np.ndarray]:
+        """Return what ops keep from batch to batch, as this batch leaves it."""
+        return self.session.buffers()
+
+    def executed(self) -> dict[str, str]:
+        """Return what works out each vertex."""
+        return self.session.executed()
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices in groups of one shape."""

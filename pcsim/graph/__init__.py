@@ -2,6 +2,7 @@
 
 from pcsim.graph.build import graph_from
 from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
+from pcsim.graph.interop import from_networkx, to_networkx
 from pcsim.graph.levels import level, levels, light_cone, uneven_edges, vertex_levels
 
 __all__ = [
@@ -16,3 +17,7 @@ __all__ = [
     "uneven_edges",
     "vertex_levels",
 ]
+
+# Methods, but set here: what makes a graph needs the class, so the class cannot import it.
+Graph.to_networkx = to_networkx
+Graph.from_networkx = staticmethod(from_networkx)

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from pcsim.documents.frozen_arrays import as_lists
 from pcsim.errors import InputError, Path, Problem, nearest, wrong
+from pcsim.garbage import uncollected
 from pcsim.graph.assembly import assemble, observed
 from pcsim.graph.formula import vertices_of_formula
-from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, uncollected
+from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, number_format
+from pcsim.graph.graph_document import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry
 from pcsim.graph.initialise import stream
-from pcsim.graph.models import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry, frozen
 from pcsim.graph.order import find_cycle, natural, topological_depths
-from pcsim.graph.problems import problems_of, salvaged
-from pcsim.ops import OPS, make_call, parse_attributes
+from pcsim.graph.problems import problems_of, valid_part
+from pcsim.ops import FEEDBACKS, OPS, make_call, parse_attributes
 from pcsim.ops.attributes import MAX_RANK
 from pcsim.ops.calls import check_arity
 from pcsim.ops.op import Site
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pcsim.arrays import Shape
-    from pcsim.ops.op import Call, Op, ParameterSpec, Realised
+    from pcsim.ops.op import Call, Feedback, Op, ParameterSpec, Realised
 
 __all__ = ["assemble", "build", "graph_from", "shape_of"]
 
@@ -46,7 +48,7 @@ def graph_from(data: Mapping[str, Any], folder: FilePath = FilePath()) -> Graph:
 
     Files of synapses are sought in ``folder`` (default: the working directory).
     """
-    document, problems = salvaged(GraphDocument, data, _part)
+    document, problems = valid_part(GraphDocument, data, _part)
     if document is None:
         raise InputError(problems)
     return build(document, problems, folder)
@@ -193,8 +195,24 @@ class _Builder:
     def _complete(self, name: str, entry: VertexEntry, op: Op, call: Call) -> None:
         params = self.attempt(("vertices", name), lambda: self._params(name, entry, op, call))
         precision = self.attempt(("vertices", name), lambda: _precision(entry, call))
+        feedback = self.attempt(("vertices", name), lambda: _feedback(entry))
+        self._carried(name, entry, op)
         # Also when one of them is wrong: what this vertex feeds has its shape and can be checked.
-        self.vertices[name] = Vertex(name, op, call, params or (), precision or 1.0)
+        self.vertices[name] = Vertex(name, op, call, params or (), precision or 1.0, feedback or FEEDBACKS["symmetric"])
+
+    def _carried(self, name: str, entry: VertexEntry, op: Op) -> None:
+        """Refuse inputs of the wrong number format, and such as an error would have to return to where none can."""
+        for number, (item, _) in enumerate(self._lines(name, entry)):
+            slot, pre = op.slot(number), self.vertices[item.source]
+            if not slot.differentiable and pre.op.role != "source":
+                what = (
+                    f"no error returns over {slot.name!r} of op {op.name!r}: it takes an input, and {pre.name!r} moves"
+                )
+            elif slot.format != (given := number_format(pre)):
+                what = f"op {op.name!r} takes {_NUMBERS[slot.format]}, and {pre.name!r} holds {_NUMBERS[given]}"
+            else:
+                continue
+            self.wrong(("vertices", name, "inputs", number), what)
 
     def _params(self, name: str, entry: VertexEntry, op: Op, call: Call) -> tuple[tuple[str, str], ...]:
         specs = op.params(call)
@@ -304,7 +322,7 @@ def _is_plain_list(value: Any) -> bool:
 def _attributes(op: Op, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return the attributes of an op; a slip in another key of a vertex gets its hint too."""
     try:
-        return parse_attributes(op, given)
+        return parse_attributes(op, as_lists(given))
     except InputError as error:
         found = [_hinted(op, problem) for problem in error.problems]
         slips = "".join(problem.message for problem in found)
@@ -341,11 +359,9 @@ def _init_row(path: Path, given: Any) -> tuple[str, Any]:
 
 def _check_values(init: tuple[str, Any], shape: Shape, path: Path = ("init",)) -> None:
     """Refuse values in place that do not fill a parameter."""
-    if init[0] == "values":
-        array = _numbers(init[1], (*path, "values"))
-        if array.shape not in ((), shape):
-            message = f"has shape {list(array.shape)}, expected one number or shape {list(shape)}"
-            raise wrong((*path, "values"), message)
+    if init[0] == "values" and (given := init[1].array.shape) not in ((), shape):
+        message = f"has shape {list(given)}, expected one number or shape {list(shape)}"
+        raise wrong((*path, "values"), message)
 
 
 def _numbers(values: Any, path: Path) -> np.ndarray:
@@ -358,6 +374,15 @@ def _numbers(values: Any, path: Path) -> np.ndarray:
     return array.astype(float)
 
 
+_NUMBERS = {"float": "floating-point numbers", "whole": "whole numbers (format: whole)"}
+
+
+def _feedback(entry: VertexEntry) -> Feedback:
+    if entry.feedback not in FEEDBACKS:
+        raise wrong(("feedback",), f"unknown feedback {entry.feedback!r}" + nearest(entry.feedback, FEEDBACKS))
+    return FEEDBACKS[entry.feedback]
+
+
 def _precision(entry: VertexEntry, call: Call) -> float | tuple[Any, ...]:
     if isinstance(entry.precision, float) and 0 < entry.precision < inf:
         return entry.precision
@@ -368,8 +393,12 @@ def _precision(entry: VertexEntry, call: Call) -> float | tuple[Any, ...]:
         return float(values)
     if values.shape != call.shape:
         raise wrong("precision", f"has shape {list(values.shape)}, expected one number or shape {list(call.shape)}")
-    made: tuple[Any, ...] = frozen(values)
+    made: tuple[Any, ...] = _as_tuples(values.tolist())
     return made
+
+
+def _as_tuples(values: Any) -> Any:
+    return tuple(map(_as_tuples, values)) if isinstance(values, list) else values
 
 
 def shape_of(graph: Graph, name: str) -> Shape:

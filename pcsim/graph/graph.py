@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pcsim.graph.order import natural, topological_depths
+from pcsim.ops import FEEDBACKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     import networkx as nx
 
     from pcsim.arrays import Shape
-    from pcsim.ops.op import Call, Op
+    from pcsim.ops.op import Call, Feedback, Format, Op
 
 Precision = float | tuple[Any, ...]
 
@@ -70,6 +69,8 @@ class Vertex:
     params: tuple[tuple[str, str], ...] = ()
     """Pairs of parameter slot of the op and name of the parameter that fills it."""
     precision: Precision = 1.0
+    feedback: Feedback = FEEDBACKS["symmetric"]
+    """With which operands its error messages are computed."""
 
     @property
     def shape(self) -> Shape:
@@ -158,18 +159,14 @@ class Graph:
     def _edges(self) -> Mapping[str, Edge]:
         return {edge.name: edge for edge in self.edges}
 
-    def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """Return the graph as a networkx MultiDiGraph (see ``pcsim.graph.interop``)."""
-        from pcsim.graph.interop import to_networkx
+    to_networkx: ClassVar[Callable[[Graph], nx.MultiDiGraph[str]]]
+    from_networkx: ClassVar[Callable[[nx.DiGraph[Any]], Graph]]
+    """Both are defined in ``pcsim.graph.interop``, which needs this class, and set in ``pcsim/graph/__init__.py``."""
 
-        return to_networkx(self)
 
-    @staticmethod
-    def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
-        """Make a graph from a networkx DiGraph or MultiDiGraph (see ``pcsim.graph.interop``)."""
-        from pcsim.graph.interop import from_networkx
-
-        return from_networkx(graph)
+def number_format(vertex: Vertex) -> Format:
+    """Return what numbers a vertex carries: ``whole`` for a source of whole numbers, else ``float``."""
+    return "whole" if ("format", "whole") in vertex.call.attributes else "float"
 
 
 def _sorted(edges: list[Edge], key: Callable[[Edge], Any]) -> tuple[Edge, ...]:
@@ -178,26 +175,14 @@ def _sorted(edges: list[Edge], key: Callable[[Edge], Any]) -> tuple[Edge, ...]:
 
 def kept(function: Callable[[Graph], T]) -> Callable[[Graph], T]:
     """Make a function of a graph work its result out once: it stays with the graph, and goes with it."""
-    place = f"{function.__module__}.{function.__qualname__}"
+    key = f"{function.__module__}.{function.__qualname__}"
 
     @wraps(function)
     def once(graph: Graph) -> T:
         results = vars(graph)
-        if place not in results:
-            results[place] = function(graph)
-        found: T = results[place]
-        return found
+        if key not in results:
+            results[key] = function(graph)
+        result: T = results[key]
+        return result
 
     return once
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Pause the collector of cycles: what large graphs are made of stays, and walking it again and again is slow."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.documents.frozen_arrays import MOST_WRITTEN_OUT, FrozenArray
 from pcsim.errors import InputError, Problem, wrong
 from pcsim.graph.assembly import assemble
 from pcsim.graph.build import graph_from
@@ -56,12 +57,14 @@ def _node(vertex: Vertex) -> dict[str, Any]:
     known = dict(vertex.call.attributes)
     follow = {key for key, row in rows.items() if row.follows and known[row.follows] is not None}
     given = {key: _plain(known[key]) for key in known if key not in follow and known[key] != rows[key].default}
+    feedback = {} if vertex.feedback.symmetric else {"feedback": vertex.feedback.name}
     return {
         "op": vertex.op.name,
         "shape": list(vertex.shape),
         "attributes": given,
         "params": dict(vertex.params),
         "precision": _plain(vertex.precision),
+        **feedback,
     }
 
 
@@ -79,9 +82,11 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return lists and numbers; names become text."""
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+    """Return lists, numbers and arrays: one of more than 1,000 numbers stays an array; names become text."""
+    array = value.array if isinstance(value, FrozenArray) else value
+    if isinstance(array, np.ndarray | np.generic):
+        kept = array.size > MOST_WRITTEN_OUT or isinstance(array, np.ma.MaskedArray)
+        return array if kept else _plain(array.tolist())
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

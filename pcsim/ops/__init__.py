@@ -9,16 +9,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from pcsim.ops import arithmetic, elementwise, linear, losses, neuron, normalise, reductions, sources, structure
+from pcsim.ops import (
+    arithmetic,
+    batch,
+    elementwise,
+    feedback,
+    linear,
+    lookup,
+    losses,
+    neuron,
+    normalise,
+    reductions,
+    sources,
+    structure,
+)
 from pcsim.ops.calls import Attributes, complete, make_call, parse_attributes
 from pcsim.ops.elementwise import ACTIVATIONS, Unary
-from pcsim.ops.op import Attribute, Call, Loss, Op, ParameterSpec
+from pcsim.ops.op import Attribute, Call, Feedback, Loss, Op, ParameterSpec
 from pcsim.ops.synapses import projection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Row = TypeVar("Row", Op, Loss)
+Row = TypeVar("Row", Op, Loss, Feedback)
 
 
 def table(*families: Iterable[Row]) -> dict[str, Row]:
@@ -32,18 +45,33 @@ def table(*families: Iterable[Row]) -> dict[str, Row]:
     return rows
 
 
-FAMILIES = (sources, elementwise, arithmetic, linear, neuron, projection, reductions, structure, normalise)
+FAMILIES = (
+    sources,
+    elementwise,
+    arithmetic,
+    linear,
+    neuron,
+    projection,
+    reductions,
+    structure,
+    normalise,
+    batch,
+    lookup,
+)
 
 OPS = table(*(family.ROWS for family in FAMILIES))
 LOSSES = table(losses.ROWS)
+FEEDBACKS = table(feedback.ROWS)
 
 __all__ = [
     "ACTIVATIONS",
+    "FEEDBACKS",
     "LOSSES",
     "OPS",
     "Attribute",
     "Attributes",
     "Call",
+    "Feedback",
     "Loss",
     "Op",
     "ParameterSpec",

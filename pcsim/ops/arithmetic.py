@@ -11,7 +11,7 @@ from numpy import broadcast_shapes
 
 from pcsim.arrays import Array, align, unbroadcast
 from pcsim.ops.attributes import number, optional
-from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.op import Attribute, Call, Cost, Op
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace, Shape
@@ -140,9 +140,22 @@ def power_domain(xp: Namespace, call: Call, inputs: Inputs) -> tuple[int, Array]
     return 0, unbroadcast(xp, bad, x.shape).reshape(inputs[0].shape) > 0
 
 
+def plain(call: Call) -> Cost:
+    """Return the cost of an op whose slopes are 1 or -1: none is kept."""
+    return Cost(curved=False)
+
+
 ROWS = (
-    Op("add", "sum of two or more inputs", (2, None), broadcast_shape, add_forward, add_to_inputs),
-    Op("subtract", "first minus second input", (2, 2), broadcast_shape, subtract_forward, subtract_to_inputs),
+    Op("add", "sum of two or more inputs", (2, None), broadcast_shape, add_forward, add_to_inputs, cost=plain),
+    Op(
+        "subtract",
+        "first minus second input",
+        (2, 2),
+        broadcast_shape,
+        subtract_forward,
+        subtract_to_inputs,
+        cost=plain,
+    ),
     Op("multiply", "product of inputs", (2, None), broadcast_shape, multiply_forward, multiply_to_inputs),
     Op(
         name="divide",

@@ -68,6 +68,20 @@ def index(value: Any) -> int:
     return place
 
 
+def non_negative(value: Any) -> float:
+    """Return a finite number of at least 0."""
+    if (result := number(value)) < 0:
+        raise ValueError("expected a number of at least 0")
+    return result
+
+
+def fraction(value: Any) -> float:
+    """Return a number from 0 up to, but not including, 1."""
+    if not 0 <= (result := number(value)) < 1:
+        raise ValueError("expected a number from 0 up to, but not including, 1")
+    return result
+
+
 def boolean(value: Any) -> bool:
     """Return true or false; 0 and 1 are neither."""
     if not isinstance(value, bool):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.arrays import Array, special, unbroadcast
 from pcsim.ops.attributes import number
-from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.op import Attribute, Call, Cost, Op
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -150,6 +150,7 @@ def unary_op(name: str, row: Unary) -> Op:
         forward=forward,
         to_inputs=unary_to_inputs,
         attributes=row.attributes,
+        cost=lambda _call: Cost(curved=row.slope is not None),
         domain=None if outside is None else lambda xp, call, inputs: (0, outside(inputs[0])),
         domain_text=row.outside_text,
         source=row.source,

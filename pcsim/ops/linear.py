@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from pcsim.arrays import LEAD, Array, unbroadcast
 from pcsim.ops.attributes import boolean, choice, positive
 from pcsim.ops.elementwise import ACTIVATIONS
-from pcsim.ops.op import Attribute, Call, Op, ParameterSpec
+from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace, Shape
@@ -54,6 +55,13 @@ def affine_params(call: Call) -> dict[str, ParameterSpec]:
     units, fan_in = call["units"], call.shapes[0][-1]
     weight = {"weight": ParameterSpec((units, fan_in), fan_in=fan_in)}
     return weight | ({"bias": ParameterSpec((units,), fan_in=fan_in)} if call["bias"] else {})
+
+
+def affine_cost(call: Call) -> Cost:
+    """Return a multiply-add for each weight and row of the input."""
+    units, fan_in = call["units"], call.shapes[0][-1]
+    curved = call["activation"] not in ("none", "identity")
+    return Cost(float(prod(call.shapes[0]) * units), weights=float(units * fan_in), curved=curved)
 
 
 def weighted(xp: Namespace, params: Params, x: Array) -> Array:
@@ -175,6 +183,7 @@ ROWS = (
         to_inputs=affine_to_inputs,
         to_params=affine_to_params,
         params=affine_params,
+        cost=affine_cost,
         attributes={
             "units": Attribute(positive, required=True, summary="extent of the last axis of the result"),
             "activation": Attribute(
@@ -198,5 +207,6 @@ ROWS = (
         shape=matmul_shape,
         forward=matmul_forward,
         to_inputs=matmul_to_inputs,
+        cost=lambda call: Cost(float(prod(call.shape) * call.shapes[0][-1])),
     ),
 )

@@ -53,6 +53,7 @@ ROWS = (
         summary="half the sum of squared differences",
         value=squared_error,
         error=squared_error_error,
+        clamps=True,
         source="[Z] 3.12",
     ),
     Loss(
@@ -60,5 +61,6 @@ ROWS = (
         summary="cross entropy of a target with the softmax of the output, over the last axis",
         value=cross_entropy,
         error=cross_entropy_error,
+        refuses=lambda shape: "" if shape else "needs classes along an axis, but the output is a scalar",
     ),
 )

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from pcsim.arrays import LEAD, Array, unbroadcast
 from pcsim.ops.attributes import boolean, choice
 from pcsim.ops.elementwise import ACTIVATIONS
 from pcsim.ops.leading import fold, lead
-from pcsim.ops.op import Attribute, Call, Op, ParameterSpec
+from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace, Shape
@@ -83,6 +84,12 @@ def neuron_to_params(
     return found
 
 
+def neuron_cost(call: Call) -> Cost:
+    """Return a multiply-add for each input and element."""
+    count, curved = len(call.shapes), call["activation"] not in ("none", "identity")
+    return Cost(float(prod(call.shape) * count), back=1 / count, weights=float(count), curved=curved)
+
+
 ROWS = (
     Op(
         name="weighted_sum",
@@ -93,6 +100,7 @@ ROWS = (
         to_inputs=neuron_to_inputs,
         to_params=neuron_to_params,
         params=neuron_params,
+        cost=neuron_cost,
         attributes={
             "activation": Attribute(
                 lambda value: "none" if value is None else choice("an activation", ACTIVATIONS)(value),

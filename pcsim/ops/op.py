@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 Inputs = tuple[Array, ...]
 Params = Mapping[str, Array]
+"""Operands beside the inputs, by name: parameters and buffers (stack, *shape), draws (stack, batch, *shape)."""
 Saved = tuple[Array, ...]
+Format = Literal["float", "whole"]
+"""The numbers that an input carries: floating point, or whole numbers (int64) such as indices."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,53 @@ class ParameterSpec:
     """Inputs per unit, where the initialiser scales by it; None: taken from the shape."""
     fan_out: int | None = None
     """Units per input, likewise."""
+
+
+@dataclass(frozen=True)
+class InputSlot:
+    """What an op expects of one input.
+
+    Attributes
+    ----------
+    differentiable : an error message returns over this input; else it takes a clamped source only (indices, masks)
+    format : ``float``, or ``whole`` for whole numbers, which never pass through floating point
+    """
+
+    name: str = "input"
+    differentiable: bool = True
+    format: Format = "float"
+
+
+FLOATS = (InputSlot(),)
+"""Every input is differentiable and carries floating-point numbers."""
+
+
+@dataclass(frozen=True)
+class BufferSpec:
+    """A tensor that a vertex keeps from batch to batch and that no rule learns, such as a running mean."""
+
+    shape: Shape
+    start: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one vertex computes for one sample.
+
+    Attributes
+    ----------
+    multiply_adds : multiplications with an addition each, of the forward call
+    back : multiply-adds of the error message to one input, as a multiple of ``multiply_adds``
+    weights : numbers that are read once for the whole batch
+    messages : values that cross each edge, where it is not one vertex's value but a synapse's
+    curved : a slope is kept for the derivative and multiplied by it
+    """
+
+    multiply_adds: float = 0.0
+    back: float = 1.0
+    weights: float = 0.0
+    messages: float | None = None
+    curved: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,6 +149,31 @@ def no_params(call: Call) -> dict[str, ParameterSpec]:
     return {}
 
 
+def elementwise(call: Call) -> Cost:
+    """Return the cost of an op that computes every number of its vertex by itself."""
+    return Cost()
+
+
+def no_buffers(call: Call) -> dict[str, BufferSpec]:
+    """Return the buffers of an op that keeps none."""
+    return {}
+
+
+def no_draws(call: Call, batch: int, rng: Any) -> dict[str, Array]:
+    """Return the random draws of an op that makes none."""
+    return {}
+
+
+def no_to_buffers(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> dict[str, Array]:
+    """Return what the buffers of an op become: as they are."""
+    return {}
+
+
+def apart(call: Call) -> bool:
+    """Return whether an op couples the samples of a batch: it does not."""
+    return False
+
+
 def no_to_params(
     xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
 ) -> dict[str, Array]:
@@ -118,6 +193,14 @@ class Op:
         that fixed predictions pay for it once.
     to_inputs : (xp, call, params, inputs, mu, saved, g) -> one array per input, J^T g ([M] eq. 2).
     to_params : the same arguments -> {parameter slot: array}, summed over the batch ([M] eq. 3).
+    inputs : one slot for each input; the last one stands for all that follow.
+    couples : (call) -> whether one sample's value depends on the others of its batch (batch statistics). Such a
+        vertex is one actor over the whole batch, and what treats samples apart refuses it.
+    cost : (call) -> what the forward call costs for one sample; ``plan`` and the benchmark count by it.
+    buffers : (call) -> {name: BufferSpec}, tensors kept from batch to batch; they are among ``params``.
+    to_buffers : (xp, call, params, inputs) -> {name: array}, the buffers after a batch, from its feedforward sweep.
+    draws : (call, batch, rng) -> {name: (batch, *shape)}, drawn once for each batch from a stream of the seed, the
+        vertex and the batch's number; they are among ``params``.
     domain : (xp, call, inputs) -> mask of forbidden elements of the first offending input, with
         ``domain_text`` saying what is forbidden.
     realise : (attributes of the document, site) -> attributes and inputs of the call, where a document says
@@ -133,10 +216,37 @@ class Op:
     to_params: Callable[[Namespace, Call, Params, Inputs, Array, Saved, Array], dict[str, Array]] = no_to_params
     params: Callable[[Call], dict[str, ParameterSpec]] = no_params
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
+    inputs: tuple[InputSlot, ...] = FLOATS
+    couples: Callable[[Call], bool] = apart
+    cost: Callable[[Call], Cost] = elementwise
+    buffers: Callable[[Call], dict[str, BufferSpec]] = no_buffers
+    to_buffers: Callable[[Namespace, Call, Params, Inputs], dict[str, Array]] = no_to_buffers
+    draws: Callable[[Call, int, Any], dict[str, Array]] = no_draws
     domain: Callable[[Namespace, Call, Inputs], tuple[int, Array]] | None = None
     domain_text: str = ""
     realise: Callable[[tuple[tuple[str, Any], ...], Site], Realised] | None = None
     role: Literal["function", "source", "parameter"] = "function"
+    source: str = ""
+
+    def slot(self, number: int) -> InputSlot:
+        """Return what the op expects of one of its inputs."""
+        return self.inputs[min(number, len(self.inputs) - 1)]
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """How the error messages of a vertex travel back: with which operands its ``to_inputs`` is called.
+
+    Attributes
+    ----------
+    symmetric : the operands are those of the forward call, so that messages are the vector-Jacobian products.
+    operands : (xp, params) -> params for ``to_inputs``; parameters are (stack, *shape).
+    """
+
+    name: str
+    summary: str
+    operands: Callable[[Namespace, Params], Params]
+    symmetric: bool = False
     source: str = ""
 
 
@@ -148,10 +258,14 @@ class Loss:
     ----------
     value : (xp, mu, target) -> (stack, batch), the loss of each sample.
     error : (xp, mu, target) -> -dL/dmu, of mu's shape.
+    clamps : the output's value is clamped to the target, so that ``error`` is target - mu.
+    refuses : (shape) -> why an output of this shape cannot carry the loss; empty if it can.
     """
 
     name: str
     summary: str
     value: Callable[[Namespace, Array, Array], Array]
     error: Callable[[Namespace, Array, Array], Array]
+    clamps: bool = False
+    refuses: Callable[[Shape], str] = lambda _shape: ""
     source: str = ""

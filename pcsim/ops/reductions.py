@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pcsim.ops.op import Inputs, Params, Saved
 
 
-def place(axis: int, rank: int) -> int:
+def axis_within(axis: int, rank: int) -> int:
     """Return a vertex axis counted from the front."""
     if not -rank <= axis < rank:
         message = f"axis {axis}: expected " + (f"{-rank} to {rank - 1}" if rank else "an input with axes")
@@ -26,9 +26,9 @@ def place(axis: int, rank: int) -> int:
     return axis % rank
 
 
-def places(chosen: Iterable[int], rank: int) -> tuple[int, ...]:
+def axes_within(chosen: Iterable[int], rank: int) -> tuple[int, ...]:
     """Return distinct vertex axes counted from the front."""
-    found = tuple(place(axis, rank) for axis in chosen)
+    found = tuple(axis_within(axis, rank) for axis in chosen)
     if len(set(found)) < len(found):
         raise ValueError("expected each axis once")
     return found
@@ -36,13 +36,13 @@ def places(chosen: Iterable[int], rank: int) -> tuple[int, ...]:
 
 def array_axis(call: Call) -> int:
     """Return the attribute ``axis`` as an axis of the array."""
-    return LEAD + place(call["axis"], len(call.shapes[0]))
+    return LEAD + axis_within(call["axis"], len(call.shapes[0]))
 
 
 def reduced(call: Call) -> tuple[int, ...]:
     """Return the vertex axes that a sum or a mean runs over."""
     rank = len(call.shapes[0])
-    return tuple(range(rank)) if call["axis"] is None else places(call["axis"], rank)
+    return tuple(range(rank)) if call["axis"] is None else axes_within(call["axis"], rank)
 
 
 def kept(call: Call) -> Shape:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pcsim.ops.attributes import nested, nested_shape, optional, shape
+from pcsim.ops.attributes import choice, nested, nested_shape, optional, shape
 from pcsim.ops.op import Attribute, Call, Op, ParameterSpec
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def parameter_params(call: Call) -> dict[str, ParameterSpec]:
     return {"value": ParameterSpec(given_shape(call))}
 
 
+FORMATS = ("float", "whole")
+
 SHAPE = Attribute(shape, required=True, summary="shape of the vertex, without the batch")
 
 ROWS = (
@@ -47,7 +49,10 @@ ROWS = (
         shape=given_shape,
         forward=not_computed,
         to_inputs=not_computed,
-        attributes={"shape": SHAPE},
+        attributes={
+            "shape": SHAPE,
+            "format": Attribute(choice("a number format", FORMATS), "float", summary="float, or whole for indices"),
+        },
         role="source",
     ),
     Op(

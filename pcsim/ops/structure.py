@@ -11,7 +11,7 @@ from pcsim.arrays import LEAD, Array
 from pcsim.ops.attributes import axes, index, optional, partial_shape
 from pcsim.ops.leading import fold, lead
 from pcsim.ops.op import Attribute, Call, Op
-from pcsim.ops.reductions import array_axis, place, places
+from pcsim.ops.reductions import array_axis, axes_within, axis_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def concat_shape(call: Call) -> Shape:
     """Return the inputs' shape, with the extents along ``axis`` added up."""
     first = call.shapes[0]
-    axis = place(call["axis"], len(first))
+    axis = axis_within(call["axis"], len(first))
     if len({(*shape[:axis], 0, *shape[axis + 1 :]) for shape in call.shapes}) > 1:
         message = f"expected shapes that differ along axis {axis} only"
         raise ValueError(message)
@@ -55,7 +55,7 @@ def taken(call: Call) -> slice:
 def slice_shape(call: Call) -> Shape:
     """Return the input's shape with fewer elements along ``axis``."""
     shape = call.shapes[0]
-    axis = place(call["axis"], len(shape))
+    axis = axis_within(call["axis"], len(shape))
     if call["step"] == 0:
         raise ValueError("expected a step other than 0")
     extent = len(range(shape[axis])[taken(call)])
@@ -115,7 +115,7 @@ def order(call: Call) -> tuple[int, ...]:
     if len(chosen) != rank:
         message = f"expected {rank} axes"
         raise ValueError(message)
-    return places(chosen, rank)
+    return axes_within(chosen, rank)
 
 
 def transpose_shape(call: Call) -> Shape:

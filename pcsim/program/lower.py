@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.graph.graph import uncollected
+from pcsim.garbage import uncollected
+from pcsim.graph.graph import number_format
 from pcsim.graph.levels import levels, vertex_levels
 from pcsim.graph.order import natural
 from pcsim.program.program import (
@@ -76,7 +77,7 @@ def _kinds(graph: Graph) -> dict[Kind, list[str]]:
 def _kind(graph: Graph, vertex: Vertex, users: Mapping[str, int]) -> Kind:
     pres = tuple(graph.vertices[edge.pre].op.role for edge in graph.incoming[vertex.name])
     shared = tuple(name if users[name] >= SHARED_BY else None for _, name in vertex.params)
-    return graph.role(vertex.name), vertex.op.name, vertex.call, pres, shared
+    return graph.role(vertex.name), vertex.op.name, vertex.call, vertex.feedback.name, pres, shared
 
 
 def _groups(graph: Graph, kinds: Mapping[Kind, list[str]], rule: Rule) -> dict[Shape, ShapeGroup]:
@@ -166,8 +167,9 @@ class _Layout:
         slots = tuple(self.slot(tuple(edges[slot] for edges in inputs)) for slot in range(len(vertex.call.shapes)))
         levels_here = _index(-1 if (level := self.levels[name]) is None else level for name in names)
         start = self.row[names[0]]
-        return Step(vertex.op, vertex.call, slice(start, start + len(names)), tuple(names), levels_here,
-                    _index(graph.depths[name] for name in names), slots, self.parameters(names))  # fmt: skip
+        return Step(vertex.op, vertex.call, vertex.feedback, slice(start, start + len(names)), tuple(names),
+                    levels_here, _index(graph.depths[name] for name in names), slots,
+                    self.parameters(names))  # fmt: skip
 
     def parameters(self, names: list[str]) -> tuple[ParameterSlot, ...]:
         used = [self.graph.vertices[name].params for name in names]
@@ -188,7 +190,8 @@ class _Layout:
             messages = slice(len(inbox), len(inbox) + len(edges))
             inbox.extend(edges)
         rows = rows_of(_index(self.row[edge.pre] for edge in edges))
-        return Slot(pre.shape, rows, False, messages, self.late(edges), edges)
+        whole = number_format(pre) == "whole"
+        return Slot(pre.shape, rows, False, messages, self.late(edges), edges, whole)
 
     def late(self, edges: tuple[Edge, ...]) -> Late | None:
         late = [(place, edge) for place, edge in enumerate(edges) if edge.value_delay and edge.pre in self.lines]

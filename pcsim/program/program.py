@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pcsim.arrays import Shape
     from pcsim.graph.graph import Edge, Graph
-    from pcsim.ops.op import Call, Op
+    from pcsim.ops.op import Call, Feedback, Op
     from pcsim.rules import Rule
 
 Rows = slice | np.ndarray
@@ -119,6 +119,8 @@ class Slot:
     """Rows of the inbox of this shape that the step writes; None: nothing travels back (a source)."""
     late: Late | None
     edges: tuple[Edge, ...]
+    is_whole: bool = False
+    """The sources that it reads hold whole numbers, which lie apart from the groups."""
 
     def copied(self, *, moving: bool) -> int:
         """Return the numbers, per sample, that are copied to be read at once: rows apart, or values of other ticks."""
@@ -146,6 +148,7 @@ class Step:
 
     op: Op
     call: Call
+    feedback: Feedback
     rows: slice
     """Of the group of shape ``call.shape``."""
     names: tuple[str, ...]
@@ -245,7 +248,7 @@ class Program:
     @cached_property
     def arrivals(self) -> tuple[NDArray[np.intp], ...]:
         """The first tick at which the error of each vertex can differ from zero, by step; -1 where it never does."""
-        cone = light_cone(self.graph, moving=self.rule.moving, learning=self.rule.fires == "every")
+        cone = light_cone(self.graph, moving=self.rule.moving, learning=self.rule.fires.applies)
         first = {name: -1 if tick is None else tick for name, tick in cone.items()}
         return tuple(np.array([first[name] for name in step.names], np.intp) for step in self.steps)
 

@@ -12,16 +12,19 @@ import numpy as np
 from pcsim.errors import NumberOverflowError
 from pcsim.graph.levels import uneven_edges
 from pcsim.interrupts import interrupts
+from pcsim.run.checkpoint import Checkpoint
 from pcsim.run.evaluation import Evaluation, evaluation_of
-from pcsim.run.probes import channels, watched
+from pcsim.run.probes import channels, only_series, watched
 from pcsim.run.recorder import RunRecorder
-from pcsim.run.task import looks_at_every_tick, recorded
+from pcsim.run.span import WHOLE, Span
+from pcsim.run.task import recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pcsim.engines.ensembles import Ensemble
     from pcsim.run.manifest import ManifestKeeper
+    from pcsim.run.span import Resumed
     from pcsim.scenario.scenario import Scenario
 
 Progress = Callable[[int, int], None]
@@ -34,23 +37,37 @@ BLOCK_BYTES = 4 * 2**20
 """Bytes of norms that are kept back during a block."""
 
 
-def run_ticks(keepers: Sequence[ManifestKeeper], ensemble: Ensemble, progress: Progress | None) -> None:
-    """Run runs side by side to their ends."""
+def run_ticks(
+    keepers: Sequence[ManifestKeeper], ensemble: Ensemble, progress: Progress | None, span: Span = WHOLE
+) -> None:
+    """Run runs side by side to their ends, or to where ``span`` ends."""
     scenario = keepers[0].scenario
     record = recorded(scenario)
     with np.errstate(all="ignore"):
         evaluation = evaluation_of(scenario, ensemble)
-        meter = evaluation.meter if evaluation else None
         recorders = [RunRecorder(keeper, ensemble, run) for run, keeper in enumerate(keepers)]
+        if span.resumed is not None:
+            take_up(span.resumed, ensemble, evaluation)
         for recorder in recorders:
-            recorder.open(channels(recorder.task, recorder.member, meter, record, recorder.run))
-        everies, norms = watched(record)
-        stops = _Stops((1,) if looks_at_every_tick(scenario) else everies, norms=norms and 1 not in everies)
+            meter = evaluation.meter if evaluation else None
+            recorder.open(channels(recorder.task, recorder.member, meter, record, recorder.run), span.resumed)
+        for recorder in recorders:
+            recorder.meter = evaluation.meter if evaluation else None
+        stops = _stops(scenario, evaluation)
+        if stops.away and evaluation is not None:
+            ensemble.clock.compare_with(evaluation.compared(ensemble))
         try:
             with interrupts() as asked:
-                _Loop(ensemble, recorders, evaluation, stops, asked, progress).run()
+                _Loop(ensemble, recorders, evaluation, stops, asked, progress, span).run()
         except NumberOverflowError as error:
             raise NumberOverflowError("; ".join([str(error), *bounded_by(scenario)])) from None
+
+
+def take_up(resumed: Resumed, ensemble: Ensemble, evaluation: Evaluation | None) -> None:
+    """Put a run and its measures where a checkpoint says; it is the only one of its clock."""
+    ensemble.clock.load(resumed.checkpoint.state)
+    if evaluation is not None:
+        evaluation.meter.load(resumed.checkpoint.measured)
 
 
 def bounded_by(scenario: Scenario) -> list[str]:
@@ -67,14 +84,28 @@ def bounded_by(scenario: Scenario) -> list[str]:
 
 @dataclass(frozen=True)
 class _Stops:
-    """Which ticks stand still to be read: those that one of ``everies`` divides; ``norms`` of all are wanted."""
+    """Which ticks stand still to be read: those that one of ``everies`` divides.
+
+    ``norms`` of all others are noted by the session, and how far errors are ``away`` from backprop's.
+    """
 
     everies: tuple[int, ...]
     norms: bool
+    away: bool = False
 
     def due(self, tick: int, ticks: int) -> int:
         """Return the first tick from ``tick`` on that stands still; ``ticks`` where none does."""
         return min((-(-tick // every) * every for every in self.everies), default=ticks)
+
+
+def _stops(scenario: Scenario, evaluation: Evaluation | None) -> _Stops:
+    """Return what must be read while it stands still; norms, and what follows from them, are noted by the session."""
+    everies, norms = watched(recorded(scenario))
+    if evaluation is None:
+        return _Stops(everies, norms=norms and 1 not in everies)
+    if evaluation.meter.follows_blocks and scenario.document.stop is None and only_series(recorded(scenario)):
+        return _Stops((), norms=True, away=True)
+    return _Stops((1,), norms=False)
 
 
 @dataclass
@@ -87,16 +118,53 @@ class _Loop:
     stops: _Stops
     asked: Callable[[], bool]
     progress: Progress | None
+    span: Span
     block: int = 1
+
+    @property
+    def first(self) -> int:
+        """The first tick to be run."""
+        return 0 if self.span.resumed is None else self.span.resumed.checkpoint.state.tick
+
+    @property
+    def end(self) -> int:
+        """The last tick to be run, plus one."""
+        ticks = self.ensemble.task.ticks
+        return ticks if self.span.until is None else min(self.span.until, ticks)
 
     def run(self) -> None:
         """Run all ticks, or until every run has ended."""
-        tick, ticks = 0, self.ensemble.task.ticks
-        while tick < ticks and self.live:
+        tick, end = self.first, self.end
+        while tick < end and self.live:
             interrupted = self.asked()
-            due = min(self.stops.due(tick, ticks), ticks)
-            end = tick + 1 if interrupted or due == tick else due
-            tick = self.step(tick, interrupted) if due == tick else self.stretch(tick, end, interrupted)
+            if interrupted or self.due(tick):
+                self.keep(tick)
+            due = min(self.stops.due(tick, end), end, self.next_checkpoint(tick))
+            stop = tick + 1 if interrupted or due == tick else due
+            reads = self.stops.due(tick, end) == tick
+            tick = self.step(tick, interrupted) if reads else self.stretch(tick, stop, interrupted)
+        for recorder in self.live:  # where nothing was left to be run
+            self.pause([recorder], {recorder.run: {"warnings": []}})
+
+    def due(self, tick: int) -> bool:
+        """Return whether a checkpoint is due before a tick."""
+        every = self.span.checkpoint
+        return every is not None and tick > self.first and tick % every == 0
+
+    def next_checkpoint(self, tick: int) -> int:
+        """Return the first tick after this one before which a checkpoint is due."""
+        every = self.span.checkpoint
+        return self.end if every is None else (tick // every + 1) * every
+
+    def keep(self, tick: int) -> None:
+        """Keep what a run that stops here, or that is killed later, can go on from; runs side by side keep nothing."""
+        if len(self.recorders) > 1:
+            return
+        (recorder,), meter = self.recorders, self.evaluation.meter if self.evaluation else None
+        measured = {} if meter is None else meter.snapshot()
+        state = self.ensemble.clock.snapshot()
+        assert state.tick == tick
+        recorder.keep(Checkpoint(state, measured, recorder.keeper.scenario.digest))
 
     @property
     def live(self) -> list[RunRecorder]:
@@ -108,25 +176,36 @@ class _Loop:
         clock = self.ensemble.clock
         clock.predict(tick)
         clock.send(tick)
+        clock.deliver(tick)
         if self.evaluation is not None:
             self.evaluation.meter.follow(tick)
         ends = {recorder.run: end for recorder in self.live if (end := self.ends(recorder, tick, interrupted))}
-        last = len(ends) == len(self.live)
-        self.ensemble.learn(tick, last=last)
-        for run in () if last else ends:
-            self.ensemble.end(run)
+        pausing = tick == self.end - 1 and self.end < self.ensemble.task.ticks
+        over = len(ends) == len(self.live)
+        self.ensemble.learn(tick, last=over and not pausing)
+        for run in () if over else ends:
+            self.ensemble.end(run, tick)
         for recorder in self.live:
             recorder.record(tick)
         found = {run: self.measures(self.recorders[run]) for run in ends}
         clock.move()
         self.report(tick + 1)
-        for run, (status, reason) in ends.items():
-            self.recorders[run].end(status, reason, found[run], alone=last)
+        if pausing and over:
+            self.pause(self.live, found)
+        else:
+            for run, (status, reason) in ends.items():
+                self.recorders[run].end(status, reason, found[run], alone=over)
         return tick + 1
+
+    def pause(self, recorders: Sequence[RunRecorder], found: Mapping[int, dict[str, Any]]) -> None:
+        """End runs before their last tick, so that they can go on."""
+        self.keep(self.end)
+        for recorder in recorders:
+            recorder.end("paused", f"paused before tick {self.end}, as asked", found[recorder.run], alone=True)
 
     def ends(self, recorder: RunRecorder, tick: int, interrupted: bool) -> tuple[str, str] | None:
         """Return how and why a run ends in this tick; None if it goes on."""
-        ticks = self.ensemble.task.ticks
+        ticks = self.end
         if interrupted:
             return "interrupted", f"interrupted after tick {tick}"
         if (
@@ -149,26 +228,37 @@ class _Loop:
         if self.ensemble.task.exact_dynamics:
             end = min(end, first + self.block, first + max(1, BLOCK_BYTES // (8 * width or 1)))
         last = interrupted or end == ticks
-        norms = np.full((end - first, width), np.nan) if self.stops.norms else None
+        squares = self.ensemble.room(end - first) if self.stops.norms else None
+        apart = self.ensemble.room(end - first) if self.stops.away else None
         try:
-            self.ensemble.advance(first, end, last=last, norms=norms)
+            self.ensemble.advance(first, end, last=last, squares=squares, apart=apart)
         finally:
-            self.note(first, norms)
+            self.note(first, squares, apart)
         self.block = max(1, int((end - first) * min(8.0, BLOCK_SECONDS / (time.perf_counter() - began))))
         self.report(end)
-        if last:
+        if end == self.end < ticks and not interrupted:
+            self.pause(self.live, {recorder.run: self.measures(recorder) for recorder in self.live})
+        elif last:
             reason = f"interrupted after tick {end - 1}" if interrupted else f"all {ticks} ticks done"
             for recorder in self.live:
-                recorder.end("interrupted" if interrupted else "done", reason, {"warnings": []}, alone=True)
+                measured = self.measures(recorder)
+                recorder.end("interrupted" if interrupted else "done", reason, measured, alone=True)
         return end
 
-    def note(self, first: int, norms: np.ndarray | None) -> None:
-        """Record the norms of a block; where numbers ended within it, those of the ticks before."""
-        if norms is None:
+    def note(self, first: int, squares: np.ndarray | None, apart: np.ndarray | None) -> None:
+        """Record what was noted of a block; where a value became NaN or infinite within it, of the ticks before."""
+        if squares is None:
             return
-        done = len(norms) if not np.isnan(norms).any() else int(np.isnan(norms).any(axis=1).argmax())
+        missing = np.isnan(squares).any(axis=1)
+        done = int(missing.argmax()) if missing.any() else len(squares)
+        if apart is None or self.evaluation is None or not done:
+            block: Mapping[str, np.ndarray] = {"norm": np.sqrt(squares[:done])}
+        else:
+            block = self.evaluation.meter.follow_block(first, squares[:done], apart[:done])
         for recorder in self.live:
-            recorder.extend(first, norms[:done])
+            recorder.extend(
+                first, {**block, **({"energy": block["energy"][:, recorder.run]} if "energy" in block else {})}
+            )
             recorder.keeper.done = first + done
 
     def report(self, done: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,7 +17,7 @@ from pcsim.run.result import Run, write_manifest
 from pcsim.trace.writer import TraceWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pcsim.scenario.scenario import Scenario
@@ -34,6 +35,13 @@ class ManifestKeeper:
     done: int = 0
     flushed: float = 0.0
     run: Run | None = None
+    executed: Mapping[str, str] = field(default_factory=dict)
+    """What worked out each vertex, once the run has ended."""
+
+    def begin(self) -> None:
+        """Say in the run's folder, where it has one, that it is running."""
+        if self.folder is not None:
+            self.note("running", "not ended", 0, {})
 
     def note(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> dict[str, Any]:
         """Write the manifest as things stand."""
@@ -60,6 +68,8 @@ class ManifestKeeper:
             "levels": levels(scenario.levelled),
             "feedforward_ticks": max(scenario.levelled.depths.values(), default=0),
             "stop_reason": reason,
+            "engine": self.engine,
+            "executed": dict(Counter(self.executed.values())),
             **found,
         }
         return {
@@ -67,6 +77,8 @@ class ManifestKeeper:
             "title": scenario.document.title,
             "status": status,
             "engine": self.engine,
+            "asked_for": scenario.document.engine,
+            "executed": executed_by(self.executed),
             "seed": scenario.document.seed,
             "dtype": scenario.document.dtype,
             "digest": scenario.digest,
@@ -107,6 +119,18 @@ class ManifestKeeper:
         with suppress(RunError):
             self._keep(manifest)
         return manifest
+
+
+NAMED = 100
+"""So many vertices of each kind of execution are named in a manifest."""
+
+
+def executed_by(executed: Mapping[str, str]) -> dict[str, Any]:
+    """Return {what worked vertices out, with its reason: {"vertices": how many, "names": the first of them}}."""
+    found: dict[str, list[str]] = {}
+    for name, how in executed.items():
+        found.setdefault(how, []).append(name)
+    return {how: {"vertices": len(names), "names": names[:NAMED]} for how, names in found.items()}
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import InputError, Problem, wrong
+from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
 from pcsim.trace.reading import open_trace, series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
     import xarray as xr
+
+    from pcsim.run.checkpoint import Checkpoint
+    from pcsim.run.outcome import Outcome
+    from pcsim.trace.memory_trace import MemoryTrace
 
 TRACE = "trace.zarr"
 MANIFEST = "manifest.json"
@@ -31,12 +37,13 @@ class Run:
     ----------
     manifest : scenario, digest, versions, seed, engine, status, stop reason, seconds
     summary : ticks, stop reason, warnings, and every measure by name; plain data
-    store : where the trace is: a folder, or a store in memory
+    store : where the trace is: a folder, or arrays in memory
     """
 
     manifest: Mapping[str, Any]
-    store: Any
-    _state: Callable[[], dict[str, np.ndarray]] | None = field(default=None, repr=False)
+    store: Path | MemoryTrace
+    outcome: Outcome | None = field(default=None, repr=False)
+    _checkpoint: Checkpoint | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         ended = f"{self.manifest['status']}: {self.summary['stop_reason']}"
@@ -71,9 +78,13 @@ class Run:
     @cached_property
     def updates(self) -> dict[str, np.ndarray]:
         """What each parameter learnt: {name: (*shape)}, a descent direction, before any learning rate."""
+        return self._static("learnt") if self.outcome is None else self.outcome.updates
+
+    def _static(self, group: str) -> dict[str, np.ndarray]:
+        """Return {parameter: (*shape)} of what is kept once, stacked by shape."""
         found = {}
-        for node in self.trace.children.get("learnt", {}).values() if "learnt" in self.trace.children else ():
-            array = node["learnt"]
+        for node in self.trace.children[group].values() if group in self.trace.children else ():
+            array = node[group]
             for place, name in enumerate(array.coords["parameter"].values):
                 found[str(name)] = np.asarray(array.isel(parameter=place).values)
         return found
@@ -81,18 +92,37 @@ class Run:
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The free values after the last tick: {vertex: (batch, *shape)}; start another run from them."""
-        if self._state is None:
+        if self.outcome is None:
             raise wrong("state", "the state after a run is not kept in its folder; record 'value' to have the last one")
-        return self._state()
+        return self.outcome.state
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The values of the parameters after the run: {name: (*shape)}; updates learnt at the end are not applied."""
+        return self._static("parameters") if self.outcome is None else self.outcome.parameters
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what the run can go on from.
+
+        Raises InputError where it kept none: a run keeps one where it is paused or interrupted, and, in its folder,
+        every so many ticks where that was asked for.
+        """
+        if self._checkpoint is not None:
+            return self._checkpoint
+        if isinstance(self.store, Path) and (path := self.store.parent / CHECKPOINT).exists():
+            return load_checkpoint(path)
+        raise wrong("resume", "this run kept no checkpoint; run it with until= or checkpoint= (--until, --checkpoint)")
 
     def save(self, folder: str | Path) -> Path:
-        """Write the run to a new folder: the manifest and the trace."""
+        """Write the run to a new folder: the manifest, the trace, and the checkpoint where there is one."""
         target = new_folder(folder)
         target.mkdir(parents=True, exist_ok=True)
         if isinstance(self.store, Path):
             shutil.copytree(self.store, target / TRACE)
         else:
-            copy_store(self.store, target / TRACE)
+            self.store.write(target / TRACE)
+        if self._checkpoint is not None:
+            self._checkpoint.save(target / CHECKPOINT)
         write_manifest(target, self.manifest)
         return target
 
@@ -109,12 +139,23 @@ def new_folder(folder: str | Path) -> Path:
     return target
 
 
-def copy_store(store: Any, folder: Path) -> None:
-    """Write a trace that is kept in memory to a folder, byte for byte."""
-    for key, data in store._store_dict.items():
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.to_bytes())
+@contextmanager
+def folder_of(out: str | Path | None, resume: Any) -> Iterator[Path | None]:
+    """Give the folder that a run is written to: a new one, or, where a run goes on in its own folder, one beside it.
+
+    What is written beside it takes the folder's place in the end; until then the folder is as it was.
+    """
+    if out is None or not isinstance(resume, str | Path) or Path(out).resolve() != Path(resume).resolve():
+        yield None if out is None else new_folder(out)
+        return
+    target = Path(out).resolve()
+    beside, before = (target.with_name(f".{target.name}.{what}") for what in ("resuming", "before"))
+    for left in (beside, before):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    yield beside
+    target.rename(before)
+    beside.rename(target)
+    shutil.rmtree(before)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -10,9 +10,10 @@ from pcsim.analysis.closed import closed_form
 from pcsim.analysis.measures import MEASURES
 from pcsim.engines import Engine, Session, Task, best_engine, open_engine
 from pcsim.engines.base import may_freeze, misfit
+from pcsim.engines.operands import admit_sources
 from pcsim.errors import InputError, Problem, nearest, wrong
 from pcsim.run.probes import check_record
-from pcsim.scenario.models import RecordEntry, StopEntry
+from pcsim.scenario.scenario_document import RecordEntry, StopEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ def engine_of(scenario: Scenario, engine: str | None) -> tuple[str, Engine]:
         try:
             return closed_form(task)
         except InputError as error:
-            raise scenario.places(error) from None
+            raise scenario.located(error) from None
 
     return scenario.document.solve, solved
 
@@ -65,10 +66,11 @@ def task_of(scenario: Scenario, initial: Mapping[str, np.ndarray] | None, *, bes
         # a run that may stop while others go on learns from the messages of its last tick
         keep = (beside and scenario.document.stop is not None) or any("message" in entry.what for entry in record)
         task = scenario.task(initial=initial, keep_values=keep)
+        admit_sources(task)
         spared = not (scenario.document.literal or record or looks_at_every_tick(scenario)) and may_freeze(task)
         return replace(task, exact_dynamics=not spared)
     except InputError as error:
-        raise scenario.places(error) from None
+        raise scenario.located(error) from None
 
 
 def recorded(scenario: Scenario) -> tuple[RecordEntry, ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pcsim.documents import sorted_problems
 from pcsim.errors import InputError, Problem
 from pcsim.run.task import check, recorded
-from pcsim.scenario.checks import kind_of
-from pcsim.scenario.places import sorted_problems
+from pcsim.scenario.document_kind import kind_of
 from pcsim.scenario.reader import load_graph, read_scenario
 
 if TYPE_CHECKING:
@@ -39,5 +39,5 @@ def _later(scenario: Scenario) -> list[Problem]:
         try:
             step()
         except InputError as error:
-            found += scenario.places(error).problems
+            found += scenario.located(error).problems
     return found

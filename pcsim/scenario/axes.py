@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pcsim.documents import with_location
 from pcsim.errors import InputError, Path, Problem
-from pcsim.scenario.overrides import override
-from pcsim.scenario.places import placed
-from pcsim.scenario.reading import Reading, document_of, rule_of
-from pcsim.scenario.sources import graph_source
+from pcsim.scenario.dotted_keys import override
+from pcsim.scenario.graph_source import graph_source
+from pcsim.scenario.partial_reading import Reading, document_of, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ LABEL = "label"
 def sweep_problems(reading: Reading) -> list[Problem]:
     """Return what is wrong with a sweep; the values of ``cases`` are mappings of keys to values."""
     axes = reading.document.sweep if reading.document else {}
-    found = [problem for key, values in axes.items() for problem in _axis_problems(reading, key, values)]
-    return [placed(problem, reading.node) for problem in dict.fromkeys(found)]
+    problems = [problem for key, values in axes.items() for problem in _axis_problems(reading, key, values)]
+    return [with_location(problem, reading.node) for problem in dict.fromkeys(problems)]
 
 
 def _axis_problems(reading: Reading, key: str, values: list[Any]) -> Iterator[Problem]:

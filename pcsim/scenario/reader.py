@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pcsim.documents import located, plain, sorted_problems
 from pcsim.errors import InputError
 from pcsim.graph.build import graph_from
 from pcsim.scenario.axes import sweep_problems
-from pcsim.scenario.files import rebased
-from pcsim.scenario.nodes import plain
-from pcsim.scenario.overrides import override
-from pcsim.scenario.places import located, sorted_problems
-from pcsim.scenario.reading import Reading, check_names, document_of, graph_of, rule_of
-from pcsim.scenario.sources import GraphSource, Source, graph_source, read_document
+from pcsim.scenario.dotted_keys import override
+from pcsim.scenario.file_paths import rebased
+from pcsim.scenario.graph_source import GraphSource, Source, graph_source, read_document
+from pcsim.scenario.partial_reading import Reading, check_names, document_of, graph_of, rule_of
 
 if TYPE_CHECKING:
     from pcsim.graph.graph import Graph
@@ -64,7 +63,7 @@ def read_scenario(source: Source, overrides: Values | None = None) -> Reading:
     reading = Reading(node, folder)
     for key, value in (overrides or {}).items():
         reading.node = reading.attempt(lambda: override(reading.node, key, value)) or reading.node  # noqa: B023
-    reading.places = replace(reading.places, document=reading.node)
+    reading.positions = replace(reading.positions, document=reading.node)
     reading.document = document_of(reading)
     graph = reading.attempt(lambda: graph_source(reading.node, folder))
     if graph is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -13,8 +13,6 @@ from pcsim.trace.channel import Channel
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pcsim.trace.store import Target
-
 CHUNK = 4 * 2**20
 """Bytes of a chunk, at most, where a record is smaller: large enough for a disk, small enough to read one."""
 
@@ -22,24 +20,11 @@ SMALL = 64 * 2**10
 """Bytes up to which a chunk is filled over several flushes, and rewritten by each: few files, little work."""
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Rows that are ready to be written: ``start`` up to ``end`` of one variable, zeros beyond those recorded."""
+class Chunked(Protocol):
+    """An array whose chunks are kept somewhere: on disk or in memory."""
 
-    column: Column
-    start: int
-    rows: np.ndarray
-    end: int
-
-    @property
-    def array(self) -> Target:
-        """Where it belongs."""
-        return self.column.array
-
-    def write(self, *, tight: bool = False) -> None:
-        """Write it as a whole, so that nothing need be read back; ``tight``: in as little space as it takes."""
-        self.array.write(self.start, self.rows, tight=tight)
-        self.column.written = self.end
+    def write(self, start: int, rows: np.ndarray, *, tight: bool = False) -> None:
+        """Keep the chunks that begin with row ``start``; ``tight``: space matters more than time."""
 
 
 @dataclass
@@ -47,19 +32,17 @@ class Column:
     """The rows of one variable that are not yet in a full chunk.
 
     The array covers the whole horizon from the start; how much of it a reader sees is announced apart,
-    so that what is announced is always already there. While a full buffer is written, the other one fills.
+    so that what is announced is always already there.
 
     Attributes
     ----------
     buffer : (rows of a chunk, *shape), the open chunk, from row ``start`` on
-    spare : (rows of a chunk, *shape), the chunk before it
     written : rows that are on disk
     """
 
     channel: Channel
     buffer: np.ndarray
-    array: Target
-    spare: np.ndarray
+    array: Chunked
     start: int = 0
     written: int = 0
 
@@ -67,46 +50,17 @@ class Column:
         """Tell whether a node of so many rows leaves no room here."""
         return rows - self.start == len(self.buffer)
 
-    def chunk(self, rows: int) -> Chunk:
-        """Return the open chunk as it stands; the next row changes it, but for a full one that is ``turn``ed."""
-        self.buffer[rows - self.start :] = 0
-        return Chunk(self, self.start, self.buffer, rows)
-
     def write(self, rows: int) -> None:
-        """Write the open chunk now, if it holds anything."""
+        """Write the open chunk as a whole, so that nothing need be read back, if it holds anything."""
         if rows > self.start:
-            self.chunk(rows).write()
-
-    def hand_over(self, rows: int) -> Chunk:
-        """Return the open chunk as something that the next rows leave alone."""
-        chunk = self.chunk(rows)
-        return chunk if self.full(rows) else Chunk(self, self.start, self.buffer.copy(), rows)
+            self.buffer[rows - self.start :] = 0
+            self.array.write(self.start, self.buffer)
+            self.written = rows
 
     def turn(self, rows: int) -> None:
         """Begin the next chunk where this one is full."""
         if self.full(rows):
-            self.buffer, self.spare, self.start = self.spare, self.buffer, self.start + len(self.buffer)
-
-    def erase(self, kept: int, rows: int) -> None:
-        """Remove the chunks that hold none of the ``kept`` rows: those still at hand, and those beyond ``rows``."""
-        step, first = len(self.buffer), self.at_hand()[0][0]
-        for start in range(-(-kept // step) * step, self.start + 1, step):
-            if start >= min(first, rows):
-                self.array.erase(start, self.buffer)
-                self.written = min(self.written, start)
-
-    def rewrite(self, rows: int) -> None:
-        """Write what is at hand of the first ``rows`` rows, and no more."""
-        for start, held in self.at_hand():
-            if start < rows > self.written:
-                part = held.copy()
-                part[rows - start :] = 0
-                Chunk(self, start, part, min(rows, start + len(part))).write(tight=True)
-
-    def at_hand(self) -> list[tuple[int, np.ndarray]]:
-        """Return the chunks that are still in memory, each with its first row, in order."""
-        before = self.start - len(self.spare)
-        return [*([(before, self.spare)] if before >= 0 else []), (self.start, self.buffer)]
+            self.start += len(self.buffer)
 
 
 @dataclass
@@ -130,17 +84,28 @@ class Node:
         self.rows += 1
         return any(column.full(self.rows) for column in self.columns)
 
-    def extend(self, ticks: np.ndarray, found: Mapping[str, np.ndarray]) -> int:
-        """Add as many rows as fit before a column is full, and return how many; ``found`` has all but the ticks."""
+    def extend(self, ticks: np.ndarray, series: Mapping[str, np.ndarray]) -> int:
+        """Add as many rows as fit before a column is full, and return how many; ``series`` has all but the ticks."""
         count = min(len(ticks), *(column.start + len(column.buffer) - self.rows for column in self.columns))
         self.admit(int(ticks[count - 1]), count)
         for column in self.columns:
-            rows = ticks if column.channel.variable == "tick" else found[column.channel.variable]
-            place = self.rows - column.start
-            column.buffer[place : place + count] = rows[:count]
+            rows = ticks if column.channel.variable == "tick" else series[column.channel.variable]
+            first = self.rows - column.start
+            column.buffer[first : first + count] = rows[:count]
         self.tick = int(ticks[count - 1])
         self.rows += count
         return count
+
+    def write(self, *, only_full: bool = False) -> None:
+        """Write the open chunks, or those of them that are full."""
+        for column in self.columns:
+            if column.full(self.rows) or not only_full:
+                column.write(self.rows)
+
+    def turn(self) -> None:
+        """Begin the next chunks where these are full and written."""
+        for column in self.columns:
+            column.turn(self.rows)
 
     def admit(self, tick: int, count: int) -> None:
         """Refuse what the horizon has no room for."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import xarray as xr
-    from zarr.abc.store import Store
+
+    from pcsim.trace.memory_trace import MemoryTrace
 
 SIDES = ("value", "error")
 """The kinds of message that cross an edge."""
@@ -59,21 +60,22 @@ class Entry:
         return self.array if self.dim is None else self.array.isel({self.dim: self.names.index(str(name))})
 
 
-def open_trace(store: Path | str | Store) -> xr.DataTree:
-    """Return a trace as a DataTree that reads its arrays when they are asked for.
+def open_trace(store: Path | str | MemoryTrace) -> xr.DataTree:
+    """Return a trace as a DataTree; from a folder it reads arrays when they are asked for.
 
     Raises
     ------
     InputError
         If there is no trace.
     """
+    if not isinstance(store, Path | str):
+        return store.tree()
     import xarray as xr
 
     # zarr 3 takes a missing folder for an empty one
-    if isinstance(store, Path | str) and not (Path(store) / "zarr.json").is_file():
+    if not (Path(store) / "zarr.json").is_file():
         raise wrong((), f"{store} is not a trace; expected a folder with zarr.json, as pcsim run --out leaves")
-    where: Any = store
-    return xr.open_datatree(where, engine="zarr")
+    return xr.open_datatree(store, engine="zarr")
 
 
 def entries(tree: xr.DataTree) -> list[Entry]:
@@ -159,7 +161,7 @@ def _missing(known: list[Entry], wanted: list[Entry], quantity: str, name: str |
 
 
 def how_to_record(quantity: str, names: str = "all") -> str:
-    """Return the words that tell how to have a quantity in the next trace."""
+    """Return the sentence that says how to have a quantity in the next trace."""
     return f"to record it, add 'record: [{{what: [{quantity}], vertices: {names}}}]' to the scenario"
 
 
@@ -200,7 +202,7 @@ def _arrivals(entry: Entry) -> dict[str, int | None]:
     """Look only until every vertex has its tick."""
     first: dict[str, int | None] = dict.fromkeys(entry.names)
     for ticks, block in blocks(entry.array):
-        late = [place for place, tick in enumerate(first.values()) if tick is None]
+        late = [number for number, tick in enumerate(first.values()) if tick is None]
         alive = (block[:, late].reshape(len(ticks), len(late), math.prod(block.shape[2:])) != 0).any(2)
         for column in np.flatnonzero(alive.any(0)):
             first[entry.names[late[column]]] = ticks[alive[:, column].argmax()]

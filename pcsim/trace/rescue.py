@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pcsim.trace.columns import Column, Node
-    from pcsim.trace.documents import Documents
+    from pcsim.trace.metadata import Documents
+    from pcsim.trace.store import Target
 
 ROOM = 16 * 2**10
 """Bytes left for the manifest of the run, beside what the documents of the trace take."""
@@ -18,9 +19,10 @@ ROOM = 16 * 2**10
 
 @dataclass(frozen=True)
 class Rescue:
-    """The buffers of a writer that could not write on, and the documents that tell what is there."""
+    """The buffers of a writer that could not write on, its arrays by name, and the documents that say what is there."""
 
     nodes: Sequence[Node]
+    targets: Mapping[str, Target]
     documents: Documents
 
     def keep(self) -> int | None:
@@ -38,7 +40,7 @@ class Rescue:
         if self._fits(high):
             return high
         # before this tick chunks are on disk and no longer at hand: they can be removed, not cut
-        low = max(column.at_hand()[0][0] * node.every for node, column in self._columns())
+        low = max(column.start * node.every for node, column in self._columns())
         if not self._fits(low):
             return self._without_chunks(low)
         while high - low > 1:
@@ -48,10 +50,10 @@ class Rescue:
         return low
 
     def _without_chunks(self, ticks: int) -> int:
-        """Give up chunks that no reader was told of, the last ones first, until there is room."""
+        """Give up chunks that were not announced, the last ones first, until there is room."""
         step = min(len(column.buffer) * node.every for node, column in self._columns())
-        told = min(node.kept * node.every for node in self.nodes)
-        while ticks > told and not self._fits(ticks := max(told, ticks - step)):
+        announced = min(node.kept * node.every for node in self.nodes)
+        while ticks > announced and not self._fits(ticks := max(announced, ticks - step)):
             pass
         return ticks
 
@@ -59,13 +61,22 @@ class Rescue:
         """Write all records of the ticks before this one and nothing else, and tell whether there was room."""
         try:
             for node, column in self._columns():
-                column.erase(node.kept, node.rows_before(ticks))
+                self._erase(column, node.kept, node.rows_before(ticks))
             for node, column in self._columns():
-                column.rewrite(node.rows_before(ticks))
+                _rewrite(column, node.rows_before(ticks))
             self.documents.leave_room(ROOM)
         except OSError:
             return False
         return True
+
+    def _erase(self, column: Column, kept: int, rows: int) -> None:
+        """Remove the chunks that hold none of the ``kept`` rows: the open one, and those beyond ``rows``."""
+        target = self.targets[f"{column.channel.path}/{column.channel.variable}"]
+        step = len(column.buffer)
+        for start in range(-(-kept // step) * step, column.start + 1, step):
+            if start >= min(column.start, rows):
+                target.erase(start, column.buffer)
+                column.written = min(column.written, start)
 
     def _whole(self, node: Node, ticks: int) -> int:
         """Return the records of a node before a tick that are in all its columns."""
@@ -73,3 +84,12 @@ class Rescue:
 
     def _columns(self) -> list[tuple[Node, Column]]:
         return [(node, column) for node in self.nodes for column in node.columns]
+
+
+def _rewrite(column: Column, rows: int) -> None:
+    """Write what the open chunk holds of the first ``rows`` rows, and no more."""
+    if column.start < rows > column.written:
+        part = column.buffer.copy()
+        part[rows - column.start :] = 0
+        column.array.write(column.start, part, tight=True)
+        column.written = rows

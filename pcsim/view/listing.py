@@ -44,7 +44,7 @@ def _rules() -> Rows:
     from pcsim.rules import RULES
 
     return [
-        {"rule": row.name, "predictions": "move" if row.moving else "fixed", "fires": row.fires,
+        {"rule": row.name, "predictions": "move" if row.moving else "fixed", "fires": row.fires.name,
          "step_size": row.step_size, "ticks": row.ticks, "needs": row.needs or "nothing global",
          "summary": row.summary, "source": row.source}
         for row in RULES.values()
@@ -115,10 +115,10 @@ def listing_tables(what: str, rows: Rows) -> list[Any]:
             for key, value in row.items()
             if key not in (name, main) and value not in ("", None)
         ]
-        told = Text(str(row[main]))
+        text = Text(str(row[main]))
         if less:
-            told.append("\n" + "; ".join(less), style="dim")
-        table.add_row(str(row[name]), told)
+            text.append("\n" + "; ".join(less), style="dim")
+        table.add_row(str(row[name]), text)
     return [table]
 
 

@@ -31,6 +31,13 @@ def masked(mask: np.ndarray) -> Rows | None:
     return rows_of(index) if len(index) else None
 
 
+def spread(rows: Rows, mask: np.ndarray, count: int) -> np.ndarray:
+    """Return a mask of so many rows from that of some of them."""
+    found = np.zeros(count, bool)
+    found[rows] = mask
+    return found
+
+
 def inside(where: Rows, rows: Rows) -> Rows:
     """Return the group rows of some rows of a step."""
     if isinstance(where, slice) and isinstance(rows, slice):

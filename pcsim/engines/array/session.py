@@ -10,21 +10,25 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from pcsim.arrays import zeros_in_lines
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.array.readers import Readers
-from pcsim.engines.array.rows import by_depth, ends, indices, inside, masked, overlap, shifted, take
+from pcsim.engines.array.rows import by_depth, ends, indices, inside, masked, overlap, shifted, spread, take
 from pcsim.engines.array.schedule import EveryRow, Schedule, schedule
-from pcsim.engines.array.sums import lengths
+from pcsim.engines.array.snapshot import restore, snapshot
 from pcsim.engines.array.units import Units, Work, units_of
-from pcsim.engines.base import begun_again, may_freeze, tick_by_tick
+from pcsim.engines.base import begun_again, may_freeze, taken_up, tick_by_tick
 from pcsim.engines.faults import overflowed, report
+from pcsim.engines.operands import moved_buffers, operands_of, source_value
+from pcsim.engines.squares import squares_of
+from pcsim.engines.state import check
 from pcsim.engines.updates_only import updates_only
 from pcsim.ops import LOSSES
+from pcsim.ops.local import Local
 from pcsim.program.lower import lower
 from pcsim.program.program import rows_of
 from pcsim.program.verify import verify
@@ -34,8 +38,10 @@ if TYPE_CHECKING:
 
     from pcsim.arrays import Array, Namespace, Shape
     from pcsim.engines.array.memory import Memory
-    from pcsim.engines.base import Read, Session, Task
-    from pcsim.graph.graph import Vertex
+    from pcsim.engines.base import Given, Read, Session, Task
+    from pcsim.engines.state import State
+    from pcsim.graph.graph import Edge, Vertex
+    from pcsim.ops.op import Params
     from pcsim.program.program import Rows, Slot, Step
 
 
@@ -47,8 +53,12 @@ class ArraySession:
         self.memory = memory or HostMemory()
         self.at = self.memory.at
         self.program = verify(lower(task.graph, task.rule, keep_values=task.keep_values))
-        self.tick = 0
+        self.tick = self.next_tick = 0
+        self.origin: State | None = None
+        """Where the run was taken up, if not at its beginning."""
         self.fire_ticks = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
+        self.waiting = {id(step): np.zeros(len(step.names), bool) for step in self.program.steps}
+        """Rows whose error may have left zero unnoticed, where a rule waits for that."""
         self.work = {id(step): Work() for step in self.program.steps}
         self.frozen_at: dict[str, int] = {}
         self.may_freeze = may_freeze(task)
@@ -82,8 +92,14 @@ class ArraySession:
 
         self.theta = {shape: xp.zeros((len(names), *shape), task.dtype) for shape, names in program.parameters.items()}
         self.learnt: dict[Shape, Array] = {}
+        self.held: dict[Shape, Array] = {}
+        self.references: dict[Shape, Array] = {}
+        """What errors are compared with, (active, batch, *shape)."""
         self.applied: dict[Shape, Array] = {}
         self.params: dict[int, dict[str, Array]] = {}
+        self.feedback: dict[int, Params] = {}
+        self.whole: dict[int, Array] = {}
+        """Whole numbers that a slot reads, (vertices, batch, *shape)."""
         self.units = {shape: units_of(group, task, xp) for shape, group in program.groups.items()}
         self.histories = {
             shape: rows(history.delay_buffer.slots, shape) for shape, history in program.histories.items()
@@ -120,7 +136,21 @@ class ArraySession:
             units = self.units[shape]
             for row, name in enumerate(group.names[group.active :], group.active):
                 units.start[row] = self.xp.asarray(task.inputs[name], task.dtype)
+        self._gather_operands(task)
         self._gather_parameters()
+
+    def _gather_operands(self, task: Task) -> None:
+        """Take what steps read beside values and parameters: buffers, draws of this batch, whole numbers."""
+        operands = operands_of(task)
+        for step in self.program.steps:
+            own = [operands.get(name, {}) for name in step.names]
+            self.params.setdefault(id(step), {}).update(
+                {key: self.xp.asarray(np.concatenate([arrays[key] for arrays in own])) for key in own[0]}
+            )
+            for slot in step.slots:
+                if slot.is_whole:
+                    values = [source_value(task, edge.pre) for edge in slot.edges]
+                    self.whole[id(slot)] = self.xp.asarray(np.stack(values))
 
     def _gather_parameters(self) -> None:
         """Take each step's parameters: views where rows are consecutive, copies where they are not."""
@@ -132,6 +162,7 @@ class ArraySession:
                     kept[slot.name] = rows
                 else:
                     kept[slot.name][...] = rows
+            self.feedback[id(step)] = step.feedback.operands(self.xp, kept)
 
     def _begin(self) -> None:
         """Sweep forward and settle; everything that a run leaves behind has been cleared."""
@@ -142,30 +173,47 @@ class ArraySession:
         # an infinite slope makes no number of an error of zero, and ends the run at tick 0: all actors must be there
         self.plans = self.schedule if all(map(self.finite, slopes)) else EveryRow(self.program)
 
-    def restart(
-        self,
-        inputs: Mapping[str, np.ndarray] | None = None,
-        targets: Mapping[str, np.ndarray] | None = None,
-        parameters: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
+    def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
-        self.task = begun_again(self.task, inputs, targets, parameters)
+        self.task = begun_again(self.task, **given)
         self.memory.watch(closely=False)
+        self.origin = None
+        self._renew()
+
+    def _renew(self) -> None:
         self._clear()
         self.fill(self.task)
         self._begin()
 
+    def snapshot(self) -> State:
+        """Return the state before the next tick."""
+        return snapshot(self, self.xp.__name__)
+
+    def load(self, state: State) -> None:
+        """Go on from a state of this task, whichever engine it is from."""
+        check(state, self.task)
+        self.task = taken_up(self.task, state)
+        self._renew()
+        self.origin = state
+        restore(self, state, self.xp.__name__)
+        if self.rule.fires.applies:
+            self._gather_parameters()
+
+    def follow_every_row(self) -> None:
+        """Work out every row at every tick from now on."""
+        self.plans = EveryRow(self.program)
+
     def _clear(self) -> None:
         """Forget the run."""
-        self.tick = 0
+        self.tick = self.next_tick = 0
         self.applied.clear()
         self.frozen_at.clear()
         for array in (*self.learnt.values(), *self.histories.values(), *self.lines.values(), *self.messages.values()):
             array[...] = 0
         for units in self.units.values():
             units.clear()
-        for taught in self.fire_ticks.values():
-            taught[...] = -1
+        for taught, waiting in zip(self.fire_ticks.values(), self.waiting.values(), strict=True):
+            taught[...], waiting[...] = -1, False
         for key, work in self.work.items():
             self.work[key] = Work(saved=work.saved)
 
@@ -194,6 +242,8 @@ class ArraySession:
     def _sweep_input(self, slot: Slot, rows: Rows) -> Array:
         if slot.is_parameter:
             return take(self.theta[slot.shape][self.at(slot.rows)], rows, len(slot.edges))[:, None]
+        if slot.is_whole:
+            return self.whole[id(slot)][rows]
         return self.units[slot.shape].start[inside(self.at(slot.rows), rows)]
 
     def _settle(self) -> None:
@@ -214,7 +264,7 @@ class ArraySession:
             self.set_initial(units)
         for loss, units, rows, target in self.outputs():
             units.deviation[rows] = LOSSES[loss].error(self.xp, units.start[rows], target)
-            if loss != "squared_error" and self.rule.moving:
+            if not LOSSES[loss].clamps and self.rule.moving:
                 units.targets += ((loss, rows, target),)
 
     def _reference(self, units: Units) -> Array:
@@ -295,8 +345,8 @@ class ArraySession:
         self.work[id(step)] = Work(inputs, mu, saved, *ends(rows))
 
     def _input(self, slot: Slot, rows: Rows, values: Mapping[Shape, Array]) -> Array:
-        if slot.is_parameter:
-            return take(self.theta[slot.shape][self.at(slot.rows)], rows, len(slot.edges))[:, None]
+        if slot.is_parameter or slot.is_whole:
+            return self._sweep_input(slot, rows)
         now = values[slot.shape][inside(self.at(slot.rows), rows)]
         if slot.late is None or not self.rule.moving:
             return now
@@ -316,48 +366,59 @@ class ArraySession:
 
     # -- correct ----------------------------------------------------------------------------------------
 
-    def send(self, tick: int) -> None:
-        """Send errors and sum those due."""
+    def send(self, _tick: int, /) -> None:
+        """Compute the error messages of this tick."""
+        self.held = self._hold()
         with np.errstate(all="ignore"):
-            held = self._hold()
             for step, rows in self.plan.active:
                 if step.sends:
                     self._send(step, rows)
+
+    def deliver(self, tick: int) -> None:
+        """Take the error messages that are due, and sum them by receiver."""
+        with np.errstate(all="ignore"):
             for shape in self.plan.traffic if self.plan.traffic is not None else self.lines:
-                self._travel(shape, tick, held.get(shape))
+                self._travel(shape, tick, self.held.get(shape))
             self._sum()
         self.check("error", "received", self.plan.moves, tick, due=1)
 
     def move(self) -> None:
         """Move the free values to the next tick."""
+        self.next_tick = self.tick + 1
         with np.errstate(all="ignore"):
             for shape, rows in self.plan.moves:
                 self.units[shape].move(self.at(rows))
 
     def _send(self, step: Step, rows: Rows) -> None:
         rows = self.at(rows)
-        back = step.op.to_inputs(*self._differentials(step, rows))
+        back = self.local(step, rows).messages(self.weighted(step, rows))
         for slot, message in zip(step.slots, back, strict=True):
             if slot.messages is not None:
                 self.messages[slot.shape][inside(slot.messages, rows)] = message
 
-    def _differentials(self, step: Step, rows: Rows) -> tuple[Any, ...]:
-        """Return what an op's derivatives are made of, for some rows that were worked out, as ``at`` has them."""
-        g = self.units[step.shape].weighted(inside(step.rows, rows))
-        if self.rule.moving or not isinstance(rows, slice):
-            return *self._operands(step, rows), g
-        views, key = self.work[id(step)].views, (rows.start, rows.stop)
-        if key not in views:
-            views[key] = self._operands(step, rows)
-        return *views[key], g
+    def weighted(self, step: Step, rows: Rows) -> Array:
+        """Return Pi eps of some rows of a step."""
+        return self.units[step.shape].weighted(inside(step.rows, rows))
 
-    def _operands(self, step: Step, rows: Rows) -> tuple[Any, ...]:
-        """Return what stays as it is while predictions are fixed."""
-        work = self.work[id(step)]
-        params = {name: take(array, rows, len(step.names)) for name, array in self.params[id(step)].items()}
-        count, here = work.stop - work.start, shifted(rows, -work.start)
-        inputs, saved = (tuple(take(array, here, count) for array in arrays) for arrays in (work.inputs, work.saved))
-        return self.xp, step.call, params, inputs, take(work.mu, here, count), saved
+    def local(self, step: Step, rows: Rows) -> Local:
+        """Return the call of some rows that were worked out, as ``at`` has them; kept where predictions are fixed."""
+        if self.rule.moving or not isinstance(rows, slice):
+            return self._local(step, rows)
+        calls, key = self.work[id(step)].calls, (rows.start, rows.stop)
+        if key not in calls:
+            calls[key] = self._local(step, rows)
+        return calls[key]
+
+    def _local(self, step: Step, rows: Rows) -> Local:
+        work, count = self.work[id(step)], len(step.names)
+        params, feedback = (
+            {name: take(array, rows, count) for name, array in arrays.items()}
+            for arrays in (self.params[id(step)], self.feedback[id(step)])
+        )
+        done, here = work.stop - work.start, shifted(rows, -work.start)
+        inputs, saved = (tuple(take(array, here, done) for array in arrays) for arrays in (work.inputs, work.saved))
+        mu = take(work.mu, here, done)
+        return Local(self.xp, step.op, step.call, params, feedback, inputs, mu, saved)
 
     def _hold(self) -> dict[Shape, Array]:
         """Return the late messages that are due on, where what is sent now takes their place for a moment."""
@@ -412,7 +473,7 @@ class ArraySession:
     def _waiting(self, shape: Shape, rows: np.ndarray, tick: int, due: int) -> np.ndarray:
         """Return which rows have not taught yet, and are not about to: their numbers still matter."""
         waiting = self.levels[shape][rows] >= tick + due
-        if self.rule.fires == "arrival":
+        if self.rule.fires.waits:
             error = self.units[shape].error[self.at(rows)]
             fires_now = self._host((error != 0).any(axis=tuple(range(1, error.ndim)))) if due else False
             waiting |= self._yet_to_fire(shape)[rows] & ~np.asarray(fires_now)
@@ -449,7 +510,12 @@ class ArraySession:
         with np.errstate(all="ignore"):
             values = {vertex.name: self._value_of(vertex, theta) for vertex in self.task.graph.vertices.values()}
         inputs = partial(self._inputs_of, values)
-        report(self.task.graph, values.__getitem__, inputs, theta.__getitem__, tick, ended)
+        report(self.task.graph, values.__getitem__, inputs, partial(self._operands_of, theta), tick, ended)
+
+    def _operands_of(self, theta: Mapping[str, np.ndarray], vertex: Vertex) -> dict[str, np.ndarray]:
+        """Return what the op of a vertex takes beside its inputs, on the host."""
+        learnt = {slot: theta[name] for slot, name in vertex.params}
+        return learnt | operands_of(self.task).get(vertex.name, {})
 
     def _inputs_of(self, values: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, ...]:
         """Return what a vertex predicted from; where nothing has reached it yet, what stands there."""
@@ -469,39 +535,59 @@ class ArraySession:
 
     # -- play -------------------------------------------------------------------------------------------
 
-    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
-        """Play some ticks, and note the norms of the errors where they are wanted."""
-        kept = norms if norms is None or self.xp is np else self.xp.asarray(norms)
-        measure = None if kept is None else self.measuring(kept, first)
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
+        """Advance some ticks, and note norms of errors, and of how far they are from references, where wanted."""
+        here = [kept if kept is None or self.xp is np else self.xp.asarray(kept) for kept in (squares, apart)]
+        measure = self.measuring(first, *here)
         try:
             self.memory.put_off()
             tick_by_tick(self, first, end, last=last, measure=measure)
             if not self.memory.looked_well():
                 self._replay(first, end, last=last, measure=measure)
         finally:
-            if norms is not None and kept is not norms:
-                norms[...] = self._host(kept)
+            for kept, noted in zip((squares, apart), here, strict=True):
+                if kept is not None and noted is not kept:
+                    kept[...] = self._host(noted)
+
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = {} if references is None else {
+            shape: self.xp.stack([self.xp.asarray(references[name]) for name in group.names[: group.active]])
+            for shape, group in self.program.groups.items()
+            if group.active
+        }  # fmt: skip
 
     def _replay(self, first: int, end: int, *, last: bool, measure: Callable[[int], None] | None) -> None:
-        """Play from the start, looking at every tick: name what was not finite, or put to rest what may rest."""
-        self.restart()
+        """Run again, looking at every tick: name what was not finite, or freeze what may be frozen."""
+        if self.origin is None:
+            self.restart()
+        else:
+            self.load(self.origin)
         self.memory.watch(closely=True)
-        tick_by_tick(self, 0, first, last=False)
+        tick_by_tick(self, self.next_tick, first, last=False)
         tick_by_tick(self, first, end, last=last, measure=measure)
 
-    def measuring(self, norms: Array, first: int) -> Callable[[int], None]:
-        """Return what notes the norms of a tick; those that cannot have changed are carried on."""
+    def measuring(self, first: int, squares: Array | None, apart: Array | None = None) -> Callable[[int], None] | None:
+        """Return what notes the squares of a tick; those that cannot have changed are carried on."""
+        if squares is None and apart is None:
+            return None
         active = [units.group.active for units in self.units.values()]
-        places = dict(zip(self.units, accumulate(active, initial=0), strict=False))
+        starts = dict(zip(self.units, accumulate(active, initial=0), strict=False))
         all_rows = EveryRow(self.program).plan.reach
 
         def note(tick: int) -> None:
-            here = norms[tick - first]
-            if tick > first:
-                here[...] = norms[tick - first - 1]
+            for kept in (squares, apart):
+                if kept is not None and tick > first:
+                    kept[tick - first] = kept[tick - first - 1]
             for shape, rows in self.plan.reach if tick > first else all_rows:
                 at = self.at(rows)
-                here[shifted(at, places[shape])] = lengths(self.xp, self.units[shape].error[at])
+                error, here = self.units[shape].error[at], shifted(at, starts[shape])
+                if squares is not None:
+                    squares[tick - first][here] = squares_of(self.xp, error)
+                if apart is not None:
+                    apart[tick - first][here] = squares_of(self.xp, error - self.references[shape][at])
 
         return note
 
@@ -513,29 +599,32 @@ class ArraySession:
             for step in self.program.steps:
                 if step.learns and (rows := self.firing(step, tick, last=last)) is not None:
                     self._accumulate(step, rows, tick)
-            if self.rule.fires == "every":
+            if self.rule.fires.applies:
                 self.apply()
 
     def firing(self, step: Step, tick: int, *, last: bool) -> Rows | None:
         """Return the rows of a step that fire; None for none."""
-        fires = self.rule.fires
-        if fires == "every" or (fires == "end" and last):
-            return slice(0, len(step.names))
-        if fires == "level":
-            return masked(step.levels == tick)
-        if fires == "arrival":
-            return self._arriving(step)
-        return None
+        due = np.broadcast_to(self.rule.fires.due(tick, step.levels, last), len(step.names))
+        if self.rule.fires.waits:
+            return self._arriving(step, due)
+        if not due.any():
+            return None
+        return slice(0, len(step.names)) if due.all() else masked(due)
 
-    def _arriving(self, step: Step) -> Rows | None:
-        """Return the rows of a step whose error leaves zero for the first time; None for none."""
-        rows = self.plan.rows.get(id(step))
+    def _arriving(self, step: Step, due: np.ndarray) -> Rows | None:
+        """Return the rows of a step that are due for the first time with an error that is not zero; None for none.
+
+        An error can leave zero only where the plan has its row; one that was not due then is looked at once it is.
+        """
+        waiting, changed = self.waiting[id(step)], self.plan.rows.get(id(step))
+        if changed is not None:
+            waiting[changed] = True
+        rows = masked(waiting & due & (self.fire_ticks[id(step)] < 0))
         if rows is None:
             return None
         error = self.units[step.shape].error[inside(step.rows, self.at(rows))]
-        new = np.zeros(len(step.names), bool)
-        new[rows] = self._host((error != 0).any(axis=tuple(range(1, error.ndim))))
-        return masked(new & (self.fire_ticks[id(step)] < 0) & (step.levels >= 0))
+        waiting[rows] = False
+        return masked(spread(rows, self._host((error != 0).any(axis=tuple(range(1, error.ndim)))), len(due)))
 
     def _accumulate(self, step: Step, rows: Rows, tick: int) -> None:
         """Let some vertices teach; those that nothing has reached have nothing to say."""
@@ -546,13 +635,13 @@ class ArraySession:
 
     def add_contributions(self, step: Step, rows: Rows, tick: int) -> None:
         """Add what some rows of a step teach at this tick to what was learnt."""
-        args = self._differentials(step, self.at(rows))
-        contributions = step.op.to_params(*args) if step.parameters else {}
-        taught = [(slot.shape, slot.rows, contributions[slot.name]) for slot in step.parameters]
+        local, g = self.local(step, self.at(rows)), self.weighted(step, self.at(rows))
+        made = local.contributions(g) if step.parameters else {}
+        received = [(slot.shape, slot.rows, made[slot.name]) for slot in step.parameters]
         if any(slot.is_parameter for slot in step.slots):
-            back = zip(step.slots, step.op.to_inputs(*args), strict=True)
-            taught += [(slot.shape, slot.rows, message[:, 0]) for slot, message in back if slot.is_parameter]
-        for shape, where, contribution in taught:
+            back = zip(step.slots, local.to_leaves(g), strict=True)
+            received += [(slot.shape, slot.rows, message[:, 0]) for slot, message in back if slot.is_parameter]
+        for shape, where, contribution in received:
             if not self.finite(contribution):
                 overflowed(step.names[indices(rows)[0]], tick, "update", self.task.dtype)
             self._add(shape, where, rows, contribution)
@@ -595,19 +684,44 @@ class ArraySession:
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
-        return self._by_name(
+        return self.by_name(
             {shape: self.learnt.get(shape, self.xp.zeros_like(theta)) for shape, theta in self.theta.items()}
         )
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
-        return self._by_name(self.theta)
+        return self.by_name(self.theta)
 
-    def _by_name(self, groups: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
-        rows = {shape: self._host(groups[shape]) for shape in self.program.parameters}
+    def by_name(self, groups: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
+        """Return {parameter: (*shape)}, copies on the host, of arrays (parameters, *shape) by shape."""
+        rows = {shape: self._host(groups[shape]) for shape in groups}
         return {
-            name: rows[shape][row] for shape, names in self.program.parameters.items() for row, name in enumerate(names)
+            name: np.array(found[row])
+            for shape, found in rows.items()
+            for row, name in enumerate(self.program.parameters[shape])
         }
+
+    def buffers(self) -> dict[str, np.ndarray]:
+        """Return what ops keep from batch to batch, as this batch leaves it."""
+        found: dict[str, np.ndarray] = {}
+        operands, theta = operands_of(self.task), {name: value[None] for name, value in self.parameters().items()}
+        for name, vertex in self.task.graph.vertices.items():
+            if vertex.op.role == "function" and vertex.op.buffers(vertex.call):
+                params = {slot: theta[parameter] for slot, parameter in vertex.params} | operands.get(name, {})
+                found |= moved_buffers(vertex, params, tuple(map(self._start_of, self.task.graph.incoming[name])))
+        return found
+
+    def _start_of(self, edge: Edge) -> np.ndarray:
+        """Return the feedforward value that an edge carries, (1, batch, *shape)."""
+        vertex = self.task.graph.vertices[edge.pre]
+        if vertex.op.role == "parameter":
+            return self.parameters()[vertex.params[0][1]][None, None]
+        shape, row = self.program.location[edge.pre]
+        return self._host(self.units[shape].start[row : row + 1])
+
+    def executed(self) -> dict[str, str]:
+        """Return what works out each vertex: array operations, all of them."""
+        return dict.fromkeys(self.task.graph.active, self.xp.__name__)
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex taught its parameters."""

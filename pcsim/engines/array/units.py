@@ -14,6 +14,7 @@ from pcsim.engines.base import gammas
 if TYPE_CHECKING:
     from pcsim.arrays import Array, Namespace
     from pcsim.engines.base import Task
+    from pcsim.ops.local import Local
     from pcsim.program.program import Rows, ShapeGroup
 
 
@@ -92,8 +93,8 @@ class Work:
     start: int = 0
     stop: int = 0
     """The arrays are of the rows ``start`` to ``stop - 1`` of the step."""
-    views: dict[tuple[int, int], tuple[Any, ...]] = field(default_factory=dict)
-    """What derivatives are made of, by rows: found once where predictions are fixed."""
+    calls: dict[tuple[int, int], Local] = field(default_factory=dict)
+    """Calls of some rows, made once where predictions are fixed."""
 
 
 BLOCK = 1 << 15

@@ -14,6 +14,7 @@ import numpy as np
 
 from pcsim.engines.array.rows import inside, take
 from pcsim.engines.array.units import Work
+from pcsim.engines.base import clamped
 from pcsim.engines.jit.kernels.common import ALL, PREDICT, SEND
 from pcsim.ops import LOSSES
 
@@ -59,12 +60,13 @@ class ArrayStep:
         """Predict from the feedforward values, by the call that predicts in a tick: what has not moved differs by 0."""
         rows = slice(0, len(self.step.names))
         inputs = tuple(self._swept(slot, rows) for slot in self.step.slots)
-        self.reference, saved = self._forward(inputs, rows)
-        self.work = Work(inputs, self.reference, saved, 0, rows.stop)
+        self.reference = self._work_out(inputs)
 
     def _swept(self, slot: Slot, rows: slice) -> np.ndarray:
         if slot.is_parameter:
             return self._parameter(slot, rows)
+        if slot.is_whole:
+            return np.asarray(self.session.whole[id(slot)][rows])
         found: np.ndarray = self.session.units[slot.shape].start[inside(slot.rows, rows)]
         return found
 
@@ -77,6 +79,12 @@ class ArrayStep:
         with np.errstate(all="ignore"):
             mu, saved = step.op.forward(np, step.call, self._parameters(rows), inputs)
         return np.asarray(mu), saved
+
+    def _work_out(self, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Return the predictions of all vertices, and keep what derivatives are made of."""
+        mu, saved = self._forward(inputs, slice(0, len(self.step.names)))
+        self.work = Work(inputs, mu, saved, 0, len(self.step.names))
+        return mu
 
     def _parameters(self, rows: slice) -> dict[str, np.ndarray]:
         kept, count = self.session.params[id(self.step)], len(self.step.names)
@@ -114,10 +122,7 @@ class ArrayStep:
     def _predict(self, *, anew: bool) -> None:
         rows, units = self.step.rows, self.units
         if anew:
-            inputs = tuple(self._input(slot) for slot in self.step.slots)
-            every = slice(0, len(self.step.names))
-            mu, saved = self._forward(inputs, every)
-            self.work = Work(inputs, mu, saved, 0, every.stop)
+            mu = self._work_out(tuple(self._input(slot) for slot in self.step.slots))
             with np.errstate(all="ignore"):
                 np.subtract(mu, self.reference, out=units.shift[rows])
         with np.errstate(all="ignore"):
@@ -126,8 +131,8 @@ class ArrayStep:
 
     def _input(self, slot: Slot) -> np.ndarray:
         """Return what arrives over a slot at this tick, (vertices, batch, *shape)."""
-        if slot.is_parameter:
-            return self._parameter(slot, slice(0, len(slot.edges)))
+        if slot.is_parameter or slot.is_whole:
+            return self._swept(slot, slice(0, len(self.step.names)))
         now = self.session.units[slot.shape].value[slot.rows]
         late = self.late_values.get(id(slot))
         if late is not None and slot.late is not None:
@@ -149,18 +154,16 @@ class ArrayStep:
     def _loss_rows(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(self.step.names):
-            loss = self.session.task.losses.get(name, "squared_error")
-            if loss != "squared_error":
-                found[loss].append(row)
+            if not clamped(self.session.task, name):
+                found[self.session.task.losses[name]].append(row)
         return found
 
     def _send(self) -> None:
         """Write down what each vertex sends back over each input."""
-        work, every = self.work, slice(0, len(self.step.names))
+        session, every = self.session, slice(0, len(self.step.names))
+        session.work[id(self.step)] = self.work
         with np.errstate(all="ignore"):
-            g = self.units.weighted(self.step.rows)
-            parameters = self._parameters(every)
-            back = self.step.op.to_inputs(np, self.step.call, parameters, work.inputs, work.mu, work.saved, g)
+            back = session.local(self.step, every).messages(session.weighted(self.step, every))
         for slot, message in zip(self.step.slots, back, strict=True):
             if slot.messages is not None:
                 self.sent[slot.shape][slot.messages] = message

@@ -32,9 +32,10 @@ class Instructions:
     Attributes
     ----------
     sweeping, preparing, acting, remembering, delivering, staying : the sweep, and the parts of a tick that is read
-    ticking, noting : whole ticks in which nothing is read; ``noting`` takes norms too
-    measuring : takes norms
-    measures : norms are taken by ``measuring``; otherwise vertices note them as they move
+    ticking, noting, comparing : whole ticks in which nothing is read; ``noting`` takes squares of errors too, and
+        ``comparing`` also how far errors are from what they are compared with
+    measuring : takes both
+    measures : squares are taken by ``measuring``; otherwise vertices note them as they move
     arranging : puts the weights of populations into the order of their products
     """
 
@@ -64,7 +65,8 @@ class Instructions:
         self.arranging = segment(self._arranging())
         self.measures = self.moving or not (layout.flowing and any(group.free for group in self._groups()))
         self.ticking = self._tick((), ())
-        self.noting = self._tick((), measured) if self.measures else self._tick(first, ())
+        self.comparing = self._tick((), measured)
+        self.noting = self.comparing if self.measures else self._tick(first, ())
 
     def count(self) -> int:
         """Return how many instructions a tick is in which nothing is read."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.engines.array.rows import indices
+from pcsim.engines.base import clamped
 from pcsim.engines.jit import bundles, projections, terms
-from pcsim.engines.jit.firing import applies
 from pcsim.engines.jit.kernels import dense, elements, losses, population, shapes, weighted
 from pcsim.engines.jit.kernels.functions import FUNCTIONS, activation
 from pcsim.engines.jit.kernels.native import address_of
@@ -69,7 +69,11 @@ def why_no_kernel(session: ArraySession, step: Step) -> str:
     task, kind = session.task, KINDS.get(step.op.name)
     if kind is None:
         return f"op {step.op.name!r} has no kernel"
-    carried = {task.losses[name] for name in step.names if name in task.losses} if task.rule.moving else set()
+    if step.op.couples(step.call):
+        return "its samples depend on each other"
+    if not step.feedback.symmetric:
+        return f"feedback {step.feedback.name!r} has no kernel"
+    carried = {task.losses[name] for name in step.names if task.rule.moving and not clamped(task, name)}
     if unknown := sorted(carried - set(LOSS_KERNELS)):
         return f"loss {unknown[0]!r} has no kernel"
     return kind.refuses(task, step)
@@ -251,7 +255,7 @@ def refused_projection(task: Task, step: Step) -> str:
     """Return why a projection is refused: what it sends late is worked out when it arrives, by its weights then."""
     if len(step.call["synapses"]) >= 1 << 32:
         return "more synapses than 32 bits tell apart"
-    if applies(task.rule) and any(_travels(slot) for slot in step.slots):
+    if task.rule.fires.applies and any(_travels(slot) for slot in step.slots):
         return "its weights change while errors are on their way"
     return parameter_inputs(task, step)
 
@@ -291,6 +295,6 @@ KINDS: dict[str, Kind] = {
 }
 """How each op is run. A step of any other op is one array call."""
 
-LOSS_KERNELS = {"squared_error": None, "cross_entropy": losses.cross_entropy}
-"""What sets the error of an output in a tick, where predictions move; None: the output is clamped to its target. A step
-with an output of any other loss is one array call."""
+LOSS_KERNELS = {"cross_entropy": losses.cross_entropy}
+"""What sets the error of an output in a tick, where predictions move and it is not clamped to its target. A step with
+an output of any other loss is one array call."""

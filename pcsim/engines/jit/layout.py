@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.engines.array.rows import indices
+from pcsim.engines.base import clamped
 from pcsim.engines.jit import flows
 from pcsim.engines.jit.array_steps import ArrayStep
 from pcsim.engines.jit.kernels.common import EDGE, OUTPUT, SLOT, STEP
@@ -19,7 +20,7 @@ from pcsim.engines.jit.kinds import KINDS, LOSS_KERNELS, attribute, why_no_kerne
 from pcsim.engines.jit.table import Memory, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from pcsim.arrays import Shape
     from pcsim.engines.array.session import ArraySession
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from pcsim.engines.jit.projections import PastValues, Projection, SummedMessages
     from pcsim.engines.jit.table import WholeNumbers
     from pcsim.program.program import Late, Slot, Step
+
+
+FOREIGN = "errors are on their way that another engine has sent"
+"""Why a projection is an array call in a run that another engine has begun."""
 
 
 class Layout:
@@ -48,7 +53,7 @@ class Layout:
     delay_buffers : what projections remember of past ticks
     """
 
-    def __init__(self, session: ArraySession, *, flowing: bool = False) -> None:
+    def __init__(self, session: ArraySession, *, flowing: bool = False, by_array_call: Container[int] = ()) -> None:
         self.session, self.flowing = session, flowing
         self.batch, self.dtype, self.moving = session.task.batch, session.task.dtype, session.rule.moving
         self.table, self.memory = Table(), Memory(self.dtype)
@@ -74,7 +79,7 @@ class Layout:
         self._count_vertices()
         self._keep_arrays()
         self._place_messages()
-        self._write()
+        self._write(by_array_call)
 
     def _count_vertices(self) -> None:
         for shape, group in self.session.program.groups.items():
@@ -102,12 +107,13 @@ class Layout:
             if apart:
                 self.sent[shape] = self.memory.new(f"sent {list(shape)}", len(inbox.receivers), self.batch, *shape)
 
-    def _write(self) -> None:
+    def _write(self, by_array_call: Container[int]) -> None:
         """Write all records; those that are pointed to come first."""
         program = self.session.program
         self.sender = self._senders()
         for step in program.steps:
-            if why := why_no_kernel(self.session, step):
+            why = FOREIGN if id(step) in by_array_call else why_no_kernel(self.session, step)
+            if why:
                 self.array_steps[id(step)] = ArrayStep(self, step, why)
             else:
                 self.steps[id(step)] = self._step(step, KINDS[step.op.name])
@@ -221,9 +227,8 @@ class Layout:
 
     def losses(self, step: Step) -> dict[str, str]:
         """Return {output: loss} for those outputs of a step whose error is set by a loss in each tick."""
-        losses = self.session.task.losses
-        found = {name: losses[name] for name in step.names if name in losses and self.moving}
-        return {name: loss for name, loss in found.items() if LOSS_KERNELS.get(loss) is not None}
+        task = self.session.task
+        return {name: task.losses[name] for name in step.names if self.moving and not clamped(task, name)}
 
     def _slot(self, step: Step, slot: Slot, index_map: WholeNumbers | None) -> dict[str, int]:
         count, size = len(step.names), prod(slot.shape)
@@ -300,6 +305,7 @@ class Layout:
             first=self.first[shape],
             bounds=self.table.add(bounds),
             messages=messages,
+            reference=-1,
             apart=int(shape in self.sent and self.sent[shape] is not self.session.messages[shape]),
         )
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from pcsim.engines.array.rows import indices, masked
 from pcsim.engines.array.units import Work
-from pcsim.engines.jit.firing import only_last, waits
 from pcsim.engines.jit.kernels import dense
 from pcsim.engines.jit.kernels.common import PART, STEP
 from pcsim.engines.jit.kinds import KINDS
@@ -84,13 +83,13 @@ class Learning:
     def catch_up(self, first: int, tick: int) -> None:
         """Take at ``tick`` what vertices would have contributed since ``first``: their errors have stayed."""
         rule = self.session.task.rule
-        if waits(rule) or self.fired[0] != (first, tick + 1):
-            spans = [(first, tick)] if only_last(rule) else self._spans(first, tick)
+        if rule.fires.waits or self.fired[0] != (first, tick + 1):
+            spans = [(first, tick)] if rule.fires.only_last else self._spans(first, tick)
             self.fired = (first, tick + 1), [self._firing(*span) for span in spans]
         for firing in self.fired[1]:
             with np.errstate(all="ignore"):
                 self.accumulate(firing, tick)
-            if not only_last(rule):
+            if not rule.fires.only_last:
                 for step, rows in firing:
                     self.session.fire_ticks[id(step)][rows] = step.levels[rows]
 
@@ -121,10 +120,10 @@ class Learning:
     def _fired(self, step: Step, first: int, tick: int) -> Rows | None:
         """Return which vertices of a step fire from ``first`` to ``tick``; None for none."""
         rule = self.session.task.rule
-        if only_last(rule):
+        if rule.fires.only_last:
             return slice(0, len(step.names))
         fires = (first <= step.levels) & (step.levels <= tick)
-        if waits(rule):
+        if rule.fires.waits:
             error = self.session.units[step.shape].error[step.rows]
             fires &= (error != 0).any(axis=tuple(range(1, error.ndim)))
         return masked(fires)

@@ -61,7 +61,7 @@ class Parts:
 
     def _place(self, thread: int, low: int, high: int, scratch: int, region: int, notes: dict[str, int]) -> int:
         samples = {"low": low, "high": high, "scratch": scratch, "region": region}
-        rest = {"fault": 0, "norms": 0, "since": 0, "active": self.layout.active}
+        rest = {"fault": 0, "squares": 0, "apart": 0, "since": 0, "active": self.layout.active}
         return self.layout.table.write(PART, f"thread {thread}", **samples, **notes, **rest)
 
     def use(self, table: WholeNumbers) -> None:

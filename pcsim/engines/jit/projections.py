@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.engines.array.rows import indices
-from pcsim.engines.jit.firing import waits
 from pcsim.engines.jit.kernels import sparse
 from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.kernels.population import DIRECTION, EDGES, PROJECTION, SUM, VERTEX
@@ -95,7 +94,7 @@ def place(layout: Layout, step: Step, function: int) -> tuple[Projection, int]:
         owner,
         delays=len(step.slots),
         function=function,
-        flushed=int(not waits(layout.session.rule)),
+        flushed=int(not layout.session.rule.fires.waits),
         batch=layout.batch,
         length=length,
         buffer=address_of(errors),

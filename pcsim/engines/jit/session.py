@@ -5,38 +5,40 @@ Reading, reporting and contributions without a kernel stay with the array sessio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from pcsim.engines.array.rows import indices
-from pcsim.engines.array.schedule import EveryRow
 from pcsim.engines.array.session import ArraySession
 from pcsim.engines.array.units import Work
-from pcsim.engines.base import begun_again, tick_by_tick
-from pcsim.engines.jit import flows, projections
-from pcsim.engines.jit.firing import applies, at_front, only_last
+from pcsim.engines.base import begun_again, taken_up, tick_by_tick
+from pcsim.engines.jit import flows, projections, snapshot
 from pcsim.engines.jit.instructions import Instructions
-from pcsim.engines.jit.kernels.common import ALL, NOTE, PREDICT, SEND, SWEEP
+from pcsim.engines.jit.kernels.common import ALL, COMPARE, NOTE, PREDICT, SEND, SWEEP
+from pcsim.engines.jit.kernels.groups import GROUP
 from pcsim.engines.jit.kernels.losses import cross_entropy_error
+from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.layout import Layout
 from pcsim.engines.jit.learning import Learning
-from pcsim.engines.jit.norms import Norms, place_norms
+from pcsim.engines.jit.norms import Noted, place_totals
 from pcsim.engines.jit.parts import LONG_AGO, Parts
 from pcsim.engines.jit.pool import ThreadPool
 from pcsim.engines.jit.segments import Compiled, Sharing
 from pcsim.engines.jit.sizing import errors_stay, threads_of, work_of
+from pcsim.engines.state import check
 from pcsim.engines.updates_only import updates_only
 from pcsim.errors import RunError
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
-    from pcsim.engines.base import Read, Session, Task
+    from pcsim.engines.base import Given, Read, Session, Task
     from pcsim.engines.jit.projections import Projection
     from pcsim.engines.jit.segments import Segment
-    from pcsim.program.program import Slot, Step
+    from pcsim.engines.state import State
+    from pcsim.program.program import Program, Slot, Step
 
 
 class JitSession:
@@ -54,29 +56,45 @@ class JitSession:
     def __init__(self, array_session: ArraySession) -> None:
         self.array_session, self.task = array_session, array_session.task
         self.program, self.units = array_session.program, array_session.units
-        array_session.plans = EveryRow(self.program)
-        array_session.plan = array_session.plans.plan
+        array_session.follow_every_row()
+        array_session.plan = array_session.plans.at(0)
         self.work, self.errors_stay = work_of(array_session), errors_stay(array_session)
-        self.threads, by_sample = threads_of(array_session, self.work)
-        self.sharing = Sharing(self.threads, by_sample, self.task.dtype)
-        self.laid_out = Layout(array_session, flowing=by_sample and flows.flows(self.program))
-        self.parts = Parts(self.laid_out, self.sharing)
-        self.instructions = Instructions(self.laid_out, self.sharing)
-        norms = place_norms(self.laid_out)
-        self.table = self.laid_out.table.array()
-        self.parts.use(self.table)
-        self.pool = ThreadPool(self.threads, np.zeros(1, self.task.dtype), self.table)
-        whole = self.parts.whole
-        self.learning = Learning(self.laid_out, self.sharing, self.pool, whole, self._inputs, work=self.work)
-        self.norms = Norms(self.sharing, self.pool, self.parts.shared, self.laid_out.active, norms)
+        self.behind = False
+        """Whether values of this tick are still to be worked out from deviations."""
         self.sources = [
             (*self.program.location[name], name) for name in self.task.inputs if name in self.program.location
         ]
-        self.unwatched = {one.step.shape for one in self.laid_out.projections.values()}
-        """Shapes of which a vertex may become NaN or infinite in the sweep without a note."""
+        self.reads_whole = any(slot.is_whole for step in self.program.steps for slot in step.slots)
+        self._lay_out()
         self._pack()
         self._forget()
         self._begin()
+
+    def _lay_out(self, *, by_array_call: Container[int] = ()) -> None:
+        """Lay everything out; steps given by id are array calls though they have a kernel."""
+        session = self.array_session
+        threads, by_sample = threads_of(session, self.work)
+        self.sharing = Sharing(threads, by_sample, self.task.dtype)
+        flowing = by_sample and flows.flows(self.program)
+        self.laid_out = Layout(session, flowing=flowing, by_array_call=by_array_call)
+        self.parts = Parts(self.laid_out, self.sharing)
+        self.instructions = Instructions(self.laid_out, self.sharing)
+        totals = place_totals(self.laid_out)
+        self.table = self.laid_out.table.array()
+        self.parts.use(self.table)
+        self.pool = ThreadPool(threads, np.zeros(1, self.task.dtype), self.table)
+        whole, shared = self.parts.whole, self.parts.shared
+        self.learning = Learning(self.laid_out, self.sharing, self.pool, whole, self._inputs, work=self.work)
+        noted = (self.sharing, self.pool, shared, self.laid_out.active, totals)
+        self.squares, self.apart = Noted("squares", *noted), Noted("apart", *noted)
+        self.unwatched = {one.step.shape for one in self.laid_out.projections.values()}
+        """Shapes of which a vertex may become NaN or infinite in the sweep without a note."""
+        self.ran = executed(self.program, self.laid_out)
+
+    @property
+    def threads(self) -> int:
+        """How many threads share the work."""
+        return self.sharing.threads
 
     def _run(self, segments: Sequence[Segment], mode: int, first: int, end: int | None = None) -> None:
         """Run segments at ticks ``first`` to ``end - 1``: at once, or tick by tick where some are array calls."""
@@ -99,25 +117,66 @@ class JitSession:
 
     # -- start ------------------------------------------------------------------------------------------
 
-    def restart(
-        self,
-        inputs: Mapping[str, np.ndarray] | None = None,
-        targets: Mapping[str, np.ndarray] | None = None,
-        parameters: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
+    def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
-        session = self.array_session
-        self.task = session.task = begun_again(self.task, inputs, targets, parameters)
-        if parameters is not None or applies(self.task.rule):
-            session.fill(self.task)
-            self._pack()
+        self.task = self.array_session.task = begun_again(self.task, **given)
+        operands = any(given.get(key) is not None for key in ("parameters", "buffers", "batch_number"))
+        whole = self.reads_whole and given.get("inputs") is not None
+        if operands or whole or self.task.rule.fires.applies:
+            self._take_operands()
         self._forget()
         self._begin()
+
+    def _take_operands(self) -> None:
+        """Take parameters, buffers and draws from the task."""
+        self.array_session.fill(self.task)
+        self._pack()
+
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with."""
+        session = self.array_session
+        session.compare_with(references)
+        for shape, reference in session.references.items():
+            session.references[shape] = np.ascontiguousarray(reference, self.task.dtype)
+            place = self.laid_out.groups[shape]
+            GROUP.view(self.table, place)["reference"] = address_of(session.references[shape])
+
+    def snapshot(self) -> State:
+        """Return the state before the next tick."""
+        self.learning.replace_blanks()
+        return snapshot.snapshot(self.laid_out)
+
+    def load(self, state: State) -> None:
+        """Go on from a state of this task, whichever engine it is from."""
+        check(state, self.task)
+        session = self.array_session
+        self.task = session.task = taken_up(self.task, state)
+        if lost := snapshot.lost(self.laid_out, state):
+            self._lay_out(by_array_call=lost)
+        self._take_operands()
+        self._forget()
+        self._begin()
+        self.learning.replace_blanks()
+        snapshot.restore(self.laid_out, state)
+        if self.task.rule.fires.applies:
+            self._pack()
+        self.parts.mark_all(state.tick)
+        self.parts.mark_buffers(state.tick)
+        self.behind = True
+
+    def buffers(self) -> dict[str, np.ndarray]:
+        """Return what ops keep from batch to batch, as this batch leaves it."""
+        return self.array_session.buffers()
+
+    def executed(self) -> dict[str, str]:
+        """Return what works out each vertex: ``numba``, or ``numpy`` and why."""
+        return self.ran
 
     def _forget(self) -> None:
         """Forget the run; what is written before it is read may stay."""
         session, blank = self.array_session, self.laid_out.blank
-        session.tick = 0
+        session.tick = session.next_tick = 0
+        self.behind = False
         session.applied.clear()
         session.frozen_at.clear()
         # a vertex that does not begin at its feedforward value moves at once, and reads what no one has sent yet
@@ -135,8 +194,8 @@ class JitSession:
             units.targets = ()
             for array in (units.deviation, units.shift, units.error) if self.task.rule.moving else (units.deviation,):
                 array[...] = 0
-        for ticks in session.fire_ticks.values():
-            ticks[...] = -1
+        for ticks, waiting in zip(session.fire_ticks.values(), session.waiting.values(), strict=True):
+            ticks[...], waiting[...] = -1, False
 
     def _pack(self) -> None:
         """Pack the weights of layers, bundles and populations for their products."""
@@ -160,7 +219,7 @@ class JitSession:
                 units.value[units.group.active :] = units.start[units.group.active :]
         for loss, units, rows, target in session.outputs():
             units.deviation[rows] = loss_error(loss, units.start[rows], target)
-            if loss != "squared_error" and moving:
+            if not LOSSES[loss].clamps and moving:
                 units.targets += ((loss, rows, target),)
         for array_step in self.laid_out.array_steps.values():
             array_step.settle()
@@ -203,59 +262,78 @@ class JitSession:
         self._check("error", "error", tick)
 
     def send(self, tick: int) -> None:
-        """Send errors and sum those due."""
+        """Compute the error messages of this tick."""
         self._run(self.instructions.acting, SEND | ALL, tick)
+
+    def deliver(self, tick: int) -> None:
+        """Take the error messages due, and sum them by receiver."""
         self._run(self.instructions.delivering, 0, tick)
         self._check("error", "received", tick, due=1)
 
     def move(self) -> None:
         """Move the free values to the next tick."""
-        self._run(self.instructions.staying, 0, self.array_session.tick)
-        self.parts.mark_all(self.array_session.tick)
+        session = self.array_session
+        self._run(self.instructions.staying, 0, session.tick)
+        self.parts.mark_all(session.tick)
+        self.behind, session.next_tick = True, session.tick + 1
 
     # -- many ticks -------------------------------------------------------------------------------------
 
-    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
-        """Play ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
+        """Advance ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
         if not self._runs_through():
-            tick_by_tick(
-                self,
-                first,
-                end,
-                last=last,
-                measure=None if norms is None else self.array_session.measuring(norms, first),
-            )
+            measure = self.array_session.measuring(first, squares, apart)
+            tick_by_tick(self, first, end, last=last, measure=measure)
             return
         before = self._kept() if first else {}
-        learns = last or not only_last(self.task.rule)
-        segments, mode = self.instructions.ticking, SEND | PREDICT * self.task.rule.moving
-        if norms is not None:
-            self.norms.begin(first, end - first)
-            segments, mode = self.instructions.noting, mode | NOTE
-        self._run(segments, mode, first, end - learns)
         try:
-            if learns and not self.parts.faulty():
-                self._finish(first, end - 1, noting=norms is not None)
+            self._run_through(first, end, last=last, noted=(squares is not None, apart is not None))
         except RunError:
             self._explain(before, first, end, last=last)  # names what ended first, which need not be the update
             raise
         if self.parts.faulty():
             self._explain(before, first, end, last=last)
-        if norms is not None:
-            self.norms.take(norms)
+        self.array_session.next_tick = end
+        for noted, totals in ((self.squares, squares), (self.apart, apart)):
+            if totals is not None:
+                noted.take(totals)
+
+    def _run_through(self, first: int, end: int, *, last: bool, noted: tuple[bool, bool]) -> None:
+        """Run many ticks at once; parameters learn in the last one."""
+        if self.behind and self.task.rule.moving:
+            self._run(self.instructions.preparing, ALL, first)
+        self.behind = False
+        segments: Sequence[Segment] = self.instructions.ticking
+        mode = SEND | PREDICT * self.task.rule.moving
+        if any(noted):
+            segments, mode = self._noting(first, end - first, apart=noted[1], mode=mode)
+        learns = last or not self.task.rule.fires.only_last
+        self._run(segments, mode, first, end - learns)
+        if learns and not self.parts.faulty():
+            self._finish(first, end - 1, mode & (NOTE | COMPARE))
+
+    def _noting(self, first: int, ticks: int, *, apart: bool, mode: int) -> tuple[Sequence[Segment], int]:
+        """Let ticks be noted; return what runs them, and in which mode."""
+        self.squares.begin(first, ticks)
+        if not apart:
+            return self.instructions.noting, mode | NOTE
+        self.apart.begin(first, ticks)
+        return self.instructions.comparing, mode | COMPARE
 
     def _runs_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
-        rule = self.task.rule
-        return only_last(rule) or (at_front(rule) and self.errors_stay)
+        fires = self.task.rule.fires
+        return self.errors_stay if fires.at_front else fires.only_last
 
-    def _finish(self, first: int, tick: int, *, noting: bool) -> None:
-        """Play the last tick: between predicting and moving, parameters learn."""
+    def _finish(self, first: int, tick: int, noted: int) -> None:
+        """Run the last tick: between predicting and moving, parameters learn."""
         self.array_session.tick = tick
         if self.task.rule.moving:
             self._run(self.instructions.acting, PREDICT, tick)
-        if noting and (tick == first or self.instructions.measures):
-            self._run(self.instructions.measuring, 0, tick)
+        if noted and (tick == first or noted & COMPARE or self.instructions.measures):
+            self._run(self.instructions.measuring, noted, tick)
         self.learning.catch_up(first, tick)
         self._run(self.instructions.ticking, SEND, tick)
 
@@ -293,7 +371,7 @@ class JitSession:
         with np.errstate(all="ignore"):
             firing = [(step, session.firing(step, tick, last=last)) for step in self.program.steps if step.learns]
             self.learning.accumulate([(step, rows) for step, rows in firing if rows is not None], tick)
-            if applies(self.task.rule):
+            if self.task.rule.fires.applies:
                 self.learning.replace_blanks()
                 session.apply()
                 self._pack()
@@ -334,13 +412,6 @@ class JitSession:
         for step in session.program.steps:
             session.work[id(step)] = Work(self._inputs(step), None, (), 0, len(step.names))
         session.check(what, name, where, tick, due)
-
-    def executed(self) -> dict[str, str]:
-        """Return what computes each vertex: ``numba``, or ``numpy`` and why."""
-        found = {name: "numba" for step in self.array_session.program.steps for name in step.names}
-        for array_step in self.laid_out.array_steps.values():
-            found |= dict.fromkeys(array_step.step.names, f"numpy: {array_step.why}")
-        return found
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices by bank."""
@@ -387,6 +458,14 @@ class JitSession:
     def frozen(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
         return self.array_session.frozen()
+
+
+def executed(program: Program, laid_out: Layout) -> dict[str, str]:
+    """Return what works out each vertex: ``numba``, or ``numpy`` and why."""
+    found = {name: "numba" for step in program.steps for name in step.names}
+    for array_step in laid_out.array_steps.values():
+        found |= dict.fromkeys(array_step.step.names, f"numpy: {array_step.why}")
+    return found
 
 
 def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:

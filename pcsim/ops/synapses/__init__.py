@@ -1,1 +1,1 @@
-"""Populations of neurons with a weight and a delay for every synapse: connection rules, files, the op ``projection``."""
+"""Populations of neurons with a weight and a delay for every synapse, as the op ``projection``."""

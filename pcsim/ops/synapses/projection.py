@@ -17,7 +17,7 @@ from pcsim.errors import InputError, wrong
 from pcsim.ops.attributes import boolean, choice, optional, positive, whole
 from pcsim.ops.elementwise import ACTIVATIONS
 from pcsim.ops.leading import fold, lead
-from pcsim.ops.op import Attribute, Call, Op, ParameterSpec, Realised, Site
+from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec, Realised, Site
 from pcsim.ops.segments import segment_sums
 from pcsim.ops.synapses.connect import connect, connection
 from pcsim.ops.synapses.delays import delays, drawn
@@ -208,14 +208,14 @@ def projection_to_params(
     d = meet(xp, full, x, weight)
     x = xp.broadcast_to(x, (*d.shape[:LEAD], x.shape[-1]))
     pairs = zip(by_weights(weight, d), by_weights(weight, x), strict=True)
-    lessons = {"weight": xp.stack([lesson(xp, synapses, *pair) for pair in pairs])}
+    contributions = {"weight": xp.stack([contribution(xp, synapses, *pair) for pair in pairs])}
     if "bias" not in params:
-        return lessons
+        return contributions
     rows = full.reshape(params["bias"].shape[0], -1, full.shape[-1])
-    return lessons | {"bias": xp.sum(rows, axis=1)}
+    return contributions | {"bias": xp.sum(rows, axis=1)}
 
 
-def lesson(xp: Namespace, synapses: Synapses, d: Array, x: Array) -> Array:
+def contribution(xp: Namespace, synapses: Synapses, d: Array, x: Array) -> Array:
     """Return the derivative by each weight: (rows, units) and (rows, columns) -> (synapses,), summed over rows."""
     after, before = xp.ascontiguousarray(d.T), xp.ascontiguousarray(x.T)
     post, columns = synapses.on(xp, "post"), synapses.on(xp, "columns")
@@ -225,6 +225,12 @@ def lesson(xp: Namespace, synapses: Synapses, d: Array, x: Array) -> Array:
         part = slice(start, start + size)
         found[part] = xp.einsum("nr,nr->n", after[post[part]], before[columns[part]])
     return found
+
+
+def projection_cost(call: Call) -> Cost:
+    """Return a multiply-add and a message for each synapse; a synapse also has a column, half a number or one."""
+    count, curved = float(len(call["synapses"])), call["activation"] not in ("none", "identity")
+    return Cost(count, back=1 / len(call.shapes), weights=2 * count, messages=count, curved=curved)
 
 
 ROWS = (
@@ -237,6 +243,7 @@ ROWS = (
         to_inputs=projection_to_inputs,
         to_params=projection_to_params,
         params=projection_params,
+        cost=projection_cost,
         realise=realise,
         attributes={
             "units": Attribute(positive, required=True, summary="neurons of the population"),

@@ -15,8 +15,9 @@ from pcsim.engines.jit.kernels.compiled import inline, jit, load, store
 from pcsim.engines.jit.kernels.native import invoke
 from pcsim.engines.jit.kernels.records import Record, address, number, place, whole
 
-SWEEP, PREDICT, SEND, ALL, NOTE = 1, 2, 4, 8, 16
-"""Modes: set feedforward values; predict; send errors; pass over no vertex; note norms."""
+SWEEP, PREDICT, SEND, ALL, NOTE, COMPARE = 1, 2, 4, 8, 16, 32
+"""Modes: set feedforward values; predict; send errors; pass over no vertex; note squares where values move; note how
+far errors are from what they are compared with."""
 
 SAME, ERROR, INPUT = 0, 1, 2
 """How much of a vertex has changed: nothing; its error may have; an input has, so that it predicts anew."""
@@ -79,9 +80,10 @@ PART = Record(
     late=place("for each late message, the tick at which it last changed"),
     buffers=place("for each delay buffer of a population, when it last changed, and what it holds"),
     fault=whole("whether some number became NaN or infinite"),
-    norms=whole("address of the sums of squares of tick 0, from which those of the others are counted"),
-    since=whole("first tick whose norms are noted, -1 for tick 0"),
-    active=whole("vertices whose norms are noted"),
+    squares=whole("address of the squares of errors at tick 0, from which those of the others are counted"),
+    apart=whole("likewise of errors less what they are compared with"),
+    since=whole("first tick whose squares are noted, -1 for tick 0"),
+    active=whole("vertices whose squares are noted"),
 )
 
 step_at, slot_at, edge_at, output_at, part_at = STEP.one(), SLOT.each(), EDGE.each(), OUTPUT.each(), PART.one()

@@ -65,7 +65,7 @@ def flow(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode:
     own, mine = flow_at(table, at), part_at(table, part)
     moved, begin, active, receivers, terms = mine.moved, mine.low, mine.active, own.receivers, own.terms
     samples = mine.high - begin
-    noting, noted = mode & NOTE and own.notes, mine.norms + (tick + 1) * active
+    noting, noted = mode & NOTE and own.notes, mine.squares + (tick + 1) * active
     least, most = like(memory, LEAST), like(memory, MOST)
     for k in range(low, high):
         row = receiver_at(table, receivers, k)

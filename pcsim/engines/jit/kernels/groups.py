@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pcsim.engines.jit.kernels.common import clear, copy_into, part_at
+from pcsim.engines.jit.kernels.common import COMPARE, clear, copy_into, part_at
 from pcsim.engines.jit.kernels.compiled import jit, load, store
 from pcsim.engines.jit.kernels.native import like
 from pcsim.engines.jit.kernels.records import Record, address, number, place, whole
-from pcsim.engines.jit.kernels.squares import note_squares
+from pcsim.engines.jit.kernels.squares import note_difference, note_squares
 
 GROUP = Record(
     "shape group",
@@ -27,6 +27,7 @@ GROUP = Record(
     first=number("of the first vertex"),
     bounds=place("at which message each free vertex begins, and the end"),
     messages=place("messages by receiver, in the order of their sum"),
+    reference=address("what errors are compared with; nowhere if they are not"),
     apart=whole("whether messages are sent to rows of their own, though nothing need be summed"),
 )
 
@@ -289,17 +290,25 @@ def recall_next(memory: Any, table: Any, at: int, low: int, high: int, part: int
 
 @jit
 def measure(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Note the sum of squares of each active vertex's error; where nothing has changed, that of the tick before."""
+    """Note the squares of each active vertex's error, and of how far it is from what it is compared with.
+
+    Where nothing has changed, they are those of the tick before.
+    """
     group, mine = group_at(table, at), part_at(table, part)
     begin, n = mine.low * group.size, (mine.high - mine.low) * group.size
-    out = mine.norms + tick * mine.active + group.first
+    here = tick * mine.active + group.first
     changed, moved = mine.changed + group.first, mine.moved + group.first
-    error, stride = group.error + begin, group.stride
     for row in range(low, high):
-        if tick > mine.since and table[changed + row] == 0 and table[moved + row] == 0:
-            store(memory, out + row, load(memory, out + row - mine.active))
+        squares, apart, error = mine.squares + here + row, mine.apart + here + row, group.error + row * group.stride
+        still = tick > mine.since and table[changed + row] == 0 and table[moved + row] == 0
+        if still:
+            store(memory, squares, load(memory, squares - mine.active))
         else:
-            note_squares(memory, out + row, error + row * stride, n)
+            note_squares(memory, squares, error + begin, n)
+        if mode & COMPARE and still and tick > max(mine.since, 0):
+            store(memory, apart, load(memory, apart - mine.active))
+        elif mode & COMPARE:
+            note_difference(memory, apart, error + begin, group.reference + row * group.stride + begin, n)
 
 
 @jit

@@ -1,0 +1,198 @@
+"""Expands ``$`` in a graph document: arguments, loops (``for``) and conditions (``if``)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from pcsim.documents.expression import MAX_NUMBER, Names, evaluate
+from pcsim.documents.frozen_arrays import as_lists
+from pcsim.documents.staging import Scope, fill_in, stage, stage_entry
+from pcsim.documents.substitution import NAME, substitute
+from pcsim.documents.tree import Entry, Key, Node, from_plain, plain
+from pcsim.errors import InputError, Path, Problem, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["MAX_ENTRIES", "Names", "argument", "argument_problems", "evaluate", "expand", "substitute"]
+
+MAX_ENTRIES = 2_000_000
+
+_SECTIONS = ("vertices", "parameters")
+_VERBATIM = ("args", "title", "source")
+_RANGE = re.compile(r"\s*(-?[0-9]{1,13})\s*\.\.\s*(-?[0-9]{1,13})\s*")
+
+
+def expand(document: Node, args: Names) -> Node:
+    """Return a graph document without ``args``, ``for``, ``if`` and ``$``; nodes keep their places.
+
+    Parameters
+    ----------
+    document : the whole document, a map.
+    args : arguments that replace the document's defaults. Problems with these carry the path
+        ``args.NAME`` and no location, for the caller knows where they were given.
+
+    Raises
+    ------
+    InputError
+        With every problem found: unknown arguments and names, wrong types, names defined twice, more
+        than 2 000 000 entries.
+    """
+    if document.entries is None:
+        raise InputError([Problem((), "expected a graph document, a map of keys", document.location)])
+    scope = _scope(document.entries, args)
+    parts = {key: _expanded(key, entry, scope) for key, entry in document.entries.items() if key != "args"}
+    if scope.problems:
+        raise InputError(scope.problems)
+    return replace(document, entries={key: entry for key, entry in parts.items() if entry})
+
+
+def argument_problems(document: Node, args: Names) -> list[Problem]:
+    """Return what is wrong with the arguments of a document; paths begin with ``args``."""
+    return _scope(document.entries or {}, args).problems
+
+
+def _scope(document: Mapping[Key, Entry], given: Names) -> Scope:
+    scope = Scope(_defaults(document))
+    chosen = dict(scope.args)
+    for name, value in given.items():
+        try:
+            chosen[name] = argument(name, value, scope.args)
+        except ValueError as error:
+            scope.note(("args", name), str(error), None)
+        except InputError as error:
+            scope.problems.extend(problem.under("args", name) for problem in error.problems)
+    return replace(scope, args=chosen)
+
+
+def _defaults(document: Mapping[Key, Entry]) -> dict[str, Any]:
+    node = document["args"].value if "args" in document else Node()
+    if node.is_scalar and node.value is None:
+        return {}
+    if node.entries is None:
+        raise InputError([Problem(("args",), "expected a map of names to defaults", node.location)])
+    for key, entry in node.entries.items():
+        if not NAME.fullmatch(str(key)):
+            message = f"argument {key!r} is not a name; use letters, digits and _"
+            raise InputError([Problem(("args", key), message, entry.location)])
+    return {str(key): as_lists(plain(entry.value)) for key, entry in node.entries.items()}
+
+
+def argument(name: str, value: Any, defaults: Names) -> Any:
+    """Return a given argument in the type of its default; raises ValueError or InputError."""
+    if name not in defaults:
+        msg = f"unknown argument {name!r}{nearest(name, defaults)}"
+        raise ValueError(msg)
+    value, default = as_lists(plain(from_plain(value, "argument"))), defaults[name]
+    if default is None or type(value) is type(default):
+        return value
+    if type(default) is float and type(value) is int and abs(value) < MAX_NUMBER:
+        return float(value)
+    msg = f"expected {type(default).__name__}, such as the default {default!r}, got {value!r}"
+    raise ValueError(msg)
+
+
+def _expanded(key: Key, entry: Entry, scope: Scope) -> Entry | None:
+    if key in _VERBATIM:
+        return entry
+    if key in _SECTIONS and entry.value.entries is not None:
+        return replace(entry, value=replace(entry.value, entries=_section(str(key), entry.value.entries, scope)))
+    node = cast("Node | None", stage(entry.value, (key,), scope))  # no loop is open, so nothing waits
+    return replace(entry, value=node) if node else None
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """An entry and the ranges of its loop variables."""
+
+    entry: Entry
+    path: Path
+    ranges: dict[str, Sequence[Any]]
+
+    @property
+    def count(self) -> int:
+        return math.prod(map(len, self.ranges.values()))
+
+
+def _section(section: str, entries: Mapping[Key, Entry], scope: Scope) -> dict[Key, Entry]:
+    loops = [_loop(entry, (section, key), scope) for key, entry in entries.items()]
+    made: dict[Key, Entry] = {}
+    # Counted before anything is made: a range costs nothing until it is run through.
+    for loop, total in zip(loops, itertools.accumulate(loop.count for loop in loops), strict=True):
+        if total > MAX_ENTRIES:
+            scope.note(loop.path, f"more than {MAX_ENTRIES} {section}: {total}", loop.entry.location)
+            return made
+    for loop in loops:
+        _run(loop, scope, made)
+    return made
+
+
+def _loop(entry: Entry, path: Path, scope: Scope) -> _Loop:
+    """Take ``for`` out of an entry."""
+    entries = entry.value.entries or {}
+    if "for" not in entries:
+        return _Loop(entry, path, {})
+    body = replace(entry.value, entries={key: value for key, value in entries.items() if key != "for"})
+    return _Loop(replace(entry, value=body), path, _ranges(entries["for"], (*path, "for"), scope))
+
+
+def _ranges(entry: Entry, path: Path, scope: Scope) -> dict[str, Sequence[Any]]:
+    if not entry.value.entries:
+        scope.note(path, "expected loop variables with their ranges, such as {l: 1..$depth}", entry.location)
+        return {"": ()}
+    for name, variable in entry.value.entries.items():
+        if not NAME.fullmatch(str(name)):
+            scope.note((*path, name), f"loop variable {name!r} is not a name", variable.location)
+        elif name in scope.args:
+            scope.note((*path, name), f"loop variable {name!r} is also an argument; rename it", variable.location)
+    return {str(name): _range(variable.value, (*path, name), scope) for name, variable in entry.value.entries.items()}
+
+
+def _range(node: Node, path: Path, scope: Scope) -> Sequence[Any]:
+    found = len(scope.problems)
+    staged = stage(node, path, scope)
+    values = as_lists(plain(staged)) if isinstance(staged, Node) else None
+    if isinstance(values, list) and all(type(value) in (int, str) for value in values):
+        return values
+    if isinstance(values, str) and (ends := _RANGE.fullmatch(values)):
+        return range(int(ends[1]), int(ends[2]) + 1)
+    if found == len(scope.problems):
+        scope.note(path, f"expected a range such as 1..8, or a list of them, got {values!r}", node.location)
+    return ()
+
+
+def _run(loop: _Loop, scope: Scope, made: dict[Key, Entry]) -> None:
+    """Make the entries of a loop; it stops at its first problem, which the others would repeat."""
+    if loop.count == 0:
+        return
+    found = len(scope.problems)
+    staged = stage_entry(loop.entry, loop.path, replace(scope, loops=tuple(loop.ranges)))
+    if found < len(scope.problems):
+        return
+    for values in itertools.product(*loop.ranges.values()):
+        variables = dict(zip(loop.ranges, values, strict=True))
+        try:
+            _add(fill_in(staged, {**scope.args, **variables}), loop, made)
+        except InputError as error:
+            scope.problems.extend(_with_variables(problem, variables) for problem in error.problems)
+            return
+
+
+def _with_variables(problem: Problem, variables: Names) -> Problem:
+    values = ", ".join(f"{name} = {value}" for name, value in variables.items())
+    return replace(problem, message=f"{problem.message} (with {values})") if values else problem
+
+
+def _add(entry: Entry | None, loop: _Loop, made: dict[Key, Entry]) -> None:
+    if entry is None:
+        return
+    if entry.key in made:
+        kind = "vertex" if loop.path[0] == "vertices" else "parameter"
+        first = made[entry.key].location
+        hint = "use every loop variable in its name" if first == entry.location else f"first at {first}"
+        raise InputError([Problem(loop.path, f"{kind} {entry.key!r} is defined twice; {hint}", entry.location)])
+    made[entry.key] = entry

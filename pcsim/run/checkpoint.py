@@ -1,0 +1,94 @@
+"""A run between two ticks, in one file: its state, and what has been measured so far."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from pcsim.engines.state import ARRAYS, State
+from pcsim.errors import RunError, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+CHECKPOINT = "checkpoint.npz"
+"""Its name in the folder of a run."""
+
+FORMAT = "checkpoint/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run goes on from.
+
+    Attributes
+    ----------
+    state : the session's, before its next tick
+    measured : what the meter has noted, by name; empty where nothing is measured
+    digest : of the scenario that the run is of
+    """
+
+    state: State
+    measured: Mapping[str, np.ndarray] = field(default_factory=dict)
+    digest: str = ""
+
+    def save(self, path: Path) -> None:
+        """Write to a file: whoever opens it finds the former checkpoint or this one, never half of one.
+
+        Raises RunError where it cannot be written.
+        """
+        part = path.with_name(path.name + ".part")
+        described = np.frombuffer(json.dumps(self._described()).encode(), np.uint8)
+        # arrays go by number, since their names may hold what a file name cannot
+        arrays: dict[str, Any] = {f"array_{place}": array for place, (_, array) in enumerate(self._arrays())}
+        try:
+            with part.open("wb") as file:
+                np.savez(file, described=described, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            message = f"cannot write the checkpoint {path}: {error.strerror or error}"
+            raise RunError(message) from error
+
+    def _arrays(self) -> list[tuple[str, np.ndarray]]:
+        state = self.state
+        named = [(f"{key}:{name}", array) for key in ARRAYS for name, array in getattr(state, key).items()]
+        named += [(f"private:{name}", array) for name, array in state.private.items()]
+        return named + [(f"measured:{name}", array) for name, array in self.measured.items()]
+
+    def _described(self) -> dict[str, Any]:
+        state = self.state
+        facts = {key: getattr(state, key) for key in ("tick", "fired", "frozen", "seed", "batch_number", "engine")}
+        return {"pcsim": FORMAT, "digest": self.digest, "names": [name for name, _ in self._arrays()], **facts}
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Return the checkpoint in a file; raises InputError where there is none, or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            facts = json.loads(file["described"].tobytes())
+            arrays = {name: file[f"array_{place}"] for place, name in enumerate(facts["names"])}
+        return _checkpoint(facts, arrays)
+    except OSError as error:
+        raise wrong("resume", f"cannot read {path}: {error.strerror or error}") from None
+    except (BadZipFile, ValueError, KeyError, EOFError, TypeError) as error:
+        raise wrong("resume", f"{path} is no checkpoint, or a damaged one: {error}") from None
+
+
+def _checkpoint(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Checkpoint:
+    parts: dict[str, Any] = {key: {} for key in (*ARRAYS, "private", "measured")}
+    for key, array in arrays.items():
+        kind, _, name = key.partition(":")
+        parts[kind][name] = array
+    measured = parts.pop("measured")
+    ticks: dict[str, Any] = {key: {name: int(tick) for name, tick in facts[key].items()} for key in ("fired", "frozen")}
+    known: dict[str, Any] = {key: facts[key] for key in ("tick", "seed", "batch_number", "engine")}
+    return Checkpoint(State(**parts, **ticks, **known), measured, facts["digest"])

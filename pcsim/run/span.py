@@ -1,0 +1,67 @@
+"""Which ticks of a run are run now: where it is taken up, where it stops, and when it is checkpointed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pcsim.errors import wrong
+from pcsim.run.result import Run, open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pcsim.run.checkpoint import Checkpoint
+    from pcsim.scenario.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a run goes on from: the checkpoint, and the run that it is of, with its trace."""
+
+    checkpoint: Checkpoint
+    run: Run
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which ticks of a run are run now.
+
+    Attributes
+    ----------
+    until : no tick from here on; None: all of the run's
+    checkpoint : a checkpoint is written every so many ticks; None: only where the run stops before its end
+    resumed : where the run is taken up; None: at its beginning
+    """
+
+    until: int | None = None
+    checkpoint: int | None = None
+    resumed: Resumed | None = None
+
+
+WHOLE = Span()
+"""A run from its first tick to its last."""
+
+
+def span_of(scenario: Scenario, until: Any, checkpoint: Any, resume: Run | str | Path | None, *, kept: bool) -> Span:
+    """Return the span that is asked for; raises InputError where it is none, or the run to resume is another's.
+
+    ``kept`` says that the run has a folder for its checkpoints.
+    """
+    for key, value in (("until", until), ("checkpoint", checkpoint)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise wrong(key, f"expected a whole number of ticks, at least 1, got {value!r}")
+    if checkpoint is not None and not kept:
+        raise wrong("checkpoint", "checkpoints are kept in the folder of a run: say out= (--out) as well")
+    resumed = None if resume is None else _resumed(scenario, resume)
+    if resumed is not None and until is not None and until <= resumed.checkpoint.state.tick:
+        raise wrong("until", f"the run goes on from tick {resumed.checkpoint.state.tick}; it cannot stop at {until}")
+    return Span(until, checkpoint, resumed)
+
+
+def _resumed(scenario: Scenario, resume: Run | str | Path) -> Resumed:
+    run = resume if isinstance(resume, Run) else open_run(resume)
+    checkpoint = run.checkpoint()
+    if checkpoint.digest != scenario.digest:
+        raise wrong("resume", "the run is of another scenario; a run goes on with the scenario that it began with")
+    return Resumed(checkpoint, run)

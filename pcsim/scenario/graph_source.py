@@ -1,0 +1,121 @@
+"""The graph document that a scenario holds or names, and how its ``$`` and ``use`` are filled in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pcsim.documents import Node, from_plain, locate, located, plain, read
+from pcsim.documents.nesting import flatten
+from pcsim.documents.template import argument_problems, expand
+from pcsim.errors import InputError, Problem
+from pcsim.graph.graph import Graph
+from pcsim.graph.interop import document_from
+from pcsim.graph.problems import problems_of
+from pcsim.scenario.file_paths import rebased
+from pcsim.scenario.nested_graphs import NESTED
+from pcsim.scenario.scenario_document import GraphReference
+
+Source = str | Path | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GraphSource:
+    """A graph document with its arguments.
+
+    Attributes
+    ----------
+    folder : ``use:`` files are sought here
+    prefix : the way from the scenario's folder to the document's; files of parameters are sought along it
+    inline : whether the document stands in the scenario
+    """
+
+    document: Node
+    args: Mapping[str, Any]
+    folder: Path
+    prefix: str = ""
+    inline: bool = True
+
+    def expanded(self) -> Node:
+        """Return the document without ``args``, ``for``, ``if``, ``use`` and ``$``."""
+        document = flatten(expand(self.document, self.args), self.folder, NESTED)
+        return rebased(document, self.prefix) if self.prefix else document
+
+    def argument_problems(self) -> list[Problem]:
+        """Return what is wrong with the arguments alone; paths begin with ``args``."""
+        return argument_problems(self.document, self.args)
+
+
+def read_document(source: Source) -> tuple[Node, Path]:
+    """Return a document and the folder of the files it names."""
+    if isinstance(source, Mapping):
+        node, folder = from_plain(_written_out(source)), Path()
+    elif isinstance(source, str | Path):
+        node, folder = read(source), Path(source).parent
+    else:
+        raise InputError([Problem((), f"expected a path or a mapping, got a {type(source).__name__}")])
+    if node.entries is None:
+        raise InputError([Problem((), "expected a document of keys and values", node.location)])
+    kind = node.entries.get("pcsim")
+    if kind is not None and str(kind.value.value).startswith("run/"):
+        where = "FOLDER" if isinstance(source, Mapping) else folder
+        message = (
+            f"this is a run; the scenario of it is under 'scenario', and pcsim trace {where} tells what it recorded"
+        )
+        raise InputError([Problem(("pcsim",), message, kind.location)])
+    return node, folder
+
+
+def _written_out(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document in which a graph given as an object, pcsim's or networkx's, is written out."""
+    graph = source.get("graph")
+    if isinstance(graph, Graph):
+        graph = graph.to_networkx()
+    elif graph is None or isinstance(graph, Mapping | str | int | float | list | tuple):
+        return dict(source)
+    try:
+        return {**source, "graph": document_from(graph)}
+    except InputError as error:
+        raise error.map(lambda problem: problem.under("graph")) from None
+
+
+def graph_source(node: Node, folder: Path) -> GraphSource | None:
+    """Return the graph that a scenario's document holds or names; None if there is no such key."""
+    entry = (node.entries or {}).get("graph")
+    if entry is None or entry.value.entries is None:
+        return None
+    if "file" not in entry.value.entries:
+        return GraphSource(entry.value, {}, folder)
+    try:
+        reference = GraphReference.model_validate(plain(entry.value))
+    except ValidationError as error:
+        problems = problems_of(error, GraphReference, plain(entry.value))
+        raise located(InputError(problem.under("graph") for problem in problems), node) from None
+    path = Path(os.path.normpath(folder / reference.file))
+    prefix = os.path.dirname(reference.file)  # noqa: PTH120 - kept as it is written
+    return GraphSource(_read_named(path, node), reference.args, path.parent, prefix, inline=False)
+
+
+def _read_named(path: Path, node: Node) -> Node:
+    """Read the file of a graph; if there is none, it is the scenario that is wrong."""
+    try:
+        return read(path)
+    except InputError as error:
+        raise located(error.map(_at_file_key), node) from None
+
+
+def _at_file_key(problem: Problem) -> Problem:
+    return problem if problem.location else replace(problem, path=("graph", "file"))
+
+
+def in_scenario(problem: Problem, node: Node) -> Problem:
+    """Place a wrong argument where the scenario gives it, not where the graph declares it."""
+    if problem.path[:1] != ("args",) or problem.location is not None:
+        return problem
+    path = ("graph", *problem.path)
+    return replace(problem, path=path, location=locate(node, path, key=True))

@@ -1,0 +1,135 @@
+"""What could be made of a scenario's document, part by part, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pcsim.documents import Positions, plain, with_location
+from pcsim.documents.frozen_arrays import described
+from pcsim.engines import ENGINES
+from pcsim.errors import InputError, Problem, nearest
+from pcsim.graph.build import graph_from
+from pcsim.graph.problems import valid_part
+from pcsim.rules import RULES, Rule, rule
+from pcsim.scenario.graph_source import in_scenario
+from pcsim.scenario.scenario import Scenario
+from pcsim.scenario.scenario_document import ScenarioDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path as FilePath
+
+    from pcsim.documents import Node
+    from pcsim.graph.graph import Graph
+    from pcsim.scenario.graph_source import GraphSource
+
+T = TypeVar("T")
+
+
+@dataclass
+class Reading:
+    """What could be made of a scenario's document, and everything that is wrong with it."""
+
+    node: Node
+    folder: FilePath
+    positions: Positions = field(default_factory=Positions)
+    document: ScenarioDocument | None = None
+    graph: Graph | None = None
+    rule: Rule | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+    def scenario(self) -> Scenario | None:
+        """Return the scenario, also of a document with mistakes if the rest of it can be checked."""
+        if self.document is None or self.graph is None:
+            return None
+        written = self.document.model_dump(exclude_defaults=True, by_alias=True)
+        whole = described({**written, "graph": plain(self.positions.graph)})
+        row = self.rule or RULES["il"]
+        return Scenario(self.document, self.graph, row, self.folder.resolve(), whole, self.positions)
+
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        """Return what a step makes, or None: its problems are kept."""
+        try:
+            return step()
+        except InputError as error:
+            self.problems += error.problems
+            return None
+
+
+def document_of(reading: Reading) -> ScenarioDocument | None:
+    """Return the document, without what is wrong in it."""
+    document, problems = _validated(reading.node)
+    reading.problems += [with_location(problem, reading.node) for problem in problems]
+    return document
+
+
+def _validated(node: Node) -> tuple[ScenarioDocument | None, list[Problem]]:
+    data = plain(node)
+    # A graph is checked on its own.
+    data = {**data, "graph": {}} if isinstance(data.get("graph"), dict) else data
+    twice = {"literal", "exact_dynamics"} <= set(data)
+    message = "is another name of 'literal', which is given too; keep one of them"
+    known = [Problem(("exact_dynamics",), message)] if twice else []
+    document, problems = valid_part(ScenarioDocument, data, lambda path: path[:1], {"rule": "il", "graph": {}})
+    return document, known + problems
+
+
+def graph_of(reading: Reading, source: GraphSource) -> Graph | None:
+    """Return the graph, and keep the positions of its document."""
+    document = reading.attempt(lambda: _expanded(reading.node, source))
+    if document is None:
+        return None
+    reading.positions = Positions(reading.node, document, source.inline)
+
+    def build() -> Graph:
+        try:
+            return graph_from(plain(document), reading.folder)
+        except InputError as error:
+            raise error.map(reading.positions.in_graph) from None
+
+    return reading.attempt(build)
+
+
+def _expanded(node: Node, source: GraphSource) -> Node:
+    try:
+        return source.expanded()
+    except InputError as error:
+        if source.inline:
+            raise error.map(lambda problem: problem.under("graph")) from None
+        raise error.map(lambda problem: in_scenario(problem, node)) from None
+
+
+def rule_of(reading: Reading) -> Rule | None:
+    """Return the rule; its name is checked also where its settings are wrong, and the other way round."""
+    entry = (reading.node.entries or {}).get("rule")
+    given = plain(entry.value) if entry is not None else None
+    name = given.get("name") if isinstance(given, dict) else given
+    if not isinstance(name, str) or reading.document is None:
+        return None
+    wrong_already = any(problem.path[:1] == ("rule",) for problem in reading.problems)
+    return _row(reading, name, {} if wrong_already else reading.document.rule.settings())
+
+
+def _row(reading: Reading, name: str, settings: dict[str, Any]) -> Rule | None:
+    if name in RULES:
+        return _tried(reading, lambda: rule(name, **settings))
+    _tried(reading, lambda: rule("il", **settings))
+    return _tried(reading, lambda: rule(name))
+
+
+def _tried(reading: Reading, step: Callable[[], Rule]) -> Rule | None:
+    try:
+        return step()
+    except InputError as error:
+        problems = error.map(lambda problem: with_location(problem.under("rule"), reading.node)).problems
+        reading.problems += [problem for problem in problems if problem not in reading.problems]
+        return None
+
+
+def check_names(reading: Reading) -> None:
+    """Note an engine that there is not."""
+    name = reading.document.engine if reading.document else "auto"
+    if name not in (*ENGINES, "auto"):
+        message = f"unknown engine {name!r}" + nearest(name, [*ENGINES, "auto"], "pcsim list engines")
+        reading.problems.append(with_location(Problem(("engine",), message), reading.node))

@@ -1,0 +1,187 @@
+"""A sweep as a table (measured beside theory) and as a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from pcsim.sweep import table
+from pcsim.view.text import columns, titled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from pcsim.sweep import Row, Sweep
+
+
+def sweep_tables(found: Sweep) -> list[Any]:
+    """Return a sweep as tables: a row per value of its first numeric key, a column per series; or a row per run."""
+    rows = table(found)
+    axis = _axis(found, rows)
+    by_cell = {(row[axis], label(row, found, axis)): row for row in rows} if axis else {}
+    if axis is None or not _has_ticks(rows) or len(by_cell) < len(rows):
+        return _flat(found, rows)
+    labels = list(dict.fromkeys(label for _, label in by_cell))
+    made = columns(_short(axis), *labels)
+    for x in dict.fromkeys(row[axis] for row in rows):
+        made.add_row(str(x), *(_cell(by_cell.get((x, one))) for one in labels))
+    return titled(f"{found.title or 'sweep'}: measured (theory)", made)
+
+
+def _axis(found: Sweep, rows: list[Row]) -> str | None:
+    """Return the first swept key that is a number in every row, if there is more than one value of it."""
+    return next((key for key in found.keys if _is_numeric(key, rows) and len({row[key] for row in rows}) > 1), None)
+
+
+def _is_numeric(key: str, rows: list[Row]) -> bool:
+    return all(isinstance(row[key], int | float) and not isinstance(row[key], bool) for row in rows)
+
+
+def _has_ticks(rows: list[Row]) -> bool:
+    """Whether ticks to convergence were measured; else it is the updates that a sweep is about."""
+    return any(row["criterion"] is not None for row in rows)
+
+
+_NAMED = ("rule", "rule.name", "rule.step_size")
+"""Keys that a label names in any case."""
+
+
+def label(row: Row, found: Sweep, axis: str) -> str:
+    """Return the series that a row belongs to: its rule, its step size, and what else was swept."""
+    if "cases" in found.keys:
+        return str(row["cases"])
+    others = [f"{key.split('.')[-1]} {row[key]}" for key in found.keys if key not in (axis, *_NAMED)]
+    step = [] if axis == "rule.step_size" else [f"γ={row['step_size']:g}"]
+    return " ".join([row["rule"], *step, *others])
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    if row["error"]:
+        return "diverged"
+    measured = f"> {row['horizon']}" if row["measured"] is None else str(row["measured"])
+    return measured if row["predicted"] is None else f"{measured} ({row['predicted']})"
+
+
+_MEASURED = {
+    "measured": "measured", "predicted": "theory", "updates_relative": "update difference", "blame": "blame",
+    "error": "error",
+}  # fmt: skip
+_CONSTANT = ("rule", "step_size", "levels", "criterion", "horizon")
+"""What a title says if it is the same in all runs."""
+_SHORT = {"rule.name": "rule", "rule.step_size": "step_size"}
+
+
+def _flat(found: Sweep, rows: list[Row]) -> list[Any]:
+    """Return a row per run: what was varied and what came of it; the title says what is the same in all of them."""
+    keys = list(dict.fromkeys(_SHORT.get(key, key) for key in found.keys))
+    heads = [key for key in keys if _differs(key, rows) or len(rows) == 1]
+    heads += [key for key in ("rule", "step_size") if key not in keys and _differs(key, rows)]
+    if len({tuple(_text(row[key]) for key in heads) for row in rows}) < len(rows) and _differs("horizon", rows):
+        heads.append("horizon")
+    known = [key for key in _MEASURED if any(row[key] not in (None, "") for row in rows)]
+    if _has_ticks(rows) and "measured" not in known:
+        known.insert(0, "measured")
+    same = [key for key in dict.fromkeys((*keys, *_CONSTANT)) if key not in heads and _is_one(key, rows)]
+    title = ", ".join(f"{_short(key)} {_text(rows[0][key])}" for key in same)
+    names = [*map(_short, heads), *(_MEASURED[key] for key in known)]
+    cells = [[*(_text(row[key]) for key in heads), *(_result(row, key) for key in known)] for row in rows]
+    name = found.title or "sweep"
+    return titled(f"{name} ({title})" if title else name, _UnbrokenTable(names, cells))
+
+
+def _differs(key: str, rows: list[Row]) -> bool:
+    return len({_text(row[key]) for row in rows}) > 1
+
+
+def _is_one(key: str, rows: list[Row]) -> bool:
+    return bool(rows) and not _differs(key, rows) and rows[0][key] is not None
+
+
+def _result(row: Row, key: str) -> str:
+    late = key == "measured" and row["measured"] is None and row["criterion"] is not None
+    return f"> {row['horizon']}" if late else _text(row[key])
+
+
+@dataclass(frozen=True)
+class _UnbrokenTable:
+    """A table that breaks no word; where it is too wide for that, a paragraph per row."""
+
+    names: list[str]
+    rows: list[list[str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widths = self._widths(options.max_width)
+        if widths is None:
+            yield from map(self._paragraph, self.rows)
+            return
+        made = columns(*self.names)
+        for column, width in zip(made.columns, widths, strict=True):
+            column.width = width
+        for row in self.rows:
+            made.add_row(*row)
+        yield made
+
+    def _widths(self, most: int) -> list[int] | None:
+        """Return the widths of columns, the widest narrowed until all fit; None if that breaks words."""
+        texts = list(zip(self.names, *self.rows, strict=True))
+        least = [max(map(len, " ".join(cells).split())) for cells in texts]
+        widths = [max(map(len, cells)) for cells in texts]
+        room = most - 3 * len(widths) - 1
+        if sum(least) > room:
+            return None
+        while sum(widths) > room:
+            _, widest = max((width, k) for k, width in enumerate(widths) if width > least[k])
+            widths[widest] -= 1
+        return widths
+
+    def _paragraph(self, row: list[str]) -> Text:
+        return Text("- " + ", ".join(f"{name} {cell}" for name, cell in zip(self.names, row, strict=True) if cell))
+
+
+def _short(key: str) -> str:
+    return key.split(".")[-1].replace("_", " ")
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def sweep_picture(found: Sweep, folder: Path) -> list[Path]:
+    """Draw what a sweep measured against its first numeric key; return the files, none if ``no_picture`` says why."""
+    from pcsim.view.figures import Point, ticks_against
+    from pcsim.view.style import save
+
+    rows = table(found)
+    axis = _axis(found, rows)
+    if axis is None or no_picture(found):
+        return []
+    ticks = _has_ticks(rows)
+    points = [
+        Point(float(row[axis]), label(row, found, axis), row["measured"] if ticks else row["updates_relative"],
+              row["horizon"], row["predicted"] if ticks else None, bool(row["error"]))
+        for row in rows
+    ]  # fmt: skip
+    y_label = None if ticks else "relative difference of updates from backprop"
+    figure = ticks_against(points, x_label=_short(axis), title=found.title, y_label=y_label)
+    return list(save(figure, folder / ("ticks" if ticks else "divergence")))
+
+
+def no_picture(found: Sweep) -> str:
+    """Return why a sweep has no picture; empty if it has one."""
+    rows = table(found)
+    if not rows:
+        return "no picture: no run is done"
+    if not any(_is_numeric(key, rows) for key in found.keys):
+        return "no picture: no swept key is a number"
+    if _axis(found, rows) is None:
+        return "no picture: no swept number has more than one value"
+    if all(row["error"] for row in rows):
+        return "no picture: every run failed"
+    drawn = _has_ticks(rows) or any(row["updates_relative"] is not None for row in rows)
+    return "" if drawn else "no picture: no ticks or updates were measured"

@@ -1,0 +1,142 @@
+"""A graph in PyTorch: an interpreter that shares no op with pcsim, and the gradients that autograd finds in it.
+
+What treats samples apart is written for one sample and mapped over the batch; what couples them, draws at random or
+takes whole numbers is PyTorch's own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from pcsim.engines.operands import draws_of
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: what is compared with it is skipped")
+functional = torch.nn.functional
+torch.set_num_threads(1)
+
+FUNCTIONS = {
+    "none": lambda x: x, "identity": lambda x: x, "negate": torch.neg, "sqrt": torch.sqrt, "square": torch.square,
+    "exp": torch.exp, "log": torch.log, "sin": torch.sin, "cos": torch.cos, "tan": torch.tan, "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid, "relu": torch.relu, "leaky_relu": functional.leaky_relu, "gelu": functional.gelu,
+    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)), "silu": functional.silu,
+}  # fmt: skip
+
+
+def affine(call, params, x):
+    f, bias = FUNCTIONS[call["activation"]], params.get("bias", 0.0)
+    if call["convention"] == "f(Wx+b)":
+        return f(x @ params["weight"].T + bias)
+    return f(x) @ params["weight"].T + bias
+
+
+def projection(call, params, *inputs):
+    synapses = call["synapses"]
+    sent = torch.stack([inputs[synapses.delays.index(d)][n] for d, n in zip(synapses.delay, synapses.pre, strict=True)])
+    total = torch.zeros(synapses.units, dtype=sent.dtype).index_add(
+        0, torch.as_tensor(np.array(synapses.post, np.int64)), params["weight"] * sent
+    )
+    return FUNCTIONS[call["activation"]](total + params.get("bias", 0.0))
+
+
+def weighted_sum(call, params, *inputs):
+    total = sum(weight * x for weight, x in zip(params["weight"], inputs, strict=True))
+    return FUNCTIONS[call["activation"]](total + params.get("bias", 0.0))
+
+
+def folded(call, x, how):
+    """Return a sum or a mean; of no axis, the thing itself."""
+    axes = call["axis"]
+    axes = tuple(range(x.ndim)) if axes is None else axes
+    return how(x, dim=axes, keepdim=call["keepdims"]) if axes else x
+
+
+def sliced(call, params, x):
+    axis = call["axis"] % x.ndim
+    return torch.index_select(x, axis, tensor(np.arange(x.shape[axis])[call["start"] : call["stop"] : call["step"]]))
+
+
+def product(call, params, *factors):
+    return factors[0] * (product(call, params, *factors[1:]) if factors[1:] else 1.0)
+
+
+SEPARATE = {
+    **{name: (lambda call, params, x, f=f: f(x)) for name, f in FUNCTIONS.items()},
+    "add": lambda call, params, *x: sum(x[1:], x[0]),
+    "subtract": lambda call, params, a, b: a - b,
+    "multiply": product,
+    "divide": lambda call, params, a, b: a / b,
+    "power": lambda call, params, x, y=None: torch.exp((call["exponent"] if y is None else y) * torch.log(x)),
+    "affine": affine,
+    "projection": projection,
+    "weighted_sum": weighted_sum,
+    "matmul": lambda call, params, a, b: a @ b,
+    "sum": lambda call, params, x: folded(call, x, torch.sum),
+    "mean": lambda call, params, x: folded(call, x, torch.mean),
+    "concat": lambda call, params, *x: torch.cat(x, dim=call["axis"]),
+    "slice": sliced,
+    "reshape": lambda call, params, x: x.reshape(call.shape),
+    "transpose": lambda call, params, x: x.permute(call["axes"] or tuple(range(x.ndim))[::-1]),
+    "softmax": lambda call, params, x: torch.softmax(x, call["axis"]),
+    "log_softmax": lambda call, params, x: torch.log_softmax(x, call["axis"]),
+}
+
+
+def batch_norm(call, params, x, buffers=None):
+    """Return what PyTorch makes of (batch, *shape), and leave the running statistics in ``buffers``."""
+    axis = 1 + call["axis"] % (x.ndim - 1)
+    kept = buffers or (torch.zeros(x.shape[axis], dtype=x.dtype), torch.ones(x.shape[axis], dtype=x.dtype))
+    found = functional.batch_norm(
+        x.movedim(axis, 1), *kept, params.get("weight"), params.get("bias"),
+        training=call["statistics"] == "batch", momentum=call["momentum"], eps=call["epsilon"],
+    )  # fmt: skip
+    return found.movedim(1, axis)
+
+
+WHOLE = {
+    "batch_norm": batch_norm,
+    "dropout": lambda call, params, x: x * params["mask"] if "mask" in params else x,
+    "embedding": lambda call, params, indices: functional.embedding(indices, params["weight"]),
+}
+LOSS = {
+    "squared_error": lambda mu, target: 0.5 * torch.sum((target - mu) ** 2),
+    "cross_entropy": lambda mu, target: -torch.sum(target * torch.log_softmax(mu, -1)),
+}
+
+
+def tensor(array, dtype=None):
+    return torch.as_tensor(np.array(array), dtype=dtype)
+
+
+def values_of(task, theta):
+    """Return the value of every vertex, (batch, *shape), in a feedforward sweep."""
+    graph, drawn, found = task.graph, draws_of(task), {}
+    for name, vertex in graph.vertices.items():
+        params = {slot: theta[parameter] for slot, parameter in vertex.params}
+        if vertex.op.role == "source":
+            found[name] = tensor(task.inputs[name])
+        elif vertex.op.role == "parameter":
+            found[name] = params["value"].expand(task.batch, *vertex.shape)
+        else:
+            inputs = [found[edge.pre] for edge in graph.incoming[name]]
+            params |= {key: tensor(array) for key, array in drawn.get(name, {}).items()}
+            found[name] = worked_out(vertex, params, inputs)
+    return found
+
+
+def worked_out(vertex, params, inputs):
+    if vertex.op.name in WHOLE:
+        return WHOLE[vertex.op.name](vertex.call, params, *inputs)
+    return torch.vmap(partial(SEPARATE[vertex.op.name], vertex.call, params))(*inputs)
+
+
+def gradients(task):
+    """Return {parameter: -dL/dp}, and the loss."""
+    theta = {name: tensor(value).requires_grad_() for name, value in task.parameters.items()}
+    values = values_of(task, theta)
+    loss = sum(LOSS[task.losses[name]](values[name], tensor(target)) for name, target in task.targets.items())
+    loss = loss + 0 * sum(value.sum() for value in theta.values())  # of a parameter that nothing uses, too
+    found = torch.autograd.grad(loss, list(theta.values()))
+    return {name: -gradient.numpy() for name, gradient in zip(theta, found, strict=True)}, float(loss.detach())
