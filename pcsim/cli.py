@@ -21,6 +21,8 @@ from pcsim.errors import InputError, PcsimError, wrong
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pcsim.sweep import Sweep
+
 app = typer.Typer(
     help="Simulate predictive coding on computation graphs: messages, delays, ticks.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -177,10 +179,8 @@ def sweep(
 
     Prints a table, measured beside theory, and draws a picture of it.
     """
-    from pcsim.sweep import ROWS, table
     from pcsim.sweep import sweep as run_sweep
     from pcsim.view.progress import Bar
-    from pcsim.view.sweeps import no_picture, sweep_picture, sweep_tables
 
     target = folder or _folder(Path("runs") / file.stem, resume=resume)
     with Bar(err, "runs", quiet=as_json) as bar:
@@ -194,34 +194,31 @@ def sweep(
             together=together,
             progress=bar.cells,
         )
-    pictures = sweep_picture(found, target)
-    if as_json:
-        _print_json({"title": found.title, "complete": found.complete, "rows": table(found), "pictures": pictures})
-    else:
-        out.print(*sweep_tables(found), sep="\n")
-        if found.rows:
-            _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
-        if not pictures:
-            _say(no_picture(found))
+    _print_sweep(found, target, as_json=as_json)
     failed = sum(1 for row in found.rows if row.get("error"))
     if failed:
         _complain(f"{failed} of {len(found.rows)} runs failed")
     if not found.complete:
-        again = shlex.join(
-            [
-                "pcsim",
-                "sweep",
-                str(file),
-                *(f"--set={text}" for text in settings or ()),
-                "--out",
-                str(target),
-                "--resume",
-            ]
-        )
+        changes = [f"--set={text}" for text in settings or ()]
+        again = shlex.join(["pcsim", "sweep", str(file), *changes, "--out", str(target), "--resume"])
         _complain(f"interrupted: {len(found.rows)} of {found.cells} runs done; go on with: {again}")
+    if failed == len(found.rows) or not found.complete:
         raise typer.Exit(1)
-    if failed == len(found.rows):
-        raise typer.Exit(1)
+
+
+def _print_sweep(found: Sweep, target: Path, *, as_json: bool) -> None:
+    from pcsim.sweep import ROWS, table
+    from pcsim.view.sweep_results import no_picture, sweep_picture, sweep_tables
+
+    pictures = sweep_picture(found, target)
+    if as_json:
+        _print_json({"title": found.title, "complete": found.complete, "rows": table(found), "pictures": pictures})
+        return
+    out.print(*sweep_tables(found), sep="\n")
+    if found.rows:
+        _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
+    if not pictures:
+        _say(no_picture(found))
 
 
 def _folder(path: Path, *, resume: bool) -> Path:
@@ -291,27 +288,32 @@ def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML
 @app.command()
 @_guarded
 def bench(
-    zoo: Annotated[list[str] | None, typer.Option(help="a family of graphs; default: all")] = None,
+    family: Annotated[
+        list[str] | None, typer.Option("--family", "--zoo", help="a family of benchmark graphs; default: all")
+    ] = None,
     engine: Annotated[list[str] | None, typer.Option(help="an engine; default: all that can run")] = None,
     rule: Annotated[list[str] | None, typer.Option(help="fpa | il | zil | bp | fpa-step-1; default: all")] = None,
     size: Annotated[str, typer.Option(help="small | full")] = "small",
     seconds: Annotated[float, typer.Option(help="spent on rounds; building and starting up come on top")] = 60.0,
     folder: Annotated[Path | None, typer.Option("--out", help="default: a new folder runs/bench")] = None,
-    rivals: Annotated[Path | None, typer.Option(help="a table RIVALS; default: tests/bench/rivals.py, if here")] = None,
+    baselines: Annotated[
+        Path | None,
+        typer.Option("--baselines", "--rivals", help="a table BASELINES; default: tests/bench/baselines.py, if here"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how fast this machine runs a zoo, beside rivals.
+    """Measure how fast engines run here, beside baselines.
 
-    Its own rates are measured too. Writes results as JSON and as a page.
+    The machine's own rates are measured too. Writes results as JSON and as a page.
     """
     from pcsim.bench.bench import bench as run_bench
     from pcsim.bench.bench import request
-    from pcsim.bench.page import write_page
-    from pcsim.bench.results import plain, write
-    from pcsim.bench.tables import bench_tables
+    from pcsim.bench.bench_results import plain, write
+    from pcsim.bench.html_page import write_page
+    from pcsim.bench.terminal import bench_tables
     from pcsim.view.progress import Bar
 
-    asked = request(zoo or (), engine or (), rule or (), size, seconds, rivals)
+    asked = request(family or (), engine or (), rule or (), size, seconds, baselines)
     target = folder or _folder(Path("runs") / "bench", resume=False)
     with Bar(err, "parts", quiet=as_json) as bar:
         found = run_bench(asked, lambda done, total, _: bar.ticks(done, total))

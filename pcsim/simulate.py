@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcsim.analysis.backprop import backprop
-from pcsim.engines.ensembles import agree, alone, together
+from pcsim.engines.ensembles import agree, together
 from pcsim.errors import RunError, wrong
 from pcsim.run.grouping import groups
 from pcsim.run.loop import run_ticks
 from pcsim.run.manifest import ManifestKeeper
-from pcsim.run.result import new_folder
+from pcsim.run.ready import begin, keep
+from pcsim.run.result import TRACE, folder_of, new_folder
 from pcsim.run.span import span_of
 from pcsim.run.task import engine_of, task_of
 from pcsim.scenario.reader import Source, load
@@ -19,7 +22,6 @@ from pcsim.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     import numpy as np
 
@@ -47,7 +49,8 @@ def simulate(
     source : a Scenario, or a path or mapping that ``pcsim.load`` takes
     overrides : {dotted key: value}, for a path or mapping
     engine : one of ``ENGINES``, or ``auto``, which takes compiled kernels for long runs; default: the scenario's
-    out : a new folder for the run, written while it goes on; default: kept in memory
+    out : a new folder for the run, written while it goes on, or the folder that is resumed, which then holds the whole
+        run; default: kept in memory
     initial : {free vertex: (batch, *shape)}, values at tick 0, such as ``run.state`` of another run
     parameters : {parameter: (*shape)}, values to start from in place of the scenario's; others start as it says
     until : stop before this tick; what was to be learnt in the last tick of the run is not learnt yet
@@ -74,14 +77,15 @@ def simulate(
         scenario = scenario.with_parameters(parameters)
     name, start = engine_of(scenario, engine)
     span = span_of(scenario, until, checkpoint, resume, kept=out is not None)
-    with _room():
-        task = task_of(scenario, initial)
-        keeper = ManifestKeeper(scenario, name, None if out is None else new_folder(out))
+    with _room(), folder_of(out, resume) as folder:
+        ensemble = begin(scenario, name, start, initial)
+        keeper = ManifestKeeper(scenario, name, folder)
         with keeper.keeping():
-            keeper.note("running", "not ended", 0, {})
-            run_ticks([keeper], alone(task, start), progress, span)
+            keeper.begin()
+            run_ticks([keeper], ensemble, progress, span)
     assert keeper.run is not None
-    return keeper.run
+    keep(scenario, name, ensemble, keeper.run.outcome)
+    return keeper.run if folder is None else replace(keeper.run, store=Path(out or "") / TRACE)
 
 
 @contextmanager

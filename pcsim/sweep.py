@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pcsim.engines import open_engine
 from pcsim.engines.array.memory import HostMemory
 from pcsim.errors import InputError, RunError, wrong
-from pcsim.run.grouping import groups
+from pcsim.run.grouping import groups as groups_of
 from pcsim.run.task import check, check_engine
 from pcsim.scenario.reader import Source, load
 from pcsim.simulate import simulate, simulate_many
@@ -111,7 +111,7 @@ def sweep(
     Returns
     -------
     Sweep
-        A run that fails (its numbers end) is a row too, with ``error``; Ctrl-C ends the sweep
+        A run that fails (a value becomes NaN or infinite) is a row too, with ``error``; Ctrl-C ends the sweep
         and keeps the rows that are done: ``complete`` is then false.
 
     Raises
@@ -127,28 +127,20 @@ def sweep(
     scenarios = [_checked(source, given, engine, cell) for cell in cells]
     digests = [scenario.digest for scenario in scenarios]
     store = _Store(Path(out) / ROWS if out else None, resume)
-    done: dict[str, Row] = {digest: row for digest in digests if (row := store.known.get(digest)) is not None}
-    todo = [place for place, digest in enumerate(digests) if digest not in done]
-    alone = [[number] for number in range(len(todo))]
-    portions = _portions([scenarios[place] for place in todo], engine, workers) if together else alone
-    places = [[todo[number] for number in portion] for portion in portions]
+    done = {digest: store.known[digest] for digest in digests if digest in store.known}
+    todo = [index for index, digest in enumerate(digests) if digest not in done]
+    groups = _groups(todo, scenarios, engine, workers) if together else [[index] for index in todo]
+    work = [([cells[index] for index in group], [digests[index] for index in group]) for group in groups]
     with suppress(KeyboardInterrupt):
-        work = [([cells[place] for place in group], [digests[place] for place in group]) for group in places]
-        found = _results(partial(_cells, source, given, engine), work, workers)
-        for number, (digest, row) in enumerate(found, len(cells) - len(todo) + 1):
-            if row is None:
-                break
+        results = _results(partial(_cells, source, given, engine), work, workers)
+        for number, (digest, row) in enumerate(results, len(cells) - len(todo) + 1):
             store.add(digest, row)
             done[digest] = row
             if progress is not None:
                 progress(number, len(cells), row)
     pairs = zip(cells, digests, strict=True)
-    return Sweep(
-        title,
-        tuple(axes),
-        tuple({**_named(cell), **done[digest]} for cell, digest in pairs if digest in done),
-        len(cells),
-    )
+    rows = tuple({**_named(cell), **done[digest]} for cell, digest in pairs if digest in done)
+    return Sweep(title, tuple(axes), rows, len(cells))
 
 
 def _axes(source: Source, given: Mapping[str, Any], engine: str | None, workers: int) -> tuple[str, dict[str, Any]]:
@@ -188,13 +180,13 @@ def _checked(source: Source, given: Mapping[str, Any], engine: str | None, cell:
         raise error.map(lambda p: type(p)(p.path, f"{p.message} (in the sweep at {where})", p.location)) from None
 
 
-def _portions(scenarios: Sequence[Scenario], engine: str | None, workers: int) -> list[list[int]]:
-    """Return the places of cells that are run side by side: in groups, each shared out among all workers."""
-    found = []
-    for group in groups(scenarios, engine):
+def _groups(todo: Sequence[int], scenarios: Sequence[Scenario], engine: str | None, workers: int) -> list[list[int]]:
+    """Return which of the cells ``todo`` are run side by side: in groups, each shared out among all workers."""
+    shared = []
+    for group in groups_of([scenarios[index] for index in todo], engine):
         size = -(-len(group) // workers)
-        found += [group[start : start + size] for start in range(0, len(group), size)]
-    return found
+        shared += [[todo[number] for number in group[start : start + size]] for start in range(0, len(group), size)]
+    return shared
 
 
 Work = tuple[Sequence[Mapping[str, Any]], Sequence[str]]
@@ -203,9 +195,13 @@ Work = tuple[Sequence[Mapping[str, Any]], Sequence[str]]
 
 def _results(
     work: Callable[[Sequence[Mapping[str, Any]]], list[Row | None]], todo: Sequence[Work], workers: int
-) -> Iterator[tuple[str, Row | None]]:
+) -> Iterator[tuple[str, Row]]:
+    """Yield (digest, row) of each cell as it is done, until one was interrupted."""
     for (_, digests), rows in zip(todo, _worked(work, [cells for cells, _ in todo], workers), strict=True):
-        yield from zip(digests, rows, strict=True)
+        for digest, row in zip(digests, rows, strict=True):
+            if row is None:
+                return
+            yield digest, row
 
 
 def _worked(

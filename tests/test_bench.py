@@ -1,4 +1,4 @@
-"""The benchmark: rivals compute the same numbers, the cost model counts right, results are whole, ratios are honest."""
+"""The benchmark: baselines compute the same numbers, costs are counted right, results are whole, ratios are honest."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from rich.console import Console
 from scipy.stats import binom
 from typer.testing import CliRunner
 
+from pcsim.bench.baselines import Candidate, load_baselines
 from pcsim.bench.bench import request
-from pcsim.bench.contest import Contests, disagreement, read_after_a_run
+from pcsim.bench.comparison import Comparisons, disagreement, read_after_a_run
 from pcsim.bench.cost import tick_cost, update_cost
-from pcsim.bench.players import errors, player
-from pcsim.bench.rivals import Contestant, load_rivals
-from pcsim.bench.tables import Rows
+from pcsim.bench.engine_timers import engine_timer, errors
+from pcsim.bench.families import FAMILIES, RULES, Case, scenario_of
+from pcsim.bench.terminal import Rows
 from pcsim.bench.timing import LEAST_ROUNDS, race, ratio
-from pcsim.bench.zoo import RULES, ZOO, Case, scenario_of
 from pcsim.cli import app
 from pcsim.engines import open_engine
 from pcsim.errors import InputError
 
-FILE = Path(__file__).parent / "bench" / "rivals.py"
-RIVALS = load_rivals(FILE)
+FILE = Path(__file__).parent / "bench" / "baselines.py"
+BASELINES = load_baselines(FILE)
 SLOW = (pytest.mark.bench, pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"))
 """torch.compile starts a C++ compiler: half a minute for each graph."""
-CONTESTS = [
+COMPARISONS = [
     pytest.param(
-        rival, family, rule, id=f"{rival.name}-{family}-{rule}", marks=SLOW if "compiled" in rival.name else ()
+        baseline, family, rule, id=f"{baseline.name}-{family}-{rule}", marks=SLOW if "compiled" in baseline.name else ()
     )
-    for rival in RIVALS
-    for family in rival.families
-    for rule in rival.rules
+    for baseline in BASELINES
+    for family in baseline.families
+    for rule in baseline.rules
 ]
 
 
@@ -49,37 +49,37 @@ def task_of(case, rule, ticks=9, **settings):
     return scenario_of(case, RULES[rule], ticks).task(**settings)
 
 
-@pytest.mark.parametrize(("rival", "family", "rule"), CONTESTS)
-def test_rivals_compute_the_same_numbers(rival, family, rule):
-    if rival.missing:
-        pytest.skip(f"needs {', '.join(rival.missing)}")
-    for sizes in ZOO[family].small:
-        task = task_of(Case(ZOO[family], sizes), rule)
-        made = player("numpy", task, RULES[rule], 0.0)
-        wanted = read_after_a_run(made.contestant)
-        found = rival.make(task)
+@pytest.mark.parametrize(("baseline", "family", "rule"), COMPARISONS)
+def test_baselines_compute_the_same_numbers(baseline, family, rule):
+    if baseline.missing:
+        pytest.skip(f"needs {', '.join(baseline.missing)}")
+    for sizes in FAMILIES[family].small:
+        task = task_of(Case(FAMILIES[family], sizes), rule)
+        made = engine_timer("numpy", task, RULES[rule], 0.0)
+        wanted = read_after_a_run(made.candidate)
+        found = baseline.make(task)
         assert disagreement(read_after_a_run(found), wanted) < 5e-5
         assert disagreement(read_after_a_run(found), wanted) < 5e-5  # again, after a reset
         assert found.read().keys() == wanted.keys()
 
 
-def test_rivals_whose_numbers_differ_are_not_timed():
-    case = Case(ZOO["layered"], {"batch": 2})
-    right = next(row for row in RIVALS if row.meets("layered", "fpa", np.dtype("float32")))
+def test_baselines_whose_numbers_differ_are_not_timed():
+    case = Case(FAMILIES["layered"], {"batch": 2})
+    right = next(row for row in BASELINES if row.meets("layered", "fpa", np.dtype("float32")))
     wrong = replace(right, name="wrong", make=lambda task: doubled(right.make(task)))
     failing = replace(right, name="failing", make=lambda task: 1 // 0)
-    contests = Contests(["numpy"], [right, wrong, failing], "small", 0.01)
-    contests.play(case, RULES["fpa"])
-    (row,) = contests.rows
-    assert [other.rival for other in row.against] == [right.name]
-    assert [line.split(": ", 1)[1] for line in contests.missing] == [
+    comparisons = Comparisons(["numpy"], [right, wrong, failing], "small", 0.01)
+    comparisons.add(case, RULES["fpa"])
+    (row,) = comparisons.rows
+    assert [other.baseline for other in row.against] == [right.name]
+    assert [line.split(": ", 1)[1] for line in comparisons.missing] == [
         "wrong differs by 1.0e+00 of the largest number",
         "failing: ZeroDivisionError: integer division or modulo by zero",
     ]
 
 
-def doubled(contestant):
-    return replace(contestant, read=lambda: {name: 2 * value for name, value in contestant.read().items()})
+def doubled(candidate):
+    return replace(candidate, read=lambda: {name: 2 * value for name, value in candidate.read().items()})
 
 
 def test_ratio_encloses_the_median_and_decides():
@@ -106,20 +106,20 @@ def test_enclosing_order_statistics_cover_95_percent_and_no_fewer_would(count):
 def test_race_interleaves_until_it_is_decided():
     calls = []
 
-    def contestant(name, seconds):
-        return Contestant(lambda: calls.append(f"reset {name}"), lambda: time.sleep(seconds), dict)
+    def candidate(name, seconds):
+        return Candidate(lambda: calls.append(f"reset {name}"), lambda: time.sleep(seconds), dict)
 
-    samples = race({"a": contestant("a", 0.03), "b": contestant("b", 0.06)}, seconds=30.0, decided=lambda found: True)
+    samples = race({"a": candidate("a", 0.03), "b": candidate("b", 0.06)}, seconds=30.0, decided=lambda found: True)
     assert [len(found) for found in samples.values()] == [LEAST_ROUNDS] * 2
     # after two runs each to see how long one takes, one that is not counted and one that is
     assert calls[4:] == ["reset a", "reset a", "reset b", "reset b"] * LEAST_ROUNDS
     assert 1.5 < ratio(samples["b"], samples["a"]).median < 2.5
-    assert [len(found) for found in race({"a": contestant("a", 0.006)}, seconds=0.0).values()] == [1]
+    assert [len(found) for found in race({"a": candidate("a", 0.006)}, seconds=0.0).values()] == [1]
 
 
 def test_cost_counts_the_products_of_a_tick():
     depth, width, batch = 5, 7, 3
-    case = Case(ZOO["deep-chain"], {"depth": depth, "width": width, "batch": batch})
+    case = Case(FAMILIES["deep-chain"], {"depth": depth, "width": width, "batch": batch})
     one = 2 * width * width * batch
     assert tick_cost(task_of(case, "fpa")).products == (depth - 1) * one
     assert tick_cost(task_of(case, "il")).products == (2 * depth - 1) * one
@@ -128,21 +128,21 @@ def test_cost_counts_the_products_of_a_tick():
 
 
 def test_cost_counts_a_message_for_each_synapse():
-    case = Case(ZOO["population"], {"neurons": 50, "synapses": 300, "most_delay": 3, "batch": 2})
+    case = Case(FAMILIES["population"], {"neurons": 50, "synapses": 300, "most_delay": 3, "batch": 2})
     assert tick_cost(task_of(case, "fpa")).messages == 300
     assert tick_cost(task_of(case, "fpa")).products == 2 * 300 * 2
 
 
-def test_zoo_holds_what_it_says():
-    unit = scenario_of(Case(ZOO["unit-net"], {"batch": 1}), RULES["fpa"], 1).graph
+def test_families_hold_what_it_says():
+    unit = scenario_of(Case(FAMILIES["unit-net"], {"batch": 1}), RULES["fpa"], 1).graph
     ops = Counter(vertex.op.name for vertex in unit.vertices.values())
     assert ops == {"input": 784, "weighted_sum": 58}
     assert {vertex.shape for vertex in unit.vertices.values()} == {()}
     assert len(unit.outputs) == 10
-    scalar = scenario_of(Case(ZOO["scalar-dag"], {"vertices": 1000, "batch": 1}), RULES["fpa"], 1).graph
+    scalar = scenario_of(Case(FAMILIES["scalar-dag"], {"vertices": 1000, "batch": 1}), RULES["fpa"], 1).graph
     assert len(scalar.active) == 1000
     assert len({scalar.vertices[name].op.name for name in scalar.active}) == 10
-    mixed = scenario_of(Case(ZOO["mixed-delays"], ZOO["mixed-delays"].full[0]), RULES["fpa"], 1).graph
+    mixed = scenario_of(Case(FAMILIES["mixed-delays"], FAMILIES["mixed-delays"].full[0]), RULES["fpa"], 1).graph
     assert {edge.error_delay for edge in mixed.edges} == set(range(8))
 
 
@@ -173,7 +173,7 @@ def gathered(layers, found, slot, axis):
 
 @pytest.mark.parametrize("name", list(RULES))
 def test_a_net_by_units_computes_what_it_does_by_layers(name):
-    layers, units = (task_of(Case(ZOO[family], {"batch": 3}), name) for family in ("layered", "unit-net"))
+    layers, units = (task_of(Case(FAMILIES[family], {"batch": 3}), name) for family in ("layered", "unit-net"))
     layers, units = (replace(task, dtype=np.dtype("float64")) for task in (layers, as_units(layers, units)))
     assert tick_cost(units).products == tick_cost(layers).products
     assert update_cost(units).products == update_cost(layers).products
@@ -203,10 +203,10 @@ def at_the_end(session, tick):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What the command writes for a family with rivals."""
+    """What the command writes for a family with baselines."""
     folder = tmp_path_factory.mktemp("bench")
-    command = ["bench", "--zoo", "layered", "--engine", "numpy", "--rule", "fpa", "--rule", "bp", "--seconds", "0.5"]
-    done = CliRunner().invoke(app, [*command, "--rivals", str(FILE), "--out", str(folder), "--json"])
+    command = ["bench", "--family", "layered", "--engine", "numpy", "--rule", "fpa", "--rule", "bp", "--seconds", "0.5"]
+    done = CliRunner().invoke(app, [*command, "--baselines", str(FILE), "--out", str(folder), "--json"])
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout), folder
 
@@ -225,7 +225,7 @@ def test_command_stores_what_it_prints(results):
         assert row["ticks_per_second"] == pytest.approx(row["ticks"] / row["seconds"]["median"], rel=0.5)
         assert row["gflops"] > 0
         assert 0 < row["of_product_rate"] < 2
-    assert [other["rival"] for other in stored["rows"][0]["against"]] == ["dense mask"]
+    assert [other["baseline"] for other in stored["rows"][0]["against"]] == ["dense mask"]
     assert {rate["name"] for rate in stored["rates"]} == {"matrix product", "copy"}
     (cold,) = stored["cold"]
     assert cold["imports"] > 0
@@ -254,28 +254,28 @@ def test_page_needs_nothing_else(results):
 
 
 def test_command_prints_tables(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # no rivals are here, and a new folder is made
+    monkeypatch.chdir(tmp_path)  # no baselines are here, and a new folder is made
     command = ["bench", "--zoo", "deep-chain", "--engine", "numpy", "--rule", "zil", "--rule", "il", "--seconds", "0.2"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
-    assert "over the rival's time" not in done.stdout
+    assert "over the baseline's time" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
     grown = json.loads((tmp_path / "runs" / "bench" / "results.json").read_text())["growth"]
     assert {curve["rule"] for curve in grown} == {"il"}
-    for text in ("this machine", "zoo", "how cost grows", "runs/bench"):
+    for text in ("this machine", "engines", "how cost grows", "runs/bench"):
         assert text in done.stdout
     assert (tmp_path / "runs" / "bench" / "results.json").is_file()
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path, monkeypatch):
-    play = Contests.play
+    add = Comparisons.add
 
-    def interrupted(contests, case, rule):
-        play(contests, case, rule)
+    def interrupted(comparisons, case, rule):
+        add(comparisons, case, rule)
         if rule.name == "il":
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Contests, "play", interrupted)
+    monkeypatch.setattr(Comparisons, "add", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = ["bench", "--zoo", "deep-chain", "--engine", "numpy", "--seconds", "0.2", "--out", str(tmp_path)]
     done = CliRunner().invoke(app, command)
@@ -307,12 +307,12 @@ def test_threads_are_looked_at_before_anything_is_measured(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--zoo", "deep-chian"], "unknown family 'deep-chian'; did you mean 'deep-chain'?"),
+        (["--family", "deep-chian"], "unknown family 'deep-chian'; did you mean 'deep-chain'?"),
         (["--rule", "fpa1"], "unknown rule 'fpa1'; did you mean 'fpa'?"),
         (["--engine", "nunpy"], "unknown engine 'nunpy'; did you mean 'numpy'?"),
         (["--size", "ful"], "is 'ful', expected 'small' or 'full'"),
         (["--seconds", "0"], "is 0, expected a number above 0"),
-        (["--rivals", "none.py"], "there is no file none.py"),
+        (["--baselines", "none.py"], "there is no file none.py"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_measured(options, said):
@@ -326,17 +326,17 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(options, said):
     [
         ("import nothing_of_this_name", "No module named"),
         ("x = (", "cannot import"),
-        ("RIVALS = [1]", "has no tuple RIVALS"),
+        ("BASELINES = [1]", "has no tuple BASELINES"),
     ],
 )
-def test_files_that_hold_no_rivals_are_refused(tmp_path, text, said):
+def test_files_that_hold_no_baselines_are_refused(tmp_path, text, said):
     file = tmp_path / "mine.py"
     file.write_text(text)
     with pytest.raises(InputError, match=said):
-        load_rivals(file)
+        load_baselines(file)
     assert str(tmp_path) not in sys.path
 
 
-def test_installed_packages_need_no_rivals(tmp_path, monkeypatch):
+def test_installed_packages_need_no_baselines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert request((), (), (), "small", 1.0, None).rivals == ()
+    assert request((), (), (), "small", 1.0, None).baselines == ()

@@ -19,7 +19,7 @@ import pcsim
 from pcsim.cli import app
 from pcsim.engines import ENGINES, EngineRow, open_engine
 from pcsim.view.listing import LISTS
-from pcsim.view.sweeps import sweep_tables
+from pcsim.view.sweep_results import sweep_tables
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(

@@ -61,7 +61,8 @@ def test_playing_to_a_tick_is_going_there_tick_by_tick(document, step_size):
     task = make_task(document, rule("fpa", step_size=step_size), ticks=9)
     session, stepped = closed_form(task), run_task(closed_form, task, ("error",))
     norms = np.zeros((9, len(task.graph.active)))
-    session.advance(0, 9, last=True, norms=norms)
+    session.advance(0, 9, last=True, squares=norms)
+    norms = np.sqrt(norms)
     names = [name for names in session.layout() for name in names]
     for column, name in enumerate(names):
         assert np.array_equal(session.reader("error", [name])()[0], stepped.errors[name][-1])

@@ -15,11 +15,11 @@ import pytest
 import pcsim
 from pcsim.errors import InputError
 from pcsim.graph.initialise import stream
-from pcsim.scenario.data import DATASETS, Wanted, entry_of, load, one_hot, read_idx
+from pcsim.scenario.data import DATASETS, DataRequest, entry_of, load, one_hot, read_idx
 
 
 def wanted(shape=(3,), batch=4, seed=0, name="x", folder=Path()):
-    return Wanted(
+    return DataRequest(
         shape, batch, lambda kind: stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name), folder
     )
 

@@ -30,9 +30,9 @@ from pcsim.view.figures import (
     ticks_against,
 )
 from pcsim.view.heat import by_level
-from pcsim.view.layout import Link, crossings, is_lane, layout
+from pcsim.view.lanes import Link, crossings, is_lane, layout
 from pcsim.view.picture import picture
-from pcsim.view.place import apart, places
+from pcsim.view.positions import apart, positions_of
 from pcsim.view.scales import decades
 from pcsim.view.style import COLOURS, PALE, VERMILLION, legend_columns, save, short, text_size
 
@@ -364,7 +364,7 @@ def test_uneven_edges_are_in_the_warning_colour_until_levelled(twelve):
 def test_parallel_edges_have_ports_of_their_own(twelve):
     shown = picture(twelve)
     found = layout(shown)
-    placed = places(shown, found, text_size)
+    placed = positions_of(shown, found, text_size)
     pair = [link for link in found.links if (link.pre, link.post) == ("m", "d")]
     assert len(pair) == 2
     assert abs(placed.start[pair[0]][1] - placed.start[pair[1]][1]) > 0.1

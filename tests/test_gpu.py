@@ -50,8 +50,8 @@ def played(start, task, *, blocks=1):
     norms = np.zeros((task.ticks, len(task.graph.active)))
     ends = np.linspace(0, task.ticks, blocks + 1).astype(int)
     for first, end in pairwise(ends.tolist()):
-        session.advance(first, end, last=end == task.ticks, norms=norms[first:end])
-    return session, norms
+        session.advance(first, end, last=end == task.ticks, squares=norms[first:end])
+    return session, np.sqrt(norms)
 
 
 def close(a, b, dtype):
@@ -109,13 +109,13 @@ def test_no_tick_of_a_block_waits_for_the_device_or_brings_anything_over(row, de
         task = make_task(document, row, form, ticks=40, away=0.01, losses="mixed")
         session = ArraySession(task, device, DeviceMemory(device))
         norms = np.zeros((40, len(task.graph.active)))
-        if isinstance(attempt(partial(session.advance, 0, 40, last=True, norms=norms)), RunError) or session.frozen():
+        if isinstance(attempt(partial(session.advance, 0, 40, last=True, squares=norms)), RunError) or session.frozen():
             continue  # what is not finite is looked for tick by tick
         counts = []
         for ticks in (20, 40):
             session.restart()
             device.seen.clear()
-            session.advance(0, ticks, last=False, norms=norms[:ticks])
+            session.advance(0, ticks, last=False, squares=norms[:ticks])
             counts.append(dict(device.seen))
         assert counts[0] == counts[1]
         assert "host index" not in counts[1]

@@ -9,7 +9,8 @@ import pytest
 
 from pcsim.errors import InputError
 from pcsim.graph import graph_from
-from pcsim.graph.initialise import initialise, read_npz, stream
+from pcsim.graph.array_files import read_array
+from pcsim.graph.initialise import initialise, stream
 
 N = 400
 
@@ -136,7 +137,7 @@ def test_files(tmp_path):
 def test_pickles_are_never_opened(tmp_path):
     np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match="it holds Python objects"):
-        read_npz(tmp_path / "o.npy", None)
+        read_array(tmp_path / "o.npy", None)
 
 
 @pytest.mark.parametrize(("init", "fragment"), [

@@ -125,7 +125,7 @@ def test_vertices_that_move_as_soon_as_they_may_change_no_bit(monkeypatch, row, 
         monkeypatch.setattr(scripts, "HEAVY", heavy)
         session = start(task)
         norms = np.zeros((task.ticks, len(task.graph.active)))
-        session.advance(0, task.ticks, last=True, norms=norms)
+        session.advance(0, task.ticks, last=True, squares=norms)
         return (*ending(session), norms.tolist(), getattr(session, "scripts", None))
 
     for seed in range(24):
@@ -248,9 +248,9 @@ def test_norms_are_those_of_the_errors_read_at_each_tick(engine, document, row, 
         return
     wanted = np.array([[np.linalg.norm(error.astype(float).ravel()) for error in errors] for errors in seen])
     norms, session = np.full(wanted.shape, np.nan), engine(task)
-    session.advance(0, 3, last=False, norms=norms[:3])
-    session.advance(3, 7, last=True, norms=norms[3:])
-    assert np.allclose(norms, wanted, rtol=1e-13 if dtype == "float64" else 1e-6, atol=0)
+    session.advance(0, 3, last=False, squares=norms[:3])
+    session.advance(3, 7, last=True, squares=norms[3:])
+    assert np.allclose(np.sqrt(norms), wanted, rtol=1e-13 if dtype == "float64" else 1e-6, atol=0)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
@@ -259,8 +259,8 @@ def test_norms_of_errors_whose_squares_leave_float32(engine, size):
                      "fpa", dtype="float32", ticks=1, batch=1)  # fmt: skip
     task.inputs["x"][...], task.targets["y"][...] = 0, np.float32([3, 0, 4]) * np.float32(size)
     norms = np.zeros((1, 1))
-    engine(task).advance(0, 1, last=True, norms=norms)
-    assert norms[0, 0] == pytest.approx(5 * size, rel=1e-6, abs=0)
+    engine(task).advance(0, 1, last=True, squares=norms)
+    assert np.sqrt(norms[0, 0]) == pytest.approx(5 * size, rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize("parts", ["1", "2", "3"])
@@ -279,9 +279,9 @@ def test_norms_of_rows_that_move_whose_squares_leave_float32(monkeypatch, size, 
     assert session.layout() == reference.layout()
     wanted = np.array([[np.linalg.norm(row.astype(float)) for row in rows] for rows in ticked(reference, 12)])
     found = np.full(wanted.shape, np.nan)
-    session.advance(0, 5, last=False, norms=found[:5])
-    session.advance(5, 12, last=True, norms=found[5:])
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=2e-45)  # roundings of float32; its least number
+    session.advance(0, 5, last=False, squares=found[:5])
+    session.advance(5, 12, last=True, squares=found[5:])
+    np.testing.assert_allclose(np.sqrt(found), wanted, rtol=1e-6, atol=2e-45)  # roundings of float32; its least number
     assert (wanted > 0).any(axis=0).all()
 
 
@@ -290,7 +290,7 @@ def test_norms_where_no_vertex_moves(engine):
         {"vertices": {"x": {"op": "input", "shape": [3]}, "y": {"op": "tanh", "inputs": ["x"]}}}, "fpa", ticks=5
     )
     norms = np.full((5, 1), np.nan)
-    engine(task).advance(0, 5, last=True, norms=norms)
+    engine(task).advance(0, 5, last=True, squares=norms)
     assert norms == pytest.approx(np.full((5, 1), norms[0, 0]), rel=1e-15)
     assert norms[0, 0] > 0
 
@@ -299,7 +299,7 @@ def test_a_norm_of_nothing_has_no_sign(engine):
     chain = {f"h{n}": {"op": "tanh", "inputs": [f"h{n - 1}" if n else "x"]} for n in range(4)}
     task = make_task({"vertices": {"x": {"op": "input", "shape": []}, **chain}}, "fpa", ticks=3)
     norms = np.full((3, 4), np.nan)
-    engine(task).advance(0, 3, last=True, norms=norms)
+    engine(task).advance(0, 3, last=True, squares=norms)
     assert (norms == 0).any()
     assert not np.signbit(norms).any()
 

@@ -200,7 +200,9 @@ def note_of(folder: Path) -> str:
 def test_trace_says_that_a_run_ended_early_and_what_is_kept_of_it(tmp_path, monkeypatch, ticks, kept):
     put, full_from = Folder.put, iter(range(10**9))
     monkeypatch.setattr(recorder, "FLUSH_EVERY", 0.0)
-    monkeypatch.setattr("pcsim.trace.disk.Rescue.keep", lambda rescue: max(node.kept for node in rescue.nodes) - 1)
+    monkeypatch.setattr(
+        "pcsim.trace.disk_trace.Rescue.keep", lambda rescue: max(node.kept for node in rescue.nodes) - 1
+    )
 
     def filling(self: Folder, key: str, content: Any) -> None:
         full() if key == "value/3/value/c.0.0.0.0" and next(full_from) >= ticks else put(self, key, content)

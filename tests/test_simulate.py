@@ -226,7 +226,7 @@ def test_nothing_is_measured_when_nothing_is_asked_for(monkeypatch):
     run = pcsim.simulate(deep(record=[], measure=[]))
     assert run.summary["warnings"] == []
     assert "energy" not in run.summary
-    assert set(run.trace.children) == {"learnt"}
+    assert set(run.trace.children) == {"learnt", "parameters"}
     assert run.updates.keys() == pcsim.parameters(deep()).keys()
 
 
@@ -234,7 +234,7 @@ def test_by_default_the_energy_the_norms_and_the_divergence_are_recorded():
     document = deep()
     del document["record"]
     run = pcsim.simulate(document)
-    assert set(run.trace.children) == {"series", "learnt"}
+    assert set(run.trace.children) == {"series", "learnt", "parameters"}
     assert set(run.trace["series"].data_vars) == {"energy", "norm", "divergence"}
 
 

@@ -172,7 +172,7 @@ def test_a_view_reads_and_drives_under_its_own_names():
     view, norms = ensemble.members[1], [np.empty((3, len(tasks[1].graph.active))) for _ in range(2)]
     assert list(view.layout()) == list(single.layout())
     for session, found in ((view, norms[0]), (single, norms[1])):
-        session.advance(0, 3, last=False, norms=found)
+        session.advance(0, 3, last=False, squares=found)
         session.predict(3)
         session.send(3)
         session.deliver(3)

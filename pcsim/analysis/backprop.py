@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.base import kept_by_task
 from pcsim.engines.operands import operands_of, source_value
 from pcsim.ops import LOSSES
 
@@ -72,6 +73,7 @@ class Reference:
     loss: float
 
 
+@kept_by_task
 def backprop(task: Task) -> Reference:
     """Differentiate the loss of a task; precisions of outputs weigh their errors."""
     with np.errstate(all="ignore"):

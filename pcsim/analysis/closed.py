@@ -8,13 +8,14 @@ any graph levelled by identity vertices, has one part; others have one for each 
 from __future__ import annotations
 
 from collections import defaultdict
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from pcsim.analysis.backprop import sweep
 from pcsim.analysis.theory import asymmetric, path_parts, weighed_vertices
-from pcsim.engines.base import begun_again, taken_up
+from pcsim.engines.base import begun_again, notes, taken_up
 from pcsim.engines.contributions import contributions_of
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, source_value
@@ -25,7 +26,7 @@ from pcsim.ops.local import Local
 from pcsim.program.lower import precision_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pcsim.analysis.backprop import Swept
     from pcsim.engines.base import Given, Read, Session, Task
@@ -116,6 +117,8 @@ class ClosedSession:
         self.levels = {name: -1 if (level := levels[name]) is None else level for name in task.graph.active}
         self._begin(task)
 
+    references: Mapping[str, Array] = MappingProxyType({})
+
     def _begin(self, task: Task) -> None:
         self.task, self.tick, self.next_tick = task, 0, 0
         self.theta = {name: np.array(value, task.dtype) for name, value in task.parameters.items()}
@@ -197,18 +200,25 @@ class ClosedSession:
         vertex, params = local.vertex, local.params
         return Local(np, vertex.op, vertex.call, params, params, local.inputs, local.mu, local.saved)
 
-    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
-        """Go to the last of some ticks; only ticks that teach or are measured are looked at on the way."""
-        names = [name for names in self.layout() for name in names]
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None
+    ) -> None:
+        """Go to the last of some ticks; only ticks that fire or are measured are looked at on the way."""
+        measure = notes(self, first, squares, apart, self.references)
         for tick in range(first, end):
             final = tick == end - 1
             if self.rule.step_size > 1 or final:
                 self.predict(tick)
-            if norms is not None:
-                norms[tick - first] = [float(np.linalg.norm(self.error(name, tick).astype(float))) for name in names]
+            if squares is not None or apart is not None:
+                self.tick = tick
+                measure(tick)
             if final or not self.rule.fires.only_last:
                 self.learn(tick, last=last and final)
         self.next_tick = end
+
+    def compare_with(self, references: Mapping[str, Array] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = dict(references or {})
 
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""

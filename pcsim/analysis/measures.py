@@ -18,6 +18,7 @@ from pcsim.analysis.theory import (
     relaxation,
     weighed_vertices,
 )
+from pcsim.engines.base import kept_by_task
 from pcsim.graph.levels import uneven_edges, vertex_levels
 from pcsim.program.lower import lower
 
@@ -145,9 +146,15 @@ def _energy(found: Evidence) -> dict[str, Any]:
     return {"first": _finite(first), "last": _finite(last), "loss": found.reference.loss}
 
 
+@kept_by_task
+def traffic_of(task: Task) -> dict[str, int]:
+    """Return the bytes and messages that cross edges in one tick, by direction."""
+    return lower(task.graph, task.rule).traffic(task.batch, task.dtype.itemsize)
+
+
 def _traffic(found: Evidence) -> dict[str, Any]:
     task, ticks = found.task, found.meter.tick + 1
-    per_tick = lower(task.graph, task.rule).traffic(task.batch, task.dtype.itemsize)
+    per_tick = traffic_of(task)
     return {"per_tick": per_tick, "run": {key: count * ticks for key, count in per_tick.items()}}
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsim.analysis.theory import SETTLED_FROM, distance_left
+from pcsim.engines.base import kept_by_task
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
 from pcsim.ops import LOSSES
@@ -162,6 +164,8 @@ class Meter:
     changed: Array = field(init=False)
     moved: Array | None = None
     tick: int = -1
+    shared: bool = False
+    """Whether the share of the backprop error that each vertex has is that of the last tick already."""
 
     def __post_init__(self) -> None:
         count, runs = self.rows.size, len(self.rows)
@@ -188,7 +192,7 @@ class Meter:
 
     def follow(self, tick: int) -> None:
         """Take the measures of a tick."""
-        self.tick = tick
+        self.tick, self.shared = tick, False
         with np.errstate(all="ignore"):
             before, self.energy = self.energy, self._energies()[self.rows].sum(1)
             self.changed = np.where(self.energy != 0, np.abs(self.energy - before) / np.abs(self.energy), abs(before))
@@ -199,6 +203,64 @@ class Meter:
         if tick == 0:
             self.first_energy = self.energy
         self.last_late = np.where(self.criterion_value <= self.tolerance, self.last_late, tick)
+
+    @property
+    def follows_blocks(self) -> bool:
+        """Whether the norms of errors, and of how far they are from backprop's, are all that is looked at."""
+        rule = self.tasks[0].rule
+        plain = rule.output_variance == 1 and all(group.precision is None for group in self.groups)
+        known = self.criterion in ("gradient", "energy") and not self.losses
+        return plain and known and not rule.fires.at_front
+
+    def follow_block(self, first: int, squares: Array, apart: Array) -> dict[str, Array]:
+        """Take the measures of ticks from ``first`` on, from what the engine noted; return them as series.
+
+        ``squares`` and ``apart`` are (ticks, vertices), squared norms in the order of the layout.
+        """
+        norms, count = np.sqrt(squares), len(squares)
+        scale = np.concatenate([group.scale for group in self.groups])
+        with np.errstate(all="ignore"):
+            divergence = np.sqrt(apart) / scale
+            energy = 0.5 * squares[:, self.rows].sum(axis=2)
+            before = np.concatenate([self.energy[None], energy[:-1]])
+            changed = np.where(energy != 0, np.abs(energy - before) / np.abs(energy), np.abs(before))
+        moved = norms != 0
+        fresh = (self.arrival < 0) & moved.any(axis=0)
+        self.arrival[fresh] = first + moved[:, fresh].argmax(axis=0)
+        value = self._criteria(divergence, changed)
+        if first == 0:
+            self.first_energy = energy[0]
+        late = ~(value <= self.tolerance)
+        last = first + count - 1 - late[::-1].argmax(axis=0)
+        self.last_late = np.where(late.any(axis=0), last, self.last_late)
+        self.tick, self.norm[:], self.divergence[:], self.learnt[:] = (
+            first + count - 1,
+            norms[-1],
+            divergence[-1],
+            divergence[-1],
+        )
+        self.energy, self.changed, self.criterion_value = energy[-1], changed[-1], value[-1]
+        self._share(squares[-1], apart[-1])
+        return {"norm": norms, "divergence": divergence, "energy": energy}
+
+    def _criteria(self, divergence: Array, changed: Array) -> Array:
+        """Return the criterion at each tick of a block: (ticks, runs)."""
+        if self.criterion == "energy":
+            return np.where(np.isnan(changed), np.inf, changed)
+        learnt = np.where(self.levels >= 0, divergence, 0.0)
+        return np.asarray(np.max(learnt[:, self.rows], axis=2, initial=0.0))
+
+    def _share(self, squares: Array, apart: Array) -> None:
+        """Take how much of the backprop error each vertex has: <a, b> = (|a|^2 + |b|^2 - |a - b|^2) / 2."""
+        self.fraction[:] = (squares + self.squares - apart) / 2
+        self.shared = True
+
+    @cached_property
+    def squares(self) -> Array:
+        """The squared norms of the backprop errors."""
+        return np.concatenate([np.einsum("ij,ij->i", group.wanted, group.wanted) for group in self.groups]).astype(
+            float
+        )
 
     def _energies(self) -> Array:
         """Take the norms, and return each vertex's share of the free energy."""
@@ -244,10 +306,9 @@ class Meter:
     def of(self, run: int) -> Measured:
         """Return what was measured of a run, while the last tick that was followed stands still."""
         with np.errstate(all="ignore"):
-            if not self.tasks[0].rule.fires.at_front:
+            if not self.tasks[0].rule.fires.at_front and not self.shared:
                 self._take(None, final=True)
-        rows = self.rows[run]
-        square = np.concatenate([np.einsum("ij,ij->i", group.wanted, group.wanted) for group in self.groups])
+        rows, square = self.rows[run], self.squares
         return Measured(self.tasks[run], self.names, self.levels[rows], self.cone[rows], self.criterion, self.tolerance,
                      self.tick, self.learnt[rows], self.fraction[rows], square[rows], self.arrival[rows],
                      float(self.energy[run]), float(self.first_energy[run]), float(self.criterion_value[run]),
@@ -298,6 +359,7 @@ _CRITERIA: dict[str, Callable[[Meter], Array]] = {
 }
 
 
+@kept_by_task
 def cone_of(task: Task) -> dict[str, int | None]:
     """Return the first tick at which each error can differ from zero; None for never.
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.backprop import Swept, sweep, weight
+from pcsim.engines.base import kept_by_task
 from pcsim.graph.levels import levels, uneven_edges
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -119,6 +120,7 @@ def paths(graph: Graph) -> dict[str, set[Path]] | None:
     return found
 
 
+@kept_by_task
 def path_parts(task: Task) -> dict[str, dict[Path, Array]]:
     """Return the backprop error of each vertex, split by the kind of path that it came.
 
@@ -159,6 +161,7 @@ def fpa_errors(task: Task, ticks: int) -> dict[str, Array]:
     return found
 
 
+@kept_by_task
 def weighed_vertices(task: Task) -> list[str]:
     """Return the free vertices whose precision is not 1."""
     graph = task.graph
@@ -185,6 +188,7 @@ def has_closed_form(task: Task) -> bool:
     return not rule.moving and not rule.fires.applies and rule.step_size < 2 and plain
 
 
+@kept_by_task
 def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
     """Return the first tick from which every vertex is within ``tolerance`` of backprop, as theory has it.
 
@@ -347,6 +351,7 @@ class Relaxation:
             earlier, before = before, now
 
 
+@kept_by_task
 def relaxation(task: Task) -> Relaxation | None:
     """Return the closed form of standard predictive coding; None where the graph is not linear or too large."""
     units = sum(prod(task.graph.vertices[name].shape) for name in task.graph.active)

@@ -1,1 +1,1 @@
-"""How fast is it: a fixed zoo of graphs, this machine's own rates, and rivals timed in the same run."""
+"""How fast is it: fixed families of graphs, this machine's own rates, and baselines timed in the same run."""

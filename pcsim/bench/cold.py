@@ -11,13 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pcsim.bench.results import Cold
+from pcsim.bench.bench_results import Cold
 from pcsim.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcsim.bench.zoo import Case, RuleRow, Size
+    from pcsim.bench.families import Case, RuleRow, Size
 
 LIMIT = 600.0
 """Seconds after which a process is ended."""
@@ -26,7 +26,7 @@ PROGRAM = "import time; start = time.perf_counter(); from pcsim.bench import col
 
 
 def cold_start(engine: str, case: Case, rules: Sequence[RuleRow], size: Size) -> Cold:
-    """Start a process that plays a case under each rule, and return what it says.
+    """Start a process that runs a case under each rule, and return what it says.
 
     Raises RunError where the process fails.
     """
@@ -47,28 +47,28 @@ def cold_start(engine: str, case: Case, rules: Sequence[RuleRow], size: Size) ->
 
 
 def main(start: float) -> None:
-    """Play what the first argument asks for, and print seconds and memory; ``start``: when imports began."""
-    from pcsim.bench.players import player, task_of
-    from pcsim.bench.zoo import RULES, ZOO, Case
+    """Run what the first argument asks for, and print seconds and memory; ``start``: when imports began."""
+    from pcsim.bench.engine_timers import engine_timer, task_of
+    from pcsim.bench.families import FAMILIES, RULES, Case
     from pcsim.engines import open_engine
 
     asked: dict[str, Any] = json.loads(sys.argv[1])
     open_engine(asked["engine"])
     imports = time.perf_counter() - start
-    case = Case(ZOO[asked["family"]], asked["sizes"])
+    case = Case(FAMILIES[asked["family"]], asked["sizes"])
     compiled, session = 0.0, 0.0
     for name in asked["rules"]:
         task = task_of(case, RULES[name], asked["size"])
         seconds = []
         for _ in range(2):
             begun = time.perf_counter()
-            found = player(asked["engine"], task, RULES[name], 0.0)
-            found.contestant.run()
+            found = engine_timer(asked["engine"], task, RULES[name], 0.0)
+            found.candidate.run()
             seconds.append(time.perf_counter() - begun)
             session = max(session, found.build.session)
         compiled += max(0.0, seconds[0] - seconds[1])
-    told = {"imports": imports, "compile": compiled, "session": session, "peak_mib": _peak()}
-    sys.stdout.write(json.dumps(told))
+    measured = {"imports": imports, "compile": compiled, "session": session, "peak_mib": _peak()}
+    sys.stdout.write(json.dumps(measured))
 
 
 def _peak() -> float:

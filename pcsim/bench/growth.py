@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.bench.graphs import chain, population
-from pcsim.bench.players import player
-from pcsim.bench.results import Curve
+from pcsim.bench.bench_results import Curve
+from pcsim.bench.engine_timers import engine_timer
+from pcsim.bench.families import RULES, Case, Family, Size, scenario_of
+from pcsim.bench.graph_documents import chain, population
 from pcsim.bench.timing import race, spread
-from pcsim.bench.zoo import RULES, Case, Family, Size, scenario_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pcsim.bench.players import Player
+    from pcsim.bench.engine_timers import EngineTimer
 
 RULE_NAMES = ("fpa", "il")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One size that varies: the graphs, the sizes that stay, what varies, and how many ticks are played."""
+    """One size that varies: the graphs, the sizes that stay, what varies, and how many ticks are run."""
 
     name: str
     document: Callable[[Mapping[str, int]], dict[str, Any]]
@@ -68,8 +68,8 @@ def curves(engine: str, rules: Sequence[str], size: Size, seconds: float, end: C
 def curve(axis: Axis, rule: str, engine: str, size: Size, seconds: float) -> Curve:
     """Time one axis, all its sizes in interleaved rounds."""
     sizes, per = axis.sizes(size), 1 if axis.name == "ticks" else TICKS[size]
-    players = {str(value): _player(axis, rule, engine, value, TICKS[size]) for value in sizes}
-    samples = race({name: found.contestant for name, found in players.items()}, seconds=seconds)
+    timers = {str(value): _timer(axis, rule, engine, value, TICKS[size]) for value in sizes}
+    samples = race({name: found.candidate for name, found in timers.items()}, seconds=seconds)
     found = [spread([sample / per for sample in samples[str(value)]]) for value in sizes]
     medians = [row.median for row in found]
     slope = float(np.polyfit(np.log(sizes), np.log(medians), 1)[0])
@@ -78,8 +78,8 @@ def curve(axis: Axis, rule: str, engine: str, size: Size, seconds: float) -> Cur
                  tuple(row.low for row in found), tuple(row.high for row in found), slope)  # fmt: skip
 
 
-def _player(axis: Axis, rule: str, engine: str, value: int, ticks: int) -> Player:
+def _timer(axis: Axis, rule: str, engine: str, value: int, ticks: int) -> EngineTimer:
     sizes = dict(axis.fixed) | ({} if axis.name == "ticks" else {axis.size or axis.name: value})
     case = Case(Family(axis.name, "", axis.document, (), ()), sizes)
     task = scenario_of(case, RULES[rule], value if axis.name == "ticks" else ticks).task()
-    return player(engine, task, RULES[rule], 0.0)
+    return engine_timer(engine, task, RULES[rule], 0.0)

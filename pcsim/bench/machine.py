@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.bench.rivals import Contestant
+from pcsim.bench.baselines import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,14 +112,14 @@ def _commit() -> str | None:
     return (found + ("+" if changed else "")) or None
 
 
-def matrix_product(dtype: np.dtype[Any]) -> tuple[Contestant, float]:
+def matrix_product(dtype: np.dtype[Any]) -> tuple[Candidate, float]:
     """Return a large matrix product by all threads of NumPy's BLAS, and its floating-point operations."""
     a, b = np.random.default_rng(0).standard_normal((2, PRODUCT_SIZE, PRODUCT_SIZE)).astype(dtype)
     out = np.empty_like(a)
-    return Contestant(_nothing, lambda: np.matmul(a, b, out=out), lambda: {"product": out}), 2.0 * PRODUCT_SIZE**3
+    return Candidate(_nothing, lambda: np.matmul(a, b, out=out), lambda: {"product": out}), 2.0 * PRODUCT_SIZE**3
 
 
-def copying() -> tuple[Contestant, float]:
+def copying() -> tuple[Candidate, float]:
     """Return a copy by one thread per core, and the bytes that it reads and writes."""
     parts = [(np.zeros(COPIED, np.uint8), np.ones(COPIED, np.uint8)) for _ in range(cores())]
     pool = ThreadPoolExecutor(len(parts))
@@ -128,7 +128,7 @@ def copying() -> tuple[Contestant, float]:
         for done in [pool.submit(np.copyto, *part) for part in parts]:
             done.result()
 
-    return Contestant(_nothing, run, lambda: {"copy": parts[0][0]}), 2.0 * COPIED * len(parts)
+    return Candidate(_nothing, run, lambda: {"copy": parts[0][0]}), 2.0 * COPIED * len(parts)
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""Timing side by side: contestants in interleaved rounds, and what their ratio can be said to be."""
+"""Timing side by side: candidates in interleaved rounds, and what their ratio can be said to be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import binom
 
 if TYPE_CHECKING:
-    from pcsim.bench.rivals import Contestant
+    from pcsim.bench.baselines import Candidate
 
 CONFIDENCE = 0.95
 LEAST_ROUNDS, MOST_ROUNDS = 6, 1000
@@ -21,7 +21,7 @@ SHORT = 0.02
 LONG = 0.5
 """Seconds from which on a run needs no other before it, which is not counted, to wake threads and fill caches."""
 PAUSE, LONGEST_PAUSE = 0.01, 0.5
-"""Seconds for which this process has to be idle before a contestant begins, and after which it begins all the same.
+"""Seconds for which this process has to be idle before a candidate begins, and after which it begins all the same.
 What a thread uses is counted every few milliseconds only, so the first must not be shorter."""
 IDLE = 0.2
 """Share of one core that an idle process uses at most."""
@@ -43,7 +43,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The median over rounds of one contestant's time over another's of the same round.
+    """The median over rounds of one candidate's time over another's of the same round.
 
     ``low`` and ``high`` enclose the median with 95 % confidence, whatever the distribution; they are None
     where there are too few rounds.
@@ -66,7 +66,7 @@ def spread(samples: Sequence[float]) -> Spread:
 
 
 def ratio(mine: Sequence[float], other: Sequence[float]) -> Ratio:
-    """Return the ratio of two contestants timed in the same rounds."""
+    """Return the ratio of two candidates timed in the same rounds."""
     found = np.sort(np.array(mine) / np.array(other))
     count = len(found)
     first = int(binom.ppf((1 - CONFIDENCE) / 2, count, 0.5))  # the order statistic below which 2.5 % lie
@@ -76,29 +76,29 @@ def ratio(mine: Sequence[float], other: Sequence[float]) -> Ratio:
 
 
 def fastest(samples: Samples, names: Sequence[str]) -> str:
-    """Return the contestant with the least median."""
+    """Return the candidate with the least median."""
     return min(names, key=lambda name: float(np.median(samples[name])))
 
 
 def race(
-    contestants: Mapping[str, Contestant],
+    candidates: Mapping[str, Candidate],
     *,
     seconds: float,
     least: int = LEAST_ROUNDS,
     decided: Callable[[Samples], bool] | None = None,
     end: Callable[[], bool] | None = None,
 ) -> dict[str, list[float]]:
-    """Return {contestant: seconds of one run, by round}.
+    """Return {candidate: seconds of one run, by round}.
 
     Rounds go on until there are ``least`` of them and what is asked is ``decided``, or until the time is spent, or it
     is to ``end``; one round is always timed.
     """
-    runs = {name: _runs(contestant) for name, contestant in contestants.items()}
-    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    runs = {name: _runs(candidate) for name, candidate in candidates.items()}
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
     late = time.perf_counter() + seconds
     for number in range(1, MOST_ROUNDS + 1):
-        for name, contestant in contestants.items():
-            samples[name].append(_sample(contestant, runs[name]))
+        for name, candidate in candidates.items():
+            samples[name].append(_sample(candidate, runs[name]))
         if time.perf_counter() >= late or (end is not None and end()):
             break
         if number >= least and (decided is None or decided(samples)):
@@ -106,16 +106,16 @@ def race(
     return samples
 
 
-def _runs(contestant: Contestant) -> int:
+def _runs(candidate: Candidate) -> int:
     """Return how many runs make a sample that is long enough; the first, untimed one warms up."""
-    _once(contestant)
-    return max(1, min(1000, round(SHORT / max(_once(contestant), 1e-9))))
+    _once(candidate)
+    return max(1, min(1000, round(SHORT / max(_once(candidate), 1e-9))))
 
 
-def _once(contestant: Contestant) -> float:
-    contestant.reset()
+def _once(candidate: Candidate) -> float:
+    candidate.reset()
     start = time.perf_counter()
-    contestant.run()
+    candidate.run()
     return time.perf_counter() - start
 
 
@@ -129,8 +129,8 @@ def wait_until_idle() -> None:
         used = time.process_time() - before
 
 
-def _sample(contestant: Contestant, runs: int) -> float:
-    """Return seconds of one run among others of the same contestant, as in a loop that trains."""
+def _sample(candidate: Candidate, runs: int) -> float:
+    """Return seconds of one run among others of the same candidate, as in a loop that trains."""
     wait_until_idle()
-    first = _once(contestant)
-    return first if first > LONG else sum(_once(contestant) for _ in range(runs)) / runs
+    first = _once(candidate)
+    return first if first > LONG else sum(_once(candidate) for _ in range(runs)) / runs

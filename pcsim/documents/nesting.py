@@ -148,7 +148,7 @@ class _Use:
         return self.entry.value.entries or {}
 
     def _problem(self, path: tuple[str | int, ...], message: str) -> Problem:
-        """Return a problem of this ``use``, placed in the document that says it."""
+        """Return a problem of this ``use``, with its location in the document that says it."""
         problem = with_location(Problem(path, message), self.entry.value)
         return replace(problem, location=problem.location or self.entry.location).under("vertices", self.name)
 
@@ -198,7 +198,7 @@ class _Use:
             raise InputError([self._problem(("use",), f"graphs are nested deeper than {MOST_NESTED}")])
 
     def _at_this_use(self, problem: Problem) -> Problem:
-        """Blame a missing file, or an argument that it does not take, on the line that says so."""
+        """Locate a missing file, or an argument that it does not take, at the line of this ``use``."""
         if problem.location is not None:
             return problem
         path = problem.path if problem.path[:1] == ("args",) else ("use",)

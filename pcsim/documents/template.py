@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from pcsim.documents.expression import MAX_NUMBER, Names, evaluate
+from pcsim.documents.frozen_arrays import as_lists
 from pcsim.documents.staging import Scope, fill_in, stage, stage_entry
 from pcsim.documents.substitution import NAME, substitute
 from pcsim.documents.tree import Entry, Key, Node, from_plain, plain
@@ -78,7 +79,7 @@ def _defaults(document: Mapping[Key, Entry]) -> dict[str, Any]:
         if not NAME.fullmatch(str(key)):
             message = f"argument {key!r} is not a name; use letters, digits and _"
             raise InputError([Problem(("args", key), message, entry.location)])
-    return {str(key): plain(entry.value) for key, entry in node.entries.items()}
+    return {str(key): as_lists(plain(entry.value)) for key, entry in node.entries.items()}
 
 
 def argument(name: str, value: Any, defaults: Names) -> Any:
@@ -86,7 +87,7 @@ def argument(name: str, value: Any, defaults: Names) -> Any:
     if name not in defaults:
         msg = f"unknown argument {name!r}{nearest(name, defaults)}"
         raise ValueError(msg)
-    value, default = plain(from_plain(value, "argument")), defaults[name]
+    value, default = as_lists(plain(from_plain(value, "argument"))), defaults[name]
     if default is None or type(value) is type(default):
         return value
     if type(default) is float and type(value) is int and abs(value) < MAX_NUMBER:
@@ -154,7 +155,7 @@ def _ranges(entry: Entry, path: Path, scope: Scope) -> dict[str, Sequence[Any]]:
 def _range(node: Node, path: Path, scope: Scope) -> Sequence[Any]:
     found = len(scope.problems)
     staged = stage(node, path, scope)
-    values = plain(staged) if isinstance(staged, Node) else None
+    values = as_lists(plain(staged)) if isinstance(staged, Node) else None
     if isinstance(values, list) and all(type(value) in (int, str) for value in values):
         return values
     if isinstance(values, str) and (ends := _RANGE.fullmatch(values)):

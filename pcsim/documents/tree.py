@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.documents.frozen_arrays import (
+    MOST_WRITTEN_OUT,
+    ArrayLike,
+    DLPackLike,
+    FrozenArray,
+    array_of,
+    large_array,
+)
 from pcsim.errors import Location, Path, wrong
 
 if TYPE_CHECKING:
@@ -17,12 +25,14 @@ Key = str | int
 
 MAX_DEPTH = 100
 
+_SCALARS = frozenset({type(None), bool, int, float, str})
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One value of a document: a scalar, a list (``items``) or a map (``entries``), and where it stands."""
+    """One value of a document: a scalar or an array, a list (``items``) or a map (``entries``), and where it stands."""
 
-    value: Scalar = None
+    value: Scalar | FrozenArray = None
     location: Location | None = None
     items: tuple[Node, ...] | None = None
     entries: Mapping[Key, Entry] | None = None
@@ -69,7 +79,9 @@ def locate(node: Node, path: Path, *, key: bool = False) -> Location | None:
 
 
 def from_plain(data: Any, file: str = "<python>", location: Location | None = None) -> Node:
-    """Build a tree from Python data: None, bool, int, float, str, list, tuple, dict, NumPy values.
+    """Build a tree from Python data: None, bool, int, float, str, list, tuple, dict, and what NumPy reads as an array.
+
+    An array of more than 1,000 numbers stays an array, which never changes; a smaller one becomes a list.
 
     Parameters
     ----------
@@ -80,7 +92,7 @@ def from_plain(data: Any, file: str = "<python>", location: Location | None = No
     Raises
     ------
     InputError
-        For other types, keys that are not names or whole numbers, and nesting deeper than 100.
+        For other types, masked arrays, keys that are not names or whole numbers, and nesting deeper than 100.
     """
     return _from_plain(data, (), file, location)
 
@@ -88,16 +100,34 @@ def from_plain(data: Any, file: str = "<python>", location: Location | None = No
 def _from_plain(data: Any, path: Path, file: str, location: Location | None) -> Node:
     if len(path) > MAX_DEPTH:
         raise wrong(path[:3], f"{file}: nested deeper than {MAX_DEPTH}")
-    if isinstance(data, np.ndarray | np.generic):
-        data = data.tolist()
+    if type(data) in _SCALARS:
+        return Node(data, location)
     if isinstance(data, list | tuple):
+        if (array := large_array(data)) is not None:
+            return Node(array, location)
         items = (_from_plain(item, (*path, index), file, location) for index, item in enumerate(data))
         return Node(location=location, items=tuple(items))
     if isinstance(data, dict):
         return Node(location=location, entries=_entries_from_plain(data, path, file, location))
-    if data is None or isinstance(data, bool | int | float | str):
+    if isinstance(data, ArrayLike | DLPackLike):
+        kept = _from_array(data, path, file)
+        return Node(kept, location) if isinstance(kept, FrozenArray) else _from_plain(kept, path, file, location)
+    if isinstance(data, bool | int | float | str):
         return Node(data, location)
     raise wrong(path, f"{file}: a document cannot hold a {type(data).__name__}; use numbers, text, lists and dicts")
+
+
+def _from_array(data: Any, path: Path, file: str) -> Any:
+    """Return an array as it is kept, or written out."""
+    if isinstance(data, FrozenArray):
+        return data
+    if isinstance(data, np.ndarray | np.generic) and data.dtype.kind not in "iuf":
+        return data.tolist()
+    try:
+        array = array_of(data)
+    except ValueError as error:
+        raise wrong(path, f"{file}: {error}") from None
+    return FrozenArray(array) if array.size > MOST_WRITTEN_OUT else array.tolist()
 
 
 def _entries_from_plain(data: dict[Any, Any], path: Path, file: str, location: Location | None) -> dict[Key, Entry]:

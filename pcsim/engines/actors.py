@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from pcsim.engines.array.memory import HostMemory
-from pcsim.engines.base import begun_again, may_freeze, taken_up, tick_by_tick
+from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by_tick
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
 from pcsim.engines.state import State, check, delayed_edges, history_lengths, past
@@ -155,11 +155,6 @@ class Actor:
         rate = (self.gamma * self.precision).astype(self.start.dtype)
         self.deviation = (1 - rate) * self.deviation + (rate * self.shift + gamma * received)
 
-    @property
-    def norm(self) -> float:
-        """The L2 norm of the error over batch and units."""
-        return float(np.sqrt(np.sum(np.square(self.error, dtype=np.float64))))
-
 
 class ActorSession:
     """A run of actors on a clock."""
@@ -167,6 +162,7 @@ class ActorSession:
     def __init__(self, task: Task) -> None:
         self.graph, self.rule = task.graph, task.rule
         self.levels = vertex_levels(task.graph)
+        self.references: dict[str, Array] = {}
         self.may_freeze = may_freeze(task)
         HostMemory().admit(memory(task))
         self._begin(task)
@@ -278,14 +274,16 @@ class ActorSession:
                 if actor.free:
                     actor.correct()
 
-    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
-        """Play some ticks, and note the norms of the errors where they are wanted."""
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None
+    ) -> None:
+        """Advance some ticks, and note norms of errors, and of how far they are from references, where wanted."""
+        measure = notes(self, first, squares, apart, self.references)
+        tick_by_tick(self, first, end, last=last, measure=None if squares is None is apart else measure)
 
-        def note(tick: int) -> None:
-            if norms is not None:
-                norms[tick - first] = [self.actors[name].norm for names in self.layout() for name in names]
-
-        tick_by_tick(self, first, end, last=last, measure=note)
+    def compare_with(self, references: Mapping[str, Array] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = dict(references or {})
 
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""

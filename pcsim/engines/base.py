@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
 from pcsim.engines.operands import admit_sources, buffer_shapes
+from pcsim.engines.squares import squares_of
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.graph import number_format
 from pcsim.graph.levels import uneven_edges
@@ -24,7 +26,7 @@ Read = Callable[[], np.ndarray]
 """Returns what was asked for as of the last tick, stacked in the order of the names: (names, batch, *shape)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """Everything that a run needs, already checked: no engine reads a document.
 
@@ -62,6 +64,24 @@ class Task:
     draws: Mapping[str, Mapping[str, np.ndarray]] | None = None
 
 
+T = TypeVar("T")
+
+
+def kept_by_task(function: Callable[..., T]) -> Callable[..., T]:
+    """Make a function of a task (and of plain arguments) work its result out once: it stays with the task."""
+    place = f"{function.__module__}.{function.__qualname__}"
+
+    @wraps(function)
+    def once(task: Task, *arguments: Any) -> T:
+        results, key = vars(task), f"{place}{arguments!r}"
+        if key not in results:
+            results[key] = function(task, *arguments)
+        found: T = results[key]
+        return found
+
+    return once
+
+
 class Given(TypedDict, total=False):
     """What a run may begin again with: data of the same shapes, and the number of the batch, which names its draws."""
 
@@ -95,14 +115,20 @@ class Session(Protocol):
     def move(self) -> None:
         """Move the free values to the next tick."""
 
-    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with: {active vertex: (batch, *shape)}, until told otherwise."""
+
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
         """Play ticks ``first`` to ``end - 1`` at once: the four phases of each, with nothing to be read in between.
 
         Parameters
         ----------
         last : ``end - 1`` is the last tick of the run: rules that learn at the end learn in it
-        norms : (end - first, active vertices), float64, filled with the L2 norm of each vertex's error (over batch
-            and units) at each tick, vertices in the order of ``layout``
+        squares : (end - first, active vertices), float64, filled with the squared L2 norm of each vertex's error (over
+            batch and units) at each tick, vertices in the order of ``layout``
+        apart : likewise, of each vertex's error less what it is compared with
 
         Raises RunError where numbers end. Where ``task.exact_dynamics`` is false and the whole run is played, values of
         vertices that have taught are not followed any further (``engines/needed.py``); updates are the same.
@@ -175,6 +201,31 @@ def gammas(task: Task, names: Sequence[str]) -> np.ndarray:
     return np.array([task.step_sizes.get(name, task.rule.step_size) for name in names], np.float64)
 
 
+def notes(
+    session: Session,
+    first: int,
+    squares: np.ndarray | None,
+    apart: np.ndarray | None,
+    references: Mapping[str, np.ndarray],
+) -> Callable[[int], None]:
+    """Return what notes the squared norms of a tick that stands still, as ``advance`` does, by reading the errors."""
+    groups, start = [], 0
+    for names in session.layout():
+        wanted = np.stack([references[name] for name in names]) if apart is not None else None
+        groups.append((slice(start, start + len(names)), session.reader("error", names), wanted))
+        start += len(names)
+
+    def note(tick: int) -> None:
+        for rows, read, wanted in groups:
+            error = read()
+            if squares is not None:
+                squares[tick - first, rows] = squares_of(np, error)
+            if apart is not None:
+                apart[tick - first, rows] = squares_of(np, error - wanted)
+
+    return note
+
+
 def tick_by_tick(
     session: Session, first: int, end: int, *, last: bool, measure: Callable[[int], None] | None = None
 ) -> None:
@@ -191,21 +242,22 @@ def tick_by_tick(
 
 def begun_again(task: Task, **given: Unpack[Given]) -> Task:
     """Return the task with other data or parameters; raises InputError for names, shapes or numbers that do not fit."""
-    known = {key: _known(task, key) for key in ("inputs", "targets", "parameters", "buffers")}
-    arrays: dict[str, Any] = {key: given.get(key) for key in known}
-    if problems := [
-        problem for key, named in arrays.items() if named is not None for problem in _misfits(key, named, known[key])
-    ]:
+    named: dict[str, Any] = {
+        key: arrays for key in ("inputs", "targets", "parameters", "buffers") if (arrays := given.get(key)) is not None
+    }
+    known = {key: _known(task, key) for key in named}
+    if problems := [problem for key, arrays in named.items() for problem in _misfits(key, arrays, known[key])]:
         raise InputError(problems)
     changed: dict[str, Any] = {
-        key: {**getattr(task, key), **{name: np.asarray(array, known[key][name][1]) for name, array in named.items()}}
-        for key, named in arrays.items()
-        if named
+        key: {**getattr(task, key), **{name: np.asarray(array, known[key][name][1]) for name, array in arrays.items()}}
+        for key, arrays in named.items()
     }
     if (number := given.get("batch_number")) is not None:
         changed |= {"batch_number": number, "draws": given.get("draws")}
+    if not changed:
+        return task
     new = replace(task, **changed)
-    if given.get("inputs"):
+    if "inputs" in named:
         admit_sources(new)
     return new
 

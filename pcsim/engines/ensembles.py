@@ -69,16 +69,22 @@ class Ensemble:
         self.answers.clear()
         self.clock.learn(tick, last=last)
 
-    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
-        """Advance ticks of all runs; ``norms`` are in the order of the clock's layout."""
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None
+    ) -> None:
+        """Advance ticks of all runs; ``squares`` and ``apart`` are in the order of the clock's layout."""
         self.answers.clear()
-        self.clock.advance(first, end, last=last, norms=norms)
+        self.clock.advance(first, end, last=last, squares=squares, apart=apart)
 
     def ask(self, what: str) -> Mapping[str, Any]:
-        """Return ``updates``, ``parameters``, ``fired`` or ``rested`` of all runs; they are asked for once a tick."""
+        """Return ``updates``, ``parameters``, ``fired`` or ``frozen`` of all runs; they are asked for once a tick."""
         if what not in self.answers:
             self.answers[what] = getattr(self.clock, what)()
         return self.answers[what]
+
+    def room(self, ticks: int) -> Array:
+        """Return room for the squares of all runs at so many ticks, NaN until they are known."""
+        return np.full((ticks, sum(map(len, self.clock.layout()))), np.nan)
 
     def columns(self, run: int) -> Array:
         """Return where the vertices of a run are in the clock's layout, by the layout of its member."""
@@ -240,12 +246,21 @@ class Member:
         """Let all runs move."""
         self.ensemble.clock.move()
 
-    def advance(self, first: int, end: int, *, last: bool, norms: Array | None = None) -> None:
-        """Let all runs play; ``norms`` are those of this one."""
-        everyone = None if norms is None else np.empty((end - first, len(self.ensemble.task.graph.active)))
-        self.ensemble.advance(first, end, last=last, norms=everyone)
-        if norms is not None and everyone is not None:
-            norms[...] = everyone[:, self.ensemble.columns(self.run)]
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None
+    ) -> None:
+        """Let all runs advance; ``squares`` and ``apart`` are those of this one."""
+        everyone = [None if kept is None else self.ensemble.room(end - first) for kept in (squares, apart)]
+        self.ensemble.advance(first, end, last=last, squares=everyone[0], apart=everyone[1])
+        columns = self.ensemble.columns(self.run)
+        for kept, whole in zip((squares, apart), everyone, strict=True):
+            if kept is not None and whole is not None:
+                kept[...] = whole[:, columns]
+
+    def compare_with(self, references: Mapping[str, Array] | None) -> None:
+        """Refuse: runs side by side are compared all at once, by the clock that they share."""
+        message = f"say it to the clock of all runs, not to run {self.run} (got {type(references).__name__})"
+        raise TypeError(message)
 
     def restart(self, **given: Unpack[Given]) -> None:
         """Let all runs begin again, this one with other data."""

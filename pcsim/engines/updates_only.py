@@ -16,7 +16,7 @@ from pcsim.errors import wrong
 from pcsim.graph.levels import vertex_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -47,6 +47,7 @@ class UpdatesOnlySession:
         self.task, self.start = task, start
         self.reduced = start(updates_task(task))
         self.complete: Session | None = None
+        self.references: Mapping[str, np.ndarray] | None = None
         self.session = self.reduced
         self.done = False
         """Whether the whole run is over, without what its updates do not need."""
@@ -61,6 +62,7 @@ class UpdatesOnlySession:
             else:
                 self.complete.restart(**data_of(self.task))
             self.session = self.complete
+            self.session.compare_with(self.references)
         return self.session
 
     def predict(self, tick: int) -> None:
@@ -83,14 +85,21 @@ class UpdatesOnlySession:
         """Move the free values to the next tick."""
         self.session.move()
 
-    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
-        """Play some ticks; a whole run without what its updates do not need."""
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
+        """Advance some ticks; a whole run without what its updates do not need."""
         if (first, end, last) == (0, self.task.ticks, True) and self.session is self.reduced:
-            self.reduced.advance(first, end, last=last, norms=norms)
+            self.reduced.advance(first, end, last=last, squares=squares, apart=apart)
             self.done = True
             if self.contributors <= set(self.reduced.fired()):
                 return
-        self._follow_all().advance(first, end, last=last, norms=norms)
+        self._follow_all().advance(first, end, last=last, squares=squares, apart=apart)
+
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = references
+        self.session.compare_with(references)
 
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from pcsim.documents.frozen_arrays import as_lists
 from pcsim.errors import InputError, Path, Problem, nearest, wrong
 from pcsim.garbage import uncollected
 from pcsim.graph.assembly import assemble, observed
 from pcsim.graph.formula import vertices_of_formula
 from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, number_format
-from pcsim.graph.graph_document import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry, frozen
+from pcsim.graph.graph_document import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry
 from pcsim.graph.initialise import stream
 from pcsim.graph.order import find_cycle, natural, topological_depths
-from pcsim.graph.problems import problems_of, salvaged
+from pcsim.graph.problems import problems_of, valid_part
 from pcsim.ops import FEEDBACKS, OPS, make_call, parse_attributes
 from pcsim.ops.attributes import MAX_RANK
 from pcsim.ops.calls import check_arity
@@ -47,7 +48,7 @@ def graph_from(data: Mapping[str, Any], folder: FilePath = FilePath()) -> Graph:
 
     Files of synapses are sought in ``folder`` (default: the working directory).
     """
-    document, problems = salvaged(GraphDocument, data, _part)
+    document, problems = valid_part(GraphDocument, data, _part)
     if document is None:
         raise InputError(problems)
     return build(document, problems, folder)
@@ -321,7 +322,7 @@ def _is_plain_list(value: Any) -> bool:
 def _attributes(op: Op, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Return the attributes of an op; a slip in another key of a vertex gets its hint too."""
     try:
-        return parse_attributes(op, given)
+        return parse_attributes(op, as_lists(given))
     except InputError as error:
         found = [_hinted(op, problem) for problem in error.problems]
         slips = "".join(problem.message for problem in found)
@@ -358,11 +359,9 @@ def _init_row(path: Path, given: Any) -> tuple[str, Any]:
 
 def _check_values(init: tuple[str, Any], shape: Shape, path: Path = ("init",)) -> None:
     """Refuse values in place that do not fill a parameter."""
-    if init[0] == "values":
-        array = _numbers(init[1], (*path, "values"))
-        if array.shape not in ((), shape):
-            message = f"has shape {list(array.shape)}, expected one number or shape {list(shape)}"
-            raise wrong((*path, "values"), message)
+    if init[0] == "values" and (given := init[1].array.shape) not in ((), shape):
+        message = f"has shape {list(given)}, expected one number or shape {list(shape)}"
+        raise wrong((*path, "values"), message)
 
 
 def _numbers(values: Any, path: Path) -> np.ndarray:
@@ -394,8 +393,12 @@ def _precision(entry: VertexEntry, call: Call) -> float | tuple[Any, ...]:
         return float(values)
     if values.shape != call.shape:
         raise wrong("precision", f"has shape {list(values.shape)}, expected one number or shape {list(call.shape)}")
-    made: tuple[Any, ...] = frozen(values)
+    made: tuple[Any, ...] = _as_tuples(values.tolist())
     return made
+
+
+def _as_tuples(values: Any) -> Any:
+    return tuple(map(_as_tuples, values)) if isinstance(values, list) else values
 
 
 def shape_of(graph: Graph, name: str) -> Shape:

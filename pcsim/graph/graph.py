@@ -175,14 +175,14 @@ def _sorted(edges: list[Edge], key: Callable[[Edge], Any]) -> tuple[Edge, ...]:
 
 def kept(function: Callable[[Graph], T]) -> Callable[[Graph], T]:
     """Make a function of a graph work its result out once: it stays with the graph, and goes with it."""
-    place = f"{function.__module__}.{function.__qualname__}"
+    key = f"{function.__module__}.{function.__qualname__}"
 
     @wraps(function)
     def once(graph: Graph) -> T:
         results = vars(graph)
-        if place not in results:
-            results[place] = function(graph)
-        found: T = results[place]
-        return found
+        if key not in results:
+            results[key] = function(graph)
+        result: T = results[key]
+        return result
 
     return once

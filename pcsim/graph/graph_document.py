@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
+from pcsim.documents.frozen_arrays import FrozenArray, as_lists, frozen_numbers
 from pcsim.ops.attributes import MOST_TICKS
 
 Delay = Annotated[StrictInt, Field(ge=0, le=MOST_TICKS)]
@@ -74,10 +74,15 @@ def _from(entry: Any) -> Any:
 Input = Annotated[InputEntry, BeforeValidator(_from, json_schema_input_type=Name | InputEntry)]
 
 
+def _frozen(values: Any) -> FrozenArray | None:
+    """Return numbers as an array that never changes; None, which is not given, as it is."""
+    return None if values is None else frozen_numbers(values)
+
+
 class InitEntry(Strict):
     """How a parameter starts: exactly one of these keys (``key`` goes with ``file``)."""
 
-    values: Any = None
+    values: Annotated[Any, AfterValidator(_frozen)] = Field(default=None, description="numbers, in lists or an array")
     constant: Number | None = None
     normal: Normal | None = Field(default=None, description="[mean, standard deviation]")
     uniform: Interval | None = Field(default=None, description="[low, high]")
@@ -112,14 +117,7 @@ class InitEntry(Strict):
             return kind, (self.file, self.key)
         given = getattr(self, kind)
         # An empty mapping says nothing, and rows are compared and hashed.
-        return kind, None if isinstance(given, dict) else frozen(given)
-
-
-def frozen(values: Any) -> Any:
-    """Return nested lists (or an array) as nested tuples."""
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
-    return tuple(map(frozen, values)) if isinstance(values, list | tuple) else values
+        return kind, None if isinstance(given, dict) else given
 
 
 class ParameterEntry(Strict):
@@ -138,7 +136,7 @@ class VertexEntry(BaseModel):
     inputs: list[Input] = Field(default_factory=list)
     params: dict[str, Name] = Field(default_factory=dict, description="named parameters for the op's parameter slots")
     init: dict[str, Any] = Field(default_factory=dict, description="initialisers by parameter slot")
-    precision: Annotated[float, Field(strict=True)] | list[Any] = 1.0
+    precision: Annotated[Annotated[float, Field(strict=True)] | list[Any], BeforeValidator(as_lists)] = 1.0
     feedback: str = Field(default="symmetric", description="how errors travel back: one of pcsim list feedbacks")
 
     @property

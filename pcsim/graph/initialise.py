@@ -6,18 +6,18 @@ what else the graph holds.
 
 from __future__ import annotations
 
-import zlib
 from math import prod, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from pcsim.errors import InputError, Problem, nearest, wrong
+from pcsim.documents.frozen_arrays import never_changes
+from pcsim.errors import InputError, Problem, wrong
+from pcsim.graph.array_files import read_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -36,39 +36,57 @@ def stream(seed: int, *names: str) -> Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
-def initialise(graph: Graph, seed: int, dtype: Any = np.float64, folder: Path | None = None) -> dict[str, NDArray[Any]]:
+def initialise(
+    graph: Graph,
+    seed: int,
+    dtype: Any = np.float64,
+    folder: Path | None = None,
+    names: Iterable[str] | None = None,
+) -> dict[str, NDArray[Any]]:
     """Return {parameter: (*shape)}, drawn in float64 and rounded to ``dtype``.
 
-    Files that parameters start from are sought in ``folder`` (default: the working directory).
-    Raises InputError where values or a file do not fit.
+    Parameters
+    ----------
+    folder : files that parameters start from are sought here (default: the working directory)
+    names : the parameters that are wanted (default: all)
+
+    Raises
+    ------
+    InputError
+        Where values or a file do not fit.
     """
     problems: list[Problem] = []
     values = {}
     folder = folder or Path()
-    for parameter in graph.parameters.values():
+    for parameter in map(graph.parameters.__getitem__, graph.parameters if names is None else names):
         try:
             rng = stream(seed, "parameter", parameter.name)
             start = _of_synapses(graph, parameter) if parameter.init[0] == "connect" else None
             values[parameter.name] = rounded(_start(parameter, rng, folder) if start is None else start, dtype)
         except InputError as error:
-            place = _place(graph, parameter.name)
-            problems += [problem.under(*place) for problem in error.problems]
+            path = _path_of(graph, parameter.name)
+            problems += [problem.under(*path) for problem in error.problems]
     if problems:
         raise InputError(problems)
     return values
 
 
 def rounded(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """Return an array in a number format; raises InputError where it does not hold the numbers."""
-    with np.errstate(over="ignore"):
-        found = array.astype(dtype)
-    if not np.isfinite(found).all():
+    """Return an array in a number format, read-only; raises InputError where it does not hold the numbers.
+
+    What never changes and has that format already is not copied.
+    """
+    if array.dtype != dtype or not array.flags.c_contiguous or not never_changes(array):
+        with np.errstate(over="ignore"):
+            array = array.astype(dtype)
+        array.setflags(write=False)
+    if not np.isfinite(array).all():
         raise wrong((), f"holds numbers that are not finite in {np.dtype(dtype)}")
-    return found
+    return array
 
 
-def _place(graph: Graph, parameter: str) -> tuple[str, ...]:
-    """Return where a document says how a parameter starts."""
+def _path_of(graph: Graph, parameter: str) -> tuple[str, ...]:
+    """Return the keys under which a document says how a parameter starts."""
     vertex, dot, slot = parameter.rpartition(".")
     own = dot and vertex in graph.vertices and (slot, parameter) in graph.vertices[vertex].params
     return ("vertices", vertex, "init", slot) if own else ("parameters", parameter, "init")
@@ -79,7 +97,7 @@ def _start(parameter: Parameter, rng: Generator, folder: Path) -> NDArray[Any]:
     if kind in _RANDOM:
         fan_in, fan_out = _fans(parameter)
         return np.asarray(_RANDOM[kind](rng, parameter.shape, argument, fan_in, fan_out))
-    values = read_npz(folder / argument[0], argument[1]) if kind == "file" else argument
+    values = read_array(folder / argument[0], argument[1]) if kind == "file" else argument
     return _given(parameter.shape, values)
 
 
@@ -94,48 +112,12 @@ def _of_synapses(graph: Graph, parameter: Parameter) -> NDArray[Any]:
 
 
 def _given(shape: Shape, values: Any) -> NDArray[Any]:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise wrong((), f"expected numbers of shape {list(shape)}") from None
+    array = np.asarray(values)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
     if array.shape not in ((), shape):
         raise wrong((), f"has shape {list(array.shape)}, expected {list(shape)}")
-    return np.broadcast_to(array, shape)
-
-
-def read_npz(file: str | Path, key: str | None) -> NDArray[Any]:
-    """Return an array of numbers of an .npz (by key) or .npy file; raises InputError if there is none."""
-    path = Path(file)
-    try:
-        array = _array(path, key)
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise wrong("file", f"cannot read {path}: {_reason(error)}") from None
-    if array.dtype.kind not in "biuf":
-        raise wrong("file", f"{path} holds {array.dtype}, expected numbers")
-    return array
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if "pickle" in str(error):
-        return "it holds Python objects, expected plain numbers (saved with numpy.savez)"
-    return str(error)
-
-
-def _array(path: Path, key: str | None) -> NDArray[Any]:
-    # Opened here, for numpy leaves a broken file open.
-    with path.open("rb") as stream:
-        found = np.load(stream, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        if key is None and len(found.files) == 1:
-            key = found.files[0]
-        if key is None:
-            raise wrong("key", f"{path} holds {', '.join(found.files)}: say which with 'key'")
-        if key not in found.files:
-            raise wrong("key", f"{path} has no array {key!r}" + nearest(key, found.files))
-        return np.asarray(found[key])
+    return array if array.shape == shape else np.broadcast_to(array, shape)
 
 
 def _fans(parameter: Parameter) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.documents.frozen_arrays import MOST_WRITTEN_OUT, FrozenArray
 from pcsim.errors import InputError, Problem, wrong
 from pcsim.graph.assembly import assemble
 from pcsim.graph.build import graph_from
@@ -81,9 +82,11 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return lists and numbers; names become text."""
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+    """Return lists, numbers and arrays: one of more than 1,000 numbers stays an array; names become text."""
+    array = value.array if isinstance(value, FrozenArray) else value
+    if isinstance(array, np.ndarray | np.generic):
+        kept = array.size > MOST_WRITTEN_OUT or isinstance(array, np.ma.MaskedArray)
+        return array if kept else _plain(array.tolist())
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -13,7 +13,7 @@ from pcsim.graph.graph import Edge, Vertex, kept
 from pcsim.ops import OPS, make_call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from pcsim.graph.graph import Graph
     from pcsim.ops.op import Call
@@ -112,7 +112,7 @@ class _Cone:
             return
         self._error(tick, name)
         if self.learning:
-            self._lesson(tick, name)
+            self._learning(tick, name)
 
     def _error(self, tick: int, name: str) -> None:
         """Follow the error of a vertex to those that it is sent to, and into its own value."""
@@ -124,8 +124,8 @@ class _Cone:
         if self.moving and self.graph.role(name) == "free":
             self.soon(tick + 1, self.moves, name)
 
-    def _lesson(self, tick: int, name: str) -> None:
-        """Follow what a vertex teaches to the other users of its parameters."""
+    def _learning(self, tick: int, name: str) -> None:
+        """Follow what the parameters of a vertex learn from it to their other users."""
         for parameter in _parameters(self.graph, name) - self.changed:
             self.changed.add(parameter)
             for user in self.graph.uses[parameter]:
@@ -182,14 +182,14 @@ def level(graph: Graph, form: Form) -> Graph:
         return graph
     if form not in FORMS:
         raise wrong("level", f"unknown form {form!r}" + nearest(form, FORMS))
-    slack = _slacks(graph)
-    if not any(slack):
+    if not any(_slacks(graph)):
         return graph
-    return _with_delays(graph, slack) if form == "delay" else _with_identities(graph, slack)
+    return _with_delays(graph) if form == "delay" else _with_identities(graph)
 
 
-def _with_delays(graph: Graph, slack: Sequence[int]) -> Graph:
-    edges = (_longer(edge, short) if short else edge for edge, short in zip(graph.edges, slack, strict=True))
+@kept
+def _with_delays(graph: Graph) -> Graph:
+    edges = (_longer(edge, short) if short else edge for edge, short in zip(graph.edges, _slacks(graph), strict=True))
     return assemble(graph.vertices.values(), edges, graph)
 
 
@@ -197,11 +197,12 @@ def _longer(edge: Edge, short: int) -> Edge:
     return replace(edge, value_delay=edge.value_delay + short, error_delay=edge.error_delay + short)
 
 
-def _with_identities(graph: Graph, slack: Sequence[int]) -> Graph:
+@kept
+def _with_identities(graph: Graph) -> Graph:
     found = vertex_levels(graph)
     call = cache(lambda shape: make_call(OPS["identity"], (shape,), ()))
     vertices, edges = list(graph.vertices.values()), []
-    for edge, short in zip(graph.edges, slack, strict=True):
+    for edge, short in zip(graph.edges, _slacks(graph), strict=True):
         if not short:
             edges.append(edge)
         elif found[edge.post] is None:  # identity vertices before a dead end would be dead ends, and short, themselves

@@ -1,4 +1,4 @@
-"""Pydantic's errors in pcsim's words: the path, what was got, and the nearest legal key."""
+"""Pydantic's errors as problems: the path, what was expected, what was got, and the nearest legal key."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], data: Any) -> li
     ]
 
 
-def salvaged(
+def valid_part(
     model: type[M], data: Any, part: Callable[[Path], Path], stand_ins: Mapping[str, Any] | None = None
 ) -> tuple[M | None, list[Problem]]:
     """Return the model of what is right in a document, and a problem for everything that is not.

@@ -16,6 +16,8 @@ from pcsim.scenario.scenario_document import StopEntry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from pcsim.engines import Task
     from pcsim.engines.ensembles import Ensemble
     from pcsim.run.recorder import RunRecorder
@@ -32,6 +34,11 @@ class Evaluation:
     def reached(self, recorder: RunRecorder) -> bool:
         """Return whether a run is where its criterion wants it."""
         return bool(self.meter.criterion_value[recorder.run] <= self.meter.tolerance)
+
+    def compared(self, ensemble: Ensemble) -> dict[str, np.ndarray]:
+        """Return the backprop errors by the names that the clock of all runs knows."""
+        pairs = zip(ensemble.names, self.references, strict=True)
+        return {names[name]: error for names, reference in pairs for name, error in reference.errors.items()}
 
     def measures(self, recorder: RunRecorder) -> dict[str, Any]:
         """Return the measures of a run in its last tick."""

@@ -14,10 +14,10 @@ from pcsim.graph.levels import uneven_edges
 from pcsim.interrupts import interrupts
 from pcsim.run.checkpoint import Checkpoint
 from pcsim.run.evaluation import Evaluation, evaluation_of
-from pcsim.run.probes import channels, watched
+from pcsim.run.probes import channels, only_series, watched
 from pcsim.run.recorder import RunRecorder
 from pcsim.run.span import WHOLE, Span
-from pcsim.run.task import looks_at_every_tick, recorded
+from pcsim.run.task import recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,8 +51,11 @@ def run_ticks(
         for recorder in recorders:
             meter = evaluation.meter if evaluation else None
             recorder.open(channels(recorder.task, recorder.member, meter, record, recorder.run), span.resumed)
-        everies, norms = watched(record)
-        stops = _Stops((1,) if looks_at_every_tick(scenario) else everies, norms=norms and 1 not in everies)
+        for recorder in recorders:
+            recorder.meter = evaluation.meter if evaluation else None
+        stops = _stops(scenario, evaluation)
+        if stops.away and evaluation is not None:
+            ensemble.clock.compare_with(evaluation.compared(ensemble))
         try:
             with interrupts() as asked:
                 _Loop(ensemble, recorders, evaluation, stops, asked, progress, span).run()
@@ -81,14 +84,28 @@ def bounded_by(scenario: Scenario) -> list[str]:
 
 @dataclass(frozen=True)
 class _Stops:
-    """Which ticks stand still to be read: those that one of ``everies`` divides; ``norms`` of all are wanted."""
+    """Which ticks stand still to be read: those that one of ``everies`` divides.
+
+    ``norms`` of all others are noted by the session, and how far errors are ``away`` from backprop's.
+    """
 
     everies: tuple[int, ...]
     norms: bool
+    away: bool = False
 
     def due(self, tick: int, ticks: int) -> int:
         """Return the first tick from ``tick`` on that stands still; ``ticks`` where none does."""
         return min((-(-tick // every) * every for every in self.everies), default=ticks)
+
+
+def _stops(scenario: Scenario, evaluation: Evaluation | None) -> _Stops:
+    """Return what must be read while it stands still; norms, and what follows from them, are noted by the session."""
+    everies, norms = watched(recorded(scenario))
+    if evaluation is None:
+        return _Stops(everies, norms=norms and 1 not in everies)
+    if evaluation.meter.follows_blocks and scenario.document.stop is None and only_series(recorded(scenario)):
+        return _Stops((), norms=True, away=True)
+    return _Stops((1,), norms=False)
 
 
 @dataclass
@@ -211,28 +228,37 @@ class _Loop:
         if self.ensemble.task.exact_dynamics:
             end = min(end, first + self.block, first + max(1, BLOCK_BYTES // (8 * width or 1)))
         last = interrupted or end == ticks
-        norms = np.full((end - first, width), np.nan) if self.stops.norms else None
+        squares = self.ensemble.room(end - first) if self.stops.norms else None
+        apart = self.ensemble.room(end - first) if self.stops.away else None
         try:
-            self.ensemble.advance(first, end, last=last, norms=norms)
+            self.ensemble.advance(first, end, last=last, squares=squares, apart=apart)
         finally:
-            self.note(first, norms)
+            self.note(first, squares, apart)
         self.block = max(1, int((end - first) * min(8.0, BLOCK_SECONDS / (time.perf_counter() - began))))
         self.report(end)
         if end == self.end < ticks and not interrupted:
-            self.pause(self.live, {recorder.run: {"warnings": []} for recorder in self.live})
+            self.pause(self.live, {recorder.run: self.measures(recorder) for recorder in self.live})
         elif last:
             reason = f"interrupted after tick {end - 1}" if interrupted else f"all {ticks} ticks done"
             for recorder in self.live:
-                recorder.end("interrupted" if interrupted else "done", reason, {"warnings": []}, alone=True)
+                measured = self.measures(recorder)
+                recorder.end("interrupted" if interrupted else "done", reason, measured, alone=True)
         return end
 
-    def note(self, first: int, norms: np.ndarray | None) -> None:
-        """Record the norms of a block; where numbers ended within it, those of the ticks before."""
-        if norms is None:
+    def note(self, first: int, squares: np.ndarray | None, apart: np.ndarray | None) -> None:
+        """Record what was noted of a block; where a value became NaN or infinite within it, of the ticks before."""
+        if squares is None:
             return
-        done = len(norms) if not np.isnan(norms).any() else int(np.isnan(norms).any(axis=1).argmax())
+        missing = np.isnan(squares).any(axis=1)
+        done = int(missing.argmax()) if missing.any() else len(squares)
+        if apart is None or self.evaluation is None or not done:
+            block: Mapping[str, np.ndarray] = {"norm": np.sqrt(squares[:done])}
+        else:
+            block = self.evaluation.meter.follow_block(first, squares[:done], apart[:done])
         for recorder in self.live:
-            recorder.extend(first, norms[:done])
+            recorder.extend(
+                first, {**block, **({"energy": block["energy"][:, recorder.run]} if "energy" in block else {})}
+            )
             recorder.keeper.done = first + done
 
     def report(self, done: int) -> None:

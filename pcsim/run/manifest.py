@@ -38,6 +38,11 @@ class ManifestKeeper:
     executed: Mapping[str, str] = field(default_factory=dict)
     """What worked out each vertex, once the run has ended."""
 
+    def begin(self) -> None:
+        """Say in the run's folder, where it has one, that it is running."""
+        if self.folder is not None:
+            self.note("running", "not ended", 0, {})
+
     def note(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> dict[str, Any]:
         """Write the manifest as things stand."""
         manifest = self._manifest(status, reason, ticks, found)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.analysis.theory import MOST_NUMBERS, divergence_series
+from pcsim.engines.base import kept_by_task
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.levels import vertex_levels
 from pcsim.program.program import rows_of
-from pcsim.trace.channel import Channel, shape_key
+from pcsim.trace.channel import Channel, Static, shape_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -106,6 +107,11 @@ def watched(record: Iterable[RecordEntry]) -> tuple[tuple[int, ...], bool]:
     return tuple(sorted(everies)), ("norm", 1) in pairs
 
 
+def only_series(record: Iterable[RecordEntry]) -> bool:
+    """Return whether all that is recorded follows from the norms of every tick."""
+    return all(what in SERIES and entry.every == 1 for entry in record for what in entry.what)
+
+
 def _names(graph: Graph, what: str, entry: RecordEntry) -> Iterable[str]:
     if what == "update":
         return graph.parameters
@@ -161,16 +167,16 @@ class _Probe:
         """Return a reader over active vertices and sources alike."""
         vertices = self.task.graph.vertices
         split = [[n for n in names if (vertices[n].op.role == "source") == source] for source in (False, True)]
-        reads = [self.session.reader(self.what, recorder) for recorder in split if recorder]
+        reads = [self.session.reader(self.what, part) for part in split if part]
         if not all(split):
             return reads[0]
         place = {name: number for number, name in enumerate(names)}
-        rows = [rows_of(np.array([place[name] for name in recorder], np.intp)) for recorder in split]
+        rows = [rows_of(np.array([place[name] for name in part], np.intp)) for part in split]
         found = np.empty((len(names), self.task.batch, *vertices[names[0]].shape), self.task.dtype)
 
         def read() -> np.ndarray:
-            for where, recorder in zip(rows, reads, strict=True):
-                found[where] = recorder()
+            for where, part in zip(rows, reads, strict=True):
+                found[where] = part()
             return found
 
         return read
@@ -216,7 +222,7 @@ class _Probe:
         rows = -(-self.task.ticks // self.every)
         if len(names) * rows > MOST_NUMBERS:
             return None
-        return divergence_series(self.task, names, np.arange(0, self.task.ticks, self.every))
+        return theory_curves(self.task, tuple(names), self.every)
 
     def messages(self, names: list[str]) -> list[Channel]:
         graph = self.task.graph
@@ -241,8 +247,10 @@ class _Probe:
         return read
 
 
-Static = tuple[str, str, tuple[str, ...], np.ndarray, tuple[str, ...]]
-"""An array of a trace that has no ticks: path, variable, dims, array, names along its first dimension."""
+@kept_by_task
+def theory_curves(task: Task, names: tuple[str, ...], every: int) -> np.ndarray | None:
+    """Return the divergence that theory gives at the recorded ticks: (vertices, records); None where it gives none."""
+    return divergence_series(task, names, np.arange(0, task.ticks, every))
 
 
 def by_parameter(group: str, arrays: Mapping[str, np.ndarray]) -> list[Static]:

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.errors import wrong
 from pcsim.run.checkpoint import CHECKPOINT
+from pcsim.run.outcome import Outcome
 from pcsim.run.probes import by_parameter
 from pcsim.run.result import TRACE, Run
 from pcsim.trace.writer import TraceWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
+    from pcsim.analysis.meter import Meter
     from pcsim.engines import Session, Task
     from pcsim.engines.ensembles import Ensemble
     from pcsim.run.checkpoint import Checkpoint
     from pcsim.run.manifest import ManifestKeeper
     from pcsim.run.span import Resumed
-    from pcsim.trace.channel import Channel
+    from pcsim.trace.channel import Channel, Static
 
 FLUSH_EVERY = 5.0
 """Seconds after which what is recorded is written, full chunk or not: that much of a run can be lost."""
@@ -35,8 +36,12 @@ class RunRecorder:
     keeper: ManifestKeeper
     ensemble: Ensemble
     run: int
+    series: dict[str, Channel] = field(default_factory=dict)
+    """The series that are recorded, by name."""
     columns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
+    """Where their vertices are in the layout of all runs."""
     checkpoint: Checkpoint | None = None
+    meter: Meter | None = None
 
     @property
     def task(self) -> Task:
@@ -59,11 +64,12 @@ class RunRecorder:
         folder = self.keeper.folder
         self.keeper.writer = TraceWriter(folder / TRACE if folder else None, found, ticks=self.task.ticks)
         self.keeper.flushed = time.perf_counter()
-        norms = [channel.names for channel in found if channel.variable == "norm"]
-        if norms:
+        self.series = {channel.variable: channel for channel in found if channel.path == "series"}
+        vertices = next((channel.names for channel in self.series.values() if channel.names), ())
+        if vertices:
             own = [name for group in self.member.layout() for name in group]
             column = dict(zip(own, self.ensemble.columns(self.run).tolist(), strict=True))
-            self.columns = np.array([column[name] for name in norms[0]], np.intp)
+            self.columns = np.array([column[name] for name in vertices], np.intp)
         if resumed is not None:
             self._copy(resumed, sorted({channel.path for channel in found}))
 
@@ -89,11 +95,23 @@ class RunRecorder:
         self.writer.record(tick)
         self.flush()
 
-    def extend(self, first: int, norms: np.ndarray) -> None:
-        """Record the norms of ticks from ``first`` on."""
-        ticks = np.arange(first, first + len(norms))
-        self.writer.extend("series", ticks, {"norm": norms[:, self.columns]})
-        self.flush()
+    def extend(self, first: int, block: Mapping[str, np.ndarray]) -> None:
+        """Record series of ticks from ``first`` on: {series: (ticks,), or (ticks, vertices of all runs)}."""
+        if self.series:
+            count = len(next(iter(block.values())))
+            rows = {name: self._rows(name, channel, first, block) for name, channel in self.series.items()}
+            self.writer.extend("series", np.arange(first, first + count), rows)
+            self.flush()
+
+    def _rows(self, name: str, channel: Channel, first: int, block: Mapping[str, np.ndarray]) -> np.ndarray:
+        if name == "theory":  # known beforehand; it is read at the meter's tick
+            return np.stack([self._theory(channel, tick) for tick in range(first, first + len(block["norm"]))])
+        return block[name] if block[name].ndim == 1 else block[name][:, self.columns]
+
+    def _theory(self, channel: Channel, tick: int) -> np.ndarray:
+        assert self.meter is not None
+        self.meter.tick = tick
+        return channel.read()
 
     def flush(self) -> None:
         """Write what was recorded, now and then."""
@@ -101,30 +119,18 @@ class RunRecorder:
             self.writer.flush()
             self.keeper.flushed = now
 
-    def end(self, status: str, reason: str, found: dict[str, Any], *, alone: bool) -> None:
+    def end(self, status: str, reason: str, measured: dict[str, Any], *, alone: bool) -> None:
         """Close the trace and the manifest; ``alone`` says that nothing moves any more."""
-        for group, arrays in (("learnt", self.member.updates()), ("parameters", self.member.parameters())):
-            for row in by_parameter(group, arrays):
-                self.writer.static(*row)
+        outcome = Outcome(self.task, self.member)
+        self.writer.later(lambda: learnt(outcome))
         self.writer.close()
         self.keeper.executed = self.member.executed()
-        manifest = self.keeper.note(status, reason, self.keeper.done, found)
-        state = _not_followed if not self.task.exact_dynamics else self.state if alone else _kept(self.state())
-        self.keeper.run = Run(manifest, self.writer.store, state, self.checkpoint)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the free values."""
-        graph = self.task.graph
-        free = [name for name in graph.active if graph.role(name) == "free"]
-        return {name: self.member.reader("value", [name])()[0] for name in free}
+        manifest = self.keeper.note(status, reason, self.keeper.done, measured)
+        if not alone:
+            outcome.release()
+        self.keeper.run = Run(manifest, self.writer.store, outcome, self.checkpoint)
 
 
-def _kept(state: dict[str, np.ndarray]) -> Callable[[], dict[str, np.ndarray]]:
-    return lambda: state
-
-
-def _not_followed() -> dict[str, np.ndarray]:
-    hint = "nothing was recorded or measured; with 'literal: true' every value is"
-    raise wrong(
-        "state", f"the values of this run were not followed to its end, as no update depends on them and {hint}"
-    )
+def learnt(outcome: Outcome) -> list[Static]:
+    """Return what is kept of the parameters, as arrays of a trace without ticks."""
+    return by_parameter("learnt", outcome.updates) + by_parameter("parameters", outcome.parameters)

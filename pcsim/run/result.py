@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +17,13 @@ from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
 from pcsim.trace.reading import open_trace, series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
 
     import xarray as xr
 
     from pcsim.run.checkpoint import Checkpoint
-    from pcsim.trace.memory import MemoryTrace
+    from pcsim.run.outcome import Outcome
+    from pcsim.trace.memory_trace import MemoryTrace
 
 TRACE = "trace.zarr"
 MANIFEST = "manifest.json"
@@ -40,7 +42,7 @@ class Run:
 
     manifest: Mapping[str, Any]
     store: Path | MemoryTrace
-    _state: Callable[[], dict[str, np.ndarray]] | None = field(default=None, repr=False)
+    outcome: Outcome | None = field(default=None, repr=False)
     _checkpoint: Checkpoint | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -76,13 +78,13 @@ class Run:
     @cached_property
     def updates(self) -> dict[str, np.ndarray]:
         """What each parameter learnt: {name: (*shape)}, a descent direction, before any learning rate."""
-        return self._static("learnt", "learnt")
+        return self._static("learnt") if self.outcome is None else self.outcome.updates
 
-    def _static(self, group: str, variable: str) -> dict[str, np.ndarray]:
+    def _static(self, group: str) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)} of what is kept once, stacked by shape."""
         found = {}
         for node in self.trace.children[group].values() if group in self.trace.children else ():
-            array = node[variable]
+            array = node[group]
             for place, name in enumerate(array.coords["parameter"].values):
                 found[str(name)] = np.asarray(array.isel(parameter=place).values)
         return found
@@ -90,14 +92,14 @@ class Run:
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The free values after the last tick: {vertex: (batch, *shape)}; start another run from them."""
-        if self._state is None:
+        if self.outcome is None:
             raise wrong("state", "the state after a run is not kept in its folder; record 'value' to have the last one")
-        return self._state()
+        return self.outcome.state
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
         """The values of the parameters after the run: {name: (*shape)}; updates learnt at the end are not applied."""
-        return self._static("parameters", "parameters")
+        return self._static("parameters") if self.outcome is None else self.outcome.parameters
 
     def checkpoint(self) -> Checkpoint:
         """Return what the run can go on from.
@@ -135,6 +137,25 @@ def new_folder(folder: str | Path) -> Path:
     if taken:
         raise wrong("out", f"{target} is not empty; name a new folder")
     return target
+
+
+@contextmanager
+def folder_of(out: str | Path | None, resume: Any) -> Iterator[Path | None]:
+    """Give the folder that a run is written to: a new one, or, where a run goes on in its own folder, one beside it.
+
+    What is written beside it takes the folder's place in the end; until then the folder is as it was.
+    """
+    if out is None or not isinstance(resume, str | Path) or Path(out).resolve() != Path(resume).resolve():
+        yield None if out is None else new_folder(out)
+        return
+    target = Path(out).resolve()
+    beside, before = (target.with_name(f".{target.name}.{what}") for what in ("resuming", "before"))
+    for left in (beside, before):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    yield beside
+    target.rename(before)
+    beside.rename(target)
+    shutil.rmtree(before)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

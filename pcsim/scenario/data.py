@@ -6,6 +6,8 @@ import gzip
 import os
 import zlib
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from pcsim.errors import InputError, nearest, wrong
-from pcsim.graph.initialise import Generator, read_npz
+from pcsim.graph.array_files import SUFFIXES, read_array
 from pcsim.graph.problems import problems_of
 from pcsim.scenario.scenario_document import DataEntry
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pcsim.arrays import Shape
+    from pcsim.graph.initialise import Generator
 
 Array = np.ndarray
 
@@ -44,12 +47,15 @@ class Dataset:
     fields: Mapping[str, Field]
 
 
-def _digits() -> Any:
-    try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped]
-    except ImportError:
-        raise wrong("dataset", "data set 'digits' needs scikit-learn: pip install \"pcsim[data]\"") from None
-    return load_digits()
+@cache
+def _digits() -> Array:
+    """Return scikit-learn's file: a row for each digit, 64 numbers of 0 to 16 and the label."""
+    # to import scikit-learn for this file takes 1.2 s
+    found = find_spec("sklearn")
+    folders = found.submodule_search_locations if found else None
+    if not folders or not (path := Path(folders[0], "datasets/data/digits.csv.gz")).is_file():
+        raise wrong("dataset", "data set 'digits' needs scikit-learn: pip install \"pcsim[data]\"")
+    return np.loadtxt(path, delimiter=",")
 
 
 def _mnist(name: str) -> Array:
@@ -71,9 +77,9 @@ def one_hot(labels: Array, classes: int) -> Array:
 
 _DIGITS = Dataset(
     "digits", "1,797 handwritten digits of 8 x 8, values 0 to 1 (ships with scikit-learn)", 1797, {
-        "images": Field((8, 8), lambda: np.asarray(_digits().images) / 16),
-        "labels": Field((), lambda: np.asarray(_digits().target)),
-        "one_hot": Field((10,), lambda: one_hot(np.asarray(_digits().target), 10)),
+        "images": Field((8, 8), lambda: _digits()[:, :-1].reshape(-1, 8, 8) / 16),
+        "labels": Field((), lambda: _digits()[:, -1].astype(int)),
+        "one_hot": Field((10,), lambda: one_hot(_digits()[:, -1], 10)),
     },
 )  # fmt: skip
 _MNIST = Dataset(
@@ -115,7 +121,7 @@ def _unzipped(path: Path) -> bytes:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DataRequest:
     """What data are for: the shape of one sample, how many, and the random stream of the vertex.
 
     ``dry``: only check that they fit; nothing is drawn, no data set is loaded.
@@ -126,6 +132,12 @@ class Wanted:
     stream: Callable[[str], Generator]
     folder: Path
     dry: bool = False
+    whole: bool = False
+    """Whole numbers are asked for, which never pass through floating point."""
+
+    def exact(self, array: Array) -> Array:
+        """Return numbers as they are asked for: whole ones as they are, others in float64."""
+        return array if self.whole else array.astype(np.float64)
 
     @property
     def full(self) -> Shape:
@@ -143,35 +155,38 @@ def entry_of(source: Any) -> DataEntry:
         raise InputError(problems_of(error, DataEntry, source)) from None
 
 
-def load(entry: DataEntry, wanted: Wanted) -> Array:
-    """Return data as (batch, *shape) in float64; raises InputError where they do not fit."""
+def load(entry: DataEntry, request: DataRequest) -> Array:
+    """Return data as (batch, *shape), in float64 or, where whole numbers are asked for, as they are.
+
+    Raises InputError where they do not fit.
+    """
     kinds = [key for key in _SOURCES if getattr(entry, key) is not None]
     if len(kinds) != 1:
         raise wrong((), "data are a number, a list, or exactly one of normal, uniform, values, file, dataset")
     with np.errstate(over="ignore"):  # What overflows is refused where it is rounded.
-        array = _SOURCES[kinds[0]](entry, wanted)
+        array = _SOURCES[kinds[0]](entry, request)
         return array if entry.scale == 1 else array * entry.scale
 
 
-def _in_place(entry: DataEntry, wanted: Wanted) -> Array:
-    return _fit(_numbers(entry.values), wanted)
+def _in_place(entry: DataEntry, request: DataRequest) -> Array:
+    return _fit(_numbers(entry.values, whole=request.whole), request)
 
 
-def _normal(entry: DataEntry, wanted: Wanted) -> Array:
-    if wanted.dry:
-        return _fit(np.zeros(()), wanted)
+def _normal(entry: DataEntry, request: DataRequest) -> Array:
+    if request.dry:
+        return _fit(np.zeros(()), request)
     mean, deviation = entry.normal or (0.0, 1.0)
-    return wanted.stream("normal").normal(mean, deviation, wanted.full)
+    return request.stream("normal").normal(mean, deviation, request.full)
 
 
-def _uniform(entry: DataEntry, wanted: Wanted) -> Array:
-    if wanted.dry:
-        return _fit(np.zeros(()), wanted)
+def _uniform(entry: DataEntry, request: DataRequest) -> Array:
+    if request.dry:
+        return _fit(np.zeros(()), request)
     low, high = entry.uniform or (0.0, 1.0)
-    return wanted.stream("uniform").uniform(low, high, wanted.full)
+    return request.stream("uniform").uniform(low, high, request.full)
 
 
-def _numbers(values: Any) -> Array:
+def _numbers(values: Any, *, whole: bool = False) -> Array:
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):
@@ -180,55 +195,57 @@ def _numbers(values: Any) -> Array:
         raise wrong((), f"expected numbers, got {str(values)[:60]!r}")
     if not np.isfinite(array).all():
         raise wrong((), "data must be finite numbers")
-    return array.astype(np.float64)
+    return array if whole else array.astype(np.float64)
 
 
-def _fit(array: Array, wanted: Wanted) -> Array:
+def _fit(array: Array, request: DataRequest) -> Array:
     """Take one sample for the whole batch, or a sample for each."""
-    full = wanted.full
-    if array.ndim == 0 or array.shape == wanted.shape:
+    full = request.full
+    if array.ndim == 0 or array.shape == request.shape:
         return np.broadcast_to(array, full)
     if array.shape != full:
-        raise wrong((), f"has shape {list(array.shape)}, expected {list(wanted.shape)} or, a sample each, {list(full)}")
+        raise wrong(
+            (), f"has shape {list(array.shape)}, expected {list(request.shape)} or, a sample each, {list(full)}"
+        )
     return array
 
 
-def _dataset(entry: DataEntry, wanted: Wanted) -> Array:
+def _dataset(entry: DataEntry, request: DataRequest) -> Array:
     name, field = str(entry.dataset), entry.field or "images"
     if name not in DATASETS:
         raise wrong("dataset", f"unknown data set {name!r}" + nearest(name, DATASETS, "pcsim list datasets"))
     if field not in DATASETS[name].fields:
         raise wrong("field", f"data set {name!r} has no field {field!r}" + nearest(field, DATASETS[name].fields))
     row = DATASETS[name].fields[field]
-    _check_samples((DATASETS[name].samples, *row.shape), entry, wanted)
-    return _fit(np.zeros(()), wanted) if wanted.dry else _choose(row.load(), entry, wanted)
+    _check_samples((DATASETS[name].samples, *row.shape), entry, request)
+    return _fit(np.zeros(()), request) if request.dry else _choose(row.load(), entry, request)
 
 
-def _file(entry: DataEntry, wanted: Wanted) -> Array:
-    path = wanted.folder / str(entry.file)
-    array = read_npz(path, entry.key) if path.suffix in (".npz", ".npy") else read_idx(path)
-    return _choose(array if entry.one_hot is None else one_hot(array, entry.one_hot), entry, wanted)
+def _file(entry: DataEntry, request: DataRequest) -> Array:
+    path = request.folder / str(entry.file)
+    array = read_array(path, entry.key) if path.suffix in SUFFIXES else read_idx(path)
+    return _choose(array if entry.one_hot is None else one_hot(array, entry.one_hot), entry, request)
 
 
-def _check_samples(shape: Shape, entry: DataEntry, wanted: Wanted) -> None:
+def _check_samples(shape: Shape, entry: DataEntry, request: DataRequest) -> None:
     """Refuse samples of another shape, and too few of them."""
-    if not shape or prod(shape[1:]) != prod(wanted.shape):
-        raise wrong((), f"a sample has shape {list(shape[1:])}, expected {list(wanted.shape)}")
-    if shape[0] < entry.start + wanted.batch:
-        raise wrong((), f"has {shape[0]} samples, fewer than start {entry.start} + batch {wanted.batch}")
+    if not shape or prod(shape[1:]) != prod(request.shape):
+        raise wrong((), f"a sample has shape {list(shape[1:])}, expected {list(request.shape)}")
+    if shape[0] < entry.start + request.batch:
+        raise wrong((), f"has {shape[0]} samples, fewer than start {entry.start} + batch {request.batch}")
 
 
-def _choose(samples: Array, entry: DataEntry, wanted: Wanted) -> Array:
+def _choose(samples: Array, entry: DataEntry, request: DataRequest) -> Array:
     """Take ``batch`` samples from ``start`` on, in order or, shuffled, in one order for all of a scenario."""
-    if samples.shape == wanted.shape and entry.file is not None:
-        return np.broadcast_to(samples, wanted.full).astype(np.float64)
-    _check_samples(samples.shape, entry, wanted)
-    order = wanted.stream("shuffle").permutation(len(samples)) if entry.shuffle else np.arange(len(samples))
-    chosen = order[entry.start : entry.start + wanted.batch]
-    return samples[chosen].reshape(wanted.full).astype(np.float64)
+    if samples.shape == request.shape and entry.file is not None:
+        return np.broadcast_to(request.exact(samples), request.full)
+    _check_samples(samples.shape, entry, request)
+    order = request.stream("shuffle").permutation(len(samples)) if entry.shuffle else np.arange(len(samples))
+    chosen = order[entry.start : entry.start + request.batch]
+    return request.exact(samples[chosen].reshape(request.full))
 
 
-_SOURCES: dict[str, Callable[[DataEntry, Wanted], Array]] = {
+_SOURCES: dict[str, Callable[[DataEntry, DataRequest], Array]] = {
     "values": _in_place,
     "normal": _normal,
     "uniform": _uniform,

@@ -61,7 +61,7 @@ def _scenario_schema() -> dict[str, Any]:
     }
     for name in ("inputs", "targets"):
         found["properties"][name]["propertyNames"] = _NAME
-    return {**found, "$defs": parts}
+    return {**found, "not": {"required": ["literal", "exact_dynamics"]}, "$defs": parts}
 
 
 def _graph_schema() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pcsim.errors import InputError
 from pcsim.graph.build import named
 from pcsim.graph.formula import vertices_of_formula
 from pcsim.graph.graph_document import GraphDocument
-from pcsim.graph.problems import problems_of, salvaged
+from pcsim.graph.problems import problems_of, valid_part
 from pcsim.scenario.file_paths import rebased
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _check(document: Node) -> None:
         data["vertices"] = {key: value for key, value in vertices.items() if not _is_use(value)} or {
             "x": {"op": "input"}
         }
-    _, problems = salvaged(GraphDocument, data, lambda path: path[:1])
+    _, problems = valid_part(GraphDocument, data, lambda path: path[:1])
     if problems:
         raise located(InputError(problems), document)
 

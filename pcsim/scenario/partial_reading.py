@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcsim.documents import Positions, plain, with_location
+from pcsim.documents.frozen_arrays import described
 from pcsim.engines import ENGINES
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.build import graph_from
-from pcsim.graph.problems import salvaged
+from pcsim.graph.problems import valid_part
 from pcsim.rules import RULES, Rule, rule
 from pcsim.scenario.graph_source import in_scenario
 from pcsim.scenario.scenario import Scenario
@@ -42,8 +43,8 @@ class Reading:
         """Return the scenario, also of a document with mistakes if the rest of it can be checked."""
         if self.document is None or self.graph is None:
             return None
-        written = self.document.model_dump(mode="json", exclude_defaults=True, by_alias=True)
-        whole = {**written, "graph": plain(self.positions.graph)}
+        written = self.document.model_dump(exclude_defaults=True, by_alias=True)
+        whole = described({**written, "graph": plain(self.positions.graph)})
         row = self.rule or RULES["il"]
         return Scenario(self.document, self.graph, row, self.folder.resolve(), whole, self.positions)
 
@@ -67,7 +68,11 @@ def _validated(node: Node) -> tuple[ScenarioDocument | None, list[Problem]]:
     data = plain(node)
     # A graph is checked on its own.
     data = {**data, "graph": {}} if isinstance(data.get("graph"), dict) else data
-    return salvaged(ScenarioDocument, data, lambda path: path[:1], {"rule": "il", "graph": {}})
+    twice = {"literal", "exact_dynamics"} <= set(data)
+    message = "is another name of 'literal', which is given too; keep one of them"
+    known = [Problem(("exact_dynamics",), message)] if twice else []
+    document, problems = valid_part(ScenarioDocument, data, lambda path: path[:1], {"rule": "il", "graph": {}})
+    return document, known + problems
 
 
 def graph_of(reading: Reading, source: GraphSource) -> Graph | None:

@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.documents import Positions
+from pcsim.documents.frozen_arrays import digest_of
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
-from pcsim.errors import InputError, Problem, nearest, wrong
-from pcsim.graph.initialise import Generator, initialise, read_npz, rounded, stream
+from pcsim.errors import InputError, Problem, wrong
+from pcsim.graph.initialise import initialise
 from pcsim.graph.levels import level
-from pcsim.ops import LOSSES
 from pcsim.program.lower import ticks_of
-from pcsim.scenario.data import Wanted, entry_of, load
+from pcsim.scenario.given_parameters import frozen_parameters, parameters_of_file
 from pcsim.scenario.scenario_document import InitialEntry
+from pcsim.scenario.task_data import TaskData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from pcsim.documents.frozen_arrays import FrozenArray
     from pcsim.graph.graph import Graph
     from pcsim.rules import Rule
     from pcsim.scenario.scenario_document import ScenarioDocument
@@ -35,10 +37,26 @@ Array = np.ndarray
 MOST_NUMBERS = 10**10
 """A run whose values alone are more numbers than this is refused before any memory is taken."""
 
+_WITHOUT_PARAMETERS = (
+    "levelled",
+    "memory",
+    "_data",
+    "_numbers",
+    "_of_file",
+    "_inputs",
+    "_targets",
+    "_losses",
+    "_initial",
+)
+"""What is kept with a scenario and does not depend on its parameters."""
+
 
 @dataclass(frozen=True)
 class Scenario:
     """What to simulate. Make one with ``pcsim.load``.
+
+    Whatever depends on the scenario alone (the levelled graph, loaded data, drawn parameters, digests) is worked out
+    once and kept with it; arrays that are returned are read-only.
 
     Attributes
     ----------
@@ -46,8 +64,10 @@ class Scenario:
     graph : the graph as written, before levelling
     rule : the row of ``RULES`` with the scenario's settings
     folder : files named in the scenario are sought here
-    plain : the whole scenario as plain data, the graph written out in place
+    plain : the whole scenario as data that JSON can hold, the graph written out in place; of more than 1,000 numbers
+        in place it has the shape, the number format and a digest
     positions : where everything stands in its file, for problems found later
+    given : {parameter: values}, parameters that `with_parameters` was given
     """
 
     document: ScenarioDocument
@@ -56,6 +76,9 @@ class Scenario:
     folder: Path
     plain: Mapping[str, Any]
     positions: Positions = field(default_factory=Positions, repr=False, compare=False)
+    given: Mapping[str, FrozenArray] = field(default_factory=dict, repr=False)
+    sessions: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Sessions of runs that have ended, by engine: the next run begins there (``run/ready.py``)."""
 
     def __repr__(self) -> str:
         return f"Scenario({self.document.title!r}, rule {self.rule.name}, {self.graph!r})"
@@ -64,10 +87,19 @@ class Scenario:
         """Return the error with file, line and column of each problem."""
         return self.positions.located(error)
 
-    @property
+    # -- what it is ----------------------------------------------------------------------------------------
+
+    @cached_property
     def digest(self) -> str:
-        """A fingerprint of everything that decides the result."""
-        return sha256(json.dumps(self.plain, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        """A fingerprint of everything that decides the result, but for the content of files."""
+        text = json.dumps(self.plain, sort_keys=True, default=str)
+        given = "".join(f"{name} {values.digest}" for name, values in sorted(self.given.items()))
+        return sha256((text + given).encode()).hexdigest()[:16]
+
+    @cached_property
+    def parameters_digest(self) -> str:
+        """A fingerprint of the parameters that a run starts from: names, shapes, number format and content."""
+        return digest_of(self._parameters)
 
     @cached_property
     def levelled(self) -> Graph:
@@ -80,163 +112,110 @@ class Scenario:
         """The horizon: how many ticks a run takes at most."""
         return ticks_of(self.levelled, self.rule)
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """The number format."""
         return np.dtype(self.document.dtype)
 
+    # -- parameters ----------------------------------------------------------------------------------------
+
     def parameters(self) -> dict[str, Array]:
-        """Return {parameter: (*shape)}, the values a run starts from."""
-        return initialise(self.graph, self.document.seed, self.dtype, self.folder)
+        """Return {parameter: (*shape)}, the values a run starts from, read-only.
+
+        They are what `with_parameters` was given, else what the file of the key ``parameters`` holds, else as ``init``
+        says. Raises InputError where they do not fit.
+        """
+        return dict(self._parameters)
+
+    def with_parameters(self, given: Mapping[str, Any]) -> Scenario:
+        """Return the scenario with other values for some of its parameters, or for all.
+
+        Parameters
+        ----------
+        given : {parameter: (*shape)}, arrays or whatever NumPy reads (lists, tensors of PyTorch, DLPack)
+
+        Raises
+        ------
+        InputError
+            For unknown names, wrong shapes, masked arrays, and numbers that are not finite in the scenario's format.
+        """
+        new = frozen_parameters(self.graph, given, self.dtype)
+        made, kept = replace(self, given={**self.given, **new}), vars(self)
+        vars(made).update({name: kept[name] for name in _WITHOUT_PARAMETERS if name in kept})
+        if "_parameters" in kept:
+            vars(made)["_parameters"] = {**self._parameters, **{name: values.array for name, values in new.items()}}
+        return made
+
+    @cached_property
+    def _of_file(self) -> dict[str, Array]:
+        entry = self.document.parameters
+        return {} if entry is None else parameters_of_file(self.graph, self.folder / entry.file, self.dtype)
+
+    @cached_property
+    def _parameters(self) -> dict[str, Array]:
+        ready = {**self._of_file, **{name: values.array for name, values in self.given.items()}}
+        rest = [name for name in self.graph.parameters if name not in ready]
+        ready |= initialise(self.graph, self.document.seed, self.dtype, self.folder, rest)
+        return {name: ready[name] for name in self.graph.parameters}
+
+    # -- data ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _data(self) -> TaskData:
+        return TaskData(self.document, self.levelled, self.folder, self.dtype)
+
+    @cached_property
+    def _inputs(self) -> dict[str, Array]:
+        return self._data.inputs()
+
+    @cached_property
+    def _targets(self) -> dict[str, Array]:
+        return self._data.targets()
+
+    @cached_property
+    def _losses(self) -> dict[str, str]:
+        return self._data.losses()
+
+    @cached_property
+    def _initial(self) -> dict[str, Array]:
+        return self._data.initial()
+
+    def inputs(self) -> dict[str, Array]:
+        """Return {source: (batch, *shape)}, read-only; raises InputError where data are missing or do not fit."""
+        return dict(self._inputs)
+
+    def targets(self) -> dict[str, Array]:
+        """Return {output: (batch, *shape)}, read-only; raises InputError where targets are missing or do not fit."""
+        return dict(self._targets)
 
     def losses(self) -> dict[str, str]:
         """Return {output: loss}; raises InputError for an unknown loss or output."""
-        given, outputs = self.document.loss, self.levelled.outputs
-        losses = dict.fromkeys(outputs, "squared_error" if isinstance(given, dict) else given)
-        problems = [] if isinstance(given, dict) else self._loss_problems(given, ("loss",), outputs)
-        for name, path, loss in self._named_losses():
-            try:
-                output = self._output(name, path[:2])
-                problems += self._loss_problems(loss, path, (output,))
-                losses[output] = loss
-            except InputError as error:
-                # A target for what is no output is reported with the targets.
-                problems += error.problems if path[0] == "loss" else ()
-        if problems:
-            raise InputError(problems)
-        return losses
-
-    def _named_losses(self) -> list[tuple[str, tuple[str, ...], str]]:
-        """Return (output, path, loss) for each loss that the document gives to one output."""
-        given = self.document.loss if isinstance(self.document.loss, dict) else {}
-        named: list[tuple[str, tuple[str, ...], str]] = [(name, ("loss", name), loss) for name, loss in given.items()]
-        for name, source in self.document.targets.items():
-            if isinstance(source, dict) and isinstance(source.get("loss"), str):
-                named.append((name, ("targets", name, "loss"), source["loss"]))
-        return named
-
-    def _loss_problems(self, loss: str, path: tuple[str, ...], outputs: Iterable[str]) -> list[Problem]:
-        if loss not in LOSSES:
-            return [Problem(path, f"unknown loss {loss!r}" + nearest(loss, LOSSES, "pcsim list losses"))]
-        scalars = [name for name in outputs if not self.levelled.vertices[name].shape]
-        if loss != "cross_entropy" or not scalars:
-            return []
-        return [Problem(path, f"cross_entropy needs classes along an axis, but output {scalars[0]!r} is a scalar")]
-
-    def _output(self, name: str, path: tuple[str, ...]) -> str:
-        """Return the output that a document's name means: outputs that feed others are observed."""
-        outputs = self.levelled.outputs
-        if name in outputs:
-            return name
-        if f"{name}.observed" in outputs:
-            return f"{name}.observed"
-        raise wrong(path, f"{name!r} is not an output" + nearest(name, (o.removesuffix(".observed") for o in outputs)))
-
-    def inputs(self, *, dry: bool = False) -> dict[str, Array]:
-        """Return {source: (batch, *shape)}; raises InputError where data are missing or do not fit.
-
-        ``dry``: check without drawing numbers or loading data sets; what is returned is no data.
-        """
-        sources = [name for name, vertex in self.graph.vertices.items() if vertex.op.role == "source"]
-        given = dict(self.document.inputs)
-        for name in sources:
-            if self.graph.vertices[name].op.name == "constant":
-                given.setdefault(name, self.graph.vertices[name].call["value"])
-        unknown = [
-            Problem(("inputs", name), f"there is no input vertex {name!r}" + nearest(name, sources))
-            for name in given
-            if name not in sources
-        ]
-        missing = [
-            Problem(("inputs",), f"input {name!r} has no data; add {name}: ... under 'inputs'")
-            for name in sources
-            if name not in given
-        ]
-        problems = [*unknown, *missing]
-        return self._load("inputs", {name: (name, given[name]) for name in sources if name in given}, problems, dry)
-
-    def targets(self, *, dry: bool = False) -> dict[str, Array]:
-        """Return {output: (batch, *shape)}; raises InputError where targets are missing or do not fit."""
-        found: dict[str, tuple[str, Any]] = {}
-        problems: list[Problem] = []
-        for name, source in self.document.targets.items():
-            try:
-                found[self._output(name, ("targets", name))] = (name, source)
-            except InputError as error:
-                problems += error.problems
-        problems += [
-            Problem(
-                ("targets",),
-                f"output {name!r} has no target; add {name.removesuffix('.observed')}: ... under 'targets'",
-            )
-            for name in self.levelled.outputs
-            if name not in found
-        ]
-        return self._load("targets", found, problems, dry)
-
-    def _load(
-        self, section: str, sources: Mapping[str, tuple[str, Any]], problems: list[Problem], dry: bool
-    ) -> dict[str, Array]:
-        """Return {vertex: data} from {vertex: (name in the document, source)}."""
-        loaded = {}
-        for vertex, (name, source) in sources.items():
-            try:
-                found = load(entry_of(source), self._wanted(self.levelled.vertices[vertex].shape, name, dry))
-                loaded[vertex] = found if dry else rounded(found, self.dtype)
-            except InputError as error:
-                problems += error.map(lambda problem: problem.under(section, name)).problems  # noqa: B023
-        if problems:
-            raise InputError(problems)
-        return loaded
-
-    def _wanted(self, shape: tuple[int, ...], name: str, dry: bool) -> Wanted:
-        seed = self.document.seed
-
-        def draws(kind: str) -> Generator:
-            return stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name)
-
-        return Wanted(shape, self.document.batch, draws, self.folder, dry)
+        return dict(self._losses)
 
     def initial(self) -> dict[str, Array]:
-        """Return {free vertex: (batch, *shape)} where the state at tick 0 is not the feedforward one."""
-        wish = self.document.initial
-        if wish == "feedforward":
-            return {}
-        return {
-            name: value.astype(self.dtype)
-            for name in self.levelled.active
-            if self.levelled.role(name) == "free" and (value := self._initial(wish, name)) is not None
-        }
+        """Return {free vertex: (batch, *shape)}, read-only, where the state at tick 0 is not the feedforward one."""
+        return dict(self._initial)
 
-    def _initial(self, wish: str | InitialEntry, name: str) -> Array | None:
-        full = (self.document.batch, *self.levelled.vertices[name].shape)
-        if isinstance(wish, str):
-            return np.zeros(full)
-        if wish.file is None:
-            return stream(self.document.seed, "initial", name).normal(0.0, wish.normal or 0.0, full)
-        try:
-            array = read_npz(self.folder / wish.file, name)
-        except InputError as error:
-            raise error.map(lambda problem: replace(problem, path=("initial", "file"))) from None
-        if array.shape != full:
-            raise wrong(
-                ("initial", "file"), f"the state of {name!r} has shape {list(array.shape)}, expected {list(full)}"
-            )
-        return array
+    # -- what runs it --------------------------------------------------------------------------------------
 
     def task(self, *, initial: Mapping[str, Array] | None = None, keep_values: bool = False) -> Task:
         """Return everything an engine needs; raises InputError with every problem of the data."""
-        self._check_size()
-        HostMemory().admit(self.memory)
-        names = ("parameters", "inputs", "targets", "losses", "initial")
-        parts = self._collected({name: getattr(self, name) for name in names})
-        parts["initial"] = dict(initial) if initial is not None else parts["initial"]
+        parts: dict[str, Any] = {name: dict(part) for name, part in self._parts.items()}
+        if initial is not None:
+            parts["initial"] = dict(initial)
         return Task(
             self.levelled, self.rule, self.ticks, self.document.batch, self.dtype, keep_values=keep_values,
             seed=self.document.seed, **parts,
         )  # fmt: skip
 
-    @property
+    @cached_property
+    def _parts(self) -> dict[str, dict[str, Any]]:
+        self._check_size()
+        HostMemory().admit(self.memory)
+        names = ("parameters", "inputs", "targets", "losses", "initial")
+        return self._collected({name: getattr(self, name) for name in names})
+
+    @cached_property
     def memory(self) -> dict[str, int]:
         """The bytes that a task takes before any engine has it: parameters, and data of sources and outputs."""
         graph, itemsize = self.levelled, self.dtype.itemsize
@@ -249,12 +228,13 @@ class Scenario:
     def check(self) -> None:
         """Check all that a task needs, without drawing numbers or loading data sets; raises InputError."""
         self._check_size()
-        files = {name: row for name, row in self.graph.parameters.items() if row.init[0] == "file"}
+        files = [name for name, row in self.graph.parameters.items() if row.init[0] == "file"]
         given = isinstance(self.document.initial, InitialEntry) and self.document.initial.file is not None
         self._collected({
-            "parameters": lambda: initialise(replace(self.graph, parameters=files), 0, self.dtype, self.folder),
-            "inputs": lambda: self.inputs(dry=True),
-            "targets": lambda: self.targets(dry=True),
+            "given": lambda: self._of_file,
+            "parameters": lambda: initialise(self.graph, 0, self.dtype, self.folder, files),
+            "inputs": lambda: self._data.inputs(dry=True),
+            "targets": lambda: self._data.targets(dry=True),
             "losses": self.losses,
             "initial": self.initial if given else dict,
         })  # fmt: skip
@@ -273,14 +253,18 @@ class Scenario:
         return made
 
     def _check_size(self) -> None:
-        batch = self.document.batch
-        numbers = batch * sum(prod(vertex.shape) for vertex in self.graph.vertices.values())
-        numbers += sum(prod(parameter.shape) for parameter in self.graph.parameters.values())
-        shapes = {name: prod(vertex.shape) for name, vertex in self.graph.vertices.items()}
-        numbers += batch * sum((edge.value_delay + edge.error_delay) * shapes[edge.pre] for edge in self.graph.edges)
-        if numbers > MOST_NUMBERS:
+        if self._numbers > MOST_NUMBERS:
             message = (
-                f"with batch {batch} values and messages in flight are {numbers:.0e} numbers, "
+                f"with batch {self.document.batch} values and messages in flight are {self._numbers:.0e} numbers, "
                 f"expected at most {MOST_NUMBERS:.0e}"
             )
             raise self.located(wrong("batch", message))
+
+    @cached_property
+    def _numbers(self) -> int:
+        """Numbers that values, parameters and messages in flight are."""
+        batch, edges = self.document.batch, self.graph.edges
+        shapes = {name: prod(vertex.shape) for name, vertex in self.graph.vertices.items()}
+        flying = sum((edge.value_delay + edge.error_delay) * shapes[edge.pre] for edge in edges)
+        parameters = sum(prod(parameter.shape) for parameter in self.graph.parameters.values())
+        return batch * (sum(shapes.values()) + flying) + parameters

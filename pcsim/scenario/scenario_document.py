@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
+from pcsim.documents.frozen_arrays import as_lists
 from pcsim.graph.graph_document import Interval, Name, Normal, Number, Strict
 
 Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update"]
@@ -87,6 +88,12 @@ class InitialEntry(Strict):
         return self
 
 
+class ParametersEntry(Strict):
+    """A file with values for parameters, by name; parameters that are not in it start as their ``init`` says."""
+
+    file: str = Field(description=".npz or .safetensors, arrays named as the parameters")
+
+
 class ScenarioDocument(Strict):
     """A whole experiment: graph, data, rule, what to record and to measure."""
 
@@ -95,6 +102,7 @@ class ScenarioDocument(Strict):
     source: str = Field(default="", description="paper and figure")
     about: str = Field(default="", description="what the scenario shows, in a few words")
     graph: dict[str, Any]
+    parameters: ParametersEntry | None = Field(default=None, description="values to start from, as arrays in a file")
     inputs: dict[Name, Any] = Field(default={})
     targets: dict[Name, Any] = Field(default={})
     loss: str | dict[Name, str] = Field(default="squared_error", description="for all outputs, or by output")
@@ -116,10 +124,22 @@ class ScenarioDocument(Strict):
     solve: Literal["simulate", "closed_form"] = Field(
         default="simulate", description="closed_form works out each tick that is read, where the rule has one"
     )
-    literal: StrictBool = Field(
-        default=False, description="simulate every actor at every tick, also where no one looks and no update needs it"
+    literal: StrictBool = Field(default=False, description="another name of exact_dynamics; give one of them")
+    exact_dynamics: StrictBool = Field(
+        default=False,
+        exclude=True,
+        description="simulate every actor at every tick, also where no one looks and no update needs it",
     )
-    sweep: dict[str, list[Any]] = Field(default={}, description="dotted key -> values; the runs are their grid")
+    sweep: Annotated[dict[str, list[Any]], BeforeValidator(as_lists)] = Field(
+        default={}, description="dotted key -> values; the runs are their grid"
+    )
     engine: str = "auto"
     dtype: Literal["float32", "float64"] = "float64"
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> ScenarioDocument:
+        """Let both names of a key say what either does; written out is the older one."""
+        exact = self.literal or self.exact_dynamics
+        vars(self).update(literal=exact, exact_dynamics=exact)
+        return self

@@ -19,6 +19,10 @@ Coordinates = Mapping[str, tuple[str, np.ndarray]]
 NONE: Coordinates = MappingProxyType({})
 
 
+Static = tuple[str, str, tuple[str, ...], "np.ndarray", tuple[str, ...]]
+"""An array of a trace that has no ticks: path, variable, dims, array, names along its first dimension."""
+
+
 @dataclass(frozen=True)
 class Channel:
     """One variable of a trace, and how to read it.

@@ -51,7 +51,7 @@ Key = tuple[str, str | None, str | None]
 
 def compare(first: xr.DataTree, second: xr.DataTree) -> list[Difference]:
     """Return how two traces differ: a row for each quantity and name that either of them holds."""
-    mine, others = _places(first), _places(second)
+    mine, others = _by_key(first), _by_key(second)
     rows: dict[Key, Difference] = {key: Difference(*key, note="only in the first") for key in mine}
     rows |= {key: Difference(*key, note="only in the second") for key in others if key not in mine}
     pairs: dict[tuple[int, int], list[Key]] = {}
@@ -62,13 +62,13 @@ def compare(first: xr.DataTree, second: xr.DataTree) -> list[Difference]:
     return list(rows.values())
 
 
-def _places(tree: xr.DataTree) -> dict[Key, Entry]:
+def _by_key(tree: xr.DataTree) -> dict[Key, Entry]:
     known = entries(tree)
     return {(e.quantity, e.kind, name): e for e in known for name in (e.names or (None,))}
 
 
 def _compared(mine: Entry, other: Entry, keys: Sequence[Key]) -> dict[Key, Difference]:
-    a, b = (_part(entry, [key[2] for key in keys]) for entry in (mine, other))
+    a, b = (_selected(entry, [key[2] for key in keys]) for entry in (mine, other))
     if "tick" in a.dims and "tick" in b.dims:
         common = np.intersect1d(a.coords["tick"].values, b.coords["tick"].values)
         a, b = a.sel(tick=common), b.sel(tick=common)
@@ -80,11 +80,11 @@ def _compared(mine: Entry, other: Entry, keys: Sequence[Key]) -> dict[Key, Diffe
     return _measured(a, b, keys)
 
 
-def _part(entry: Entry, names: list[str | None]) -> xr.DataArray:
+def _selected(entry: Entry, names: list[str | None]) -> xr.DataArray:
     if entry.dim is None:
         return entry.array
-    places = {name: place for place, name in enumerate(entry.names)}
-    return entry.array.isel({entry.dim: [places[str(name)] for name in names]})
+    positions = {name: number for number, name in enumerate(entry.names)}
+    return entry.array.isel({entry.dim: [positions[str(name)] for name in names]})
 
 
 def _measured(a: xr.DataArray, b: xr.DataArray, keys: Sequence[Key]) -> dict[Key, Difference]:
@@ -92,8 +92,8 @@ def _measured(a: xr.DataArray, b: xr.DataArray, keys: Sequence[Key]) -> dict[Key
     since: dict[int, int | None] = {}
     for (ticks, x), (_, y) in zip(blocks(a), blocks(b), strict=True):
         apart, ratio = _apart(*(side.reshape(len(ticks), len(keys), -1) for side in (x, y)))
-        for place in np.flatnonzero(apart.any(0)):
-            since.setdefault(int(place), ticks[int((apart[:, place] > 0).argmax())])
+        for column in np.flatnonzero(apart.any(0)):
+            since.setdefault(int(column), ticks[int((apart[:, column] > 0).argmax())])
         absolute, relative = np.maximum(absolute, apart.max(0)), np.maximum(relative, ratio.max(0))
     return {key: Difference(*key, float(absolute[n]), float(relative[n]), since.get(n)) for n, key in enumerate(keys)}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
-    from pcsim.trace.memory import MemoryTrace
+    from pcsim.trace.memory_trace import MemoryTrace
 
 SIDES = ("value", "error")
 """The kinds of message that cross an edge."""
@@ -161,7 +161,7 @@ def _missing(known: list[Entry], wanted: list[Entry], quantity: str, name: str |
 
 
 def how_to_record(quantity: str, names: str = "all") -> str:
-    """Return the words that tell how to have a quantity in the next trace."""
+    """Return the sentence that says how to have a quantity in the next trace."""
     return f"to record it, add 'record: [{{what: [{quantity}], vertices: {names}}}]' to the scenario"
 
 
@@ -202,7 +202,7 @@ def _arrivals(entry: Entry) -> dict[str, int | None]:
     """Look only until every vertex has its tick."""
     first: dict[str, int | None] = dict.fromkeys(entry.names)
     for ticks, block in blocks(entry.array):
-        late = [place for place, tick in enumerate(first.values()) if tick is None]
+        late = [number for number, tick in enumerate(first.values()) if tick is None]
         alive = (block[:, late].reshape(len(ticks), len(late), math.prod(block.shape[2:])) != 0).any(2)
         for column in np.flatnonzero(alive.any(0)):
             first[entry.names[late[column]]] = ticks[alive[:, column].argmax()]

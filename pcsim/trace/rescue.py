@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pcsim.trace.columns import Column, Node
-    from pcsim.trace.documents import Documents
+    from pcsim.trace.metadata import Documents
     from pcsim.trace.store import Target
 
 ROOM = 16 * 2**10

@@ -9,14 +9,14 @@ import numpy as np
 
 from pcsim.trace.channel import by_node
 from pcsim.trace.columns import Column, Node, chunk_rows
-from pcsim.trace.disk import DiskTrace
-from pcsim.trace.memory import MemoryTrace
+from pcsim.trace.disk_trace import DiskTrace
+from pcsim.trace.memory_trace import MemoryTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from pcsim.trace.channel import Channel
+    from pcsim.trace.channel import Channel, Static
 
 NO_ATTRS: Mapping[str, Any] = MappingProxyType({})
 
@@ -102,9 +102,17 @@ class TraceWriter:
     ) -> None:
         """Write an array that has no ticks, once; ``names`` label its first dimension."""
         if names:
-            self._trace.add_whole(path, dims[0], (dims[0],), np.asarray(names))
-        self._trace.add_whole(path, variable, tuple(dims), np.asarray(array))
+            self._trace.add_static(path, dims[0], (dims[0],), np.asarray(names))
+        self._trace.add_static(path, variable, tuple(dims), np.asarray(array))
         self._trace.announce()
+
+    def later(self, make: Callable[[], Iterable[Static]]) -> None:
+        """Write arrays that have no ticks: on disk now, in memory once the trace is opened or written."""
+        if isinstance(self._trace, MemoryTrace):
+            self._trace.pending.append(make)
+        else:
+            for array in make():
+                self.static(*array)
 
     def close(self, attrs: Mapping[str, Any] = NO_ATTRS) -> None:
         """Flush, add final attributes, and write no more; a writer that failed before does nothing."""
@@ -122,7 +130,7 @@ class TraceWriter:
 
     def _label(self, channel: Channel) -> None:
         if channel.names:
-            self._trace.add_whole(channel.path, channel.dims[0], (channel.dims[0],), np.asarray(channel.names))
+            self._trace.add_static(channel.path, channel.dims[0], (channel.dims[0],), np.asarray(channel.names))
         for name, (dim, values) in channel.coords.items():
-            self._trace.add_whole(channel.path, name, (dim,), np.asarray(values))
+            self._trace.add_static(channel.path, name, (dim,), np.asarray(values))
             self._trace.coordinate(channel.path, name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.view.scales import Decades, decades, draw_decades, whole_ticks
+from pcsim.view.scales import Decades, decades, draw_decades, whole_numbers, whole_ticks
 from pcsim.view.style import (
     BLACK,
     BLUE,
@@ -161,7 +161,8 @@ def _level_bar(figure: Figure, axes: Axes, table: ListedColormap) -> None:
 
     mappable = ScalarMappable(Normalize(-0.5, table.N - 0.5), table)
     ticks = MaxNLocator(nbins=8, integer=True, min_n_ticks=1)
-    figure.colorbar(mappable, ax=axes, ticks=ticks, label="level (0: outputs)").outline.set_visible(False)
+    bar = figure.colorbar(mappable, ax=axes, ticks=ticks, label="level (0: outputs)", format=whole_numbers())
+    bar.outline.set_visible(False)
 
 
 def _draw_theory(axes: Axes, theory: xr.DataArray | None, span: Decades) -> list[Artist]:

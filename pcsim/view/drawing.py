@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from pcsim.view.layout import layout
+from pcsim.view.lanes import layout
 from pcsim.view.picture import LOST, picture
-from pcsim.view.place import labels, places
+from pcsim.view.positions import labels, positions_of
 from pcsim.view.style import (
     BLACK,
     BLUE,
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pcsim.graph.graph import Graph
-    from pcsim.view.layout import Layout, Link
+    from pcsim.view.lanes import Layout, Link
     from pcsim.view.picture import Box, Picture
-    from pcsim.view.place import Places, Point
+    from pcsim.view.positions import Point, Positions
 
 MARGIN, ROW = 0.15, 0.2
 DARK = "#303030"
@@ -61,7 +61,7 @@ def drawing(graph: Graph) -> Figure:
 
     shown = picture(graph)
     found = layout(shown)
-    placed = places(shown, found, text_size)
+    placed = positions_of(shown, found, text_size)
     title = fill(graph.title, 60)
     canvas = _canvas(placed, title, _handles(shown))
     figure = Figure(figsize=(canvas.width, canvas.height))
@@ -86,7 +86,7 @@ class _Canvas:
     """Columns of the legend."""
 
 
-def _canvas(placed: Places, title: str, handles: Sequence[Artist]) -> _Canvas:
+def _canvas(placed: Positions, title: str, handles: Sequence[Artist]) -> _Canvas:
     low = min(placed.height[key] - placed.extent[key] / 2 for key in placed.height)
     high = max(placed.height[key] + placed.extent[key] / 2 for key in placed.height)
     across = placed.columns[-1][1]
@@ -97,7 +97,7 @@ def _canvas(placed: Places, title: str, handles: Sequence[Artist]) -> _Canvas:
     return _Canvas((across - width) / 2, low - below, width, high - low + below + above, columns)
 
 
-def _draw(axes: Axes, shown: Picture, found: Layout, placed: Places) -> None:
+def _draw(axes: Axes, shown: Picture, found: Layout, placed: Positions) -> None:
     for arrow, route in zip(shown.arrows, found.routes, strict=True):
         _draw_arrow(axes, route, placed, uneven=arrow.uneven)
     for box in shown.boxes.values():
@@ -113,7 +113,7 @@ def _draw(axes: Axes, shown: Picture, found: Layout, placed: Places) -> None:
         axes.text((left + right) / 2, low - 0.12, heading, ha="center", va="top", color="#555555")
 
 
-def _draw_arrow(axes: Axes, route: Sequence[Link], placed: Places, *, uneven: bool) -> None:
+def _draw_arrow(axes: Axes, route: Sequence[Link], placed: Positions, *, uneven: bool) -> None:
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
@@ -129,7 +129,7 @@ def _draw_arrow(axes: Axes, route: Sequence[Link], placed: Places, *, uneven: bo
                                    color=colour, linestyle=style, linewidth=1.1, zorder=2))  # fmt: skip
 
 
-def _draw_box(axes: Axes, box: Box, placed: Places) -> None:
+def _draw_box(axes: Axes, box: Box, placed: Positions) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     (left, right), height = placed.columns[box.column], placed.extent[box.key]
@@ -145,7 +145,7 @@ def _draw_box(axes: Axes, box: Box, placed: Places) -> None:
 Rectangle = tuple[float, float, float, float]
 
 
-def _free_spot(link: Link, label: str, placed: Places, links: Iterable[Link], taken: list[Rectangle]) -> Point:
+def _free_spot(link: Link, label: str, placed: Positions, links: Iterable[Link], taken: list[Rectangle]) -> Point:
     """Return a place on a link where its label hides nothing, or as little as there is to choose from."""
     width, height = text_size(label)
     x = placed.start[link][0]
@@ -165,7 +165,7 @@ def _free_spot(link: Link, label: str, placed: Places, links: Iterable[Link], ta
     return best
 
 
-def _along(link: Link, placed: Places, t: float) -> Point:
+def _along(link: Link, placed: Positions, t: float) -> Point:
     """Return the point of a link's Bezier curve at ``t``."""
     (x, y), (x1, y1) = placed.start[link], placed.end[link]
     return x + (x1 - x) * (1.5 * t * (1 - t) + t**3), y + (y1 - y) * t * t * (3 - 2 * t)

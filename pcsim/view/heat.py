@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.view.scales import whole_ticks
+from pcsim.view.scales import whole_numbers, whole_ticks
 from pcsim.view.style import BLACK, PALE, legend_below, look, new_axes
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def heat_map(norm: xr.DataArray, cone: Mapping[int, int] | None = None, title: s
     levels, values = by_level(norm)
     figure, axes = new_axes(3.2 + 0.05 * min(20, len(levels)), title)
     mesh = _mesh(axes, norm["tick"].to_numpy(), values)
-    bar = figure.colorbar(mesh, ax=axes, label="log₁₀ of the error's norm", ticks=_whole(7))
+    label = "log₁₀ of the error's norm"
+    bar = figure.colorbar(mesh, ax=axes, label=label, ticks=_whole(7), format=whole_numbers())
     bar.outline.set_visible(False)
     _level_axis(axes, levels)
     legend_below(figure, [*_zeros(values), *(_cone(axes, levels, cone) if cone else ())])

@@ -115,10 +115,10 @@ def listing_tables(what: str, rows: Rows) -> list[Any]:
             for key, value in row.items()
             if key not in (name, main) and value not in ("", None)
         ]
-        told = Text(str(row[main]))
+        text = Text(str(row[main]))
         if less:
-            told.append("\n" + "; ".join(less), style="dim")
-        table.add_row(str(row[name]), told)
+            text.append("\n" + "; ".join(less), style="dim")
+        table.add_row(str(row[name]), text)
     return [table]
 
 

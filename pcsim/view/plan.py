@@ -94,7 +94,7 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         head.add_row(f"per tick: {key}", size(number) if "bytes" in key else f"{number:,}")
     for key, number in found["delay_lines"].items():
         head.add_row(key, f"{number:,}")
-    steps = columns("step", "op", "vertices", "shape", "inputs", "which")
+    steps = columns("step", "op", "vertices", "shape", "inputs", "names")
     for number, step in enumerate(found["steps"][:40]):
         steps.add_row(
             str(number),
@@ -106,7 +106,10 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         )
     if len(found["steps"]) > 40:
         steps.add_row("...", f"{len(found['steps']) - 40} more")
-    return [*titled(found["title"] or "plan", head), *titled("a tick: one row, one array operation each way", steps)]
+    return [
+        *titled(found["title"] or "plan", head),
+        *titled("steps of a tick: vertices of one kind, computed together", steps),
+    ]
 
 
 def levels_of(graph: Graph) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def _delay_of(graph: Graph, key: tuple[str, int]) -> int:
 
 def level_tables(found: dict[str, Any]) -> list[Any]:
     """Return levels as tables for people."""
-    table = columns("level", "vertices", "which")
+    table = columns("level", "vertices", "names")
     count = Counter(found["vertices"].values())
     for here in sorted(count, key=lambda one: (one is None, one)):
         names = [name for name, one in found["vertices"].items() if one == here]

@@ -128,5 +128,6 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
     figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    figure.set_layout_engine("none")  # everything has its position now: to find it again takes as long as to draw
     figure.savefig(svg, dpi=2 * DPI, metadata={"Date": None, "Creator": None})
     return png, svg

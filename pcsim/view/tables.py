@@ -36,7 +36,9 @@ def run_tables(run: Run) -> list[Any]:
                 head.add_row(*row)
     tables = titled(summary["title"] or "run", head)
     if summary.get("signal_fraction"):
-        tables += titled("part of the backprop error that came", _fractions(summary["signal_fraction"]))
+        tables += titled(
+            "share of the backprop error that has arrived, by level", _fractions(summary["signal_fraction"])
+        )
     tables += [Text(f"note: {text}", style="yellow") for text in summary["warnings"]]
     return tables
 
@@ -143,7 +145,7 @@ def trace_tables(found: dict[str, Any]) -> list[Any]:
 
 
 def _rows_table(rows: list[dict[str, Any]]) -> Table:
-    table = columns("tick", "what", "of", "norm", "least", "greatest", "values")
+    table = columns("tick", "quantity", "name", "norm", "minimum", "maximum", "values")
     for row in rows[:MOST_ROWS]:
         what = f"{row['what']} ({row['kind']})" if row["kind"] else row["what"]
         values = "" if row["values"] is None else _values(row["values"])
@@ -162,7 +164,7 @@ def _values(values: Any) -> str:
 
 
 def _overview_tables(found: dict[str, Any]) -> list[Any]:
-    recorded = columns("recorded", "of", "ticks")
+    recorded = columns("quantity", "names", "ticks")
     for what, entry in found["recorded"].items():
         names = [str(name) for name in entry.get("names") or []]
         more = f", ... {len(names) - 6} more" if len(names) > 6 else ""
@@ -224,11 +226,11 @@ def _verdict(rows: Sequence[Difference]) -> str:
 
 
 def comparison_tables(found: dict[str, Any]) -> list[Any]:
-    """Return a comparison as tables for people: the verdict, then what differs, greatest differences first."""
+    """Return a comparison as tables for people: the verdict, then what differs, largest differences first."""
     heads = columns("", "first run", "second run")
     for key, (a, b) in found["runs"].items():
         heads.add_row(key.replace("_", " "), str(a), str(b))
-    table = columns("what", "of", "greatest difference", "relative", "first differs at tick", "note")
+    table = columns("quantity", "name", "largest difference", "relative", "first differs at tick", "note")
     rows = sorted((row for row in found["rows"] if row["absolute"] != 0), key=lambda row: -(row["absolute"] or 0.0))
     for row in rows[:MOST_ROWS]:
         what = f"{row['what']} ({row['kind']})" if row["kind"] else row["what"]

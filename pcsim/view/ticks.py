@@ -49,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class _Kind:
-    """Runs that share one look: how they are told, and how they are drawn."""
+    """Runs that share one look: how they are named, and how they are drawn."""
 
     label: str
     marker: str
@@ -60,7 +60,7 @@ LATE, DIVERGED = _Kind("not within the horizon", "^"), _Kind("diverged", "x")
 
 
 @dataclass(frozen=True)
-class _Scale:
+class _ValueAxis:
     """The y axis: where a value is drawn, and where a run without one."""
 
     height: Callable[[float], float]
@@ -87,22 +87,22 @@ def ticks_against(points: Sequence[Point], *, x_label: str, title: str, y_label:
     axes.grid(color="#E8E8E8", linewidth=0.6)
     axes.set_axisbelow(True)
     _x_axis(axes, [point.x for point in points])
-    scale = _tick_scale(axes, points) if y_label is None else _value_scale(axes, points)
+    scale = _tick_axis(axes, points) if y_label is None else _value_axis(axes, points)
     legend_below(figure, _draw(axes, points, scale))
     return figure
 
 
-def _tick_scale(axes: Axes, points: Sequence[Point]) -> _Scale:
-    scale = _Scale(lambda ticks: max(ticks, AT_ONCE), lambda point: max(point.horizon, AT_ONCE))
+def _tick_axis(axes: Axes, points: Sequence[Point]) -> _ValueAxis:
+    scale = _ValueAxis(lambda ticks: max(ticks, AT_ONCE), lambda point: max(point.horizon, AT_ONCE))
     ends = [scale.end(point) for point in points if _kind(point)]
     _y_axis(axes, [*map(scale.height, _values(points)), *ends])
     return scale
 
 
-def _value_scale(axes: Axes, points: Sequence[Point]) -> _Scale:
+def _value_axis(axes: Axes, points: Sequence[Point]) -> _ValueAxis:
     span = decades(np.array(_values(points), float))
     draw_decades(axes, span, "exact")
-    return _Scale(lambda value: float(span.heights(np.array(value, float))), lambda _: 10.0**span.high)
+    return _ValueAxis(lambda value: float(span.heights(np.array(value, float))), lambda _: 10.0**span.high)
 
 
 def _values(points: Sequence[Point]) -> list[float]:
@@ -114,7 +114,7 @@ def _measured(point: Point) -> float | None:
     return None if point.diverged else point.measured
 
 
-def _draw(axes: Axes, points: Sequence[Point], scale: _Scale) -> list[Artist]:
+def _draw(axes: Axes, points: Sequence[Point], scale: _ValueAxis) -> list[Artist]:
     handles: list[Artist] = []
     names = list(dict.fromkeys(point.series for point in points))
     for name, colour, marker in zip(names, cycle(COLOURS), cycle(MARKERS), strict=False):
@@ -125,7 +125,7 @@ def _draw(axes: Axes, points: Sequence[Point], scale: _Scale) -> list[Artist]:
     return handles + _explained(points)
 
 
-def _draw_series(axes: Axes, points: Sequence[Point], scale: _Scale, colour: str, marker: str) -> list[Artist]:
+def _draw_series(axes: Axes, points: Sequence[Point], scale: _ValueAxis, colour: str, marker: str) -> list[Artist]:
     theory = [(point.x, scale.height(point.predicted)) for point in points if point.predicted is not None]
     if theory:
         axes.plot(*zip(*theory, strict=True), color=colour, linewidth=1.2, zorder=2)
@@ -136,7 +136,7 @@ def _draw_series(axes: Axes, points: Sequence[Point], scale: _Scale, colour: str
     return [line]
 
 
-def _draw_unfinished(axes: Axes, point: Point, scale: _Scale, colour: str, points: Sequence[Point]) -> None:
+def _draw_unfinished(axes: Axes, point: Point, scale: _ValueAxis, colour: str, points: Sequence[Point]) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     kind = _kind(point)

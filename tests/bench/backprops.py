@@ -8,7 +8,7 @@ import numpy as np
 from layers import Layers, layers_of
 from scans import CHAINS, torch_with_threads
 
-from pcsim.bench.rivals import Contestant, Rival
+from pcsim.bench.baselines import Baseline, Candidate
 
 if TYPE_CHECKING:
     from pcsim.engines import Task
@@ -18,7 +18,7 @@ def nothing() -> None:
     """Reset what keeps no state."""
 
 
-def numpy_by_hand(task: Task) -> Contestant:
+def numpy_by_hand(task: Task) -> Candidate:
     """Forward, backward, update: three products a layer, buffers allocated once."""
     chain = layers_of(task)
     weights, biases = list(chain.weights), list(chain.biases)
@@ -50,7 +50,7 @@ def numpy_by_hand(task: Task) -> Contestant:
         forward()
         backward()
 
-    return Contestant(nothing, run, lambda: chain.by_parameter(to_weights, [bias[0] for bias in to_biases]))
+    return Candidate(nothing, run, lambda: chain.by_parameter(to_weights, [bias[0] for bias in to_biases]))
 
 
 class TorchChain:
@@ -68,7 +68,7 @@ class TorchChain:
             x = self.torch.tanh(self.torch.nn.functional.linear(x, weight, bias))
         return -0.5 * ((target - x) ** 2).sum()  # its gradient is the descent direction
 
-    def contestant(self, loss: Any) -> Contestant:
+    def candidate(self, loss: Any) -> Candidate:
         def run() -> None:
             self.found = self.torch.autograd.grad(loss(self.x, self.target), [*self.weights, *self.biases])
 
@@ -76,27 +76,27 @@ class TorchChain:
             arrays = [gradient.numpy() for gradient in self.found]
             return self.chain.by_parameter(arrays[: len(self.weights)], arrays[len(self.weights) :])
 
-        return Contestant(nothing, run, read)
+        return Candidate(nothing, run, read)
 
 
-def torch_eager(task: Task) -> Contestant:
+def torch_eager(task: Task) -> Candidate:
     """PyTorch as most people run it."""
     chain = TorchChain(layers_of(task))
-    return chain.contestant(chain.loss)
+    return chain.candidate(chain.loss)
 
 
-def torch_compiled(task: Task) -> Contestant:
+def torch_compiled(task: Task) -> Candidate:
     """The same loss through torch.compile, which needs a C++ compiler."""
     chain = TorchChain(layers_of(task))
     chain.torch._dynamo.reset()
-    return chain.contestant(chain.torch.compile(chain.loss))
+    return chain.candidate(chain.torch.compile(chain.loss))
 
 
 EXACT = ("fpa-step-1", "zil", "bp")
 """Rules that learn what backprop does."""
 
-RIVALS = (
-    Rival("NumPy backprop by hand", "update", CHAINS, EXACT, numpy_by_hand),
-    Rival("PyTorch backprop", "update", CHAINS, EXACT, torch_eager, needs=("torch",)),
-    Rival("PyTorch backprop, compiled", "update", CHAINS, EXACT, torch_compiled, needs=("torch",)),
+BASELINES = (
+    Baseline("NumPy backprop by hand", "update", CHAINS, EXACT, numpy_by_hand),
+    Baseline("PyTorch backprop", "update", CHAINS, EXACT, torch_eager, needs=("torch",)),
+    Baseline("PyTorch backprop, compiled", "update", CHAINS, EXACT, torch_compiled, needs=("torch",)),
 )

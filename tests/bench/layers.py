@@ -1,4 +1,4 @@
-"""What rivals take from a task on a chain of layers: stacks of weights, data, and the feedforward values."""
+"""What baselines take from a task on a chain of layers: stacks of weights, data, and the feedforward values."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.bench.rivals import Contestant, Rival
+from pcsim.bench.baselines import Baseline, Candidate
 
 if TYPE_CHECKING:
     from pcsim.engines import Task
@@ -42,7 +42,7 @@ class Mask:
         np.tanh(out, out=out)
 
 
-def mask_fixed(task: Task) -> Contestant:
+def mask_fixed(task: Task) -> Candidate:
     """Slopes as they were at tick 0."""
     mask, gamma = Mask(task), task.dtype.type(task.rule.step_size)
     start, slopes = mask.start - mask.values, 1 - mask.values**2
@@ -56,10 +56,10 @@ def mask_fixed(task: Task) -> Contestant:
             np.multiply(free, 1 - gamma, out=free)
             np.add(free, gamma * due[:, mask.free], out=free)
 
-    return Contestant(lambda: np.copyto(errors, start), run, lambda: mask.by_vertex(errors))
+    return Candidate(lambda: np.copyto(errors, start), run, lambda: mask.by_vertex(errors))
 
 
-def mask_moving(task: Task) -> Contestant:
+def mask_moving(task: Task) -> Candidate:
     """Predictions and slopes follow the values; the inputs' own prediction counts for nothing."""
     mask, gamma = Mask(task), task.dtype.type(task.rule.step_size)
     values = mask.start.copy()
@@ -85,10 +85,10 @@ def mask_moving(task: Task) -> Contestant:
         predict()
         return mask.by_vertex(errors)
 
-    return Contestant(lambda: np.copyto(values, mask.start), run, read)
+    return Candidate(lambda: np.copyto(values, mask.start), run, read)
 
 
-RIVALS = (
-    Rival("dense mask", "ticks", ("layered",), ("fpa",), mask_fixed),
-    Rival("dense mask", "ticks", ("layered",), ("il",), mask_moving),
+BASELINES = (
+    Baseline("dense mask", "ticks", ("layered",), ("fpa",), mask_fixed),
+    Baseline("dense mask", "ticks", ("layered",), ("il",), mask_moving),
 )

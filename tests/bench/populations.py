@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from pcsim.bench.rivals import Contestant, Rival
+from pcsim.bench.baselines import Baseline, Candidate
 
 if TYPE_CHECKING:
     from pcsim.engines import Task
@@ -59,7 +59,7 @@ def projection_of(task: Task) -> Projection:
     return Projection(forth, forth.T.tocsr(), synapses.delays, x[0], target[0], task.rule.step_size, task.ticks)
 
 
-def products_fixed(task: Task) -> Contestant:
+def products_fixed(task: Task) -> Candidate:
     """One product with the transpose a tick."""
     found = projection_of(task)
     errors = (found.target - np.tanh(found.forth @ np.tile(np.tanh(found.x), len(found.delays)))).astype(found.x.dtype)
@@ -68,10 +68,10 @@ def products_fixed(task: Task) -> Contestant:
         for _ in range(found.ticks):
             found.back @ errors
 
-    return Contestant(lambda: None, run, lambda: found.scan(moving=False))
+    return Candidate(lambda: None, run, lambda: found.scan(moving=False))
 
 
-def products_moving(task: Task) -> Contestant:
+def products_moving(task: Task) -> Candidate:
     """One product with the matrix and one with its transpose a tick."""
     found = projection_of(task)
     values = np.tile(np.tanh(found.x), len(found.delays))
@@ -82,10 +82,10 @@ def products_moving(task: Task) -> Contestant:
             found.forth @ values
             found.back @ errors
 
-    return Contestant(lambda: None, run, lambda: found.scan(moving=True))
+    return Candidate(lambda: None, run, lambda: found.scan(moving=True))
 
 
-RIVALS = (
-    Rival("SciPy CSR products", "ticks", ("population",), ("fpa",), products_fixed),
-    Rival("SciPy CSR products", "ticks", ("population",), ("il",), products_moving),
+BASELINES = (
+    Baseline("SciPy CSR products", "ticks", ("population",), ("fpa",), products_fixed),
+    Baseline("SciPy CSR products", "ticks", ("population",), ("il",), products_moving),
 )

@@ -8,8 +8,8 @@ import numpy as np
 from backprops import EXACT
 from scans import torch_with_threads
 
-from pcsim.bench.graphs import GATES
-from pcsim.bench.rivals import Contestant, Rival
+from pcsim.bench.baselines import Baseline, Candidate
+from pcsim.bench.graph_documents import GATES
 
 if TYPE_CHECKING:
     from pcsim.engines import Task
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OF_TORCH = {"weight_ih_l0": "W", "weight_hh_l0": "U", "bias_ih_l0": "b", "bias_hh_l0": "c"}
 
 
-def torch_lstm(task: Task) -> Contestant:
+def torch_lstm(task: Task) -> Candidate:
     """torch.nn.LSTM over all steps, a linear read-out of the last."""
     torch, given = torch_with_threads(), task.parameters
     joined = {name: np.concatenate([given[f"{part}_{gate}"] for gate in GATES]) for name, part in OF_TORCH.items()}
@@ -44,7 +44,7 @@ def torch_lstm(task: Task) -> Contestant:
         }
         return gates | {name: array for name, array in arrays.items() if name.startswith("y.")}
 
-    return Contestant(lambda: None, run, read)
+    return Candidate(lambda: None, run, read)
 
 
-RIVALS = (Rival("PyTorch LSTM backprop", "update", ("lstm",), EXACT, torch_lstm, needs=("torch",)),)
+BASELINES = (Baseline("PyTorch LSTM backprop", "update", ("lstm",), EXACT, torch_lstm, needs=("torch",)),)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.bench.graphs import SCALAR_KINDS
-from pcsim.bench.rivals import Contestant, Rival
+from pcsim.bench.baselines import Baseline, Candidate
+from pcsim.bench.graph_documents import SCALAR_KINDS
 
 if TYPE_CHECKING:
     from pcsim.engines import Task
@@ -146,28 +146,28 @@ class Loop:
         return values
 
 
-def loop_fixed(task: Task) -> Contestant:
+def loop_fixed(task: Task) -> Candidate:
     """Errors alone move, along slopes as they were at tick 0."""
-    loop, (_, play, _) = Loop(task), compiled()
+    loop, (_, run_ticks, _) = Loop(task), compiled()
     start = loop.clamped() - loop.values
     errors = start.copy()
 
     def run() -> None:
-        play(task.ticks, loop.free, loop.starts, loop.users, loop.slopes, loop.gamma, errors)
+        run_ticks(task.ticks, loop.free, loop.starts, loop.users, loop.slopes, loop.gamma, errors)
 
-    return Contestant(lambda: np.copyto(errors, start), run, lambda: loop.by_vertex(errors))
+    return Candidate(lambda: np.copyto(errors, start), run, lambda: loop.by_vertex(errors))
 
 
-def loop_moving(task: Task) -> Contestant:
+def loop_moving(task: Task) -> Candidate:
     """Values move, and with them predictions and slopes."""
-    loop, (predicted, _, play) = Loop(task), compiled()
+    loop, (predicted, _, run_ticks) = Loop(task), compiled()
     start, slopes = loop.clamped(), loop.slopes.copy()
     values, mu = start.copy(), loop.values.copy()
     errors = np.zeros_like(mu)
 
     def run() -> None:
         args = (loop.kinds, loop.pres, loop.free, loop.starts, loop.users, loop.gamma, values, mu, slopes, errors)
-        play(predicted, task.ticks, *args)
+        run_ticks(predicted, task.ticks, *args)
 
     def read() -> dict[str, np.ndarray]:
         predicted(loop.kinds, loop.pres, values, mu, slopes)
@@ -177,10 +177,10 @@ def loop_moving(task: Task) -> Contestant:
         np.copyto(values, start)
         np.copyto(mu, loop.values)
 
-    return Contestant(reset, run, read)
+    return Candidate(reset, run, read)
 
 
-RIVALS = (
-    Rival("Numba loop by hand", "ticks", ("scalar-dag",), ("fpa",), loop_fixed, needs=("numba",)),
-    Rival("Numba loop by hand", "ticks", ("scalar-dag",), ("il",), loop_moving, needs=("numba",)),
+BASELINES = (
+    Baseline("Numba loop by hand", "ticks", ("scalar-dag",), ("fpa",), loop_fixed, needs=("numba",)),
+    Baseline("Numba loop by hand", "ticks", ("scalar-dag",), ("il",), loop_moving, needs=("numba",)),
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from layers import Layers, layers_of
 
-from pcsim.bench.rivals import Contestant, Rival
+from pcsim.bench.baselines import Baseline, Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ def first_values(chain: Layers) -> np.ndarray:
     return values
 
 
-def numpy_fixed(task: Task) -> Contestant:
+def numpy_fixed(task: Task) -> Candidate:
     """One stacked product a tick, everything else in place."""
     chain = layers_of(task)
     kind = chain.x.dtype.type
@@ -52,10 +52,10 @@ def numpy_fixed(task: Task) -> Contestant:
             np.multiply(below, keep, out=below)
             np.add(below, due, out=below)
 
-    return Contestant(lambda: np.copyto(errors, start), run, lambda: chain.by_vertex(errors))
+    return Candidate(lambda: np.copyto(errors, start), run, lambda: chain.by_vertex(errors))
 
 
-def numpy_moving(task: Task) -> Contestant:
+def numpy_moving(task: Task) -> Candidate:
     """Two stacked products a tick, everything else in place."""
     chain = layers_of(task)
     gamma, start = chain.x.dtype.type(chain.step_size), first_values(chain)
@@ -85,7 +85,7 @@ def numpy_moving(task: Task) -> Contestant:
         predict()
         return chain.by_vertex(error)
 
-    return Contestant(lambda: np.copyto(values, start), run, read)
+    return Candidate(lambda: np.copyto(values, start), run, read)
 
 
 def torch_with_threads() -> Any:
@@ -96,7 +96,7 @@ def torch_with_threads() -> Any:
     return torch
 
 
-def torch_fixed(task: Task) -> Contestant:
+def torch_fixed(task: Task) -> Candidate:
     """One baddbmm a tick, in place."""
     torch, chain = torch_with_threads(), layers_of(task)
     slopes, weights, start = map(torch.from_numpy, (1 - chain.values[2:] ** 2, chain.weights[1:], first_errors(chain)))
@@ -109,10 +109,10 @@ def torch_fixed(task: Task) -> Contestant:
             torch.mul(slopes, above, out=sent)
             below.baddbmm_(sent, weights, beta=1 - gamma, alpha=gamma)
 
-    return Contestant(lambda: errors.copy_(start), run, lambda: chain.by_vertex(errors.numpy()))
+    return Candidate(lambda: errors.copy_(start), run, lambda: chain.by_vertex(errors.numpy()))
 
 
-def torch_moving(task: Task) -> Contestant:
+def torch_moving(task: Task) -> Candidate:
     """Two baddbmm a tick, everything else in place."""
     torch, chain = torch_with_threads(), layers_of(task)
     start, weights, biases = map(torch.from_numpy, (first_values(chain), chain.weights, chain.biases))
@@ -140,27 +140,27 @@ def torch_moving(task: Task) -> Contestant:
         predict()
         return chain.by_vertex(error.numpy())
 
-    return Contestant(lambda: values.copy_(start), run, read)
+    return Candidate(lambda: values.copy_(start), run, read)
 
 
 def jax_scan(
     tick: Callable[[Any], Any], start: Any, ticks: int, read: Callable[[Any], dict[str, np.ndarray]]
-) -> Contestant:
-    """Return a contestant that plays ``tick`` in one compiled loop; it is compiled here."""
+) -> Candidate:
+    """Return a candidate that runs ``tick`` in one compiled loop; it is compiled here."""
     import jax
 
-    play = (
+    run_all = (
         jax.jit(lambda state: jax.lax.fori_loop(0, ticks, lambda _, state: tick(state), state)).lower(start).compile()
     )
     state = [start]
 
     def run() -> None:
-        state[0] = jax.block_until_ready(play(start))
+        state[0] = jax.block_until_ready(run_all(start))
 
-    return Contestant(lambda: None, run, lambda: read(state[0]))
+    return Candidate(lambda: None, run, lambda: read(state[0]))
 
 
-def jax_fixed_stack(task: Task) -> Contestant:
+def jax_fixed_stack(task: Task) -> Candidate:
     """The stack of all layers is one array."""
     import jax.numpy as jnp
 
@@ -174,7 +174,7 @@ def jax_fixed_stack(task: Task) -> Contestant:
     return jax_scan(tick, start, chain.ticks, lambda errors: chain.by_vertex(np.asarray(errors)))
 
 
-def jax_fixed_list(task: Task) -> Contestant:
+def jax_fixed_list(task: Task) -> Candidate:
     """Each layer is an array of its own."""
     import jax.numpy as jnp
 
@@ -190,7 +190,7 @@ def jax_fixed_list(task: Task) -> Contestant:
     return jax_scan(tick, start, chain.ticks, lambda errors: chain.by_vertex(np.stack(errors)))
 
 
-def jax_moving_stack(task: Task) -> Contestant:
+def jax_moving_stack(task: Task) -> Candidate:
     """The stack of all layers is one array."""
     import jax.numpy as jnp
 
@@ -211,7 +211,7 @@ def jax_moving_stack(task: Task) -> Contestant:
     return jax_scan(tick, start, chain.ticks, lambda values: chain.by_vertex(np.asarray(values[1:] - predict(values))))
 
 
-def jax_moving_list(task: Task) -> Contestant:
+def jax_moving_list(task: Task) -> Candidate:
     """Each layer is an array of its own."""
     import jax.numpy as jnp
 
@@ -238,13 +238,13 @@ def jax_moving_list(task: Task) -> Contestant:
 CHAINS = ("deep-chain", "wide-chain")
 JAX = {"needs": ("jax",), "dtypes": ("float32",)}
 
-RIVALS = (
-    Rival("NumPy stacked matmul", "ticks", CHAINS, ("fpa",), numpy_fixed),
-    Rival("PyTorch baddbmm", "ticks", CHAINS, ("fpa",), torch_fixed, needs=("torch",)),
-    Rival("JAX loop over a stack", "ticks", CHAINS, ("fpa",), jax_fixed_stack, **JAX),
-    Rival("JAX loop over a list", "ticks", CHAINS, ("fpa",), jax_fixed_list, **JAX),
-    Rival("NumPy stacked matmul", "ticks", CHAINS, ("il",), numpy_moving),
-    Rival("PyTorch baddbmm", "ticks", CHAINS, ("il",), torch_moving, needs=("torch",)),
-    Rival("JAX loop over a stack", "ticks", CHAINS, ("il",), jax_moving_stack, **JAX),
-    Rival("JAX loop over a list", "ticks", CHAINS, ("il",), jax_moving_list, **JAX),
+BASELINES = (
+    Baseline("NumPy stacked matmul", "ticks", CHAINS, ("fpa",), numpy_fixed),
+    Baseline("PyTorch baddbmm", "ticks", CHAINS, ("fpa",), torch_fixed, needs=("torch",)),
+    Baseline("JAX loop over a stack", "ticks", CHAINS, ("fpa",), jax_fixed_stack, **JAX),
+    Baseline("JAX loop over a list", "ticks", CHAINS, ("fpa",), jax_fixed_list, **JAX),
+    Baseline("NumPy stacked matmul", "ticks", CHAINS, ("il",), numpy_moving),
+    Baseline("PyTorch baddbmm", "ticks", CHAINS, ("il",), torch_moving, needs=("torch",)),
+    Baseline("JAX loop over a stack", "ticks", CHAINS, ("il",), jax_moving_stack, **JAX),
+    Baseline("JAX loop over a list", "ticks", CHAINS, ("il",), jax_moving_list, **JAX),
 )

@@ -20,11 +20,11 @@ from pcsim.engines.array.readers import Readers
 from pcsim.engines.array.rows import by_depth, ends, indices, inside, masked, overlap, shifted, spread, take
 from pcsim.engines.array.schedule import EveryRow, Schedule, schedule
 from pcsim.engines.array.snapshot import restore, snapshot
-from pcsim.engines.array.sums import lengths
 from pcsim.engines.array.units import Units, Work, units_of
 from pcsim.engines.base import begun_again, may_freeze, taken_up, tick_by_tick
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
+from pcsim.engines.squares import squares_of
 from pcsim.engines.state import check
 from pcsim.engines.updates_only import updates_only
 from pcsim.ops import LOSSES
@@ -93,6 +93,8 @@ class ArraySession:
         self.theta = {shape: xp.zeros((len(names), *shape), task.dtype) for shape, names in program.parameters.items()}
         self.learnt: dict[Shape, Array] = {}
         self.held: dict[Shape, Array] = {}
+        self.references: dict[Shape, Array] = {}
+        """What errors are compared with, (active, batch, *shape)."""
         self.applied: dict[Shape, Array] = {}
         self.params: dict[int, dict[str, Array]] = {}
         self.feedback: dict[int, Params] = {}
@@ -533,18 +535,29 @@ class ArraySession:
 
     # -- play -------------------------------------------------------------------------------------------
 
-    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
-        """Play some ticks, and note the norms of the errors where they are wanted."""
-        kept = norms if norms is None or self.xp is np else self.xp.asarray(norms)
-        measure = None if kept is None else self.measuring(kept, first)
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
+        """Advance some ticks, and note norms of errors, and of how far they are from references, where wanted."""
+        here = [kept if kept is None or self.xp is np else self.xp.asarray(kept) for kept in (squares, apart)]
+        measure = self.measuring(first, *here)
         try:
             self.memory.put_off()
             tick_by_tick(self, first, end, last=last, measure=measure)
             if not self.memory.looked_well():
                 self._replay(first, end, last=last, measure=measure)
         finally:
-            if norms is not None and kept is not norms:
-                norms[...] = self._host(kept)
+            for kept, noted in zip((squares, apart), here, strict=True):
+                if kept is not None and noted is not kept:
+                    kept[...] = self._host(noted)
+
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with."""
+        self.references = {} if references is None else {
+            shape: self.xp.stack([self.xp.asarray(references[name]) for name in group.names[: group.active]])
+            for shape, group in self.program.groups.items()
+            if group.active
+        }  # fmt: skip
 
     def _replay(self, first: int, end: int, *, last: bool, measure: Callable[[int], None] | None) -> None:
         """Run again, looking at every tick: name what was not finite, or freeze what may be frozen."""
@@ -556,19 +569,25 @@ class ArraySession:
         tick_by_tick(self, self.next_tick, first, last=False)
         tick_by_tick(self, first, end, last=last, measure=measure)
 
-    def measuring(self, norms: Array, first: int) -> Callable[[int], None]:
-        """Return what notes the norms of a tick; those that cannot have changed are carried on."""
+    def measuring(self, first: int, squares: Array | None, apart: Array | None = None) -> Callable[[int], None] | None:
+        """Return what notes the squares of a tick; those that cannot have changed are carried on."""
+        if squares is None and apart is None:
+            return None
         active = [units.group.active for units in self.units.values()]
-        places = dict(zip(self.units, accumulate(active, initial=0), strict=False))
+        starts = dict(zip(self.units, accumulate(active, initial=0), strict=False))
         all_rows = EveryRow(self.program).plan.reach
 
         def note(tick: int) -> None:
-            here = norms[tick - first]
-            if tick > first:
-                here[...] = norms[tick - first - 1]
+            for kept in (squares, apart):
+                if kept is not None and tick > first:
+                    kept[tick - first] = kept[tick - first - 1]
             for shape, rows in self.plan.reach if tick > first else all_rows:
                 at = self.at(rows)
-                here[shifted(at, places[shape])] = lengths(self.xp, self.units[shape].error[at])
+                error, here = self.units[shape].error[at], shifted(at, starts[shape])
+                if squares is not None:
+                    squares[tick - first][here] = squares_of(self.xp, error)
+                if apart is not None:
+                    apart[tick - first][here] = squares_of(self.xp, error - self.references[shape][at])
 
         return note
 

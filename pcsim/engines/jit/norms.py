@@ -85,24 +85,23 @@ OPERANDS = 5
 
 @jit
 def lengths(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Set the norms of ticks ``low`` to ``high`` to the roots of the sums of squares over all parts."""
+    """Set the squared norms of ticks ``low`` to ``high`` to the sums of squares over all parts."""
     parts, n = table[at + PARTS], table[at + VERTICES]
     for row in range(low * n, high * n, n):
         here, out = table[at + SUMS] + row, table[at + LENGTHS] + row
         if parts == 1:
             for i in range(n):
-                total = load(memory, here + i)
-                note(table, out + i, FLOAT64(-total if total < 0 else sqrt(total)))
+                note(table, out + i, noted(memory, here + i))
         elif parts == 2:
             there = here + table[at + DISTANCE]
             for i in range(n):
-                note(table, out + i, sqrt(noted(memory, here + i) + noted(memory, there + i)))
+                note(table, out + i, noted(memory, here + i) + noted(memory, there + i))
         else:
             for i in range(n):
                 total = noted(memory, here + i)
                 for other in range(1, parts):
                     total += noted(memory, here + other * table[at + DISTANCE] + i)
-                note(table, out + i, sqrt(total))
+                note(table, out + i, total)
 
 
 @inline

@@ -30,7 +30,7 @@ from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pcsim.engines.base import Given, Read, Session, Task
     from pcsim.engines.jit.wiring import Wired
@@ -121,6 +121,10 @@ class JitSession:
             self._pack()
         self._forget()
         self._begin()
+
+    def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
+        """Say what errors are compared with."""
+        self.rare.compare_with(references)
 
     def snapshot(self) -> State:
         """Return the state before the next tick."""
@@ -246,30 +250,30 @@ class JitSession:
 
     # -- many ticks -------------------------------------------------------------------------------------
 
-    def advance(self, first: int, end: int, *, last: bool, norms: np.ndarray | None = None) -> None:
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
         """Play ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
-        if not self._plays_through():
-            tick_by_tick(
-                self, first, end, last=last, measure=None if norms is None else self.rare.measuring(norms, first)
-            )
+        if apart is not None or not self._plays_through():
+            tick_by_tick(self, first, end, last=last, measure=self.rare.measuring(first, squares, apart))
             return
         before = self._kept() if first else {}
         learns = last or not self.task.rule.fires.only_last
         script, mode = self.scripts.ticking, common.SEND | common.PREDICT * self.task.rule.moving
-        if norms is not None:
+        if squares is not None:
             self.norms.begin(first, end - first)
             script, mode = self.scripts.noting, mode | common.NOTE
         self._run(script, mode, first, end - learns)
         try:
             if learns and not self._ended():
-                self._finish(first, end - 1, noting=norms is not None)
+                self._finish(first, end - 1, noting=squares is not None)
         except RunError:
             self._explain(before, first, end, last=last)  # names what ended first, which need not be the update
             raise
         if self._ended():
             self._explain(before, first, end, last=last)
-        if norms is not None:
-            self.norms.take(norms)
+        if squares is not None:
+            self.norms.take(squares)
 
     def _plays_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pcsim.bench.results import Results
+    from pcsim.bench.bench_results import Results
     from pcsim.bench.timing import Ratio, Spread
 
 Rows = list[dict[str, Any]]
@@ -52,7 +52,7 @@ def rate_rows(results: Results) -> Rows:
     ]  # fmt: skip
 
 
-def row_rows(results: Results) -> Rows:
+def engine_rows(results: Results) -> Rows:
     """Return one row for each engine on each case under each rule."""
     return [
         {
@@ -67,12 +67,12 @@ def row_rows(results: Results) -> Rows:
     ]  # fmt: skip
 
 
-def rival_rows(results: Results) -> Rows:
-    """Return one row for each rival that an engine met."""
+def baseline_rows(results: Results) -> Rows:
+    """Return one row for each baseline that an engine met."""
     return [
         {
-            "case": case(row.family, row.sizes), "rule": row.rule, "engine": row.engine, "rival": other.rival,
-            "ms": timed(row.seconds), "rival ms": timed(other.seconds), "ratio": ratio(other.ratio),
+            "case": case(row.family, row.sizes), "rule": row.rule, "engine": row.engine, "baseline": other.baseline,
+            "ms": timed(row.seconds), "baseline ms": timed(other.seconds), "ratio": ratio(other.ratio),
             "rounds": other.ratio.rounds,
         }
         for row in results.rows

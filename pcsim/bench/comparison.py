@@ -1,4 +1,4 @@
-"""One contest: a case under a rule, its engines, its rivals and this machine's rates in the same rounds."""
+"""Comparisons: a case under a rule, its engines, its baselines and this machine's rates in the same rounds."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.bench.bench_results import Against, Row
 from pcsim.bench.cost import tick_cost, update_cost
+from pcsim.bench.engine_timers import engine_timer, task_of
 from pcsim.bench.machine import copying, matrix_product
-from pcsim.bench.players import player, task_of
-from pcsim.bench.results import Against, Row
 from pcsim.bench.timing import Samples, race, ratio, spread
 from pcsim.errors import PcsimError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pcsim.bench.players import Player
-    from pcsim.bench.rivals import Contestant, Rival
-    from pcsim.bench.zoo import Case, RuleRow, Size
+    from pcsim.bench.baselines import Baseline, Candidate
+    from pcsim.bench.engine_timers import EngineTimer
+    from pcsim.bench.families import Case, RuleRow, Size
     from pcsim.engines import Task
 
 PRODUCT, COPY = "matrix product", "copy"
 
 ACTORS_VERTICES, ACTORS_NUMBERS = 300, 50_000
-"""The largest graph that the oracle is asked to play."""
+"""The largest graph that the oracle is asked to run."""
 
 AGREEMENT = {"float32": 1e-3, "float64": 1e-9}
-"""Share of the largest number by which a rival may differ; one that differs more is not timed."""
+"""Share of the largest number by which a baseline may differ; one that differs more is not timed."""
 
 
 @dataclass
-class Contests:
-    """What is asked of all contests, and what they have found."""
+class Comparisons:
+    """What is asked of all comparisons, and what they have found."""
 
     engines: Sequence[str]
-    rivals: Sequence[Rival]
+    baselines: Sequence[Baseline]
     size: Size
     seconds: float
     end: Callable[[], bool] = lambda: False
@@ -46,71 +46,71 @@ class Contests:
     rows: list[Row] = field(default_factory=list)
     rates: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    copy: tuple[Contestant, float] = field(default_factory=copying)
-    products: dict[str, tuple[Contestant, float]] = field(default_factory=dict)
-    made: dict[str, Contestant] = field(default_factory=dict)
-    """Rivals of the present case that more than one rule meets."""
+    copy: tuple[Candidate, float] = field(default_factory=copying)
+    products: dict[str, tuple[Candidate, float]] = field(default_factory=dict)
+    made: dict[str, Candidate] = field(default_factory=dict)
+    """Baselines of the present case that more than one rule meets."""
 
-    def play(self, case: Case, rule: RuleRow) -> None:
-        """Play one contest."""
+    def add(self, case: Case, rule: RuleRow) -> None:
+        """Time one comparison, and add its rows."""
         start = time.perf_counter()
         task = task_of(case, rule, self.size)
         seconds = time.perf_counter() - start
-        players = dict(self._players(case, rule, task, seconds))
-        if not players:
+        timers = dict(self._timers(case, rule, task, seconds))
+        if not timers:
             return
-        first = next(iter(players.values()))
-        rivals = dict(self._rivals(case, rule, task, first))
+        first = next(iter(timers.values()))
+        baselines = dict(self._baselines(case, rule, task, first))
         product, flops = self.products.setdefault(str(task.dtype), matrix_product(task.dtype))
         copy, moved = self.copy
-        contestants = {name: player.contestant for name, player in players.items()} | rivals
-        contestants |= {PRODUCT: product, COPY: copy}
-        samples = race(contestants, seconds=self.seconds, decided=_settled, end=self.end)
+        candidates = {name: timer.candidate for name, timer in timers.items()} | baselines
+        candidates |= {PRODUCT: product, COPY: copy}
+        samples = race(candidates, seconds=self.seconds, decided=_settled, end=self.end)
         work = {PRODUCT: flops, COPY: moved}
         for name, amount in work.items():
             self.rates.setdefault((name, str(task.dtype)), []).extend(amount / np.array(samples[name]) / 1e9)
         self.rows += [
-            _row(case, rule, task, name, player, samples, list(rivals), work) for name, player in players.items()
+            _row(case, rule, task, name, timer, samples, list(baselines), work) for name, timer in timers.items()
         ]
 
-    def _players(self, case: Case, rule: RuleRow, task: Task, seconds: float) -> Iterable[tuple[str, Player]]:
+    def _timers(self, case: Case, rule: RuleRow, task: Task, seconds: float) -> Iterable[tuple[str, EngineTimer]]:
         for name in self.engines:
             if name == "actors" and not _small(task):
                 continue
             try:
-                found = player(name, task, rule, seconds)
-                found.contestant.run()
+                found = engine_timer(name, task, rule, seconds)
+                found.candidate.run()
                 yield name, found
             except PcsimError as error:
                 self.missing.append(f"{case.name}, {rule.name}, {name}: {error}")
 
-    def _rivals(self, case: Case, rule: RuleRow, task: Task, first: Player) -> Iterable[tuple[str, Contestant]]:
-        """Make the rivals that meet this contest, and keep those that compute the same numbers."""
+    def _baselines(self, case: Case, rule: RuleRow, task: Task, first: EngineTimer) -> Iterable[tuple[str, Candidate]]:
+        """Make the baselines that meet this comparison, and keep those that compute the same numbers."""
         wanted: Mapping[str, np.ndarray] | None = None
-        for rival in self.rivals:
-            if not rival.meets(case.family.name, rule.name, task.dtype):
+        for baseline in self.baselines:
+            if not baseline.meets(case.family.name, rule.name, task.dtype):
                 continue
-            made = self._made(case, rival, task)
-            wanted = wanted or read_after_a_run(first.contestant)
+            made = self._made(case, baseline, task)
+            wanted = wanted or read_after_a_run(first.candidate)
             if made is None:
                 continue
             if (apart := disagreement(read_after_a_run(made), wanted)) > AGREEMENT[str(task.dtype)]:
                 self.missing.append(
-                    f"{case.name}, {rule.name}: {rival.name} differs by {apart:.1e} of the largest number"
+                    f"{case.name}, {rule.name}: {baseline.name} differs by {apart:.1e} of the largest number"
                 )
             else:
-                yield rival.name, made
+                yield baseline.name, made
 
-    def _made(self, case: Case, rival: Rival, task: Task) -> Contestant | None:
-        key = f"{case.name}, {rival.name}, {'' if rival.work == 'update' else task.rule.name}"
+    def _made(self, case: Case, baseline: Baseline, task: Task) -> Candidate | None:
+        key = f"{case.name}, {baseline.name}, {'' if baseline.work == 'update' else task.rule.name}"
         self.made = {name: made for name, made in self.made.items() if name.startswith(case.name)}
         try:
             if key not in self.made:
-                self.made[key] = rival.make(task)
+                self.made[key] = baseline.make(task)
             return self.made[key]
-        except Exception as error:  # noqa: BLE001  a rival is foreign code: whatever it raises, the others go on
+        except Exception as error:  # noqa: BLE001  a baseline is foreign code: whatever it raises, the others go on
             self.missing.append(
-                f"{case.name}: {rival.name}: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+                f"{case.name}: {baseline.name}: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
             )
             return None
 
@@ -120,11 +120,11 @@ def _small(task: Task) -> bool:
     return len(task.graph.active) <= ACTORS_VERTICES and numbers <= ACTORS_NUMBERS
 
 
-def read_after_a_run(contestant: Contestant) -> Mapping[str, np.ndarray]:
-    """Return what a contestant computes, from the start."""
-    contestant.reset()
-    contestant.run()
-    return contestant.read()
+def read_after_a_run(candidate: Candidate) -> Mapping[str, np.ndarray]:
+    """Return what a candidate computes, from the start."""
+    candidate.reset()
+    candidate.run()
+    return candidate.read()
 
 
 def disagreement(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> float:
@@ -145,7 +145,7 @@ def _settled(samples: Samples) -> bool:
 
 
 def _row(
-    case: Case, rule: RuleRow, task: Task, name: str, found: Player, samples: Samples, rivals: list[str],
+    case: Case, rule: RuleRow, task: Task, name: str, found: EngineTimer, samples: Samples, baselines: list[str],
     work: Mapping[str, float],
 ) -> Row:  # fmt: skip
     mine = np.array(samples[name])
@@ -159,5 +159,5 @@ def _row(
         len(task.graph.active), len(task.graph.edges), task.ticks, task.batch, str(task.dtype),
         spread(samples[name]), found.build, rate(task.ticks), rate(cost.messages), rate(cost.products) / 1e9,
         rate(cost.elementwise) / 1e9, rate(cost.bytes) / 1e9, share(cost.products, PRODUCT), share(cost.bytes, COPY),
-        tuple(Against(other, spread(samples[other]), ratio(samples[name], samples[other])) for other in rivals),
+        tuple(Against(other, spread(samples[other]), ratio(samples[name], samples[other])) for other in baselines),
     )  # fmt: skip

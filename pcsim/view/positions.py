@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.view.layout import is_lane, neighbours
+from pcsim.view.lanes import is_lane, neighbours
 from pcsim.view.style import LINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pcsim.view.layout import Layout, Link
+    from pcsim.view.lanes import Layout, Link
     from pcsim.view.picture import Arrow, Picture
 
 Point = tuple[float, float]
@@ -30,7 +30,7 @@ ROUNDS = 60
 
 
 @dataclass(frozen=True)
-class Places:
+class Positions:
     """Heights of centres, and extents, of boxes and lanes; ports of links; both edges of each column."""
 
     height: Mapping[str, float]
@@ -40,15 +40,15 @@ class Places:
     columns: tuple[Point, ...]
 
 
-def places(picture: Picture, found: Layout, measure: Measure) -> Places:
-    """Place everything; ``measure`` returns the width and height of a text."""
+def positions_of(picture: Picture, found: Layout, measure: Measure) -> Positions:
+    """Return where everything stands; ``measure`` returns the width and height of a text."""
     rooms = _rooms(picture, found, measure)
     extent = _extents(picture, rooms)
     columns, height = _columns(picture, found, measure), _heights(found, extent)
     edge = {key: ends for keys, ends in zip(found.columns, columns, strict=True) for key in keys}
     start = _ports(rooms, height, {key: ends[1] for key, ends in edge.items()}, leaving=True)
     end = _ports(rooms, height, {key: ends[0] for key, ends in edge.items()}, leaving=False)
-    return Places(height, extent, start, end, columns)
+    return Positions(height, extent, start, end, columns)
 
 
 def labels(picture: Picture, found: Layout) -> dict[Link, Arrow]:
@@ -90,13 +90,13 @@ def _columns(picture: Picture, found: Layout, measure: Measure) -> tuple[Point, 
 
 def _gaps(picture: Picture, found: Layout, measure: Measure) -> list[float]:
     """Return the room between columns: wider for labels, and where many links run up and down."""
-    column = {key: place for place, keys in enumerate(found.columns) for key in keys}
+    column = {key: number for number, keys in enumerate(found.columns) for key in keys}
     gaps = [GAP] * (len(found.columns) - 1)
     for link in found.links:
         gaps[column[link.pre]] += 0.012
     for link, arrow in labels(picture, found).items():
-        place = column[link.pre]
-        gaps[place] = max(gaps[place], measure(arrow.label)[0] + GAP + 0.25)
+        number = column[link.pre]
+        gaps[number] = max(gaps[number], measure(arrow.label)[0] + GAP + 0.25)
     return gaps
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pcsim.errors import RunError
 from pcsim.trace.columns import chunk_shape
-from pcsim.trace.documents import Documents
+from pcsim.trace.metadata import Documents
 from pcsim.trace.rescue import Rescue
 from pcsim.trace.store import Folder, Target, write_whole
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pcsim.trace.columns import Node
 
 ANNOUNCE_EVERY = 0.5
-"""Seconds between the times that a reader is told of full chunks: saying it replaces several small files."""
+"""Seconds between announcements of full chunks to readers: each replaces several small files."""
 
 
 class DiskTrace:
@@ -55,7 +55,7 @@ class DiskTrace:
         self._targets[name] = target
         return target
 
-    def add_whole(self, path: str, variable: str, dims: tuple[str, ...], values: np.ndarray) -> None:
+    def add_static(self, path: str, variable: str, dims: tuple[str, ...], values: np.ndarray) -> None:
         """Write an array that has no ticks, unless it is there."""
         if not self.documents.has(path, variable):
             with self._writing():
@@ -72,7 +72,7 @@ class DiskTrace:
             self.documents.announce(dict.fromkeys(self.documents.arrays, 0) | self._lengths())
 
     def take(self, nodes: Sequence[Node]) -> None:
-        """Write the chunks that are full; now and then all that is buffered, so that a reader is told of it."""
+        """Write the chunks that are full; now and then all that is buffered, and announce it."""
         if time.monotonic() - self._announced > ANNOUNCE_EVERY or all(node.rows == node.capacity for node in nodes):
             self.flush(nodes)
         elif not self.closed:

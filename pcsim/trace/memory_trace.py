@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.trace.columns import chunk_shape
-from pcsim.trace.documents import Documents
+from pcsim.trace.metadata import Documents
 from pcsim.trace.store import Folder, Target, is_text, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import xarray as xr
 
-    from pcsim.trace.channel import Channel
+    from pcsim.trace.channel import Channel, Static
     from pcsim.trace.columns import Node
 
 
@@ -52,7 +52,7 @@ class Series:
 
 
 @dataclass
-class Whole:
+class StaticArray:
     """An array that has no ticks."""
 
     dims: tuple[str, ...]
@@ -74,9 +74,11 @@ class MemoryTrace:
     """What was recorded, by node."""
 
     attrs: dict[str, Any]
-    arrays: dict[str, dict[str, Series | Whole]] = field(default_factory=dict)
+    arrays: dict[str, dict[str, Series | StaticArray]] = field(default_factory=dict)
     coordinates: dict[str, list[str]] = field(default_factory=dict)
     closed: bool = False
+    pending: list[Callable[[], Iterable[Static]]] = field(default_factory=list)
+    """Makes arrays that have no ticks, when somebody asks for them."""
 
     @property
     def store(self) -> MemoryTrace:
@@ -90,9 +92,9 @@ class MemoryTrace:
         self.arrays.setdefault(channel.path, {})[channel.variable] = series
         return series
 
-    def add_whole(self, path: str, variable: str, dims: tuple[str, ...], values: np.ndarray) -> None:
+    def add_static(self, path: str, variable: str, dims: tuple[str, ...], values: np.ndarray) -> None:
         """Add an array that has no ticks, unless it is there."""
-        self.arrays.setdefault(path, {}).setdefault(variable, Whole(dims, values))
+        self.arrays.setdefault(path, {}).setdefault(variable, StaticArray(dims, values))
 
     def coordinate(self, path: str, name: str) -> None:
         """Say that a variable is a coordinate."""
@@ -127,8 +129,17 @@ class MemoryTrace:
         """Return what ``xarray.open_datatree`` returns of the same trace on disk."""
         import xarray as xr
 
+        self._settle()
         nodes = {path: self._dataset(path) for path in self.arrays}
         return xr.DataTree.from_dict({"/": xr.Dataset(attrs=self.attrs), **nodes})
+
+    def _settle(self) -> None:
+        """Take in what is still to be made."""
+        while self.pending:
+            for path, variable, dims, values, names in self.pending.pop(0)():
+                if names:
+                    self.add_static(path, dims[0], (dims[0],), np.asarray(names))
+                self.add_static(path, variable, tuple(dims), np.asarray(values))
 
     def _dataset(self, path: str) -> xr.Dataset:
         import xarray as xr
@@ -140,6 +151,7 @@ class MemoryTrace:
 
     def write(self, path: Path) -> None:
         """Write it to a new folder, as a run that records there does."""
+        self._settle()
         documents = Documents(Folder(path), self.attrs, coordinates=self.coordinates)
         for node, arrays in self.arrays.items():
             for name, array in arrays.items():

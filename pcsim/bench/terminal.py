@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.padding import Padding
 from rich.text import Text
 
-from pcsim.bench.words import cold_rows, facts, growth_rows, rate_rows, rival_rows, row_rows
+from pcsim.bench.result_rows import baseline_rows, cold_rows, engine_rows, facts, growth_rows, rate_rows
 from pcsim.view.text import columns, titled
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions
 
-    from pcsim.bench.results import Results
+    from pcsim.bench.bench_results import Results
 
 
 def bench_tables(results: Results) -> list[Any]:
@@ -23,8 +23,8 @@ def bench_tables(results: Results) -> list[Any]:
     tables: list[Any] = [Text(line) for line in facts(results)]
     parts = {
         "this machine": rate_rows(results),
-        "zoo": row_rows(results),
-        "time over the rival's time, medians with 95 % intervals": rival_rows(results),
+        "engines": engine_rows(results),
+        "time over the baseline's time, medians with 95 % intervals": baseline_rows(results),
         "start-up, in a process of its own": cold_rows(results),
         "how cost grows": growth_rows(results),
     }
@@ -54,5 +54,5 @@ class Rows:
         for number, row in enumerate(self.rows):
             if number == 0 or row[first] != self.rows[number - 1][first]:
                 yield Text(row[first], style="bold")
-            told = "; ".join(f"{name} {row[name]}" for name in others)
-            yield Padding(Text(told), (0, 0, 0, 2))
+            text = "; ".join(f"{name} {row[name]}" for name in others)
+            yield Padding(Text(text), (0, 0, 0, 2))

@@ -7,7 +7,7 @@ from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from pcsim.bench.words import LEGEND, cold_rows, facts, rate_rows, rival_rows, row_rows
+from pcsim.bench.result_rows import LEGEND, baseline_rows, cold_rows, engine_rows, facts, rate_rows
 from pcsim.view.style import COLOURS, MARKERS, look
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from pcsim.bench.results import Curve, Results
+    from pcsim.bench.bench_results import Curve, Results
 
 PAGE = "index.html"
 
@@ -47,11 +47,11 @@ def page(results: Results) -> str:
         "<h1>pcsim bench</h1>",
         *(f"<p>{escape(line)}</p>" for line in facts(results)),
         "<h2>This machine</h2>", _table(rate_rows(results)),
-        "<h2>Zoo</h2>", *(f"<p>{escape(line)}</p>" for line in LEGEND), _table(row_rows(results)),
-        "<h2>Rivals</h2>",
-        ("<p>Time over the rival's time in the same rounds, below 1 is faster; the interval encloses the median "
+        "<h2>Engines</h2>", *(f"<p>{escape(line)}</p>" for line in LEGEND), _table(engine_rows(results)),
+        "<h2>Baselines</h2>",
+        ("<p>Time over the baseline's time in the same rounds, below 1 is faster; the interval encloses the median "
         "ratio with 95 % confidence.</p>"),
-        _table(rival_rows(results)),
+        _table(baseline_rows(results)),
         "<h2>Start-up</h2>",
         ("<p>In a process of its own, all rules one after the other. First runs: what the first session and run of "
         "each rule cost beyond the second, in all: compiling, or loading what was compiled before.</p>"),
@@ -94,8 +94,8 @@ def growth_figure(growth: Sequence[Curve]) -> str:
     if not axes:
         return "<p>None.</p>"
     figure = Figure(figsize=(10.5, 3.1 * -(-len(axes) // 3)), layout="constrained")
-    for place, axis in enumerate(axes, 1):
-        _panel(figure.add_subplot(-(-len(axes) // 3), 3, place), [c for c in growth if c.axis == axis])
+    for number, axis in enumerate(axes, 1):
+        _panel(figure.add_subplot(-(-len(axes) // 3), 3, number), [c for c in growth if c.axis == axis])
     text = StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()

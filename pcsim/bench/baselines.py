@@ -1,4 +1,4 @@
-"""Rivals: the same numbers computed without this package, as well as a good user would write them."""
+"""Baselines: the same numbers computed without this package, as well as a good user would write them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from pcsim.engines import Task
 
-DEFAULT = Path("tests/bench/rivals.py")
-"""Where rivals are sought when none are named."""
+DEFAULT = Path("tests/bench/baselines.py")
+"""Where baselines are looked for when none are named."""
 
 Work = Literal["ticks", "update"]
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """Something that is timed: ``reset`` is not, ``run`` is, ``read`` tells what was computed.
 
     What ``read`` returns depends on the work: {vertex: error as of tick ``task.ticks``} for ``ticks``,
@@ -37,14 +37,14 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Rival:
-    """One row of a table ``RIVALS``.
+class Baseline:
+    """One row of a table ``BASELINES``.
 
     Attributes
     ----------
     work : ``ticks``: what ``task.ticks`` ticks of the rule compute, from tick 0, without learning;
         ``update``: the parameters' descent directions from new data, forward sweep included
-    families : names of the zoo that it can run
+    families : names of the families that it can run
     rules : names of rules that it is compared with
     needs : modules that must be installed
     dtypes : number formats that it runs in
@@ -54,7 +54,7 @@ class Rival:
     work: Work
     families: tuple[str, ...]
     rules: tuple[str, ...]
-    make: Callable[[Task], Contestant]
+    make: Callable[[Task], Candidate]
     needs: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("float32", "float64")
 
@@ -68,22 +68,22 @@ class Rival:
         return family in self.families and rule in self.rules and str(dtype) in self.dtypes
 
 
-def load_rivals(path: Path) -> tuple[Rival, ...]:
-    """Return the table ``RIVALS`` of a Python file; raises InputError where there is none."""
+def load_baselines(path: Path) -> tuple[Baseline, ...]:
+    """Return the table ``BASELINES`` of a Python file; raises InputError where there is none."""
     if not path.is_file():
-        raise wrong("rivals", f"there is no file {path}")
-    spec = spec_from_file_location(f"rivals_of_{path.stem}", path)
+        raise wrong("baselines", f"there is no file {path}")
+    spec = spec_from_file_location(f"baselines_of_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise wrong("rivals", f"{path} is no Python file")
+        raise wrong("baselines", f"{path} is no Python file")
     module = module_from_spec(spec)
     sys.path.insert(0, str(path.resolve().parent))  # its neighbours may be imported
     try:
         spec.loader.exec_module(module)
     except (ImportError, SyntaxError) as error:
-        raise wrong("rivals", f"cannot import {path}: {error}") from None
+        raise wrong("baselines", f"cannot import {path}: {error}") from None
     finally:
         sys.path.pop(0)
-    rows = getattr(module, "RIVALS", None)
-    if not isinstance(rows, tuple) or not all(isinstance(row, Rival) for row in rows):
-        raise wrong("rivals", f"{path} has no tuple RIVALS of pcsim.bench.rivals.Rival")
+    rows = getattr(module, "BASELINES", None)
+    if not isinstance(rows, tuple) or not all(isinstance(row, Baseline) for row in rows):
+        raise wrong("baselines", f"{path} has no tuple BASELINES of pcsim.bench.baselines.Baseline")
     return rows

@@ -1,4 +1,4 @@
-"""The zoo: families of graphs, each a function of its sizes, and what each row of rules runs on them."""
+"""The benchmark's families of graphs, each a function of its sizes, and what each row of rules runs on them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pcsim.bench.graphs import (
+from pcsim.bench.graph_documents import (
     chain,
     layered,
     long_short_term_memory,
@@ -60,7 +60,7 @@ class RuleRow:
 
 @dataclass(frozen=True)
 class Case:
-    """One graph of the zoo, at one size."""
+    """One graph of a family, at one size."""
 
     family: Family
     sizes: Sizes = field(hash=False)
@@ -84,7 +84,7 @@ RULES = {
     )
 }
 
-ZOO = {
+FAMILIES = {
     row.name: row
     for row in (
         Family("deep-chain", "W1: narrow layers tanh(W x + b), one after the other", chain,
@@ -123,10 +123,10 @@ ZOO = {
 def cases(names: Iterable[str], size: Size) -> Iterator[Case]:
     """Yield the cases of these families; raises InputError for an unknown family."""
     for name in names:
-        if name not in ZOO:
-            raise wrong("zoo", f"unknown family {name!r}" + nearest(name, ZOO))
-        for sizes in ZOO[name].small if size == "small" else ZOO[name].full:
-            yield Case(ZOO[name], sizes)
+        if name not in FAMILIES:
+            raise wrong("family", f"unknown family {name!r}" + nearest(name, FAMILIES))
+        for sizes in FAMILIES[name].small if size == "small" else FAMILIES[name].full:
+            yield Case(FAMILIES[name], sizes)
 
 
 def scenario_of(case: Case, rule: RuleRow, ticks: int) -> Scenario:

@@ -26,7 +26,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Rate:
-    """What this machine does in a contest's rounds, in 10^9 operations or bytes a second: median and quartiles."""
+    """What this machine does in a comparison's rounds, in 10^9 operations or bytes a second: median and quartiles."""
 
     name: str
     dtype: str
@@ -37,9 +37,9 @@ class Rate:
 
 @dataclass(frozen=True)
 class Against:
-    """One rival in one contest, and the ratio of an engine's time to its time."""
+    """One baseline in one comparison, and the ratio of an engine's time to its time."""
 
-    rival: str
+    baseline: str
     seconds: Spread
     ratio: Ratio
 
@@ -131,7 +131,10 @@ class Results:
 
 def plain(results: Results) -> dict[str, Any]:
     """Return results as plain data."""
-    return {"pcsim": "bench/1", **asdict(results)}
+    data = asdict(results)
+    for other in (other for row in data["rows"] for other in row["against"]):
+        other["rival"] = other["baseline"]  # its name in files of before
+    return {"pcsim": "bench/1", **data}
 
 
 def write(results: Results, folder: Path) -> Path:

@@ -26,7 +26,7 @@ def sweep_tables(found: Sweep) -> list[Any]:
     if axis is None or not _has_ticks(rows) or len(by_cell) < len(rows):
         return _flat(found, rows)
     labels = list(dict.fromkeys(label for _, label in by_cell))
-    made = columns(_word(axis), *labels)
+    made = columns(_short(axis), *labels)
     for x in dict.fromkeys(row[axis] for row in rows):
         made.add_row(str(x), *(_cell(by_cell.get((x, one))) for one in labels))
     return titled(f"{found.title or 'sweep'}: measured (theory)", made)
@@ -47,7 +47,7 @@ def _has_ticks(rows: list[Row]) -> bool:
 
 
 _NAMED = ("rule", "rule.name", "rule.step_size")
-"""Keys that a label tells in any case."""
+"""Keys that a label names in any case."""
 
 
 def label(row: Row, found: Sweep, axis: str) -> str:
@@ -74,12 +74,12 @@ _MEASURED = {
 }  # fmt: skip
 _CONSTANT = ("rule", "step_size", "levels", "criterion", "horizon")
 """What a title says if it is the same in all runs."""
-_TOLD = {"rule.name": "rule", "rule.step_size": "step_size"}
+_SHORT = {"rule.name": "rule", "rule.step_size": "step_size"}
 
 
 def _flat(found: Sweep, rows: list[Row]) -> list[Any]:
     """Return a row per run: what was varied and what came of it; the title says what is the same in all of them."""
-    keys = list(dict.fromkeys(_TOLD.get(key, key) for key in found.keys))
+    keys = list(dict.fromkeys(_SHORT.get(key, key) for key in found.keys))
     heads = [key for key in keys if _differs(key, rows) or len(rows) == 1]
     heads += [key for key in ("rule", "step_size") if key not in keys and _differs(key, rows)]
     if len({tuple(_text(row[key]) for key in heads) for row in rows}) < len(rows) and _differs("horizon", rows):
@@ -88,11 +88,11 @@ def _flat(found: Sweep, rows: list[Row]) -> list[Any]:
     if _has_ticks(rows) and "measured" not in known:
         known.insert(0, "measured")
     same = [key for key in dict.fromkeys((*keys, *_CONSTANT)) if key not in heads and _is_one(key, rows)]
-    title = ", ".join(f"{_word(key)} {_text(rows[0][key])}" for key in same)
-    names = [*map(_word, heads), *(_MEASURED[key] for key in known)]
+    title = ", ".join(f"{_short(key)} {_text(rows[0][key])}" for key in same)
+    names = [*map(_short, heads), *(_MEASURED[key] for key in known)]
     cells = [[*(_text(row[key]) for key in heads), *(_result(row, key) for key in known)] for row in rows]
     name = found.title or "sweep"
-    return titled(f"{name} ({title})" if title else name, _Whole(names, cells))
+    return titled(f"{name} ({title})" if title else name, _UnbrokenTable(names, cells))
 
 
 def _differs(key: str, rows: list[Row]) -> bool:
@@ -109,7 +109,7 @@ def _result(row: Row, key: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Whole:
+class _UnbrokenTable:
     """A table that breaks no word; where it is too wide for that, a paragraph per row."""
 
     names: list[str]
@@ -144,7 +144,7 @@ class _Whole:
         return Text("- " + ", ".join(f"{name} {cell}" for name, cell in zip(self.names, row, strict=True) if cell))
 
 
-def _word(key: str) -> str:
+def _short(key: str) -> str:
     return key.split(".")[-1].replace("_", " ")
 
 
@@ -168,7 +168,7 @@ def sweep_picture(found: Sweep, folder: Path) -> list[Path]:
         for row in rows
     ]  # fmt: skip
     y_label = None if ticks else "relative difference of updates from backprop"
-    figure = ticks_against(points, x_label=_word(axis), title=found.title, y_label=y_label)
+    figure = ticks_against(points, x_label=_short(axis), title=found.title, y_label=y_label)
     return list(save(figure, folder / ("ticks" if ticks else "divergence")))
 
 

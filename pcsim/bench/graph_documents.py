@@ -1,4 +1,4 @@
-"""Graph documents by size, for the zoo: random ones are drawn from a fixed seed."""
+"""Graph documents by size, for the benchmark families: random ones are drawn from a fixed seed."""
 
 from __future__ import annotations
 

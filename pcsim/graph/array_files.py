@@ -1,0 +1,91 @@
+"""Arrays in files: ``.npz`` and ``.npy`` of NumPy, and ``.safetensors``."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+from zipfile import BadZipFile
+
+import numpy as np
+
+from pcsim.errors import nearest, wrong
+from pcsim.graph.safetensors import read_tensor, tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    Arrays = dict[str, NDArray[Any]]
+
+SUFFIXES = (".npz", ".npy", ".safetensors")
+"""How the names of files end that `read_array` reads."""
+
+
+def read_array(file: str | Path, key: str | None) -> NDArray[Any]:
+    """Return an array of numbers of a file, by key where it holds several; raises InputError if there is none."""
+    path = Path(file)
+    (array,) = _read(path, lambda names: [_chosen(path, names, key)]).values()
+    return array
+
+
+def read_arrays(file: str | Path) -> Arrays:
+    """Return {name: array} of an ``.npz`` or ``.safetensors`` file; raises InputError where it is none.
+
+    A single array without a name (``.npy``) has the name ``""``.
+    """
+    return _read(Path(file), lambda names: names)
+
+
+def _read(path: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> Arrays:
+    """Return the arrays that are chosen among the names of a file; refuse those that hold no numbers."""
+    with _opened(path) as stream:
+        arrays = (_tensors if path.suffix == ".safetensors" else _numpy)(stream, choose)
+    for array in arrays.values():
+        if array.dtype.kind not in "biuf":
+            raise wrong("file", f"{path} holds {array.dtype}, expected numbers")
+        array.setflags(write=False)
+    return arrays
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; what cannot be read is named."""
+    try:
+        # Opened here, for numpy leaves a broken file open.
+        with path.open("rb") as stream:
+            yield stream
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise wrong("file", f"cannot read {path}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if "pickle" in str(error):
+        return "it holds Python objects, expected plain numbers (saved with numpy.savez)"
+    return str(error)
+
+
+def _numpy(stream: BinaryIO, choose: Callable[[Sequence[str]], Sequence[str]]) -> Arrays:
+    found = np.load(stream, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+        return {"": found}
+    return {name: np.asarray(found[name]) for name in choose(found.files)}
+
+
+def _tensors(stream: BinaryIO, choose: Callable[[Sequence[str]], Sequence[str]]) -> Arrays:
+    tensors = tensors_in(stream)
+    return {name: read_tensor(stream, tensors[name]) for name in choose(list(tensors))}
+
+
+def _chosen(path: Path, names: Sequence[str], key: str | None) -> str:
+    if key is None and len(names) == 1:
+        return names[0]
+    if key is None:
+        raise wrong("key", f"{path} holds {', '.join(names)}: say which with 'key'")
+    if key not in names:
+        raise wrong("key", f"{path} has no array {key!r}" + nearest(key, names))
+    return key

@@ -1,0 +1,64 @@
+"""What a session holds when its run has ended: read where it lies, until the session is needed for another run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pcsim.errors import wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from pcsim.engines import Session, Task
+
+Arrays = dict[str, "np.ndarray"]
+
+
+class Outcome:
+    """Updates, parameters and state of a run that has ended; each is copied when it is first asked for."""
+
+    def __init__(self, task: Task, session: Session) -> None:
+        self.task = task
+        self._session: Session | None = session
+        self._known: dict[str, Any] = {}
+
+    @property
+    def updates(self) -> Arrays:
+        """What each parameter has learnt: {name: (*shape)}."""
+        return self._once("updates", lambda session: session.updates())
+
+    @property
+    def parameters(self) -> Arrays:
+        """The value of each parameter: {name: (*shape)}."""
+        return self._once("parameters", lambda session: session.parameters())
+
+    @property
+    def state(self) -> Arrays:
+        """The free values: {vertex: (batch, *shape)}; raises InputError where they were not followed to the end."""
+        if not self.task.exact_dynamics:
+            hint = "nothing was recorded or measured; with 'literal: true' every value is"
+            text = "the values of this run were not followed to its end, as no update depends on them and"
+            raise wrong("state", f"{text} {hint}")
+        return self._once("state", self._state)
+
+    def release(self) -> None:
+        """Copy all that may still be asked for: the session is about to be used for something else."""
+        if self._session is not None:
+            self.updates, self.parameters  # noqa: B018  what is asked for is kept
+            if self.task.exact_dynamics:
+                self.state  # noqa: B018
+            self._session = None
+
+    def _state(self, session: Session) -> Arrays:
+        graph = self.task.graph
+        free = [name for name in graph.active if graph.role(name) == "free"]
+        return {name: session.reader("value", [name])()[0] for name in free}
+
+    def _once(self, what: str, read: Callable[[Session], Arrays]) -> Arrays:
+        if what not in self._known:
+            assert self._session is not None
+            self._known[what] = read(self._session)
+        known: Arrays = self._known[what]
+        return known

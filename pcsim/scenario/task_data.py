@@ -1,0 +1,186 @@
+"""The data of a task: what sources and outputs are held at, the losses, and the values at tick 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.errors import InputError, Problem, nearest, wrong
+from pcsim.graph.array_files import read_array
+from pcsim.graph.graph import number_format
+from pcsim.graph.initialise import Generator, rounded, stream
+from pcsim.ops import LOSSES
+from pcsim.scenario.data import DataRequest, entry_of, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from pcsim.graph.graph import Graph, Vertex
+    from pcsim.scenario.scenario_document import InitialEntry, ScenarioDocument
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Loads and checks the data of a scenario; every problem has the path of its key.
+
+    Attributes
+    ----------
+    graph : the levelled graph
+    folder : files named in the document are sought here
+    dtype : the number format that data are rounded to
+    """
+
+    document: ScenarioDocument
+    graph: Graph
+    folder: Path
+    dtype: np.dtype[Any]
+
+    def losses(self) -> dict[str, str]:
+        """Return {output: loss}; raises InputError for an unknown loss or output."""
+        given, outputs = self.document.loss, self.graph.outputs
+        losses = dict.fromkeys(outputs, "squared_error" if isinstance(given, dict) else given)
+        problems = [] if isinstance(given, dict) else self._loss_problems(given, ("loss",), outputs)
+        for name, path, loss in self._named_losses():
+            try:
+                output = self._output(name, path[:2])
+                problems += self._loss_problems(loss, path, (output,))
+                losses[output] = loss
+            except InputError as error:
+                # A target for what is no output is reported with the targets.
+                problems += error.problems if path[0] == "loss" else ()
+        if problems:
+            raise InputError(problems)
+        return losses
+
+    def _named_losses(self) -> list[tuple[str, tuple[str, ...], str]]:
+        """Return (output, path, loss) for each loss that the document gives to one output."""
+        given = self.document.loss if isinstance(self.document.loss, dict) else {}
+        named: list[tuple[str, tuple[str, ...], str]] = [(name, ("loss", name), loss) for name, loss in given.items()]
+        for name, source in self.document.targets.items():
+            if isinstance(source, dict) and isinstance(source.get("loss"), str):
+                named.append((name, ("targets", name, "loss"), source["loss"]))
+        return named
+
+    def _loss_problems(self, loss: str, path: tuple[str, ...], outputs: Iterable[str]) -> list[Problem]:
+        if loss not in LOSSES:
+            return [Problem(path, f"unknown loss {loss!r}" + nearest(loss, LOSSES, "pcsim list losses"))]
+        reasons = ((name, LOSSES[loss].refuses(self.graph.vertices[name].shape)) for name in outputs)
+        return [Problem(path, f"{loss} {reason}: output {name!r}") for name, reason in reasons if reason][:1]
+
+    def _output(self, name: str, path: tuple[str, ...]) -> str:
+        """Return the output that a document's name means: outputs that feed others are observed."""
+        outputs = self.graph.outputs
+        if name in outputs:
+            return name
+        if f"{name}.observed" in outputs:
+            return f"{name}.observed"
+        raise wrong(path, f"{name!r} is not an output" + nearest(name, (o.removesuffix(".observed") for o in outputs)))
+
+    def inputs(self, *, dry: bool = False) -> dict[str, Array]:
+        """Return {source: (batch, *shape)}; raises InputError where data are missing or do not fit.
+
+        ``dry``: check without drawing numbers or loading data sets; what is returned is no data.
+        """
+        sources = [name for name, vertex in self.graph.vertices.items() if vertex.op.role == "source"]
+        given = dict(self.document.inputs)
+        for name in sources:
+            if self.graph.vertices[name].op.name == "constant":
+                given.setdefault(name, self.graph.vertices[name].call["value"])
+        unknown = [
+            Problem(("inputs", name), f"there is no input vertex {name!r}" + nearest(name, sources))
+            for name in given
+            if name not in sources
+        ]
+        missing = [
+            Problem(("inputs",), f"input {name!r} has no data; add {name}: ... under 'inputs'")
+            for name in sources
+            if name not in given
+        ]
+        problems = [*unknown, *missing]
+        return self._load("inputs", {name: (name, given[name]) for name in sources if name in given}, problems, dry)
+
+    def targets(self, *, dry: bool = False) -> dict[str, Array]:
+        """Return {output: (batch, *shape)}; raises InputError where targets are missing or do not fit."""
+        known: dict[str, tuple[str, Any]] = {}
+        problems: list[Problem] = []
+        for name, source in self.document.targets.items():
+            try:
+                known[self._output(name, ("targets", name))] = (name, source)
+            except InputError as error:
+                problems += error.problems
+        problems += [
+            Problem(
+                ("targets",),
+                f"output {name!r} has no target; add {name.removesuffix('.observed')}: ... under 'targets'",
+            )
+            for name in self.graph.outputs
+            if name not in known
+        ]
+        return self._load("targets", known, problems, dry)
+
+    def _load(
+        self, section: str, sources: Mapping[str, tuple[str, Any]], problems: list[Problem], dry: bool
+    ) -> dict[str, Array]:
+        """Return {vertex: data} from {vertex: (name in the document, source)}."""
+        loaded = {}
+        for vertex, (name, source) in sources.items():
+            try:
+                data = load(entry_of(source), self._request(self.graph.vertices[vertex], name, dry))
+                loaded[vertex] = data if dry else self._numbers(vertex, data)
+            except InputError as error:
+                problems += error.map(lambda problem: problem.under(section, name)).problems  # noqa: B023
+        if problems:
+            raise InputError(problems)
+        return loaded
+
+    def _numbers(self, vertex: str, data: Array) -> Array:
+        """Return data in the number format of a vertex; raises InputError where whole numbers are none."""
+        if number_format(self.graph.vertices[vertex]) == "float":
+            return rounded(data, self.dtype)
+        if data.dtype.kind not in "biu" and (data != np.floor(data)).any():
+            raise wrong((), "expected whole numbers (format: whole)")
+        return np.asarray(data, np.int64)
+
+    def _request(self, vertex: Vertex, name: str, dry: bool) -> DataRequest:
+        seed = self.document.seed
+
+        def draws(kind: str) -> Generator:
+            return stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name)
+
+        whole = number_format(vertex) == "whole"
+        return DataRequest(vertex.shape, self.document.batch, draws, self.folder, dry, whole)
+
+    def initial(self) -> dict[str, Array]:
+        """Return {free vertex: (batch, *shape)} where the state at tick 0 is not the feedforward one."""
+        given = self.document.initial
+        if given == "feedforward":
+            return {}
+        values = {
+            name: self._initial(given, name).astype(self.dtype)
+            for name in self.graph.active
+            if self.graph.role(name) == "free"
+        }
+        for value in values.values():
+            value.setflags(write=False)
+        return values
+
+    def _initial(self, given: str | InitialEntry, name: str) -> Array:
+        full = (self.document.batch, *self.graph.vertices[name].shape)
+        if isinstance(given, str):
+            return np.zeros(full)
+        if given.file is None:
+            return stream(self.document.seed, "initial", name).normal(0.0, given.normal or 0.0, full)
+        try:
+            array = read_array(self.folder / given.file, name)
+        except InputError as error:
+            raise error.map(lambda problem: replace(problem, path=("initial", "file"))) from None
+        if array.shape != full:
+            raise wrong(
+                ("initial", "file"), f"the state of {name!r} has shape {list(array.shape)}, expected {list(full)}"
+            )
+        return array
