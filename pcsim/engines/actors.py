@@ -117,7 +117,7 @@ class Actor:
     def messages(self) -> tuple[Array, ...]:
         """Return J^T Pi eps, one message per input."""
         op, g = self.vertex.op, self.precision * self.error
-        feedback = self.vertex.feedback.operands(np, self.params)
+        feedback = self.vertex.feedback.applied(np, op, self.vertex.call, self.params)
         return op.to_inputs(np, self.vertex.call, feedback, self.inputs, self.mu, self.saved, g)
 
     def to_leaves(self) -> tuple[Array, ...]:

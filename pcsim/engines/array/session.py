@@ -162,7 +162,7 @@ class ArraySession:
                     kept[slot.name] = rows
                 else:
                     kept[slot.name][...] = rows
-            self.feedback[id(step)] = step.feedback.operands(self.xp, kept)
+            self.feedback[id(step)] = step.feedback.applied(self.xp, step.op, step.call, kept)
 
     def _begin(self) -> None:
         """Sweep forward and settle; everything that a run leaves behind has been cleared."""
