@@ -369,7 +369,9 @@ class ActorSession:
         found: dict[str, Array] = {}
         for name, actor in self.actors.items():
             inputs = tuple(self.start[edge.pre] for edge in self.graph.incoming[name])
-            found |= moved_buffers(actor.vertex, self._params(actor.vertex), inputs)
+            began = {slot: np.asarray(self.task.parameters[each], self.task.dtype)[None]
+                     for slot, each in actor.vertex.params}  # fmt: skip
+            found |= moved_buffers(actor.vertex, {**self._params(actor.vertex), **began}, inputs)
         return found
 
     def executed(self) -> dict[str, str]:
