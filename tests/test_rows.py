@@ -518,7 +518,8 @@ def test_feedback_of_what_many_share_and_of_populations(row):
     names = ["x", *(f"h{number}" for number in range(10))]
     vertices = {"x": {"op": "input", "shape": [3]}}
     vertices |= {post: {**affine, "inputs": [pre]} for pre, post in pairwise(names)}
-    vertices["p"] = {"op": "projection", "units": 5, "connect": {"rule": "fixed_in_degree", "degree": 2}, "inputs": ["h9"],
+    degree = {"rule": "fixed_in_degree", "degree": 2}
+    vertices["p"] = {"op": "projection", "units": 5, "connect": degree, "inputs": ["h9"],
                      "delays": {"uniform": [0, 3]}, "activation": "tanh", "feedback": "sign"}  # fmt: skip
     vertices["y"] = {"op": "gate", "inputs": ["p", "p"], "feedback": "sign"}
     document = {"vertices": vertices, "parameters": {"W": {"shape": [3, 3]}}}
