@@ -368,7 +368,10 @@ def bench(
 @app.command("list")
 @_guarded
 def list_(
-    what: Annotated[str, typer.Argument(help="ops | rules | engines | measures | losses | datasets | scenarios")],
+    what: Annotated[
+        str,
+        typer.Argument(help="ops | rules | firings | engines | measures | losses | feedbacks | datasets | scenarios"),
+    ],
     as_json: Json = False,
 ) -> None:
     """List what there is."""

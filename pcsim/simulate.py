@@ -1,4 +1,13 @@
-"""The whole flow on one screen: a scenario in, a run out."""
+"""The whole flow: a scenario in, a run out.
+
+    file --read--> Scenario --level--> Graph --lower--> Program --verify--> Program
+    Program --engine.tick--> Trace --analysis--> numbers
+
+- read: ``scenario.reader.load``; level: ``Scenario.levelled``;
+- lower, verify: ``program.lower.lower`` and ``program.verify.verify``, by the engine's session as it begins;
+- engine.tick: ``run.loop.run_ticks``, which records the trace; analysis: ``analysis.meter``, beside it, and
+  ``analysis.measures`` in the end.
+"""
 
 from __future__ import annotations
 
@@ -67,15 +76,15 @@ def simulate(
         If a value becomes NaN or infinite, or the trace cannot be written; ``error.run`` is the run up to there, None
         if it never began.
     """
-    scenario = _loaded(source, overrides, parameters)
+    scenario = _loaded(source, overrides, parameters)  # read
     name, start = engine_of(scenario, engine)
     span = span_of(scenario, kept=out is not None, **stretch)
     with _room(), folder_of(out, stretch.get("resume")) as folder:
-        ensemble = begin(scenario, name, start, initial)
         keeper = ManifestKeeper(scenario, name, folder)
         with keeper.keeping():
+            ensemble = begin(scenario, name, start, initial)  # level, lower, verify: a session at tick 0
             keeper.begin()
-            run_ticks([keeper], ensemble, progress, span)
+            run_ticks([keeper], ensemble, progress, span)  # engine.tick and analysis: the trace, the numbers
     assert keeper.run is not None
     keep(scenario, name, ensemble, keeper.run.outcome)
     return keeper.run if folder is None else replace(keeper.run, store=Path(out or "") / TRACE)

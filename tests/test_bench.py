@@ -19,6 +19,7 @@ from rich.console import Console
 from scipy.stats import binom
 from typer.testing import CliRunner
 
+from pcsim.analysis.cost import cost_of, tick_work, update_work
 from pcsim.bench.baselines import Candidate, load_baselines
 from pcsim.bench.bench import request
 from pcsim.bench.comparison import Comparisons, disagreement, read_after_a_run
@@ -26,7 +27,6 @@ from pcsim.bench.engine_timers import engine_timer, errors
 from pcsim.bench.families import FAMILIES, RULES, Case, scenario_of
 from pcsim.bench.terminal import Rows
 from pcsim.bench.timing import LEAST_ROUNDS, race, ratio
-from pcsim.bench.work import cost_of, tick_work, update_work
 from pcsim.cli import app
 from pcsim.engines import open_engine
 from pcsim.errors import InputError

@@ -46,7 +46,7 @@ def state(task, engine, *, at_once):
 def test_units_with_the_same_inputs_are_what_each_is_alone(rule, batch, widths):
     task = make_task(net(widths), rule, batch=batch)
     played, error, updates = state(task, "numba", at_once=True)
-    assert len(played.places.bundles) >= len(widths) - 2
+    assert len(played.laid_out.bundles) >= len(widths) - 2
     oracle, expected, lessons = state(task, "numpy", at_once=False)
     np.testing.assert_allclose(error, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
     for name, lesson in lessons.items():
@@ -60,7 +60,7 @@ def test_a_late_edge_keeps_its_unit_out_of_a_bundle():
     task = make_task(net((9, 8, 9), delay=2), "il", batch=4)
     played, error, _ = state(task, "numba", at_once=True)
     together = {
-        name for one in played.places.bundles for name in one.step.names[one.first : one.first + len(one.columns)]
+        name for one in played.laid_out.bundles for name in one.step.names[one.first : one.first + len(one.columns)]
     }
     assert {"u2_3", "u2_7"} <= together
     assert "u2_8" not in together  # it hears u1 late; a source never changes, so that u1_7 hears nothing late

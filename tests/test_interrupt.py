@@ -195,7 +195,7 @@ def test_ctrl_c_while_a_kernel_is_compiled_is_heard_when_it_is_compiled(tmp_path
     """Raised in the midst, it may be lost: LLVM calls Python back, and what is raised there is only printed."""
     numba = pytest.importorskip("numba", reason="engine 'numba' needs Numba")
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    from pcsim.engines.jit.compiled import TYPES, intrinsic, jit
+    from pcsim.engines.jit.kernels.compiled import TYPES, intrinsic, jit
 
     @intrinsic
     def one(typing: Any) -> Any:

@@ -6,7 +6,7 @@ from scipy import special
 
 pytest.importorskip("numba", reason="the compiled engine needs Numba")
 
-from pcsim.engines.jit import compiled, functions, products
+from pcsim.engines.jit.kernels import compiled, functions, products
 from pcsim.ops.elementwise import UNARY
 
 DTYPES = (np.float32, np.float64)
@@ -127,12 +127,14 @@ def test_values_in_place_and_at_offsets(dtype):
     x = np.random.default_rng(4).normal(0, 2, 50).astype(dtype)
     y = np.zeros(60, dtype)
     code = functions.FUNCTIONS["tanh"]
-    functions.value(code, 0.0, x, 7, y, 3, 31)
-    expected, _ = call("tanh", x)
-    assert np.array_equal(y[3:34], expected[7:38])
-    assert not y[:3].any()
-    assert not y[34:].any()
-    functions.value(code, 0.0, x, 0, x, 0, x.size)
+    slope = np.zeros(60, dtype)
+    functions.apply(code, 0.0, x, 7, y, 3, slope, 5, 31)
+    expected, slopes = call("tanh", x)
+    for found, first, wanted in ((y, 3, expected), (slope, 5, slopes)):
+        assert np.array_equal(found[first : first + 31], wanted[7:38])
+        assert not found[:first].any()
+        assert not found[first + 31 :].any()
+    functions.apply(code, 0.0, x, 0, x, 0, slope, 0, x.size)
     assert np.array_equal(x, expected)
 
 

@@ -12,9 +12,9 @@ from strategies import make_task, run_task
 pytest.importorskip("numba")
 
 from pcsim.engines import open_engine
-from pcsim.engines.array.session import ArraySession
 from pcsim.engines.base import tick_by_tick
-from pcsim.engines.jit import driver, sparse
+from pcsim.engines.jit import pool
+from pcsim.engines.jit.kernels import sparse
 from pcsim.engines.jit.session import JitSession
 from pcsim.ops.synapses.synapse import arranged
 from pcsim.rules import RULES, rule
@@ -117,7 +117,7 @@ def same(got, wanted):
 def test_threads_and_calls_change_no_bit(small_blocks, monkeypatch, name, row, batch):
     """One thread or more, by neuron or by sample; all ticks at once, in parts, or one by one."""
     for bound in ("WORTH_SHARING", "WORTH_WAKING"):
-        monkeypatch.setattr(driver, bound, 0)
+        monkeypatch.setattr(pool, bound, 0)
     task = make_task(
         DOCUMENTS[name],
         tame(row),
@@ -158,7 +158,7 @@ def test_a_restart_forgets_what_was_in_flight():
 
 def test_equal_synapses_share_a_step():
     session = NUMBA(make_task(branches(), "il"))
-    steps = [wired.step.names for wired in session.places.wired]
+    steps = [one.step.names for one in session.laid_out.projections.values()]
     assert ("p", "q") in steps
 
 
@@ -166,9 +166,9 @@ def test_ahead_of_the_light_cone_nothing_is_worked_out():
     """Weights that no message has reached may be anything."""
     task = make_task(chain(0), tame("il"), ticks=2, batch=1, away=0.1)
     session = NUMBA(task)
-    for wired in session.places.wired:
-        if wired.step.names == ("b",):
-            wired.weights[...] = wired.weights_back[...] = np.nan
+    for one in session.laid_out.projections.values():
+        if one.step.names == ("b",):
+            one.weights[...] = one.weights_back[...] = np.nan
     session.advance(0, 2, last=False)
     assert np.abs(session.reader("error", ["c"])()).max() > 0
     assert not session.reader("error", ["b"])().any()
@@ -178,8 +178,8 @@ def test_ahead_of_the_light_cone_nothing_is_worked_out():
 def test_what_was_sent_under_other_weights_is_not_worked_out_late():
     """Where weights change at every tick, a late message holds those of its own tick."""
     late, now = (NUMBA(make_task(chain(delay), tame("incremental"))) for delay in (2, 0))
-    assert isinstance(late, ArraySession)
-    assert isinstance(now, JitSession)
+    assert late.executed()["c"] == "numpy: its weights change while errors are on their way"
+    assert set(now.executed().values()) == {"numba"}
 
 
 def tiny(row, size=1e-39):

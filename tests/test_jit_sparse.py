@@ -11,11 +11,11 @@ import pytest
 
 numba = pytest.importorskip("numba")
 
-from pcsim.engines.jit import sparse  # noqa: E402
+from pcsim.engines.jit.kernels import sparse  # noqa: E402
 from pcsim.ops.synapses.synapse import arranged  # noqa: E402
 
 if TYPE_CHECKING:
-    from pcsim.engines.jit.sparse import Blocks
+    from pcsim.engines.jit.kernels.sparse import Blocks
     from pcsim.ops.synapses.synapse import Synapses
 
 KINDS = ["float32", "float64"]

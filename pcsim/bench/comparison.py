@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.analysis.cost import tick_work, update_work
 from pcsim.bench.bench_results import Against, Row
 from pcsim.bench.engine_timers import engine_timer, task_of
 from pcsim.bench.machine import copying, matrix_product
 from pcsim.bench.timing import Samples, race, ratio, spread
-from pcsim.bench.work import tick_work, update_work
 from pcsim.errors import PcsimError
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 
 import pcsim
+from pcsim.analysis.cost import tick_work
 from pcsim.bench.baselines import Candidate, load_baselines
 from pcsim.bench.engine_timers import engine_timer, norms, ticks, updates
 from pcsim.bench.families import FAMILIES, RULES, Case, scenario_of
@@ -32,7 +33,6 @@ from pcsim.bench.graph_documents import population
 from pcsim.bench.growth import AXES, curve
 from pcsim.bench.machine import matrix_product
 from pcsim.bench.timing import fastest, race, ratio
-from pcsim.bench.work import tick_work
 from pcsim.engines import ENGINES, open_engine
 from pcsim.graph import graph_from
 from pcsim.program.lower import lower

@@ -1,306 +1,353 @@
-"""The compiled engine: the state of an array session, played by kernels, many ticks at once where no one looks.
+"""The compiled engine's session: the state of an array session, advanced by kernels, many ticks at once.
 
-What is rare stays with the array session, on the same arrays: reading, reporting, ops that teach without a kernel.
+Reading, reporting and contributions without a kernel stay with the array session, on the same arrays.
 """
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from pcsim.engines.array.rows import indices
-from pcsim.engines.array.schedule import EveryRow
 from pcsim.engines.array.session import ArraySession
 from pcsim.engines.array.units import Work
-from pcsim.engines.base import begun_again, tick_by_tick
-from pcsim.engines.jit import common, dense, driver, flow, wiring
-from pcsim.engines.jit.driver import Crew
-from pcsim.engines.jit.layout import Layout, suits
-from pcsim.engines.jit.native import address_of
-from pcsim.engines.jit.norms import OPERANDS, Norms
-from pcsim.engines.jit.products import SLAB
-from pcsim.engines.jit.scripts import Scripts
-from pcsim.engines.jit.teaching import Teaching
-from pcsim.engines.threads import threads_said, threads_wanted
+from pcsim.engines.base import begun_again, taken_up, tick_by_tick
+from pcsim.engines.jit import flows, projections, snapshot
+from pcsim.engines.jit.instructions import Instructions
+from pcsim.engines.jit.kernels.common import ALL, COMPARE, NOTE, PREDICT, SEND, SWEEP
+from pcsim.engines.jit.kernels.groups import GROUP
+from pcsim.engines.jit.kernels.losses import cross_entropy_error
+from pcsim.engines.jit.kernels.native import address_of
+from pcsim.engines.jit.layout import Layout
+from pcsim.engines.jit.learning import Learning
+from pcsim.engines.jit.norms import Noted, place_totals
+from pcsim.engines.jit.parts import LONG_AGO, Parts
+from pcsim.engines.jit.pool import ThreadPool
+from pcsim.engines.jit.segments import Compiled, Sharing
+from pcsim.engines.jit.sizing import errors_stay, threads_of, work_of
+from pcsim.engines.state import check
 from pcsim.engines.updates_only import updates_only
-from pcsim.errors import RunError, wrong
-from pcsim.graph.levels import uneven_edges
+from pcsim.errors import RunError
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from pcsim.engines.base import Given, Read, Session, Task
-    from pcsim.engines.jit.wiring import Wired
+    from pcsim.engines.jit.projections import Projection
+    from pcsim.engines.jit.segments import Segment
     from pcsim.engines.state import State
-    from pcsim.program.program import Slot, Step
-
-LONG_AGO = -(1 << 40)
-"""A tick before every run."""
+    from pcsim.program.program import Program, Slot, Step
 
 
 class JitSession:
-    """A run whose ticks are compiled."""
+    """A run whose ticks are compiled.
 
-    def __init__(self, rare: ArraySession) -> None:
-        self.rare, self.task = rare, rare.task
-        self.work = work_of(rare)
-        self.threads, self.by_sample = self._threads()
-        self.flowing = self.by_sample and flow.flows(rare.program)
-        self.places = Layout(rare, self.flowing)
-        self.settles = settles(rare)
-        rare.plans = EveryRow(rare.program)
-        rare.plan = rare.plans.plan
-        self.like = np.zeros(1, self.task.dtype)
-        self._lay_out_parts()
-        self.scripts = Scripts(rare, self.places, self.threads, by_sample=self.by_sample, flowing=self.flowing)
-        noted = self.places.table.add([0] * OPERANDS)
-        self.table = self.places.table.array()
-        self.crew = Crew(self.threads, self.like, self.table)
-        self.teaching = Teaching(rare, self.places, self.scripts, self.crew, self.whole, self._inputs, work=self.work)
-        self.norms = Norms(self.scripts, self.crew, self.parts, noted)
+    Attributes
+    ----------
+    array_session : whose arrays these are
+    laid_out : where everything lies
+    parts : what each thread has of its own
+    instructions : what a tick is
+    errors_stay : whether each error, once it has come, stays
+    """
+
+    def __init__(self, array_session: ArraySession) -> None:
+        self.array_session, self.task = array_session, array_session.task
+        self.program, self.units = array_session.program, array_session.units
+        array_session.follow_every_row()
+        array_session.plan = array_session.plans.at(0)
+        self.work, self.errors_stay = work_of(array_session), errors_stay(array_session)
+        self.behind = False
+        """Whether values of this tick are still to be worked out from deviations."""
         self.sources = [
-            (*rare.program.location[name], name) for name in self.task.inputs if name in rare.program.location
+            (*self.program.location[name], name) for name in self.task.inputs if name in self.program.location
         ]
-        self.unwatched = {wired.step.shape for wired in self.places.wired}
-        """Banks in which a vertex may end in the sweep without a note."""
+        self.reads_whole = any(slot.is_whole for step in self.program.steps for slot in step.slots)
+        self._lay_out()
         self._pack()
         self._forget()
         self._begin()
 
-    # -- threads ----------------------------------------------------------------------------------------
+    def _lay_out(self, *, by_array_call: Container[int] = ()) -> None:
+        """Lay everything out; steps given by id are array calls though they have a kernel."""
+        session = self.array_session
+        threads, by_sample = threads_of(session, self.work)
+        self.sharing = Sharing(threads, by_sample, self.task.dtype)
+        flowing = by_sample and flows.flows(self.program)
+        self.laid_out = Layout(session, flowing=flowing, by_array_call=by_array_call)
+        self.parts = Parts(self.laid_out, self.sharing)
+        self.instructions = Instructions(self.laid_out, self.sharing)
+        totals = place_totals(self.laid_out)
+        self.table = self.laid_out.table.array()
+        self.parts.use(self.table)
+        self.pool = ThreadPool(threads, np.zeros(1, self.task.dtype), self.table)
+        whole, shared = self.parts.whole, self.parts.shared
+        self.learning = Learning(self.laid_out, self.sharing, self.pool, whole, self._inputs, work=self.work)
+        noted = (self.sharing, self.pool, shared, self.laid_out.active, totals)
+        self.squares, self.apart = Noted("squares", *noted), Noted("apart", *noted)
+        self.unwatched = {one.step.shape for one in self.laid_out.projections.values()}
+        """Shapes of which a vertex may become NaN or infinite in the sweep without a note."""
+        self.ran = executed(self.program, self.laid_out)
 
-    def _threads(self) -> tuple[int, bool]:
-        """Return how many threads play, and whether they share out the samples, or else the vertices, in step."""
-        most = threads_wanted()
-        if self.task.batch >= 2 * most:
-            return threads_said() or sharers(self.rare, most), True
-        return (most, False) if self.work > driver.WORTH_SHARING else (1, True)
+    @property
+    def threads(self) -> int:
+        """How many threads share the work."""
+        return self.sharing.threads
 
-    def _lay_out_parts(self) -> None:
-        """Lay out what each thread has of its own: samples, scratch, notes of who moved."""
-        layout, threads, batch = self.places, self.threads, self.task.batch
-        region = batch * layout.widest + SLAB
-        bounds = np.linspace(0, batch, threads + 1).astype(int) if self.by_sample else None
-        self.notes = [self._notes() for _ in range(threads if self.by_sample else 1)]
-        places: dict[str, list[int]] = {"parts": [], "whole": []}
-        for thread in range(threads):
-            scratch = address_of(layout.new(4 * region))
-            mine = self.notes[thread if self.by_sample else 0]
-            low, high = (0, batch) if bounds is None else (int(bounds[thread]), int(bounds[thread + 1]))
-            for name, first, last in (("parts", low, high), ("whole", 0, batch)):
-                places[name].append(layout.table.add([first, last, scratch, region, *mine, 0, 0, 0, layout.active]))
-        self.parts, self.whole = (np.array(places[name], np.int64) for name in ("parts", "whole"))
-
-    def _notes(self) -> tuple[int, ...]:
-        """Lay out who has moved, whose error may have changed, when late messages last changed, what rings hold."""
-        table, layout = self.places.table, self.places
-        moved, woke = (table.add(np.zeros(layout.vertices, np.int64)) for _ in range(2))
-        return (
-            moved,
-            woke,
-            *(table.add(np.zeros(count, np.int64)) for count in (layout.late_messages, layout.ring_notes)),
-        )
-
-    def _run(self, script: np.ndarray, mode: int, first: int, end: int | None = None) -> None:
-        """Play a script at ticks ``first`` to ``end - 1``; threads are woken where that is worth while."""
+    def _run(self, segments: Sequence[Segment], mode: int, first: int, end: int | None = None) -> None:
+        """Run segments at ticks ``first`` to ``end - 1``: at once, or tick by tick where some are array calls."""
         last = first + 1 if end is None else end
-        sweeps = 1 if self.settles else last - first
-        self.crew.play(script, self.parts, mode, first, last, work=self.work * sweeps, together=not self.by_sample)
+        if len(segments) == 1 and isinstance(segments[0], Compiled):
+            self._run_compiled(segments[0], mode, first, last)
+            return
+        for tick in range(first, last):
+            for segment in segments:
+                if isinstance(segment, Compiled):
+                    self._run_compiled(segment, mode, tick, tick + 1)
+                elif not segment.act(self.parts, mode):
+                    self.parts.note_fault()
+
+    def _run_compiled(self, segment: Compiled, mode: int, first: int, end: int) -> None:
+        """Run instructions at ticks ``first`` to ``end - 1``; threads are woken where that is worth while."""
+        work = self.work if self.errors_stay else self.work * (end - first)
+        in_step = not self.sharing.by_sample
+        self.pool.run(segment.numbers, self.parts.shared, mode, first, end, work=work, in_step=in_step)
 
     # -- start ------------------------------------------------------------------------------------------
 
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
-        rare = self.rare
-        self.task = rare.task = begun_again(self.task, **given)
-        if given.get("parameters") is not None or self.task.rule.fires.applies:
-            rare.fill(self.task)
-            self._pack()
+        self.task = self.array_session.task = begun_again(self.task, **given)
+        operands = any(given.get(key) is not None for key in ("parameters", "buffers", "batch_number"))
+        whole = self.reads_whole and given.get("inputs") is not None
+        if operands or whole or self.task.rule.fires.applies:
+            self._take_operands()
         self._forget()
         self._begin()
 
+    def _take_operands(self) -> None:
+        """Take parameters, buffers and draws from the task."""
+        self.array_session.fill(self.task)
+        self._pack()
+
     def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
         """Say what errors are compared with."""
-        self.rare.compare_with(references)
+        session = self.array_session
+        session.compare_with(references)
+        for shape, reference in session.references.items():
+            session.references[shape] = np.ascontiguousarray(reference, self.task.dtype)
+            place = self.laid_out.groups[shape]
+            GROUP.view(self.table, place)["reference"] = address_of(session.references[shape])
 
     def snapshot(self) -> State:
         """Return the state before the next tick."""
-        raise wrong("state", "engine 'numba' does not keep states yet")
+        self.learning.replace_blanks()
+        return snapshot.snapshot(self.laid_out)
 
-    def load(self, _state: State, /) -> None:
+    def load(self, state: State) -> None:
         """Go on from a state of this task, whichever engine it is from."""
-        raise wrong("state", "engine 'numba' does not keep states yet")
+        check(state, self.task)
+        session = self.array_session
+        self.task = session.task = taken_up(self.task, state)
+        if lost := snapshot.lost(self.laid_out, state):
+            self._lay_out(by_array_call=lost)
+        self._take_operands()
+        self._forget()
+        self._begin()
+        self.learning.replace_blanks()
+        snapshot.restore(self.laid_out, state)
+        if self.task.rule.fires.applies:
+            self._pack()
+        self.parts.mark_all(state.tick)
+        self.parts.mark_buffers(state.tick)
+        self.behind = True
 
     def buffers(self) -> dict[str, np.ndarray]:
         """Return what ops keep from batch to batch, as this batch leaves it."""
-        return self.rare.buffers()
+        return self.array_session.buffers()
 
     def executed(self) -> dict[str, str]:
-        """Return what works out each vertex."""
-        return dict.fromkeys(self.task.graph.active, "numba")
+        """Return what works out each vertex: ``numba``, or ``numpy`` and why."""
+        return self.ran
 
     def _forget(self) -> None:
         """Forget the run; what is written before it is read may stay."""
-        rare = self.rare
-        rare.tick = 0
-        rare.applied.clear()
-        rare.frozen_at.clear()
-        summed = [self.places.sent[shape] for shape, post in rare.program.inboxes.items() if post.direct is None]
-        learnt = [array for shape, array in rare.learnt.items() if shape not in self.places.blank]
-        for array in (*learnt, *rare.histories.values(), *rare.lines.values(), *summed):
+        session, blank = self.array_session, self.laid_out.blank
+        session.tick = session.next_tick = 0
+        self.behind = False
+        session.applied.clear()
+        session.frozen_at.clear()
+        # a vertex that does not begin at its feedforward value moves at once, and reads what no one has sent yet
+        read = [
+            self.laid_out.sent[shape]
+            for shape, inbox in self.program.inboxes.items()
+            if inbox.direct is None or self.task.initial
+        ]
+        learnt = [array for shape, array in session.learnt.items() if shape not in blank]
+        for array in (*learnt, *session.histories.values(), *session.lines.values(), *read):
             array[...] = 0
-        for shape, place in self.places.blank.items():
-            self.table[place : place + len(rare.learnt[shape])] = 1
-        for units in rare.units.values():
+        for shape, place in blank.items():
+            self.table[place : place + len(session.learnt[shape])] = 1
+        for units in self.units.values():
             units.targets = ()
             for array in (units.deviation, units.shift, units.error) if self.task.rule.moving else (units.deviation,):
                 array[...] = 0
-        for taught in rare.fire_ticks.values():
-            taught[...] = -1
+        for ticks, waiting in zip(session.fire_ticks.values(), session.waiting.values(), strict=True):
+            ticks[...], waiting[...] = -1, False
 
     def _pack(self) -> None:
         """Pack the weights of layers, bundles and populations for their products."""
-        self.crew.play(self.scripts.arranging, self.whole, 0, 0, 1, work=self.work, together=False)
-        for bundle in self.places.bundles:
-            bundle.pack(self.rare.theta[bundle.weight.shape])
-        for packed in self.places.packed:
-            dense.pack_all(self.rare.theta[packed.shape], packed.rows, packed.forward, packed.backward)
+        theta = self.array_session.theta
+        for segment in self.instructions.arranging:
+            self.pool.run(segment.numbers, self.parts.whole, 0, 0, 1, work=self.work, in_step=False)
+        for bundle in self.laid_out.bundles:
+            bundle.pack(theta[bundle.weight.shape])
+        for packed in self.laid_out.packed:
+            packed.pack(theta[packed.shape])
 
     def _begin(self) -> None:
         """Sweep forward, clamp the outputs and set the values at tick 0."""
-        rare, task = self.rare, self.task
-        moving = task.rule.moving
+        session, task, moving = self.array_session, self.task, self.task.rule.moving
         for shape, row, name in self.sources:
-            rare.units[shape].start[row] = task.inputs[name]
-        self._forget_faults()
-        self._run(self.scripts.sweeping, common.SWEEP, 0)
-        if self._ended() or not all(rare.finite(rare.units[shape].start) for shape in self.unwatched):
-            ArraySession(task, np)  # names the vertex and the value
-        for units in rare.units.values():
-            rare.set_initial(units)
+            self.units[shape].start[row] = task.inputs[name]
+        self._sweep()
+        for units in self.units.values():
+            session.set_initial(units)
             if moving:
                 units.value[units.group.active :] = units.start[units.group.active :]
-        for loss, units, rows, target in rare.outputs():
+        for loss, units, rows, target in session.outputs():
             units.deviation[rows] = loss_error(loss, units.start[rows], target)
             if not LOSSES[loss].clamps and moving:
                 units.targets += ((loss, rows, target),)
-        self._clear_rings()
-        for name, array in self.places.targets.items():
+        for array_step in self.laid_out.array_steps.values():
+            array_step.settle()
+        self._clear_delay_buffers()
+        for name, array in self.laid_out.targets.items():
             array[...] = task.targets[name]
         if moving:
-            self._run(self.scripts.preparing, common.ALL, 0)
-        self._note_moved(everyone=False)
+            self._run(self.instructions.preparing, ALL, 0)
+        self.parts.mark_start()
 
-    def _clear_rings(self) -> None:
-        """Begin the rings of projections: no error, feedforward values."""
-        for ring in self.places.rings:
-            ring[...] = 0
-        for (shape, row), past in self.places.pasts.items():
-            past.values[...] = self.rare.units[shape].start[row]
-        self._note_rings(LONG_AGO)
+    def _sweep(self) -> None:
+        """Set the feedforward values."""
+        self.parts.forget_faults()
+        self._run(self.instructions.sweeping, SWEEP, 0)
+        if self.parts.faulty() or not all(
+            self.array_session.finite(self.units[shape].start) for shape in self.unwatched
+        ):
+            ArraySession(self.task, np)  # names the vertex and the value
 
-    def _note_rings(self, tick: int) -> None:
-        """Note that rings last changed at this tick, and that nothing in them is zero where it is later."""
-        for *_, rings in self.notes:
-            self.table[rings : rings + self.places.ring_notes] = tick
-
-    def _note_moved(self, *, everyone: bool, tick: int = LONG_AGO) -> None:
-        """Note who may have moved since they last acted: everyone, or who is not at its feedforward value."""
-        table, layout = self.table, self.places
-        for moved, woke, heard, _ in self.notes:
-            table[moved : moved + layout.vertices] = everyone
-            table[woke : woke + layout.vertices] = everyone
-            table[heard : heard + layout.late_messages] = tick
-            if not everyone:
-                for shape, units in self.rare.units.items():
-                    first = 0 if self.task.initial else units.group.free
-                    away = (units.deviation[first:] != 0).any(axis=tuple(range(1, units.deviation.ndim)))
-                    table[moved + layout.first[shape] + first :][: len(away)] = away
+    def _clear_delay_buffers(self) -> None:
+        """Begin the delay buffers of projections: no error, feedforward values."""
+        for buffer in self.laid_out.delay_buffers:
+            buffer[...] = 0
+        for (shape, row), past in self.laid_out.past_values.items():
+            past.values[...] = self.units[shape].start[row]
+        self.parts.mark_buffers(LONG_AGO)
 
     # -- one tick ---------------------------------------------------------------------------------------
 
     def predict(self, tick: int) -> None:
         """Take the values due, compute predictions and errors."""
-        rare, moving = self.rare, self.task.rule.moving
-        rare.tick = tick
-        if rare.may_freeze:
+        session, moving = self.array_session, self.task.rule.moving
+        session.tick = tick
+        if session.may_freeze:
             self._check("value", "deviation", tick)
         if moving:
-            self._run(self.scripts.preparing, common.ALL, tick)
-            self._run(self.scripts.acting, common.PREDICT | common.ALL, tick)
-        self._run(self.scripts.remembering, 0, tick)
+            self._run(self.instructions.preparing, ALL, tick)
+            self._run(self.instructions.acting, PREDICT | ALL, tick)
+        self._run(self.instructions.remembering, 0, tick)
         self._check("error", "error", tick)
 
     def send(self, tick: int) -> None:
         """Compute the error messages of this tick."""
-        self._run(self.scripts.acting, common.SEND | common.ALL, tick)
+        self._run(self.instructions.acting, SEND | ALL, tick)
 
     def deliver(self, tick: int) -> None:
         """Take the error messages due, and sum them by receiver."""
-        self._run(self.scripts.delivering, 0, tick)
+        self._run(self.instructions.delivering, 0, tick)
         self._check("error", "received", tick, due=1)
 
     def move(self) -> None:
         """Move the free values to the next tick."""
-        self._run(self.scripts.staying, 0, self.rare.tick)
-        self._note_moved(everyone=True, tick=self.rare.tick)
+        session = self.array_session
+        self._run(self.instructions.staying, 0, session.tick)
+        self.parts.mark_all(session.tick)
+        self.behind, session.next_tick = True, session.tick + 1
 
     # -- many ticks -------------------------------------------------------------------------------------
 
     def advance(
         self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
     ) -> None:
-        """Play ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
-        if apart is not None or not self._plays_through():
-            tick_by_tick(self, first, end, last=last, measure=self.rare.measuring(first, squares, apart))
+        """Advance ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
+        if not self._runs_through():
+            measure = self.array_session.measuring(first, squares, apart)
+            tick_by_tick(self, first, end, last=last, measure=measure)
             return
         before = self._kept() if first else {}
-        learns = last or not self.task.rule.fires.only_last
-        script, mode = self.scripts.ticking, common.SEND | common.PREDICT * self.task.rule.moving
-        if squares is not None:
-            self.norms.begin(first, end - first)
-            script, mode = self.scripts.noting, mode | common.NOTE
-        self._run(script, mode, first, end - learns)
         try:
-            if learns and not self._ended():
-                self._finish(first, end - 1, noting=squares is not None)
+            self._run_through(first, end, last=last, noted=(squares is not None, apart is not None))
         except RunError:
             self._explain(before, first, end, last=last)  # names what ended first, which need not be the update
             raise
-        if self._ended():
+        if self.parts.faulty():
             self._explain(before, first, end, last=last)
-        if squares is not None:
-            self.norms.take(squares)
+        self.array_session.next_tick = end
+        for noted, totals in ((self.squares, squares), (self.apart, apart)):
+            if totals is not None:
+                noted.take(totals)
 
-    def _plays_through(self) -> bool:
+    def _run_through(self, first: int, end: int, *, last: bool, noted: tuple[bool, bool]) -> None:
+        """Run many ticks at once; parameters learn in the last one."""
+        if self.behind and self.task.rule.moving:
+            self._run(self.instructions.preparing, ALL, first)
+        self.behind = False
+        segments: Sequence[Segment] = self.instructions.ticking
+        mode = SEND | PREDICT * self.task.rule.moving
+        if any(noted):
+            segments, mode = self._noting(first, end - first, apart=noted[1], mode=mode)
+        learns = last or not self.task.rule.fires.only_last
+        self._run(segments, mode, first, end - learns)
+        if learns and not self.parts.faulty():
+            self._finish(first, end - 1, mode & (NOTE | COMPARE))
+
+    def _noting(self, first: int, ticks: int, *, apart: bool, mode: int) -> tuple[Sequence[Segment], int]:
+        """Let ticks be noted; return what runs them, and in which mode."""
+        self.squares.begin(first, ticks)
+        if not apart:
+            return self.instructions.noting, mode | NOTE
+        self.apart.begin(first, ticks)
+        return self.instructions.comparing, mode | COMPARE
+
+    def _runs_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
-        rule = self.task.rule
-        return self.settles if rule.fires.at_front else rule.fires.only_last
+        fires = self.task.rule.fires
+        return self.errors_stay if fires.at_front else fires.only_last
 
-    def _finish(self, first: int, tick: int, *, noting: bool) -> None:
-        """Play the last tick: between predicting and moving, parameters learn."""
-        self.rare.tick = tick
+    def _finish(self, first: int, tick: int, noted: int) -> None:
+        """Run the last tick: between predicting and moving, parameters learn."""
+        self.array_session.tick = tick
         if self.task.rule.moving:
-            self._run(self.scripts.acting, common.PREDICT, tick)
-        if noting and (tick == first or self.scripts.measures):
-            self._run(self.scripts.measuring, 0, tick)
-        self.teaching.late(first, tick)
-        self._run(self.scripts.ticking, common.SEND, tick)
+            self._run(self.instructions.acting, PREDICT, tick)
+        if noted and (tick == first or noted & COMPARE or self.instructions.measures):
+            self._run(self.instructions.measuring, noted, tick)
+        self.learning.catch_up(first, tick)
+        self._run(self.instructions.ticking, SEND, tick)
 
     def _kept(self) -> dict[str, list[np.ndarray]]:
         """Return a copy of the state, by which what went wrong can be told."""
         return {name: [array.copy() for array in arrays] for name, arrays in self._state().items()}
 
     def _state(self) -> dict[str, list[np.ndarray]]:
-        rare = self.rare
+        session = self.array_session
         units = [
-            array for units in rare.units.values() for array in (units.deviation, units.shift) if array is not None
+            array for units in self.units.values() for array in (units.deviation, units.shift) if array is not None
         ]
-        flying = {"lines": list(rare.lines.values()), "histories": list(rare.histories.values())}
-        return {"units": units, **flying, "rings": self.places.rings}
+        flying = {"lines": list(session.lines.values()), "histories": list(session.histories.values())}
+        return {"units": units, **flying, "delay buffers": self.laid_out.delay_buffers}
 
     def _explain(self, before: dict[str, list[np.ndarray]], first: int, end: int, *, last: bool) -> None:
         """Play again, tick by tick with every check, what has ended in numbers that are not finite."""
@@ -309,32 +356,24 @@ class JitSession:
         for name, arrays in before.items():
             for array, kept in zip(self._state()[name], arrays, strict=True):
                 array[...] = kept
-        for array in self.rare.learnt.values():
+        for array in self.array_session.learnt.values():
             array[...] = 0
-        self._forget_faults()
-        self._note_rings(first)
-        self._note_moved(everyone=True, tick=first)
+        self.parts.forget_faults()
+        self.parts.mark_buffers(first)
+        self.parts.mark_all(first)
         tick_by_tick(self, first, end, last=last)
-
-    def _ended(self) -> bool:
-        """Return whether some numbers have ended."""
-        return any(self.table[part + common.FAULT] for part in self.parts)
-
-    def _forget_faults(self) -> None:
-        for part in (*self.parts, *self.whole):
-            self.table[part + common.FAULT] = 0
 
     # -- learn ------------------------------------------------------------------------------------------
 
     def learn(self, tick: int, *, last: bool) -> None:
         """Let each parameter whose rule fires at this tick take what it receives."""
-        rare = self.rare
+        session = self.array_session
         with np.errstate(all="ignore"):
-            firing = [(step, rare.firing(step, tick, last=last)) for step in rare.program.steps if step.learns]
-            self.teaching.teach([(step, rows) for step, rows in firing if rows is not None], tick)
+            firing = [(step, session.firing(step, tick, last=last)) for step in self.program.steps if step.learns]
+            self.learning.accumulate([(step, rows) for step, rows in firing if rows is not None], tick)
             if self.task.rule.fires.applies:
-                self.teaching.fill_blanks()
-                rare.apply()
+                self.learning.replace_blanks()
+                session.apply()
                 self._pack()
 
     def _inputs(self, step: Step) -> tuple[np.ndarray, ...]:
@@ -343,80 +382,90 @@ class JitSession:
 
     def _input(self, slot: Slot) -> np.ndarray:
         if slot.is_parameter:
-            rows: np.ndarray = self.rare.theta[slot.shape][slot.rows][:, None]
+            rows: np.ndarray = self.array_session.theta[slot.shape][slot.rows][:, None]
             return rows
-        units = self.rare.units[slot.shape]
+        units = self.array_session.units[slot.shape]
         found: np.ndarray = (units.value if self.task.rule.moving else units.start)[slot.rows]
-        if (late := self.places.late_values.get(id(slot))) is not None and slot.late is not None:
+        if (late := self.laid_out.late_values.get(id(slot))) is not None and slot.late is not None:
             found = found.copy()
             found[slot.late.positions] = late
         elif slot.late is not None and self.task.rule.moving:
             found = found.copy()
             rows = indices(slot.rows)
             for position, delay in zip(slot.late.positions, slot.late.delay, strict=True):
-                past = self.places.pasts[slot.shape, int(rows[position])].values
-                found[position] = past[(self.rare.tick - delay) % len(past)]
+                past = self.laid_out.past_values[slot.shape, int(rows[position])].values
+                found[position] = past[(self.array_session.tick - delay) % len(past)]
         return found
 
     # -- checks and reading -----------------------------------------------------------------------------
 
     def _check(self, what: str, name: str, tick: int, due: int = 0) -> None:
         """Name what is not finite, or put it to rest, as the array session does."""
-        rare = self.rare
+        session = self.array_session
         where = [
-            (shape, slice(0, len(array))) for shape, units in rare.units.items() if (array := getattr(units, name)).size
+            (shape, slice(0, len(array)))
+            for shape, units in session.units.items()
+            if (array := getattr(units, name)).size
         ]
-        if all(rare.finite(getattr(rare.units[shape], name)) for shape, _ in where):
+        if all(session.finite(getattr(session.units[shape], name)) for shape, _ in where):
             return
-        for step in rare.program.steps:
-            rare.work[id(step)] = Work(self._inputs(step), None, (), 0, len(step.names))
-        rare.check(what, name, where, tick, due)
+        for step in session.program.steps:
+            session.work[id(step)] = Work(self._inputs(step), None, (), 0, len(step.names))
+        session.check(what, name, where, tick, due)
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices by bank."""
-        return self.rare.layout()
+        return self.array_session.layout()
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
-        read = self.rare.reader(quantity, names)
+        read = self.array_session.reader(quantity, names)
         wanted = self._summed(names) if quantity == "error message" else {}
         if not wanted:
             return read
 
         def worked_out() -> np.ndarray:
             found = np.array(read())
-            for place, (wired, kind, row) in wanted.items():
-                found[place] = wiring.message(self.places, wired, kind, row, self.rare.tick)
+            for place, (projection, delay, row) in wanted.items():
+                found[place] = projections.message(self.laid_out, projection, delay, row, self.array_session.tick)
             return found
 
         return worked_out
 
-    def _summed(self, names: Sequence[str]) -> dict[int, tuple[Wired, int, int]]:
+    def _summed(self, names: Sequence[str]) -> dict[int, tuple[Projection, int, int]]:
         """Return the edges, by place, whose messages a projection sums itself: step, delay and vertex."""
         found = {
-            edge.name: (wired, kind, row)
-            for wired in self.places.wired
-            for kind, slot in enumerate(wired.step.slots)
+            edge.name: (projection, delay, row)
+            for projection in self.laid_out.projections.values()
+            for delay, slot in enumerate(projection.step.slots)
             for row, edge in enumerate(slot.edges)
         }
         return {place: found[name] for place, name in enumerate(names) if name in found}
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
-        self.teaching.fill_blanks()
-        return self.rare.updates()
+        self.learning.replace_blanks()
+        return self.array_session.updates()
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
-        return self.rare.parameters()
+        return self.array_session.parameters()
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex taught its parameters."""
-        return self.rare.fired()
+        return self.array_session.fired()
 
     def frozen(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
-        return self.rare.frozen()
+        return self.array_session.frozen()
+
+
+def executed(program: Program, laid_out: Layout) -> dict[str, str]:
+    """Return what works out each vertex: ``numba``, or ``numpy`` and why."""
+    found = {name: "numba" for step in program.steps for name in step.names}
+    for array_step in laid_out.array_steps.values():
+        found |= dict.fromkeys(array_step.step.names, f"numpy: {array_step.why}")
+    return found
 
 
 def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -426,63 +475,10 @@ def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
         return found
     error = np.empty_like(mu)
     flat = (np.ascontiguousarray(array).reshape(-1) for array in (mu, target))
-    common.cross_entropy(next(flat), 0, next(flat), 0, error.reshape(-1), 0, mu.size, mu.shape[-1])
+    cross_entropy_error(next(flat), 0, next(flat), 0, error.reshape(-1), 0, mu.size, mu.shape[-1])
     return error
 
 
-def settles(session: ArraySession) -> bool:
-    """Return whether each error, once it has come, stays: then learning at a vertex's level is learning at the end."""
-    task = session.task
-    plain = all(bank.precision is None for bank in session.program.groups.values())
-    gentle = task.rule.step_size == 1 and not task.step_sizes and not task.initial
-    return plain and gentle and not task.rule.moving and not uneven_edges(task.graph)
-
-
-def work_of(session: ArraySession) -> int:
-    """Return about how many nanoseconds a tick takes on one thread."""
-    batch, total = session.task.batch, 0.0
-    each = MOVING if session.task.rule.moving else FIXED
-    for step in session.program.steps:
-        total += len(step.names) * (PASSING + batch * (each * prod(step.shape) + products_of(step) / PRODUCTS))
-    return int(total)
-
-
-def products_of(step: Step) -> int:
-    """Return how many products of a weight and a number a vertex of a step takes for a sample."""
-    return sum(prod(slot.shape) for slot in step.parameters) * prod(step.shape[:-1])
-
-
-PRODUCTS = 16
-"""Products of a weight and a number that take a nanosecond."""
-
-PASSING = 25
-"""Nanoseconds that a thread takes for a vertex that acts, however few its samples."""
-
-FIXED, MOVING = 0.3, 3
-"""Nanoseconds for a number of a vertex that acts, where predictions are fixed, and where they move."""
-
-
-def sharers(session: ArraySession, most: int) -> int:
-    """Return how many threads share out the samples.
-
-    Each of them passes over all vertices that act; it is to be three times as long busy with its samples.
-    """
-    passing = numbers = 0.0
-    moving = session.task.rule.moving
-    for step in session.program.steps:
-        heard = sum(slot.messages is not None for slot in step.slots) / max(1, len(step.slots))
-        if moving or heard:
-            passing += PASSING * len(step.names)
-            each = (MOVING if moving else FIXED) * prod(step.shape)
-            numbers += len(step.names) * (each + (moving + heard) * products_of(step) / PRODUCTS)
-    return max(1, min(most, int(session.task.batch * numbers / (3 * passing)))) if passing else most
-
-
 def start(task: Task) -> Session:
-    """Start a run on Numba; a graph with an op that has no kernel is played by the array engine."""
-    return updates_only(task, _start)
-
-
-def _start(task: Task) -> Session:
-    session = ArraySession(task, np)
-    return JitSession(session) if suits(session) else session
+    """Start a run on Numba; a step without a kernel is one array call in each tick."""
+    return updates_only(task, lambda wanted: JitSession(ArraySession(wanted, np)))

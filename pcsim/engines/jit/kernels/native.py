@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pcsim.engines.jit.compiled import IR, NUMBA, TYPES, element, intrinsic, jit
+from pcsim.engines.jit.kernels.compiled import IR, NUMBA, TYPES, element, intrinsic, jit
 
 if TYPE_CHECKING:
     import numpy as np

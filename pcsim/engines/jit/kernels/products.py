@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pcsim.engines.jit.compiled import CGUTILS, IR, TYPES, element, intrinsic, jit, load, store
+from pcsim.engines.jit.kernels.compiled import CGUTILS, IR, TYPES, element, intrinsic, jit, load, store
 
 ROWS = 6
 """Rows of the largest tile: with two vectors a row, its sums fill 12 registers of 16."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pcsim.interrupts import deferred_interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -115,3 +115,31 @@ def add_reordered(typing: Any, total: Any, more: Any) -> Any:
         return builder.fadd(*arguments, flags=("reassoc",))
 
     return total(total, total), generate
+
+
+def switch(functions: Sequence[Any]) -> Any:
+    """Return a function of compiled code that calls one of several, given its number and what all of them take."""
+
+    def call(typing: Any, number: Any, arguments: Any) -> Any:
+        kinds = [typing.resolve_value_type(function) for function in functions]
+        signatures = [kind.get_call_type(typing, tuple(arguments), {}) for kind in kinds]
+
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            numbers = CGUTILS.unpack_tuple(builder, values[1])
+            end = builder.append_basic_block("end")
+            chosen = builder.switch(values[0], end)
+            for place, (kind, each) in enumerate(zip(kinds, signatures, strict=True)):
+                block = builder.append_basic_block(f"case.{place}")
+                chosen.add_case(IR.Constant(values[0].type, place), block)
+                builder.position_at_end(block)
+                function = context.get_function(kind, each)
+                for library in getattr(function, "libs", ()):
+                    context.active_code_library.add_linking_library(library)
+                function(builder, numbers)
+                builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return TYPES.void(number, arguments), generate
+
+    return intrinsic(call)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.jit.compiled import IR, TYPES, inline, intrinsic, jit, load, store
+from pcsim.engines.jit.kernels.compiled import IR, TYPES, inline, intrinsic, jit, load, store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

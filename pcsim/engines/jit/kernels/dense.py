@@ -1,0 +1,195 @@
+"""The layer f(W x + b), or W f(x) + b: packed products with what goes before and after, while it is near."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+from pcsim.engines.jit.kernels.common import (
+    INPUT,
+    PREDICT,
+    SAME,
+    SEND,
+    SWEEP,
+    changes,
+    edge_at,
+    input_of,
+    message_of,
+    part_at,
+    scale_into,
+    slot_at,
+    step_at,
+    take_prediction,
+    unbounded,
+    weigh,
+)
+from pcsim.engines.jit.kernels.compiled import inline, jit, load, store
+from pcsim.engines.jit.kernels.functions import apply
+from pcsim.engines.jit.kernels.native import like
+from pcsim.engines.jit.kernels.products import pack, packed_size, product_packed, product_unpacked
+from pcsim.engines.jit.kernels.records import Record, address, place, whole
+from pcsim.engines.jit.kernels.squares import squares
+
+LAYER = Record(
+    "layer",
+    samples=whole("rows of a sample"),
+    fan_in=whole("features before"),
+    units=whole("features after"),
+    function=whole("activation; 0: none"),
+    inner=whole("whether it goes before the weights"),
+    vertices=place("what each vertex has of its own"),
+    users=place("the vertices that contribute to gradients, by weight"),
+    starts=place("which of these is the first of each weight"),
+)
+
+LAYER_VERTEX = Record(
+    "layer vertex",
+    forward=address("W transposed, packed"),
+    backward=address("W, packed"),
+    bias=address("bias; nowhere if there is none"),
+    weight_learnt=address("what the weight has learnt"),
+    bias_learnt=address("what the bias has learnt"),
+    blank=place("whether what lies there is to be replaced, not added to"),
+)
+
+layer_at, vertex_at = LAYER.one(), LAYER_VERTEX.each()
+
+SLICES = 8
+"""Parts in which what a weight learns is summed, each by one thread."""
+
+
+@jit
+def affine(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Run vertices of one layer shape."""
+    step, mine = step_at(table, at), part_at(table, part)
+    layer, slot = layer_at(table, step.own), slot_at(table, step.slots, 0)
+    k, n, function, inner = layer.fan_in, layer.units, layer.function, layer.inner
+    begin = mine.low * layer.samples
+    m = mine.high * layer.samples - begin
+    near = mine.scratch
+    far = near + mine.region
+    constant = load(memory, step.attribute)
+    for row in range(low, high):
+        change = changes(table, step, row, mine, mode)
+        if change == SAME:
+            continue
+        vertex = vertex_at(table, layer.vertices, row)
+        saved = step.saved + row * step.saved_stride + begin * (k if inner else n)
+        if mode & (SWEEP | PREDICT):
+            if change == INPUT:
+                x = input_of(table, slot, row, mode) + begin * k
+                if inner and function:
+                    apply(function, constant, memory, x, memory, far, memory, saved, m * k)
+                    x = far
+                product_packed(memory, x, k, 1, memory, vertex.forward, k, n, m, memory, near, n, False)
+                if vertex.bias >= 0:
+                    add_rows(memory, vertex.bias, near, m, n)
+                if function and not inner:
+                    apply(function, constant, memory, near, memory, near, memory, saved, m * n)
+            take_prediction(memory, table, at, row, part, mode, near, change == INPUT)
+        message = message_of(table, slot, row)
+        if mode & SEND and message >= 0:
+            g = weigh(memory, step, row, mine, near)
+            if function and not inner:
+                scale_into(memory, saved, g, near, m * n)
+                g = near
+            message += begin * k
+            product_packed(memory, g, n, 1, memory, vertex.backward, n, k, m, memory, message, k, False)
+            if function and inner:
+                scale_into(memory, saved, message, message, m * k)
+
+
+@jit
+def add_rows(memory: Any, bias: int, z: int, m: int, n: int) -> None:
+    """Add a bias to each of m rows."""
+    for _ in range(m):
+        for i in range(n):
+            store(memory, z + i, load(memory, z + i) + load(memory, bias + i))
+        z += n
+
+
+@jit
+def affine_learn(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Add what vertices contribute to the gradients of weight and bias, over all samples of the part.
+
+    ``low`` to ``high`` count slices of weights, ``SLICES`` each: all users of a slice add to it one after the other.
+    """
+    step = step_at(table, at)
+    layer = layer_at(table, step.own)
+    for number in range(low // SLICES, (high + SLICES - 1) // SLICES):
+        first, last = max(low - number * SLICES, 0), min(high - number * SLICES, SLICES)
+        left, right = first * layer.units // SLICES, last * layer.units // SLICES
+        begin = table[layer.starts + number]
+        for listed in range(begin, table[layer.starts + number + 1]):
+            row = table[layer.users + listed]
+            blank = listed == begin and table[vertex_at(table, layer.vertices, row).blank] != 0
+            accumulate(memory, table, at, row, part, left, right, not blank)
+
+
+@jit
+def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int, right: int, add: bool) -> None:
+    """Take what a vertex contributes to some units of its weight and bias: added to what is there, or replacing it."""
+    step, mine = step_at(table, at), part_at(table, part)
+    layer, slot = layer_at(table, step.own), slot_at(table, step.slots, 0)
+    vertex = vertex_at(table, layer.vertices, row)
+    k, n, function, inner = layer.fan_in, layer.units, layer.function, layer.inner
+    m = (mine.high - mine.low) * layer.samples
+    near, region = mine.scratch, mine.region
+    turned, scratch = near + region, near + 3 * region
+    constant, gain = load(memory, step.attribute), load(memory, step.gain)
+    x, slope = edge_at(table, slot.inputs, row).value, -1
+    if function and not inner:
+        slope = step.saved + row * step.saved_stride
+    turn(memory, weigh(memory, step, row, mine, near), slope, gain, m, n, left, right, turned)
+    if function and inner:
+        apply(function, constant, memory, x, memory, near, memory, near + 2 * region, m * k)
+        x = near
+    learnt, some = vertex.weight_learnt + left * k, right - left
+    product_unpacked(memory, turned, m, 1, memory, x, k, m, k, some, memory, learnt, k, add, memory, scratch)
+    if vertex.bias_learnt >= 0:
+        sum_rows(memory, turned, some, m, vertex.bias_learnt + left)
+    if add or not tame(memory, turned, some * m, x, m * k):
+        mine.fault |= unbounded(memory, learnt, some * k)
+
+
+@inline
+def tame(memory: Any, a: int, n: int, b: int, m: int) -> Any:
+    """Return whether no sum of products of n numbers and m numbers can leave the number format (Cauchy, Schwarz)."""
+    bound = like(memory, 2 * sqrt(squares(memory, a, n, 0.0) * squares(memory, b, m, 0.0)))
+    return bound - bound == 0
+
+
+@jit
+def turn(memory: Any, g: int, slope: int, gain: Any, m: int, n: int, left: int, right: int, out: int) -> None:
+    """Set out = gain g (m, n) transposed, of columns left to right, times the slope where there is one."""
+    for i in range(left, right):
+        if slope >= 0:
+            for sample in range(m):
+                here = sample * n + i
+                store(memory, out + sample, gain * (load(memory, slope + here) * load(memory, g + here)))
+        else:
+            for sample in range(m):
+                store(memory, out + sample, gain * load(memory, g + sample * n + i))
+        out += m
+
+
+@jit
+def sum_rows(memory: Any, g: int, n: int, m: int, out: int) -> None:
+    """Add each of n rows of m numbers up, one after the other, and to ``out``."""
+    for i in range(n):
+        total = load(memory, g)
+        for sample in range(1, m):
+            total += load(memory, g + sample)
+        store(memory, out + i, load(memory, out + i) + total)
+        g += m
+
+
+@jit
+def pack_all(weights: Any, rows: Any, forward: Any, backward: Any) -> None:
+    """Pack W^T and W of some rows of a stack of weights (parameters, units, fan-in), one after the other."""
+    n, k = weights.shape[1:]
+    there, back = packed_size(forward, k, n), packed_size(backward, n, k)
+    for number in range(len(rows)):
+        at = rows[number] * n * k
+        pack(weights, at, 1, k, k, n, forward, number * there)
+        pack(weights, at, k, 1, n, k, backward, number * back)

@@ -1,0 +1,69 @@
+"""How much work a tick is, and so how many threads share it, and in which way."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from pcsim.engines.jit import pool
+from pcsim.engines.threads import threads_said, threads_wanted
+from pcsim.graph.levels import uneven_edges
+
+if TYPE_CHECKING:
+    from pcsim.engines.array.session import ArraySession
+    from pcsim.program.program import Step
+
+PRODUCTS = 16
+"""Products of a weight and a number that take a nanosecond."""
+
+PASSING = 25
+"""Nanoseconds that a thread takes for a vertex that acts, however few its samples."""
+
+FIXED, MOVING = 0.3, 3
+"""Nanoseconds for a number of a vertex that acts, where predictions are fixed, and where they move."""
+
+
+def work_of(session: ArraySession) -> int:
+    """Return about how many nanoseconds a tick takes on one thread."""
+    batch, total = session.task.batch, 0.0
+    each = MOVING if session.task.rule.moving else FIXED
+    for step in session.program.steps:
+        total += len(step.names) * (PASSING + batch * (each * prod(step.shape) + products_of(step) / PRODUCTS))
+    return int(total)
+
+
+def products_of(step: Step) -> int:
+    """Return how many products of a weight and a number a vertex of a step takes for a sample."""
+    return sum(prod(slot.shape) for slot in step.parameters) * prod(step.shape[:-1])
+
+
+def threads_of(session: ArraySession, work: int) -> tuple[int, bool]:
+    """Return how many threads run, and whether they share out the samples, or else the vertices, in step."""
+    most = threads_wanted()
+    if session.task.batch >= 2 * most:
+        return threads_said() or sharers(session, most), True
+    return (most, False) if work > pool.WORTH_SHARING else (1, True)
+
+
+def sharers(session: ArraySession, most: int) -> int:
+    """Return how many threads share out the samples.
+
+    Each of them passes over all vertices that act; it is to be three times as long busy with its samples.
+    """
+    passing = numbers = 0.0
+    moving = session.task.rule.moving
+    for step in session.program.steps:
+        sending = sum(slot.messages is not None for slot in step.slots) / max(1, len(step.slots))
+        if moving or sending:
+            passing += PASSING * len(step.names)
+            each = (MOVING if moving else FIXED) * prod(step.shape)
+            numbers += len(step.names) * (each + (moving + sending) * products_of(step) / PRODUCTS)
+    return max(1, min(most, int(session.task.batch * numbers / (3 * passing)))) if passing else most
+
+
+def errors_stay(session: ArraySession) -> bool:
+    """Return whether each error, once it has come, stays: then learning at a vertex's level is learning at the end."""
+    task = session.task
+    plain = all(group.precision is None for group in session.program.groups.values())
+    gentle = task.rule.step_size == 1 and not task.step_sizes and not task.initial
+    return plain and gentle and not task.rule.moving and not uneven_edges(task.graph)
