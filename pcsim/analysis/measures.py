@@ -270,7 +270,7 @@ MEASURES = {
                 "[S] tables 1 and 3"),
         Measure("energy", "free energy at the first and the last tick, and the loss", _energy, "[M] eq. 1; [S] eq. 6"),
         Measure("traffic", "messages and bytes that crossed edges, by direction", _traffic),
-        Measure("signal_fraction", "part of the backprop error that reached each level, beside theory",
+        Measure("signal_fraction", "share of the backprop error that has arrived, by level, beside theory",
                 _signal_fraction, "negative binomial"),
         Measure("late_firing", "vertices that fired later than their error was due (rules that fire on arrival)",
                 _late_firing, "[So]"),
@@ -345,13 +345,13 @@ def _inexact_precision(found: Evidence) -> str | None:
 
 
 def _frozen(found: Evidence) -> str | None:
-    rested = found.session.frozen()
-    if not rested:
+    frozen = found.session.frozen()
+    if not frozen:
         return None
-    first, tick = next(iter(rested.items()))
-    who = f"vertex {first!r} (tick {tick})" + (f" and {len(rested) - 1} more, each" if len(rested) > 1 else "")
-    told = "left the range of numbers after it had taught, and rested"
-    return f"{who} {told}; no update learnt when it was due depends on it"
+    first, tick = next(iter(frozen.items()))
+    who = f"vertex {first!r} (tick {tick})" + (f" and {len(frozen) - 1} more, each" if len(frozen) > 1 else "")
+    what = "left the range of numbers after it had fired, and was frozen"
+    return f"{who} {what}; no update learnt when it was due depends on it"
 
 
 def _fired_late(found: Evidence) -> str | None:

@@ -52,7 +52,7 @@ class Ensemble:
     taken: dict[int, dict[str, Array]] = field(default_factory=dict)
 
     def forget(self) -> None:
-        """Begin again: what was answers and taken counts no more."""
+        """Begin again: answers and updates of the run before are dropped."""
         self.answers.clear()
         self.taken.clear()
 
@@ -108,7 +108,7 @@ def together(tasks: Sequence[Task], start: Engine) -> Ensemble:
     InputError
         If the tasks differ in more than parameters, data and step size.
     RunError
-        If the numbers of one of them end in the feedforward sweep.
+        If a value of one of them becomes NaN or infinite in the feedforward sweep.
     """
     for number, task in enumerate(tasks):
         if different := _differences(tasks[0], task):
@@ -310,11 +310,11 @@ class Member:
         return self._of("parameters", self.task.graph.parameters)
 
     def fired(self) -> dict[str, int]:
-        """Return the tick at which each vertex of this run taught its parameters."""
+        """Return the tick at which the parameters that each vertex of this run uses took its error."""
         return self._of("fired", self.task.graph.active)
 
     def frozen(self) -> dict[str, int]:
-        """Return the vertices of this run that were put to rest, and the tick."""
+        """Return the vertices of this run that were frozen, and the tick."""
         return self._of("frozen", self.task.graph.active)
 
     def _of(self, what: str, names: Any) -> dict[str, Any]:
