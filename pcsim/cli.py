@@ -306,7 +306,7 @@ def plot(
 ) -> None:
     """Draw the figures of a run as PNG and SVG."""
     from pcsim.run.result import open_run
-    from pcsim.view.run_tables import run_figures
+    from pcsim.view.figures import run_figures
 
     for path in run_figures(open_run(folder), target or folder):
         _say(str(path))
@@ -394,7 +394,7 @@ def schema(what: Annotated[str, typer.Argument(help="graph | scenario")]) -> Non
 @_guarded
 def doctor(as_json: Json = False) -> None:
     """Say which versions and engines are here, and what is missing."""
-    from pcsim.view.listing import diagnosis, diagnosis_table
+    from pcsim.view.diagnosis import diagnosis, diagnosis_table
 
     found = diagnosis()
     _print_json(found) if as_json else out.print(diagnosis_table(found))
