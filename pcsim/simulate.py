@@ -22,7 +22,7 @@ from pcsim.errors import RunError, wrong
 from pcsim.run.grouping import groups
 from pcsim.run.loop import run_ticks
 from pcsim.run.manifest import ManifestKeeper
-from pcsim.run.ready import begin, keep
+from pcsim.run.ready import keep, prepare
 from pcsim.run.result import TRACE, folder_of, new_folder
 from pcsim.run.span import Stretch, span_of
 from pcsim.run.task import engine_of, task_of
@@ -80,10 +80,11 @@ def simulate(
     name, start = engine_of(scenario, engine)
     span = span_of(scenario, kept=out is not None, **stretch)
     with _room(), folder_of(out, stretch.get("resume")) as folder:
+        prepared = prepare(scenario, name, initial)  # level
         keeper = ManifestKeeper(scenario, name, folder)
         with keeper.keeping():
-            ensemble = begin(scenario, name, start, initial)  # level, lower, verify: a session at tick 0
             keeper.begin()
+            ensemble = prepared.begin(start)  # lower, verify: a session at tick 0
             run_ticks([keeper], ensemble, progress, span)  # engine.tick and analysis: the trace, the numbers
     assert keeper.run is not None
     keep(scenario, name, ensemble, keeper.run.outcome)
@@ -181,7 +182,8 @@ def _group(scenarios: Sequence[Scenario], engine: str | None, progress: Progress
 def _single(scenario: Scenario, keeper: ManifestKeeper, engine: str | None, progress: Progress | None) -> Run:
     """Run one scenario; a failed one is a run too."""
     try:
-        return simulate(scenario, engine=engine, progress=progress)
+        # a copy keeps no session: many runs would hold many
+        return simulate(replace(scenario), engine=engine, progress=progress)
     except RunError as error:
         run: Run = error.run or keeper.stillborn(error)
         return run

@@ -189,11 +189,12 @@ def tiny(row, size=1e-39):
         "q": population("p", 9, 0, activation="tanh", bias=False, init={"weight": {"constant": 0.5}}),
     }
     task = make_task({"vertices": vertices}, row, "none", "float32", ticks=2, batch=1)
-    for array in (*task.inputs.values(), *task.parameters.values()):
-        if array.shape != task.parameters["q.weight"].shape:
-            array[...] = 0
-    task.targets["q"][...] = size
-    return task
+    weights = task.parameters["q.weight"]
+    zeros = {
+        key: {name: array if array is weights else np.zeros_like(array) for name, array in getattr(task, key).items()}
+        for key in ("inputs", "parameters")
+    }
+    return replace(task, **zeros, targets={"q": np.full_like(task.targets["q"], size)})
 
 
 @pytest.mark.skipif(sparse.MACHINE not in sparse.FLUSHING, reason="numbers are flushed only where it is known how")

@@ -117,7 +117,7 @@ class Actor:
     def messages(self) -> tuple[Array, ...]:
         """Return J^T Pi eps, one message per input."""
         op, g = self.vertex.op, self.precision * self.error
-        feedback = self.vertex.feedback.operands(np, self.params)
+        feedback = self.vertex.feedback.applied(np, op, self.vertex.call, self.params)
         return op.to_inputs(np, self.vertex.call, feedback, self.inputs, self.mu, self.saved, g)
 
     def to_leaves(self) -> tuple[Array, ...]:
@@ -369,7 +369,9 @@ class ActorSession:
         found: dict[str, Array] = {}
         for name, actor in self.actors.items():
             inputs = tuple(self.start[edge.pre] for edge in self.graph.incoming[name])
-            found |= moved_buffers(actor.vertex, self._params(actor.vertex), inputs)
+            began = {slot: np.asarray(self.task.parameters[each], self.task.dtype)[None]
+                     for slot, each in actor.vertex.params}  # fmt: skip
+            found |= moved_buffers(actor.vertex, {**self._params(actor.vertex), **began}, inputs)
         return found
 
     def executed(self) -> dict[str, str]:

@@ -59,7 +59,7 @@ class Ensemble:
     def end(self, run: int, tick: int) -> None:
         """Let one run learn what it learns only in its last tick, which stands still, though the others go on."""
         member = self.members[run]
-        if isinstance(member, Member) and (late := _due_because_last(member.task, tick)):
+        if isinstance(member, Member) and (late := _due_because_last(member.task, tick, member.fired())):
             self.taken[run] = dict(member.updates())
             for name, more in contributions(member.task, member, late).items():
                 self.taken[run][name] = self.taken[run][name] + more
@@ -322,11 +322,12 @@ class Member:
         return {name: found[key] for name in names if (key := joined(name, self.run)) in found}
 
 
-def _due_because_last(task: Task, tick: int) -> list[str]:
-    """Return the vertices that fire at a tick if it is the last one, and else do not."""
-    levels, due = vertex_levels(task.graph), task.rule.fires.due
+def _due_because_last(task: Task, tick: int, fired: Mapping[str, int]) -> list[str]:
+    """Return the vertices that fire at a tick if it is the last one, and else do not; ``fired`` has those that have."""
+    levels, row = vertex_levels(task.graph), task.rule.fires
     numbers = {name: -1 if (level := levels[name]) is None else level for name in task.graph.active}
-    return [name for name, level in numbers.items() if due(tick, level, True) and not due(tick, level, False)]
+    late = (name for name, level in numbers.items() if row.due(tick, level, True) and not row.due(tick, level, False))
+    return [name for name in late if not (row.waits and name in fired)]
 
 
 def contributions(task: Task, session: Session, names: Sequence[str]) -> dict[str, Array]:
