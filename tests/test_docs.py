@@ -6,6 +6,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -109,8 +110,28 @@ def test_population_of_the_readme_is_built():
     assert len(graph.vertices["a"].call["synapses"]) == 10**6
 
 
+def test_ops_on_batches_of_the_readme_are_built():
+    written = [yaml.safe_load(text) for text in re.findall(r"`(\{op: (?:batch_norm|dropout|embedding).*?\})`", README)]
+    assert [entry["op"] for entry in written] == ["batch_norm", "dropout", "embedding"]
+    source = yaml.safe_load(re.search(r"`i: (\{.*?\})`", README)[1])
+    for entry in [*written, {**written[0], "statistics": re.search(r"`statistics: (\w+)`", README)[1]}]:
+        vertices = {"x": {"op": "input", "shape": [16]}, "h": {"op": "tanh", "inputs": ["x"]}, "i": source, "v": entry}
+        assert pcsim.load_graph({"vertices": vertices, "outputs": ["v"]}).vertices["v"].op.name == entry["op"]
+
+
+def test_options_of_the_readme_exist(at_root):
+    shown = CliRunner().invoke(app, ["run", "--help"]).output
+    for option in set(re.findall(r"(--(?:checkpoint|resume|until|parameters))\b", README)):
+        assert option in shown
+    np.savez("w.npz", **pcsim.parameters("scenarios/first-steps.yaml"))
+    command = ["run", "scenarios/first-steps.yaml", "--parameters", "w.npz", "--checkpoint", "5", "--out", "runs/kept"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert pcsim.open_run("runs/kept").checkpoint().state.tick == 15
+    assert pcsim.load("scenarios/first-steps.yaml", {"parameters": {"file": str(Path("w.npz").resolve())}}).parameters()
+
+
 def test_connection_rules_of_the_readme_are_those_there_are():
-    sentence = README[README.index("Rules to connect by") : README.index("Delays are one number")]
+    sentence = README[README.index("Connection rules") : README.index("Delays are one number")]
     assert set(re.findall(r"`([a-z]+_[a-z_]+)`", sentence)) == set(CONNECTIONS)
 
 
