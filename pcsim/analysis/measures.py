@@ -99,6 +99,7 @@ class Sums:
     got, wanted, apart : squares of each, and of their difference
     product : products of both
     most : the greatest absolute difference
+    zero : the first of the arrays is zero everywhere
     """
 
     got: float = 0.0
@@ -106,21 +107,23 @@ class Sums:
     apart: float = 0.0
     product: float = 0.0
     most: float = 0.0
+    zero: bool = True
 
     def __add__(self, other: Sums) -> Sums:
         squares = self.got + other.got, self.wanted + other.wanted, self.apart + other.apart
-        return Sums(*squares, self.product + other.product, max(self.most, other.most))
+        most, zero = max(self.most, other.most), self.zero and other.zero
+        return Sums(*squares, self.product + other.product, most, zero)
 
     @property
     def safe(self) -> bool:
         """Whether no square overflowed or vanished, so that the figures follow from the sums."""
         apart = self.most == 0 or LEAST < self.apart < 1 / LEAST
-        return apart and LEAST < self.got < 1 / LEAST and LEAST < self.wanted < 1 / LEAST
+        return apart and (self.zero or LEAST < self.got < 1 / LEAST) and LEAST < self.wanted < 1 / LEAST
 
     def figures(self) -> dict[str, float | None]:
         """Return what ``compare`` returns."""
         away = sqrt(self.apart)
-        cosine = self.product / (sqrt(self.got) * sqrt(self.wanted))
+        cosine = None if self.zero else self.product / (sqrt(self.got) * sqrt(self.wanted))
         return {"relative": away / sqrt(self.wanted), "cosine": cosine, "euclidean": away, "max_abs": self.most}
 
 
@@ -135,7 +138,7 @@ def sums_of(got: Array, wanted: Array) -> Sums:
         apart = a - b
         mine, theirs, away = (float(np.einsum("i,i->", x, x)) for x in (a, b, apart))
         most = float(max(apart.max(initial=0.0), -apart.min(initial=0.0)))
-        return Sums(mine, theirs, away, float(np.einsum("i,i->", a, b)), most)
+        return Sums(mine, theirs, away, float(np.einsum("i,i->", a, b)), most, not a.any())
 
 
 def compare(got: Array, wanted: Array) -> dict[str, float | None]:

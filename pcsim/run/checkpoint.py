@@ -31,7 +31,7 @@ class Checkpoint:
     ----------
     state : the session's, before its next tick
     measured : what the meter has noted, by name; empty where nothing is measured
-    digest : of the scenario that the run is of
+    digest : of the scenario that the run is of, and of its parameters
     """
 
     state: State

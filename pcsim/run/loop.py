@@ -16,7 +16,7 @@ from pcsim.run.checkpoint import Checkpoint
 from pcsim.run.evaluation import Evaluation, evaluation_of
 from pcsim.run.probes import channels, only_series, watched
 from pcsim.run.recorder import RunRecorder
-from pcsim.run.span import WHOLE, Span
+from pcsim.run.span import WHOLE, Span, digest_of
 from pcsim.run.task import recorded
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class _Loop:
         measured = {} if meter is None else meter.snapshot()
         state = self.ensemble.clock.snapshot()
         assert state.tick == tick
-        recorder.keep(Checkpoint(state, measured, recorder.keeper.scenario.digest))
+        recorder.keep(Checkpoint(state, measured, digest_of(recorder.keeper.scenario)))
 
     @property
     def live(self) -> list[RunRecorder]:

@@ -84,6 +84,7 @@ class ManifestKeeper:
             "seed": scenario.document.seed,
             "dtype": scenario.document.dtype,
             "digest": scenario.digest,
+            "parameters_digest": scenario.parameters_digest,
             "versions": versions(),
             "seconds": round(time.perf_counter() - self.clock, 3),
             "summary": summary,

@@ -76,9 +76,15 @@ def span_of(
     return Span(until, checkpoint, resumed)
 
 
+def digest_of(scenario: Scenario) -> str:
+    """Return a fingerprint of a scenario and of the values that its parameters start from."""
+    return f"{scenario.digest}-{scenario.parameters_digest}"
+
+
 def _resumed(scenario: Scenario, resume: Run | str | Path) -> Resumed:
     run = resume if isinstance(resume, Run) else open_run(resume)
     checkpoint = run.checkpoint()
-    if checkpoint.digest != scenario.digest:
-        raise wrong("resume", "the run is of another scenario; a run goes on with the scenario that it began with")
+    if checkpoint.digest != digest_of(scenario):
+        text = "the run is of another scenario, or began with other parameters; a run goes on with those it began with"
+        raise wrong("resume", text)
     return Resumed(checkpoint, run)
