@@ -125,13 +125,22 @@ def validate(files: Annotated[list[Path], typer.Argument(help="scenarios and gra
 
 @app.command()
 @_guarded
-def plan(file: File, settings: Set = None, as_json: Json = False) -> None:
+def plan(
+    file: File,
+    settings: Set = None,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="show what the compiled engine makes of it, laid out in memory")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show what a scenario will cost, before anything is allocated."""
     from pcsim.scenario.reader import load
-    from pcsim.view.plan import plan_of, plan_tables
+    from pcsim.view.scenario_plan import kernel_tables, kernels_of, plan_of, plan_tables
 
-    found = plan_of(load(file, _overrides(settings)))
-    _print_json(found) if as_json else out.print(*plan_tables(found), sep="\n")
+    scenario = load(file, _overrides(settings))
+    found: Any = kernels_of(scenario) if kernels else plan_of(scenario)
+    tables = kernel_tables if kernels else plan_tables
+    _print_json(found) if as_json else out.print(*tables(found), sep="\n")
 
 
 @app.command(cls=NamesEngines)
@@ -317,7 +326,7 @@ def plot(
 def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML)")], as_json: Json = False) -> None:
     """Show the levels of a graph, and what levelling it would add."""
     from pcsim.scenario.document_kind import any_graph
-    from pcsim.view.plan import level_tables, levels_of
+    from pcsim.view.scenario_plan import level_tables, levels_of
 
     found = levels_of(any_graph(file))
     _print_json(found) if as_json else out.print(*level_tables(found), sep="\n")

@@ -41,7 +41,7 @@ from pcsim.ops import FEEDBACKS, LOSSES, OPS, Feedback, Loss, Op, ParameterSpec
 from pcsim.ops.leading import fold
 from pcsim.ops.op import Cost, InputSlot
 from pcsim.rules import FIRINGS, RULES, Firing, rule
-from pcsim.view.plan import plan_of
+from pcsim.view.scenario_plan import plan_of
 
 # -- the rows -------------------------------------------------------------------------------------------
 
