@@ -684,8 +684,12 @@ class ArraySession:
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
+        return self.learnt_of(self.learnt)
+
+    def learnt_of(self, groups: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
+        """Return {parameter: (*shape)}, zeros where nothing of a shape has learnt yet."""
         return self.by_name(
-            {shape: self.learnt.get(shape, self.xp.zeros_like(theta)) for shape, theta in self.theta.items()}
+            {shape: groups.get(shape, self.xp.zeros_like(theta)) for shape, theta in self.theta.items()}
         )
 
     def parameters(self) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ def snapshot(session: ArraySession, engine: str) -> State:
         dict(_errors(session, tick)),
         _copied(session.parameters()),
         _copied(session.updates()),
-        _copied(session.by_name(session.applied)) if session.applied else {},
+        _copied(session.learnt_of(session.applied)) if session.applied else {},
         session.fired(),
         session.frozen(),
         task.seed,
