@@ -83,7 +83,7 @@ def _received(layout: Layout, received: dict[tuple[Shape, int], Term], shape: Sh
         if one is None:
             found.append(_with_slope(layout, shape, received[shape, number]))
         elif number == one.messages[0]:
-            found.append(Term(SENT, one.target, sender=one.number))
+            found.append(_with_slope(layout, shape, Term(SENT, one.target, sender=one.number)))
     return found
 
 

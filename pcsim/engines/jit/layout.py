@@ -14,7 +14,7 @@ from pcsim.engines.jit.array_steps import ArrayStep
 from pcsim.engines.jit.kernels.common import EDGE, OUTPUT, SLOT, STEP
 from pcsim.engines.jit.kernels.groups import GROUP, HISTORY, LATE, LINE, MESSAGE, RECALL
 from pcsim.engines.jit.kernels.native import address_of, entry
-from pcsim.engines.jit.kernels.population import PAST
+from pcsim.engines.jit.kernels.past import PAST
 from pcsim.engines.jit.kernels.weighted import ANSWER
 from pcsim.engines.jit.kinds import KINDS, LOSS_KERNELS, attribute, why_no_kernel
 from pcsim.engines.jit.table import Memory, Table

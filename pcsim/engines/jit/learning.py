@@ -12,16 +12,18 @@ import numpy as np
 from pcsim.engines.array.rows import indices, masked
 from pcsim.engines.array.units import Work
 from pcsim.engines.jit.kernels import dense
-from pcsim.engines.jit.kernels.common import PART, STEP
+from pcsim.engines.jit.kernels.common import STEP
 from pcsim.engines.jit.kinds import KINDS
 from pcsim.engines.jit.projections import shares
+from pcsim.engines.jit.reading import inputs_of
 from pcsim.program.program import Rows, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pcsim.arrays import Shape
     from pcsim.engines.jit.layout import Layout
+    from pcsim.engines.jit.parts import Parts
     from pcsim.engines.jit.pool import ThreadPool
     from pcsim.engines.jit.segments import Compiled, Sharing
     from pcsim.engines.jit.table import WholeNumbers
@@ -55,8 +57,7 @@ class Learning:
 
     Attributes
     ----------
-    parts : (threads,), where the part of each thread lies that has all samples
-    inputs : (step) -> what its vertices have taken as inputs in this tick
+    parts : of which those with all samples are used
     work : about how many nanoseconds it takes on one thread
     """
 
@@ -65,14 +66,13 @@ class Learning:
         layout: Layout,
         sharing: Sharing,
         pool: ThreadPool,
-        parts: WholeNumbers,
-        inputs: Callable[[Step], tuple[np.ndarray, ...]],
+        parts: Parts,
         *,
         work: int,
     ) -> None:
         self.layout, self.session = layout, layout.session
         self.sharing, self.pool, self.table = sharing, pool, pool.table
-        self.parts, self.inputs, self.work = parts, inputs, work
+        self.parts, self.work = parts, work
         self.ways: dict[tuple[tuple[int, bytes | tuple[int, int]], ...], list[Accumulation]] = {}
         """By the steps that contribute, and which of their rows."""
         self.fired: tuple[tuple[int, int], list[Firing]] = (0, 0), []
@@ -147,14 +147,14 @@ class Learning:
                 self._by_array_call(step, rows, tick)
         if by_weight:
             self._by_weight(by_weight)
-            if any(PART.view(self.table, place)["fault"][0] for place in self.parts):
+            if self.parts.faulty_update():
                 for _, step, rows in by_weight:
                     self._by_array_call(step, rows, tick)  # names what is not finite
 
     def _by_array_call(self, step: Step, rows: Rows, tick: int) -> None:
         """Take what some rows of a step contribute by its op's own derivatives."""
         self.replace_blanks()
-        inputs = self.inputs(step)
+        inputs = inputs_of(self.layout, step)
         mu, saved = step.op.forward(np, step.call, self.session.params[id(step)], inputs)
         self.session.work[id(step)] = Work(inputs, mu, saved, 0, len(step.names))
         self.session.add_contributions(step, rows, tick)
@@ -184,7 +184,7 @@ class Learning:
                 self.table[place + rows] = 0
 
     def _run(self, segment: Compiled, tick: int) -> None:
-        self.pool.run(segment.numbers, self.parts, 0, tick, tick + 1, work=self.work, in_step=False)
+        self.pool.run(segment.numbers, self.parts.whole, 0, tick, tick + 1, work=self.work, in_step=False)
 
     def _accumulation(self, wave: Sequence[tuple[Any, Step, Rows]]) -> Accumulation:
         """Return how rows contribute: slices of weights one after the other, cut into equal shares of work."""

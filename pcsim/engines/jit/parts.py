@@ -30,6 +30,7 @@ class Parts:
     Attributes
     ----------
     shared, whole : (threads,), places of the records, with the samples of the thread and with all
+    faults : (2, threads), where in the table it is noted that some number became NaN or infinite
     """
 
     def __init__(self, layout: Layout, sharing: Sharing) -> None:
@@ -46,6 +47,7 @@ class Parts:
             shared.append(self._place(thread, low, high, scratch, region, notes))
             whole.append(self._place(thread, 0, self.batch, scratch, region, notes))
         self.shared, self.whole = np.array(shared, np.int64), np.array(whole, np.int64)
+        self.faults = np.array([self.shared, self.whole]) + PART.offset("fault")
         self.table: WholeNumbers = np.zeros(0, np.int64)
 
     def _place_notes(self) -> dict[str, int]:
@@ -71,17 +73,20 @@ class Parts:
     # -- faults -------------------------------------------------------------------------------------------
 
     def faulty(self) -> bool:
-        """Return whether some number became NaN or infinite."""
-        return any(PART.view(self.table, place)["fault"][0] for place in self.shared)
+        """Return whether some number became NaN or infinite in a tick."""
+        return bool(self.table[self.faults[0]].any())
+
+    def faulty_update(self) -> bool:
+        """Return whether something learnt became NaN or infinite."""
+        return bool(self.table[self.faults[1]].any())
 
     def note_fault(self) -> None:
-        """Note that some number became NaN or infinite."""
-        PART.view(self.table, self.shared[0])["fault"] = 1
+        """Note that some number became NaN or infinite in a tick."""
+        self.table[self.faults[0, 0]] = 1
 
     def forget_faults(self) -> None:
         """Forget all faults."""
-        for place in (*self.shared, *self.whole):
-            PART.view(self.table, place)["fault"] = 0
+        self.table[self.faults] = 0
 
     # -- what has changed -----------------------------------------------------------------------------------
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from pcsim.engines.array.rows import indices
 from pcsim.engines.array.session import ArraySession
 from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, taken_up, tick_by_tick
-from pcsim.engines.jit import flows, projections, snapshot
+from pcsim.engines.jit import flows, reading, snapshot
 from pcsim.engines.jit.instructions import Instructions
 from pcsim.engines.jit.kernels.common import ALL, COMPARE, NOTE, PREDICT, SEND, SWEEP
 from pcsim.engines.jit.kernels.groups import GROUP
-from pcsim.engines.jit.kernels.losses import cross_entropy_error
 from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.layout import Layout
 from pcsim.engines.jit.learning import Learning
@@ -35,10 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
     from pcsim.engines.base import Given, Read, Session, Task
-    from pcsim.engines.jit.projections import Projection
     from pcsim.engines.jit.segments import Segment
     from pcsim.engines.state import State
-    from pcsim.program.program import Program, Slot, Step
 
 
 class JitSession:
@@ -83,13 +79,12 @@ class JitSession:
         self.table = self.laid_out.table.array()
         self.parts.use(self.table)
         self.pool = ThreadPool(threads, np.zeros(1, self.task.dtype), self.table)
-        whole, shared = self.parts.whole, self.parts.shared
-        self.learning = Learning(self.laid_out, self.sharing, self.pool, whole, self._inputs, work=self.work)
-        noted = (self.sharing, self.pool, shared, self.laid_out.active, totals)
+        self.learning = Learning(self.laid_out, self.sharing, self.pool, self.parts, work=self.work)
+        noted = (self.sharing, self.pool, self.parts.shared, self.laid_out.active, totals)
         self.squares, self.apart = Noted("squares", *noted), Noted("apart", *noted)
         self.unwatched = {one.step.shape for one in self.laid_out.projections.values()}
         """Shapes of which a vertex may become NaN or infinite in the sweep without a note."""
-        self.ran = executed(self.program, self.laid_out)
+        self.ran = reading.executed(self.laid_out)
 
     @property
     def threads(self) -> int:
@@ -218,7 +213,7 @@ class JitSession:
             if moving:
                 units.value[units.group.active :] = units.start[units.group.active :]
         for loss, units, rows, target in session.outputs():
-            units.deviation[rows] = loss_error(loss, units.start[rows], target)
+            units.deviation[rows] = reading.loss_error(loss, units.start[rows], target)
             if not LOSSES[loss].clamps and moving:
                 units.targets += ((loss, rows, target),)
         for array_step in self.laid_out.array_steps.values():
@@ -376,27 +371,6 @@ class JitSession:
                 session.apply()
                 self._pack()
 
-    def _inputs(self, step: Step) -> tuple[np.ndarray, ...]:
-        """Return what a step has taken as inputs in this tick, (vertices, batch, *shape) each."""
-        return tuple(self._input(slot) for slot in step.slots)
-
-    def _input(self, slot: Slot) -> np.ndarray:
-        if slot.is_parameter:
-            rows: np.ndarray = self.array_session.theta[slot.shape][slot.rows][:, None]
-            return rows
-        units = self.array_session.units[slot.shape]
-        found: np.ndarray = (units.value if self.task.rule.moving else units.start)[slot.rows]
-        if (late := self.laid_out.late_values.get(id(slot))) is not None and slot.late is not None:
-            found = found.copy()
-            found[slot.late.positions] = late
-        elif slot.late is not None and self.task.rule.moving:
-            found = found.copy()
-            rows = indices(slot.rows)
-            for position, delay in zip(slot.late.positions, slot.late.delay, strict=True):
-                past = self.laid_out.past_values[slot.shape, int(rows[position])].values
-                found[position] = past[(self.array_session.tick - delay) % len(past)]
-        return found
-
     # -- checks and reading -----------------------------------------------------------------------------
 
     def _check(self, what: str, name: str, tick: int, due: int = 0) -> None:
@@ -410,7 +384,7 @@ class JitSession:
         if all(session.finite(getattr(session.units[shape], name)) for shape, _ in where):
             return
         for step in session.program.steps:
-            session.work[id(step)] = Work(self._inputs(step), None, (), 0, len(step.names))
+            session.work[id(step)] = Work(reading.inputs_of(self.laid_out, step), None, (), 0, len(step.names))
         session.check(what, name, where, tick, due)
 
     def layout(self) -> Sequence[tuple[str, ...]]:
@@ -419,28 +393,7 @@ class JitSession:
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
-        read = self.array_session.reader(quantity, names)
-        wanted = self._summed(names) if quantity == "error message" else {}
-        if not wanted:
-            return read
-
-        def worked_out() -> np.ndarray:
-            found = np.array(read())
-            for place, (projection, delay, row) in wanted.items():
-                found[place] = projections.message(self.laid_out, projection, delay, row, self.array_session.tick)
-            return found
-
-        return worked_out
-
-    def _summed(self, names: Sequence[str]) -> dict[int, tuple[Projection, int, int]]:
-        """Return the edges, by place, whose messages a projection sums itself: step, delay and vertex."""
-        found = {
-            edge.name: (projection, delay, row)
-            for projection in self.laid_out.projections.values()
-            for delay, slot in enumerate(projection.step.slots)
-            for row, edge in enumerate(slot.edges)
-        }
-        return {place: found[name] for place, name in enumerate(names) if name in found}
+        return reading.reader(self.laid_out, quantity, names)
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
@@ -458,25 +411,6 @@ class JitSession:
     def frozen(self) -> dict[str, int]:
         """Return the vertices whose numbers ended after they had taught, and the tick."""
         return self.array_session.frozen()
-
-
-def executed(program: Program, laid_out: Layout) -> dict[str, str]:
-    """Return what works out each vertex: ``numba``, or ``numpy`` and why."""
-    found = {name: "numba" for step in program.steps for name in step.names}
-    for array_step in laid_out.array_steps.values():
-        found |= dict.fromkeys(array_step.step.names, f"numpy: {array_step.why}")
-    return found
-
-
-def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the error of outputs as kernels compute it in a tick, (rows, batch, *shape)."""
-    if loss != "cross_entropy":
-        found: np.ndarray = LOSSES[loss].error(np, mu, target)
-        return found
-    error = np.empty_like(mu)
-    flat = (np.ascontiguousarray(array).reshape(-1) for array in (mu, target))
-    cross_entropy_error(next(flat), 0, next(flat), 0, error.reshape(-1), 0, mu.size, mu.shape[-1])
-    return error
 
 
 def start(task: Task) -> Session:
