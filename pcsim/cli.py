@@ -21,6 +21,8 @@ from pcsim.errors import InputError, PcsimError, wrong
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pcsim.run.result import Run
+    from pcsim.scenario.scenario import Scenario
     from pcsim.sweep import Sweep
 
 app = typer.Typer(
@@ -135,32 +137,68 @@ def plan(file: File, settings: Set = None, as_json: Json = False) -> None:
 @app.command(cls=NamesEngines)
 @_guarded
 def run(
-    file: File, settings: Set = None, engine: Engine = None,
+    file: Annotated[Path | None, typer.Argument(help="a scenario (YAML); none with --resume")] = None,
+    settings: Set = None,
+    engine: Engine = None,
     folder: Annotated[Path | None, typer.Option("--out", help="a new folder for the run")] = None,
+    parameters: Annotated[
+        Path | None, typer.Option(help="values to start from: .npz or .safetensors, arrays named as the parameters")
+    ] = None,
+    until: Annotated[int | None, typer.Option(help="pause before this tick; --resume goes on")] = None,
+    checkpoint: Annotated[int | None, typer.Option(help="write every so many ticks what --resume goes on from")] = None,
+    resume: Annotated[Path | None, typer.Option(help="a run that was paused, interrupted or killed: go on")] = None,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Simulate a scenario and print its measures."""
-    from pcsim.scenario.reader import load
+    from pcsim.graph.array_files import read_arrays
     from pcsim.simulate import simulate
     from pcsim.view.progress import Bar
-    from pcsim.view.tables import run_tables
 
-    scenario = load(file, _overrides(settings))
+    scenario = _scenario_of(file, settings, resume)
+    values = None if parameters is None else read_arrays(parameters)
+    target = folder or resume
     with Bar(err, "ticks", quiet=as_json) as bar:
-        done = simulate(scenario, engine=engine, out=folder, progress=bar.ticks)
-    if as_json:
-        _print_json({"status": done.manifest["status"], **done.summary})
-    else:
-        out.print(*run_tables(done), sep="\n")
-        if folder is not None:
-            _say(f"run in {folder}: pcsim trace {folder}, pcsim plot {folder}")
+        done = simulate(
+            scenario, engine=engine, out=target, parameters=values, until=until, checkpoint=checkpoint, resume=resume,
+            progress=bar.ticks,
+        )  # fmt: skip
+    _print_run(done, target, as_json=as_json)
     if done.manifest["status"] == "interrupted":
         kept = f"{done.summary['ticks']} of {done.summary['horizon']} ticks done"
-        _complain(
-            f"interrupted: {kept}"
-            + (f", and what was recorded of them is in {folder}" if folder else ", measured as above")
-        )
+        where = f"what was recorded of them is in {target}; go on with: {_resume(target)}" if target else ""
+        _complain(f"interrupted: {kept}, {f'and {where}' if where else 'measured as above'}")
         raise typer.Exit(1)
+
+
+def _scenario_of(file: Path | None, settings: list[str] | None, resume: Path | None) -> Scenario:
+    """Return the scenario of a file, or of the run that is resumed."""
+    from pcsim.run.result import open_run
+    from pcsim.scenario.reader import load
+
+    if resume is None:
+        if file is None:
+            raise wrong((), "name a scenario, or with --resume the folder of a run")
+        return load(file, _overrides(settings))
+    if file is not None or settings:
+        raise wrong((), "--resume goes on with the scenario that the run began with: give no file and no --set")
+    return load(open_run(resume).manifest["scenario"])
+
+
+def _print_run(done: Run, target: Path | None, *, as_json: bool) -> None:
+    from pcsim.view.tables import run_tables
+
+    if as_json:
+        _print_json({"status": done.manifest["status"], **done.summary})
+        return
+    out.print(*run_tables(done), sep="\n")
+    if target is not None:
+        _say(f"run in {target}: pcsim trace {target}, pcsim plot {target}")
+        if done.manifest["status"] == "paused":
+            _say(f"paused: go on with: {_resume(target)}")
+
+
+def _resume(target: Path) -> str:
+    return shlex.join(["pcsim", "run", "--resume", str(target)])
 
 
 @app.command(cls=NamesEngines)
@@ -330,7 +368,10 @@ def bench(
 @app.command("list")
 @_guarded
 def list_(
-    what: Annotated[str, typer.Argument(help="ops | rules | engines | measures | losses | datasets | scenarios")],
+    what: Annotated[
+        str,
+        typer.Argument(help="ops | rules | firings | engines | measures | losses | feedbacks | datasets | scenarios"),
+    ],
     as_json: Json = False,
 ) -> None:
     """List what there is."""

@@ -126,7 +126,7 @@ _ROWS = (
          needs="the tick number, compared with the level", source="[S] algorithm 3, eq. 16"),
     Rule("fa-zil", "fully autonomous zil: a parameter learns when its vertex's error first leaves zero",
          moving=True, fires=FIRINGS["arrival"], step_size=1.0, ticks="levels", exact_step=1.0, source="[So]"),
-    Rule("bp", "reverse-mode backprop, played on the clock: one vertex after the other, by level",
+    Rule("bp", "reverse-mode backprop on the clock: one vertex after the other, by level",
          moving=False, fires=FIRINGS["level"], step_size=1.0, ticks="levels", levelled=True, exact_step=1.0,
          needs="the tick number, compared with the level", source="[S] eq. 2-4"),
     Rule("incremental", "standard predictive coding whose parameters learn at every tick",

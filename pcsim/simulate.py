@@ -1,11 +1,20 @@
-"""The whole flow on one screen: a scenario in, a run out."""
+"""The whole flow: a scenario in, a run out.
+
+    file --read--> Scenario --level--> Graph --lower--> Program --verify--> Program
+    Program --engine.tick--> Trace --analysis--> numbers
+
+- read: ``scenario.reader.load``; level: ``Scenario.levelled``;
+- lower, verify: ``program.lower.lower`` and ``program.verify.verify``, by the engine's session as it begins;
+- engine.tick: ``run.loop.run_ticks``, which records the trace; analysis: ``analysis.meter``, beside it, and
+  ``analysis.measures`` in the end.
+"""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pcsim.analysis.backprop import backprop
 from pcsim.engines.ensembles import agree, together
@@ -13,9 +22,9 @@ from pcsim.errors import RunError, wrong
 from pcsim.run.grouping import groups
 from pcsim.run.loop import run_ticks
 from pcsim.run.manifest import ManifestKeeper
-from pcsim.run.ready import begin, keep
+from pcsim.run.ready import keep, prepare
 from pcsim.run.result import TRACE, folder_of, new_folder
-from pcsim.run.span import span_of
+from pcsim.run.span import Stretch, span_of
 from pcsim.run.task import engine_of, task_of
 from pcsim.scenario.reader import Source, load
 from pcsim.scenario.scenario import Scenario
@@ -37,10 +46,8 @@ def simulate(
     out: str | Path | None = None,
     initial: Mapping[str, np.ndarray] | None = None,
     parameters: Mapping[str, np.ndarray] | None = None,
-    until: int | None = None,
-    checkpoint: int | None = None,
-    resume: Run | str | Path | None = None,
     progress: Progress | None = None,
+    **stretch: Unpack[Stretch],
 ) -> Run:
     """Simulate a scenario.
 
@@ -48,15 +55,12 @@ def simulate(
     ----------
     source : a Scenario, or a path or mapping that ``pcsim.load`` takes
     overrides : {dotted key: value}, for a path or mapping
-    engine : one of ``ENGINES``, or ``auto``, which takes compiled kernels for long runs; default: the scenario's
-    out : a new folder for the run, written while it goes on, or the folder that is resumed, which then holds the whole
-        run; default: kept in memory
+    engine : one of ``ENGINES``, or ``auto`` (compiled kernels for long runs); default: the scenario's
+    out : a new folder, written while the run goes on, or the folder that is resumed; default: kept in memory
     initial : {free vertex: (batch, *shape)}, values at tick 0, such as ``run.state`` of another run
     parameters : {parameter: (*shape)}, values to start from in place of the scenario's; others start as it says
-    until : stop before this tick; what was to be learnt in the last tick of the run is not learnt yet
-    checkpoint : with ``out``, write every so many ticks what the run can go on from
-    resume : a run of this scenario, or its folder: go on where it was paused, interrupted, or last checkpointed
     progress : called after each tick with (ticks done, horizon)
+    until, checkpoint, resume : stop before a tick; checkpoint every so many ticks; go on from a run (``Stretch``)
 
     Returns
     -------
@@ -72,17 +76,16 @@ def simulate(
         If a value becomes NaN or infinite, or the trace cannot be written; ``error.run`` is the run up to there, None
         if it never began.
     """
-    scenario = _loaded(source, overrides)
-    if parameters is not None:
-        scenario = scenario.with_parameters(parameters)
+    scenario = _loaded(source, overrides, parameters)  # read
     name, start = engine_of(scenario, engine)
-    span = span_of(scenario, until, checkpoint, resume, kept=out is not None)
-    with _room(), folder_of(out, resume) as folder:
-        ensemble = begin(scenario, name, start, initial)
+    span = span_of(scenario, kept=out is not None, **stretch)
+    with _room(), folder_of(out, stretch.get("resume")) as folder:
+        prepared = prepare(scenario, name, initial)  # level
         keeper = ManifestKeeper(scenario, name, folder)
         with keeper.keeping():
             keeper.begin()
-            run_ticks([keeper], ensemble, progress, span)
+            ensemble = prepared.begin(start)  # lower, verify: a session at tick 0
+            run_ticks([keeper], ensemble, progress, span)  # engine.tick and analysis: the trace, the numbers
     assert keeper.run is not None
     keep(scenario, name, ensemble, keeper.run.outcome)
     return keeper.run if folder is None else replace(keeper.run, store=Path(out or "") / TRACE)
@@ -108,7 +111,8 @@ def simulate_many(
     """Simulate scenarios side by side where they are one graph under one rule.
 
     Runs that differ only in seed, step size, inputs or targets tick together, as one program, in groups
-    that take at most ``groups.MOST_TOGETHER`` bytes; the others one after the other. Results are those of single runs.
+    of at most ``MOST_TOGETHER`` bytes (``run/grouping.py``); the others one after the other. Results are those of
+    single runs.
 
     Parameters
     ----------
@@ -163,7 +167,7 @@ def _group(scenarios: Sequence[Scenario], engine: str | None, progress: Progress
     tasks = [task_of(scenario, None, beside=True) for scenario in scenarios] if len(scenarios) > 1 else []
     keepers = [ManifestKeeper(scenario, name, None) for scenario in scenarios]
     if tasks and agree(tasks):
-        # one run whose numbers end must not end the others
+        # one run that fails must not end the others
         with suppress(RunError), ExitStack() as stack:
             for keeper in keepers:
                 stack.enter_context(keeper.keeping())
@@ -178,7 +182,8 @@ def _group(scenarios: Sequence[Scenario], engine: str | None, progress: Progress
 def _single(scenario: Scenario, keeper: ManifestKeeper, engine: str | None, progress: Progress | None) -> Run:
     """Run one scenario; a failed one is a run too."""
     try:
-        return simulate(scenario, engine=engine, progress=progress)
+        # a copy keeps no session: many runs would hold many
+        return simulate(replace(scenario), engine=engine, progress=progress)
     except RunError as error:
         run: Run = error.run or keeper.stillborn(error)
         return run
@@ -195,5 +200,10 @@ def gradients(source: Scenario | Source) -> dict[str, np.ndarray]:
     return dict(backprop(scenario.task()).gradients)
 
 
-def _loaded(source: Scenario | Source, overrides: Mapping[str, Any] | None = None) -> Scenario:
-    return source if isinstance(source, Scenario) else load(source, overrides)
+def _loaded(
+    source: Scenario | Source,
+    overrides: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, np.ndarray] | None = None,
+) -> Scenario:
+    scenario = source if isinstance(source, Scenario) else load(source, overrides)
+    return scenario if parameters is None else scenario.with_parameters(parameters)

@@ -246,6 +246,43 @@ def test_buffers_that_do_not_fit_are_refused(engine):
         session.restart(buffers={"n.running_mean": np.zeros(2)})
 
 
+@pytest.mark.parametrize("users", [3, 10])
+@pytest.mark.parametrize("statistics", ["batch", "frozen"])
+def test_what_vertices_share_takes_what_all_of_them_teach(engine, users, statistics):
+    """One weight for all, a bias for each, of a parameter that all normalise; few users and many."""
+    vertices = {"w": {"op": "parameter", "shape": [2, 3]}, "x": {"op": "input", "shape": [2, 3]}}
+    norm = {"op": "batch_norm", "statistics": statistics, "params": {"weight": "g"}}
+    for number in range(users):
+        vertices[f"n{number}"] = {**norm, "inputs": ["w"]}
+        vertices[f"m{number}"] = {"op": "multiply", "inputs": [f"n{number}", "x"]}
+        vertices[f"k{number}"] = {**norm, "inputs": [f"m{number}"]}
+    vertices["y"] = {"op": "add", "inputs": [f"k{number}" for number in range(users)]}
+    for row in ("zil", "bp"):
+        task = make_task({"vertices": vertices, "parameters": {"g": {"shape": [2]}}}, row, "delay", away=1.0)
+        given = {f"n{number}.running_variance": np.full(2, 1.0 + number) for number in range(users)}
+        task = replace(task, buffers=given)
+        assert max(differences(run_task(engine, task).learnt, backprop(task).gradients)) <= 1e-12
+
+
+def test_running_statistics_are_of_the_sweep_whatever_is_learnt_after(engine):
+    """A parameter that learns within the run is normalised: its statistics are those with which the batch began."""
+    vertices = {
+        "x": {"op": "input", "shape": [2, 3]},
+        "w": {"op": "parameter", "shape": [2, 3]},
+        "n": {"op": "batch_norm", "inputs": ["w"]},
+        "y": {"op": "add", "inputs": ["n", "x"]},
+    }
+    task = make_task({"vertices": vertices}, rule("incremental", learning_rate=0.5), ticks=5, away=2.0)
+    session = engine(task)
+    before = session.buffers()
+    session.advance(0, 5, last=True)
+    assert np.abs(session.parameters()["w"] - task.parameters["w"]).max() > 1e-3
+    assert {name: array.tolist() for name, array in session.buffers().items()} == {
+        name: array.tolist() for name, array in before.items()
+    }
+    np.testing.assert_allclose(before["n.running_mean"], 0.1 * task.parameters["w"].mean(axis=1), rtol=1e-14)
+
+
 # -- whole numbers --------------------------------------------------------------------------------------
 
 
@@ -306,7 +343,9 @@ def test_large_indices_are_not_rounded(engine):
     document["parameters"] = {"table": {"shape": [entries, 1], "init": {"constant": 0.0}}}
     task = make_task(document, "il", dtype="float32", batch=1, ticks=2)
     task.targets["y"][...] = 3.0
-    task.parameters["table"][2**24 : 2**24 + 3, 0] = [0.25, 0.5, 0.75]
+    table = np.zeros((entries, 1), np.float32)
+    table[2**24 :, 0] = [0.25, 0.5, 0.75]
+    task = replace(task, parameters={"table": table})
     task.inputs["i"][...] = [[2**24 + 1, 2**24 + 2]]
     session = engine(task)
     session.advance(0, 2, last=True)
@@ -325,6 +364,16 @@ def test_levelling_leaves_edges_of_whole_numbers_alone(form):
         edge.name: edge for edge in graph.edges if edge.pre == "i"
     }
     assert len(levelled.edges) > len(graph.edges) or levelled.edges != graph.edges
+
+
+def test_edges_of_whole_numbers_may_delay(engine):
+    """A source stands still: what travels over such an edge is what is there already."""
+    document = looked_up()
+    plain = make_task(document, rule("il", step_size=0.3), ticks=6, away=1.0)
+    document["vertices"]["e"]["inputs"] = [{"from": "i", "delay": {"value": 3, "error": 2}}]
+    late = make_task(document, rule("il", step_size=0.3), ticks=6, away=1.0)
+    runs = [run_task(engine, task) for task in (plain, late)]
+    assert all(np.array_equal(runs[0].errors[name], error) for name, error in runs[1].errors.items())
 
 
 # -- draws ----------------------------------------------------------------------------------------------

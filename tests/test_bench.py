@@ -19,10 +19,10 @@ from rich.console import Console
 from scipy.stats import binom
 from typer.testing import CliRunner
 
+from pcsim.analysis.cost import cost_of, tick_work, update_work
 from pcsim.bench.baselines import Candidate, load_baselines
 from pcsim.bench.bench import request
 from pcsim.bench.comparison import Comparisons, disagreement, read_after_a_run
-from pcsim.bench.cost import tick_cost, update_cost
 from pcsim.bench.engine_timers import engine_timer, errors
 from pcsim.bench.families import FAMILIES, RULES, Case, scenario_of
 from pcsim.bench.terminal import Rows
@@ -30,6 +30,7 @@ from pcsim.bench.timing import LEAST_ROUNDS, race, ratio
 from pcsim.cli import app
 from pcsim.engines import open_engine
 from pcsim.errors import InputError
+from pcsim.ops.op import Cost
 
 FILE = Path(__file__).parent / "bench" / "baselines.py"
 BASELINES = load_baselines(FILE)
@@ -121,16 +122,25 @@ def test_cost_counts_the_products_of_a_tick():
     depth, width, batch = 5, 7, 3
     case = Case(FAMILIES["deep-chain"], {"depth": depth, "width": width, "batch": batch})
     one = 2 * width * width * batch
-    assert tick_cost(task_of(case, "fpa")).products == (depth - 1) * one
-    assert tick_cost(task_of(case, "il")).products == (2 * depth - 1) * one
-    assert update_cost(task_of(case, "zil")).products == (3 * depth - 1) * one
-    assert tick_cost(task_of(case, "fpa")).messages == depth - 1
+    assert tick_work(task_of(case, "fpa")).products == (depth - 1) * one
+    assert tick_work(task_of(case, "il")).products == (2 * depth - 1) * one
+    assert update_work(task_of(case, "zil")).products == (3 * depth - 1) * one
+    assert tick_work(task_of(case, "fpa")).messages == depth - 1
 
 
 def test_cost_counts_a_message_for_each_synapse():
     case = Case(FAMILIES["population"], {"neurons": 50, "synapses": 300, "most_delay": 3, "batch": 2})
-    assert tick_cost(task_of(case, "fpa")).messages == 300
-    assert tick_cost(task_of(case, "fpa")).products == 2 * 300 * 2
+    assert tick_work(task_of(case, "fpa")).messages == 300
+    assert tick_work(task_of(case, "fpa")).products == 2 * 300 * 2
+
+
+def test_an_op_that_declares_no_cost_counts_its_parameters_and_is_never_free():
+    task = task_of(Case(FAMILIES["layered"], {"batch": 1}), "fpa")
+    layer = next(vertex for vertex in task.graph.vertices.values() if vertex.op.name == "affine")
+    unknown = replace(layer, op=replace(layer.op, cost=lambda call: Cost()))
+    numbers = sum(task.parameters[f"{layer.name}.{slot}"].size for slot in ("weight", "bias"))
+    assert cost_of(unknown).multiply_adds == numbers == layer.op.cost(layer.call).multiply_adds + layer.shape[0]
+    assert all(tick_work(task_of(Case(row, row.small[0]), "fpa")).elementwise > 0 for row in FAMILIES.values())
 
 
 def test_families_hold_what_it_says():
@@ -175,8 +185,8 @@ def gathered(layers, found, slot, axis):
 def test_a_net_by_units_computes_what_it_does_by_layers(name):
     layers, units = (task_of(Case(FAMILIES[family], {"batch": 3}), name) for family in ("layered", "unit-net"))
     layers, units = (replace(task, dtype=np.dtype("float64")) for task in (layers, as_units(layers, units)))
-    assert tick_cost(units).products == tick_cost(layers).products
-    assert update_cost(units).products == update_cost(layers).products
+    assert tick_work(units).products == tick_work(layers).products
+    assert update_work(units).products == update_work(layers).products
     sessions = [open_engine("numpy")(task) for task in (layers, units)]
     for session, task in zip(sessions, (layers, units), strict=True):
         session.advance(0, task.ticks, last=True)

@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -764,3 +765,25 @@ def test_output_in_plain_ascii_is_no_error():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode("ascii")
+
+
+def test_a_paused_run_goes_on_from_the_command_line_and_is_the_whole_run(tmp_path):
+    folder = str(tmp_path / "run")
+    said = call("run", FIRST, "--until", "7", "--out", folder).stdout
+    assert f"go on with: pcsim run --resume {folder}" in said
+    assert pcsim.open_run(folder).manifest["status"] == "paused"
+    call("run", "--resume", folder)
+    resumed = pcsim.open_run(folder)
+    assert resumed.manifest["status"] == "done"
+    assert resumed.trace.identical(pcsim.simulate(FIRST).trace)
+    assert "goes on with the scenario" in call("run", FIRST, "--resume", folder, code=2).stderr
+    assert "name a scenario" in call("run", code=2).stderr
+
+
+def test_a_run_starts_from_the_parameters_of_a_file(tmp_path):
+    doubled = {name: 2 * values for name, values in pcsim.parameters(FIRST).items()}
+    np.savez(tmp_path / "w.npz", **doubled)
+    call("run", FIRST, "--parameters", str(tmp_path / "w.npz"), "--out", str(tmp_path / "run"))
+    wanted = pcsim.simulate(pcsim.load(FIRST), parameters=doubled)
+    assert pcsim.open_run(tmp_path / "run").series("error", "h1").identical(wanted.series("error", "h1"))
+    assert "no such file" in call("run", FIRST, "--parameters", str(tmp_path / "none.npz"), code=2).stderr

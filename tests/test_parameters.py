@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import struct
@@ -10,6 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import pcsim
 from pcsim.documents import from_plain, plain
@@ -113,7 +116,7 @@ def test_digests_tell_names_shapes_formats_and_content():
     assert digest_of({"a": array.reshape(2, 3).T}) == digest_of({"a": array.reshape(2, 3).T.copy()})
 
 
-@pytest.mark.parametrize(("given", "fragment"), [
+@pytest.mark.parametrize(("numbers", "fragment"), [
     (np.ma.masked_array([1.0, 2.0], [False, True]), "a masked array has no number where it is masked"),
     ([[1], [2, 3]], "expected finite numbers"),
     ("text", "expected finite numbers"),
@@ -121,9 +124,9 @@ def test_digests_tell_names_shapes_formats_and_content():
     ([np.inf], "expected finite numbers"),
     ({"a": 1}, "expected finite numbers"),
 ])  # fmt: skip
-def test_what_is_no_array_of_finite_numbers_is_refused(given, fragment):
+def test_what_is_no_array_of_finite_numbers_is_refused(numbers, fragment):
     with pytest.raises(ValueError, match=fragment):
-        frozen_numbers(given)
+        frozen_numbers(numbers)
 
 
 class ByDLPack:
@@ -143,8 +146,8 @@ def test_whatever_numpy_reads_is_taken_without_a_copy():
     array = np.arange(2000.0)
     assert np.shares_memory(array_of(array), array)
     assert np.shares_memory(array_of(ByDLPack(array)), array)
-    for given in (array, ByDLPack(array), FrozenArray(array)):
-        assert from_plain({"a": given}).entries["a"].value.value == FrozenArray(array)
+    for readable in (array, ByDLPack(array), FrozenArray(array)):
+        assert from_plain({"a": readable}).entries["a"].value.value == FrozenArray(array)
 
 
 def test_tensors_of_torch():
@@ -225,6 +228,10 @@ def test_a_manifest_does_not_hold_a_million_numbers(tmp_path):
     kept = pcsim.open_run(tmp_path / "run").manifest["scenario"]["graph"]["vertices"]["y"]["init"]["weight"]["values"]
     assert kept == {"shape": [100, 200], "dtype": "float64", "digest": FrozenArray(weights).digest}
     assert run.manifest["scenario"]["inputs"]["x"]["shape"] == [10, 200]
+    left_out = run.manifest["scenario"]
+    refused(lambda: pcsim.load(left_out), "init.weight.values: these [100, 200] numbers were left out")
+    document["inputs"] = left_out["inputs"]
+    refused(pcsim.load(document).task, "inputs.x: these [10, 200] numbers were left out")
 
 
 def test_large_arrays_elsewhere_in_a_document_are_lists_there():
@@ -339,8 +346,12 @@ def test_what_does_not_fit_is_named_at_the_key(folder):
     inline = {**net(), "parameters": {"file": str(folder / "v.npz")}}
     refused(pcsim.load(inline).task, "parameters.file: cannot read")
     refused(lambda: pcsim.load({**net(), "parameters": {"files": "w.npz"}}), "did you mean 'file'?")
-    init = net(weight={"file": str(folder / "v.npz")})
-    refused(pcsim.load(init).task, "graph.vertices.y.init.weight.file: cannot read")
+    init = pcsim.load(net(weight={"file": str(folder / "v.npz")}))
+    refused(init.task, "graph.vertices.y.init.weight.file: cannot read")
+    refused(init.check, "graph.vertices.y.init.weight.file: cannot read")
+    replaced = init.with_parameters({"y.weight": np.ones((2, 3))})
+    replaced.check()
+    replaced.task()
 
 
 ONE = ("F32", [2], b"\0" * 8)
@@ -378,6 +389,26 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path, tensors, raw, fragm
 def test_headers_that_do_not_fit_are_refused_before_they_are_read(tmp_path, data):
     (tmp_path / "w.safetensors").write_bytes(data)
     refused(lambda: read_arrays(tmp_path / "w.safetensors"), "it is no safetensors file")
+
+
+@settings(max_examples=40)
+@given(where=st.integers(0, 200), byte=st.integers(0, 255), cut=st.integers(0, 300), more=st.binary(max_size=9))
+def test_a_damaged_file_is_read_or_refused(tmp_path_factory, where, byte, cut, more):
+    path = tmp_path_factory.mktemp("damaged", numbered=True) / "w.safetensors"
+    tensors = {"a": ("F32", [2, 3], b"1" * 24), "b": ("BF16", [4], b"2" * 8), "c": ("I8", [], b"3")}
+    data = bytearray(safetensors(path, tensors).read_bytes())
+    data[where % len(data)] = byte
+    path.write_bytes(bytes(data[:cut] if cut < len(data) else data) + more)
+    with contextlib.suppress(InputError):
+        read_arrays(path)
+    for name in ("w.npz", "w.npy"):
+        np.savez(path.with_name("w.npz"), a=np.ones((2, 3)), b=np.arange(4))
+        np.save(path.with_name("w.npy"), np.ones((2, 3)))
+        data = bytearray(path.with_name(name).read_bytes())
+        data[where % len(data)] = byte
+        path.with_name(name).write_bytes(bytes(data[: max(1, len(data) - cut)]) + more)
+        with contextlib.suppress(InputError):
+            read_arrays(path.with_name(name))
 
 
 # -- values from Python ----------------------------------------------------------------------------------

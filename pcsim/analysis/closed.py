@@ -1,8 +1,8 @@
 """Fixed predictions without ticks: what a run shows at any tick, from one sweep forward and one back.
 
-The part of the backprop error that travels h edges and error delay D in all has arrived, at tick t, with the factor
+The share of the backprop error that travels h edges and error delay D in all has arrived, at tick t, with the factor
 ``c_h(t - D)`` (``analysis/theory.py``). A vertex whose paths to the outputs all have one (h, D), as on a chain and on
-any graph levelled by identity vertices, has one part; others have one for each kind of path.
+any graph levelled by identity vertices, has one share; others have one for each kind of path.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class ClosedSession:
         self.next_tick = self.tick + 1
 
     def learn(self, tick: int, *, last: bool) -> None:
-        """Let each vertex that fires teach its parameters."""
+        """Let the parameters that each firing vertex uses take its error."""
         with np.errstate(all="ignore"):
             for name in self.graph.active:
                 if self.rule.fires.due(tick, self.levels[name], last):
@@ -240,7 +240,7 @@ class ClosedSession:
                      task.seed, task.batch_number, "closed_form")  # fmt: skip
 
     def load(self, state: State) -> None:
-        """Go on from a state of this task: what is learnt counts, the rest is worked out."""
+        """Go on from a state of this task: what is learnt is taken over, all else is worked out."""
         check(state, self.task)
         self._begin(taken_up(self.task, state))
         self.next_tick, self.fire_ticks = state.tick, dict(state.fired)
@@ -300,9 +300,9 @@ class ClosedSession:
         return {name: array.copy() for name, array in self.theta.items()}
 
     def fired(self) -> dict[str, int]:
-        """Return the tick at which each vertex taught its parameters."""
+        """Return the tick at which the parameters that each vertex uses took its error."""
         return dict(self.fire_ticks)
 
     def frozen(self) -> dict[str, int]:
-        """Return the vertices put to rest: none is."""
+        """Return the vertices that were frozen: none is."""
         return {}

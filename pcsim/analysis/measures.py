@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,12 +90,69 @@ def _none(tick: int) -> int | None:
     return None if tick < 0 else tick
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Sums over two arrays, float64, of which those over several pairs add up.
+
+    Attributes
+    ----------
+    got, wanted, apart : squares of each, and of their difference
+    product : products of both
+    most : the greatest absolute difference
+    zero : the first of the arrays is zero everywhere
+    """
+
+    got: float = 0.0
+    wanted: float = 0.0
+    apart: float = 0.0
+    product: float = 0.0
+    most: float = 0.0
+    zero: bool = True
+
+    def __add__(self, other: Sums) -> Sums:
+        squares = self.got + other.got, self.wanted + other.wanted, self.apart + other.apart
+        most, zero = max(self.most, other.most), self.zero and other.zero
+        return Sums(*squares, self.product + other.product, most, zero)
+
+    @property
+    def safe(self) -> bool:
+        """Whether no square overflowed or vanished, so that the figures follow from the sums."""
+        apart = self.most == 0 or LEAST < self.apart < 1 / LEAST
+        return apart and (self.zero or LEAST < self.got < 1 / LEAST) and LEAST < self.wanted < 1 / LEAST
+
+    def figures(self) -> dict[str, float | None]:
+        """Return what ``compare`` returns."""
+        away = sqrt(self.apart)
+        cosine = None if self.zero else self.product / (sqrt(self.got) * sqrt(self.wanted))
+        return {"relative": away / sqrt(self.wanted), "cosine": cosine, "euclidean": away, "max_abs": self.most}
+
+
+LEAST = 1e-290
+"""Squares below this, and above its reciprocal, may have lost something to the ends of float64."""
+
+
+def sums_of(got: Array, wanted: Array) -> Sums:
+    """Return the sums over two arrays of one shape."""
+    a, b = got.ravel().astype(np.float64), wanted.ravel().astype(np.float64)
+    with np.errstate(all="ignore"):
+        apart = a - b
+        mine, theirs, away = (float(np.einsum("i,i->", x, x)) for x in (a, b, apart))
+        most = float(max(apart.max(initial=0.0), -apart.min(initial=0.0)))
+        return Sums(mine, theirs, away, float(np.einsum("i,i->", a, b)), most, not a.any())
+
+
 def compare(got: Array, wanted: Array) -> dict[str, float | None]:
     """Return how far ``got`` is from ``wanted``: relative L2, cosine, Euclidean, greatest absolute.
 
     ``relative`` and ``cosine`` are None where ``wanted`` is zero and ``got`` is not.
     Source: [S] tables 1 and 3 (Euclidean).
     """
+    sums = sums_of(got, wanted)
+    return sums.figures() if sums.safe else _compare_scaled(got, wanted)
+
+
+def _compare_scaled(got: Array, wanted: Array) -> dict[str, float | None]:
+    """Compare numbers whose squares may overflow or vanish, and zeros."""
     a, b = got.ravel().astype(np.float64), wanted.ravel().astype(np.float64)
     with np.errstate(over="ignore"):
         apart = a - b
@@ -115,12 +172,16 @@ def _length(array: Array) -> float:
 
 
 def _divergence(found: Evidence) -> dict[str, Any]:
-    updates = found.session.updates()
-    parameters = {name: compare(updates[name], found.reference.gradients[name]) for name in updates}
-    meter = found.meter
-    whole = _joined(updates), _joined(found.reference.gradients)
+    updates, wanted, meter = found.session.updates(), found.reference.gradients, found.meter
+    sums = {name: sums_of(update, wanted[name]) for name, update in updates.items()}
+    parameters = {
+        name: each.figures() if each.safe else _compare_scaled(updates[name], wanted[name])
+        for name, each in sums.items()
+    }
+    whole = sum(sums.values(), Sums())
+    everything = whole.figures() if whole.safe else _compare_scaled(_joined(updates), _joined(wanted))
     return {
-        "updates": compare(*whole) if updates else None,
+        "updates": everything if updates else None,
         "vertices": {name: _finite(value) for name, value in zip(meter.names, meter.learnt.tolist(), strict=True)},
         "parameters": parameters,
         "worst_vertex": _finite(meter.worst),
@@ -166,6 +227,7 @@ def _signal_fraction(found: Evidence) -> dict[str, Any]:
     }
 
 
+@kept_by_task
 def _predicted_fraction(task: Task, tick: int) -> dict[int, float]:
     """Return the fraction at each level by the closed form, where all vertices of the level share one kind of path."""
     known = paths(task.graph) if has_closed_form(task) and task.rule.fires.only_last else None
@@ -211,7 +273,7 @@ MEASURES = {
                 "[S] tables 1 and 3"),
         Measure("energy", "free energy at the first and the last tick, and the loss", _energy, "[M] eq. 1; [S] eq. 6"),
         Measure("traffic", "messages and bytes that crossed edges, by direction", _traffic),
-        Measure("signal_fraction", "part of the backprop error that reached each level, beside theory",
+        Measure("signal_fraction", "share of the backprop error that has arrived, by level, beside theory",
                 _signal_fraction, "negative binomial"),
         Measure("late_firing", "vertices that fired later than their error was due (rules that fire on arrival)",
                 _late_firing, "[So]"),
@@ -286,13 +348,13 @@ def _inexact_precision(found: Evidence) -> str | None:
 
 
 def _frozen(found: Evidence) -> str | None:
-    rested = found.session.frozen()
-    if not rested:
+    frozen = found.session.frozen()
+    if not frozen:
         return None
-    first, tick = next(iter(rested.items()))
-    who = f"vertex {first!r} (tick {tick})" + (f" and {len(rested) - 1} more, each" if len(rested) > 1 else "")
-    told = "left the range of numbers after it had taught, and rested"
-    return f"{who} {told}; no update learnt when it was due depends on it"
+    first, tick = next(iter(frozen.items()))
+    who = f"vertex {first!r} (tick {tick})" + (f" and {len(frozen) - 1} more, each" if len(frozen) > 1 else "")
+    what = "left the range of numbers after it had fired, and was frozen"
+    return f"{who} {what}; no update learnt when it was due depends on it"
 
 
 def _fired_late(found: Evidence) -> str | None:

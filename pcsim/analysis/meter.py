@@ -43,7 +43,7 @@ class Group:
     """(vertices,): what differences are divided by: the norm of the backprop error, or, where that is zero, of the
     whole graph's."""
     precision: Array | None
-    place: slice
+    rows: slice
     before: Array
     """The error, or the value, at the tick before."""
     work: Array
@@ -68,10 +68,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Lossy:
-    """Outputs of one shape whose loss is no clamp: their energy is the weighted loss, not the squared error."""
+    """Outputs of one shape with a loss other than squared error: their energy is the weighted loss."""
 
     loss: str
-    places: Array
+    rows: Array
     target: Array
     prediction: Read
     weight: Array
@@ -120,7 +120,7 @@ class Measured:
         return self.last_late + 1 if self.last_late < self.tick else None
 
     def by_level(self) -> dict[int, float]:
-        """Return the fraction of the backprop error that has come to each level."""
+        """Return the share of the backprop error that has arrived, by level."""
         found = {}
         for level in sorted(set(self.levels[self.levels >= 0].tolist())):
             here = self.levels == level
@@ -132,7 +132,7 @@ class Measured:
 
 @dataclass
 class Meter:
-    """Follows runs of one clock tick by tick. Per-vertex arrays hold all runs; ``rows`` tells whose is which.
+    """Follows runs of one clock tick by tick. Per-vertex arrays hold all runs; ``rows`` says whose is which.
 
     Attributes
     ----------
@@ -268,15 +268,15 @@ class Meter:
         for group in self.groups:
             error = group.error()
             square = np.einsum("ij,ij->i", error, error)
-            self.norm[group.place] = np.sqrt(square)
+            self.norm[group.rows] = np.sqrt(square)
             weighted = square if group.precision is None else np.einsum("ij,ij,ij->i", error, group.precision, error)
-            energies[group.place] = 0.5 * weighted.astype(float)
+            energies[group.rows] = 0.5 * weighted.astype(float)
         for outputs in self.losses:
-            energies[outputs.places] = outputs.energy()
+            energies[outputs.rows] = outputs.energy()
         return energies
 
     def _firing(self, fresh: Array) -> Array | None:
-        """Return whose parameters learn at this tick; None for all."""
+        """Return which vertices' parameters learn at this tick; None for all."""
         fires = self.tasks[0].rule.fires
         if not fires.at_front:
             return None
@@ -286,7 +286,7 @@ class Meter:
         """Take the divergence of those that fire, and how much of the backprop error they have."""
         whole = self.everywhere or (firing is None and (final or self.criterion == "gradient"))
         for group in self.groups:
-            here = slice(None) if firing is None or whole else np.nonzero(firing[group.place])[0]
+            here = slice(None) if firing is None or whole else np.nonzero(firing[group.rows])[0]
             if isinstance(here, slice) and not whole:
                 continue
             if isinstance(here, slice) or len(here):
@@ -296,12 +296,12 @@ class Meter:
         sent, wanted = group.sent(self.tasks[0].rule.output_variance)[here], group.wanted[here]
         away = np.subtract(sent, wanted, out=group.work[: len(sent)])
         found = np.sqrt(np.einsum("ij,ij->i", away, away)) / group.scale[here]
-        self.divergence[group.place][here] = found
-        fires = np.ones(len(wanted), bool) if firing is None else firing[group.place][here]
-        self.learnt[group.place][here] = np.where(fires, found, self.learnt[group.place][here])
+        self.divergence[group.rows][here] = found
+        fires = np.ones(len(wanted), bool) if firing is None else firing[group.rows][here]
+        self.learnt[group.rows][here] = np.where(fires, found, self.learnt[group.rows][here])
         if final or (firing is not None and fires.any()):
             along = np.einsum("ij,ij->i", sent, wanted)
-            self.fraction[group.place][here] = np.where(fires, along, self.fraction[group.place][here])
+            self.fraction[group.rows][here] = np.where(fires, along, self.fraction[group.rows][here])
 
     def of(self, run: int) -> Measured:
         """Return what was measured of a run, while the last tick that was followed stands still."""
@@ -333,7 +333,7 @@ def _update(found: Meter) -> Array:
 
 
 def _settled(found: Meter) -> Array:
-    """Return the greatest relative distance of a vertex's error from its limit, told from its last two steps."""
+    """Return the greatest relative distance of a vertex's error from its limit, estimated from its last two steps."""
     changes = (group.change(group.error()) for group in found.groups)
     moved = np.concatenate([np.sqrt(np.einsum("ij,ij->i", change, change)) for change in changes])
     moved_before, found.moved = found.moved, moved
@@ -408,7 +408,7 @@ def _whole(reference: Reference) -> float:
 
 
 def _lossy(task: Task, session: Session, places: Mapping[str, int]) -> list[Lossy]:
-    """Return the outputs that are no clamps, by loss and shape."""
+    """Return the outputs with a loss other than squared error, by loss and shape."""
     groups: dict[tuple[str, Shape], list[str]] = defaultdict(list)
     for name, loss in task.losses.items():
         if not LOSSES[loss].clamps:
@@ -429,12 +429,12 @@ def _group_of(
     task: Task, session: Session, errors: Mapping[str, Array], names: tuple[str, ...], start: int, whole: Array
 ) -> Group:
     wanted = np.stack([errors[name].ravel() for name in names])
-    place = slice(start, start + len(names))
+    rows = slice(start, start + len(names))
     with np.errstate(all="ignore"):
         scale = np.sqrt(np.einsum("ij,ij->i", wanted, wanted))
-    rows = [precision_of(task.graph, name, task.rule) * np.ones(task.graph.vertices[name].shape) for name in names]
-    unit = all((row == 1).all() for row in rows)
-    precision = None if unit else np.stack([np.tile(row.ravel(), task.batch) for row in rows]).astype(task.dtype)
+    given = [precision_of(task.graph, name, task.rule) * np.ones(task.graph.vertices[name].shape) for name in names]
+    unit = all((one == 1).all() for one in given)
+    precision = None if unit else np.stack([np.tile(one.ravel(), task.batch) for one in given]).astype(task.dtype)
     return Group(session.reader("error", names), session.reader("value", names), wanted,
-                 np.where(scale > 0, scale, whole[place]), precision, place,
+                 np.where(scale > 0, scale, whole[rows]), precision, rows,
                  np.zeros_like(wanted), np.empty_like(wanted))  # fmt: skip

@@ -1,6 +1,6 @@
 """Closed forms: what the theory says a run will do, to be held against what it does.
 
-Fixed predictions: along a path of h edges and error delay D in all, the part of the backprop error that
+Fixed predictions: along a path of h edges and error delay D in all, the share of the backprop error that
 travels it arrives with the factor ``c_h(t - D)``, where ``c_0 = 1``, ``c_h(0) = 0`` and
 ``c_h(t+1) = (1 - gamma) c_h(t) + gamma c_{h-1}(t)``. For gamma <= 1 that is ``P(N_h <= t)``, N_h the number of
 Bernoulli(gamma) trials up to the h-th success: negative binomial.
@@ -42,7 +42,7 @@ MOST_NUMBERS = 2_000_000
 MOST_UNITS = 600
 """Units beyond which the modes of a linear graph are not worked out."""
 MOST_PRODUCTS = 3_000_000_000
-"""Multiplications beyond which the ticks of a linear graph are not foretold."""
+"""Multiplications beyond which the ticks of a linear graph are not predicted."""
 
 
 def arrived(hops: int, tick: Any, step_size: float) -> Any:
@@ -65,7 +65,7 @@ def missing(hops: int, tick: Any, step_size: float) -> Any:
 
 
 SETTLED_FROM = 2
-"""The first tick at which a distance from the limit can be told."""
+"""The first tick at which a distance from the limit can be estimated."""
 
 
 def distance_left(moved: Array, moved_before: Array, size: Array, noise: Array | float = 0.0) -> Array:
@@ -73,7 +73,7 @@ def distance_left(moved: Array, moved_before: Array, size: Array, noise: Array |
 
     A series whose steps shrink by r a tick has ``step * r / (1 - r)`` to go; r is the ratio of its last two
     steps, and at most 0.9999. A step within ``noise``, what rounding alone moves, has arrived as far as the number
-    format can tell. All arguments are norms.
+    format can resolve. All arguments are norms.
     """
     with np.errstate(all="ignore"):
         ratio = np.minimum(moved / moved_before, 0.9999)
@@ -122,9 +122,9 @@ def paths(graph: Graph) -> dict[str, set[Path]] | None:
 
 @kept_by_task
 def path_parts(task: Task) -> dict[str, dict[Path, Array]]:
-    """Return the backprop error of each vertex, split by the kind of path that it came.
+    """Return the backprop error of each vertex, split by the kind of path that it has travelled.
 
-    {vertex: {(hops, delay): (1, batch, *shape)}}; the parts of a vertex sum to its backprop error.
+    {vertex: {(hops, delay): (1, batch, *shape)}}; the shares of a vertex sum to its backprop error.
     """
     with np.errstate(all="ignore"):
         return _path_parts(task, sweep(task))
@@ -181,7 +181,7 @@ def coupled(graph: Graph) -> list[str]:
 
 
 def has_closed_form(task: Task) -> bool:
-    """Return whether the fixed-prediction closed form speaks of this task."""
+    """Return whether the fixed-prediction closed form holds for this task."""
     rule = task.rule
     unit = all(np.all(precision_of(task.graph, name, rule) == 1) for name in task.graph.active)
     plain = unit and not task.initial and not asymmetric(task.graph)
@@ -192,7 +192,7 @@ def has_closed_form(task: Task) -> bool:
 def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
     """Return the first tick from which every vertex is within ``tolerance`` of backprop, as theory has it.
 
-    None: the horizon comes first, or no theory speaks of this rule and graph.
+    None: the horizon comes first, or no closed form is known for this rule and graph.
     """
     if task.rule.fires.at_front:
         levelled = not uneven_edges(task.graph)

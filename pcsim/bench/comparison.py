@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.analysis.cost import tick_work, update_work
 from pcsim.bench.bench_results import Against, Row
-from pcsim.bench.cost import tick_cost, update_cost
 from pcsim.bench.engine_timers import engine_timer, task_of
 from pcsim.bench.machine import copying, matrix_product
 from pcsim.bench.timing import Samples, race, ratio, spread
@@ -149,7 +149,7 @@ def _row(
     work: Mapping[str, float],
 ) -> Row:  # fmt: skip
     mine = np.array(samples[name])
-    cost = update_cost(task) if rule.whole else tick_cost(task).times(task.ticks)
+    cost = update_work(task) if rule.whole else tick_work(task).times(task.ticks)
     rate: Callable[[float], float] = lambda amount: float(np.median(amount / mine))  # noqa: E731
     share: Callable[[float, str], float] = lambda amount, other: float(  # noqa: E731
         np.median(amount / mine * np.array(samples[other]) / work[other])

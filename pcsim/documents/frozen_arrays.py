@@ -165,6 +165,13 @@ def _description(frozen: FrozenArray) -> dict[str, Any]:
     return {"shape": list(frozen.array.shape), "dtype": str(frozen.array.dtype), "digest": frozen.digest}
 
 
+def check_not_described(data: Any) -> None:
+    """Raise ValueError for the description of an array, which stands where the numbers themselves are needed."""
+    if isinstance(data, Mapping) and set(data) == {"shape", "dtype", "digest"}:
+        message = f"these {data['shape']} numbers were left out where this was written; give the array, or name a file"
+        raise ValueError(message)
+
+
 def large_array(items: Any) -> FrozenArray | None:
     """Return lists of numbers as an array where there are many; None for few, for whole numbers and for anything else.
 

@@ -1,4 +1,4 @@
-"""Who executes a program: ``actors`` is the oracle, ``numpy`` the vectorised engine."""
+"""Who executes a program: the table of engines, and what ``auto`` means."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Actor:
     def messages(self) -> tuple[Array, ...]:
         """Return J^T Pi eps, one message per input."""
         op, g = self.vertex.op, self.precision * self.error
-        feedback = self.vertex.feedback.operands(np, self.params)
+        feedback = self.vertex.feedback.applied(np, op, self.vertex.call, self.params)
         return op.to_inputs(np, self.vertex.call, feedback, self.inputs, self.mu, self.saved, g)
 
     def to_leaves(self) -> tuple[Array, ...]:
@@ -138,7 +138,7 @@ class Actor:
         return received
 
     def ignore(self) -> None:
-        """Take nothing of what has come in this tick, and keep no number that is none."""
+        """Drop what has arrived in this tick, and set to zero what is NaN or infinite."""
         self.ignores_errors = True
         inbox = self.inbox["error"]
         inbox.update({key: np.zeros_like(error) for key, error in inbox.items() if not np.isfinite(error).all()})
@@ -168,7 +168,7 @@ class ActorSession:
         self._begin(task)
 
     def _begin(self, task: Task) -> None:
-        """Everything that runs begins anew."""
+        """Everything that a run begins with."""
         self.task, self.network, self.operands = task, Network(), operands_of(task)
         self.theta = {name: np.array(value, task.dtype)[None] for name, value in task.parameters.items()}
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
@@ -369,7 +369,9 @@ class ActorSession:
         found: dict[str, Array] = {}
         for name, actor in self.actors.items():
             inputs = tuple(self.start[edge.pre] for edge in self.graph.incoming[name])
-            found |= moved_buffers(actor.vertex, self._params(actor.vertex), inputs)
+            began = {slot: np.asarray(self.task.parameters[each], self.task.dtype)[None]
+                     for slot, each in actor.vertex.params}  # fmt: skip
+            found |= moved_buffers(actor.vertex, {**self._params(actor.vertex), **began}, inputs)
         return found
 
     def executed(self) -> dict[str, str]:
@@ -387,7 +389,7 @@ class ActorSession:
         return self.graph.vertices[edge.pre].op.role == "function"
 
     def _check(self, tick: int, quantity: Callable[[Actor], Array], due: int = 0) -> None:
-        """Name what is not finite; an actor that has taught before ``tick + due`` is put to rest instead."""
+        """Name what is not finite; an actor that has fired before ``tick + due`` is frozen instead."""
         ended = [name for name, actor in self.actors.items() if not np.isfinite(quantity(actor)).all()]
         for name in ended:
             if not self.may_freeze or self._waits(self.actors[name], tick, due):
@@ -401,7 +403,7 @@ class ActorSession:
                 self.actors[name].freeze()
 
     def _waits(self, actor: Actor, tick: int, due: int) -> bool:
-        """Return whether an actor has not taught yet, and is not about to: its numbers still matter."""
+        """Return whether an actor has neither fired yet nor is about to: its numbers still matter."""
         if actor.level is None:
             return False
         untaught = self.rule.fires.waits and actor.fired is None and self._contributes(actor)
@@ -411,7 +413,7 @@ class ActorSession:
         return self.actors[name].inputs
 
     def learn(self, tick: int, *, last: bool) -> None:
-        """Let each vertex that fires teach its parameters."""
+        """Let the parameters that each firing vertex uses take its error."""
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
                 if fires(self.rule, actor, tick, last=last):
@@ -486,12 +488,12 @@ class ActorSession:
         return {name: value[0].copy() for name, value in self.theta.items()}
 
     def fired(self) -> dict[str, int]:
-        """Return the tick at which each vertex taught its parameters."""
+        """Return the tick at which the parameters that each vertex uses took its error."""
         contributors = {name: actor for name, actor in self.actors.items() if self._contributes(actor)}
         return {name: actor.fired for name, actor in contributors.items() if actor.fired is not None}
 
     def frozen(self) -> dict[str, int]:
-        """Return the vertices whose numbers ended after they had taught, and the tick."""
+        """Return the vertices that became NaN or infinite after they had fired and were frozen, and the tick."""
         return dict(self.frozen_at)
 
     def _contributes(self, actor: Actor) -> bool:

@@ -101,7 +101,7 @@ class Session(Protocol):
     """
 
     def predict(self, tick: int) -> None:
-        """Take the values due, compute predictions and errors; raises RunError where numbers end."""
+        """Take the values due, compute predictions and errors; raises RunError where one becomes NaN or infinite."""
 
     def send(self, tick: int, /) -> None:
         """Compute the error messages of this tick."""
@@ -116,12 +116,12 @@ class Session(Protocol):
         """Move the free values to the next tick."""
 
     def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
-        """Say what errors are compared with: {active vertex: (batch, *shape)}, until told otherwise."""
+        """Say what errors are compared with from now on: {active vertex: (batch, *shape)}; None: with nothing."""
 
     def advance(
         self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
     ) -> None:
-        """Play ticks ``first`` to ``end - 1`` at once: the four phases of each, with nothing to be read in between.
+        """Run ticks ``first`` to ``end - 1`` in one call: the phases of each, with nothing to be read in between.
 
         Parameters
         ----------
@@ -130,8 +130,9 @@ class Session(Protocol):
             batch and units) at each tick, vertices in the order of ``layout``
         apart : likewise, of each vertex's error less what it is compared with
 
-        Raises RunError where numbers end. Where ``task.exact_dynamics`` is false and the whole run is played, values of
-        vertices that have taught are not followed any further (``engines/needed.py``); updates are the same.
+        Raises RunError where a value becomes NaN or infinite. Where ``task.exact_dynamics`` is false and the whole run
+        is one call, vertices that have fired are not simulated any further (``engines/updates_only.py``); the updates
+        are the same.
         """
 
     def restart(self, **given: Unpack[Given]) -> None:
@@ -173,16 +174,16 @@ class Session(Protocol):
         """Return {vertex: tick at which the parameters it uses took its error}, where it has happened."""
 
     def frozen(self) -> dict[str, int]:
-        """Return {vertex: tick}: vertices whose numbers ended after they had taught.
+        """Return {vertex: tick}: vertices that were frozen when a value became NaN or infinite after they had fired.
 
         Under a rule that fires once, at step size 1, a vertex that has fired may diverge. On a levelled graph
-        nothing that is still to be learnt hears of it any more, so it is put to rest at its feedforward value
+        nothing that is still to be learnt depends on it any more, so it is frozen at its feedforward value
         instead of ending the run.
         """
 
 
 def may_freeze(task: Task) -> bool:
-    """Return whether a vertex that has taught may be put to rest: nothing that is still to be learnt hears of it.
+    """Return whether a vertex that has fired may be frozen: nothing that is still to be learnt depends on it.
 
     So it is where a parameter learns once, behind the front of the first errors, on a levelled graph, from
     the feedforward state.
@@ -229,7 +230,7 @@ def notes(
 def tick_by_tick(
     session: Session, first: int, end: int, *, last: bool, measure: Callable[[int], None] | None = None
 ) -> None:
-    """Play ticks ``first`` to ``end - 1`` one after the other; ``measure`` is called while each stands still."""
+    """Run ticks ``first`` to ``end - 1`` one after the other; ``measure`` is called in each, before ``learn``."""
     for tick in range(first, end):
         session.predict(tick)
         session.send(tick)

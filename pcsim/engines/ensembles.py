@@ -52,14 +52,14 @@ class Ensemble:
     taken: dict[int, dict[str, Array]] = field(default_factory=dict)
 
     def forget(self) -> None:
-        """Begin again: what was answers and taken counts no more."""
+        """Begin again: answers and updates of the run before are dropped."""
         self.answers.clear()
         self.taken.clear()
 
     def end(self, run: int, tick: int) -> None:
         """Let one run learn what it learns only in its last tick, which stands still, though the others go on."""
         member = self.members[run]
-        if isinstance(member, Member) and (late := _due_because_last(member.task, tick)):
+        if isinstance(member, Member) and (late := _due_because_last(member.task, tick, member.fired())):
             self.taken[run] = dict(member.updates())
             for name, more in contributions(member.task, member, late).items():
                 self.taken[run][name] = self.taken[run][name] + more
@@ -108,7 +108,7 @@ def together(tasks: Sequence[Task], start: Engine) -> Ensemble:
     InputError
         If the tasks differ in more than parameters, data and step size.
     RunError
-        If the numbers of one of them end in the feedforward sweep.
+        If a value of one of them becomes NaN or infinite in the feedforward sweep.
     """
     for number, task in enumerate(tasks):
         if different := _differences(tasks[0], task):
@@ -274,7 +274,8 @@ class Member:
         """Return the state of this run, without what its engine keeps for itself."""
         mine = {joined(name, self.run): name for name in (*self.task.graph.active, *self.task.graph.parameters)}
         mine |= {joined(edge.name, self.run): edge.name for edge in self.task.graph.edges}
-        return self.ensemble.clock.snapshot().renamed(mine.get)
+        state = self.ensemble.clock.snapshot().renamed(mine.get)
+        return replace(state, seed=self.task.seed, batch_number=self.task.batch_number)
 
     def load(self, _state: State, /) -> None:
         """Refuse: runs side by side have one clock, and one of them cannot go on from a tick of its own."""
@@ -309,11 +310,11 @@ class Member:
         return self._of("parameters", self.task.graph.parameters)
 
     def fired(self) -> dict[str, int]:
-        """Return the tick at which each vertex of this run taught its parameters."""
+        """Return the tick at which the parameters that each vertex of this run uses took its error."""
         return self._of("fired", self.task.graph.active)
 
     def frozen(self) -> dict[str, int]:
-        """Return the vertices of this run that were put to rest, and the tick."""
+        """Return the vertices of this run that were frozen, and the tick."""
         return self._of("frozen", self.task.graph.active)
 
     def _of(self, what: str, names: Any) -> dict[str, Any]:
@@ -321,11 +322,12 @@ class Member:
         return {name: found[key] for name in names if (key := joined(name, self.run)) in found}
 
 
-def _due_because_last(task: Task, tick: int) -> list[str]:
-    """Return the vertices that fire at a tick if it is the last one, and else do not."""
-    levels, due = vertex_levels(task.graph), task.rule.fires.due
+def _due_because_last(task: Task, tick: int, fired: Mapping[str, int]) -> list[str]:
+    """Return the vertices that fire at a tick if it is the last one, and else do not; ``fired`` has those that have."""
+    levels, row = vertex_levels(task.graph), task.rule.fires
     numbers = {name: -1 if (level := levels[name]) is None else level for name in task.graph.active}
-    return [name for name, level in numbers.items() if due(tick, level, True) and not due(tick, level, False)]
+    late = (name for name, level in numbers.items() if row.due(tick, level, True) and not row.due(tick, level, False))
+    return [name for name in late if not (row.waits and name in fired)]
 
 
 def contributions(task: Task, session: Session, names: Sequence[str]) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Why numbers ended: finds the vertex and the value behind a NaN or an infinity, and says so."""
+"""Finds the vertex and the value behind a NaN or an infinity, and says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pcsim.graph.graph import Graph, Vertex
 
 Values = Callable[[str], np.ndarray]
-"""Returns the value of a vertex, (1, batch, *shape), as it was when numbers ended."""
+"""Returns the value of a vertex, (1, batch, *shape), as it was when the NaN or infinity came up."""
 
 Inputs = Callable[[str], tuple[np.ndarray, ...]]
 """Returns the inputs of a vertex as they had arrived, which over a value delay is not what is sent now."""

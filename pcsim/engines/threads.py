@@ -1,4 +1,4 @@
-"""How many threads an engine may play on."""
+"""How many threads an engine may use."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def threads_said() -> int | None:
 
 
 def threads_wanted() -> int:
-    """Return how many threads may play: PCSIM_THREADS, or the cores of this process; raises InputError for nonsense."""
+    """Return how many threads to use: PCSIM_THREADS, or the cores of this process; raises InputError for nonsense."""
     return threads_said() or cores()

@@ -1,9 +1,9 @@
 """Runs that leave out what can reach no update: equal contributions for less work, where nothing is read on the way.
 
 Where each parameter learns once, behind the front of the first errors, on a levelled graph, from the feedforward
-state, no input of a vertex has moved when its error arrives, and nothing that is learnt hears of what moves behind
-the front. So fixed predictions teach the same, bit for bit; at step size 1 each vertex then changes at the tick of its
-level alone, and the whole run is one sweep forward and one back.
+state, no input of a vertex has moved when its error arrives, and nothing that is learnt depends on what moves behind
+the front. So fixed predictions give the same updates, bit for bit; at step size 1 each vertex then changes at the tick
+of its level alone, and the whole run is one sweep forward and one back.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 def updates_task(task: Task) -> Task:
-    """Return the task with fixed predictions where that teaches the same, else the task itself."""
+    """Return the task with fixed predictions where that gives the same updates, else the task itself."""
     if task.exact_dynamics or not may_freeze(task):
         return task
     return replace(task, rule=replace(task.rule, moving=False))
 
 
 def updates_only(task: Task, start: Engine) -> Session:
-    """Start a run that does no more than its updates need, once it is played as a whole."""
+    """Start a session that, for a whole run in one call, does no more than its updates need."""
     return start(task) if updates_task(task) is task else UpdatesOnlySession(task, start)
 
 
 class UpdatesOnlySession:
-    """Plays a whole run with what is needed; anything less is played as it is, from the start.
+    """A session that computes updates alone for a whole run in one call; anything else is simulated in full.
 
-    A vertex whose error is exactly zero on arrival teaches later, of what moves behind the front (``fa-zil``): such a
-    run is then played as it is.
+    A vertex whose error is exactly zero on arrival fires later, when its inputs have moved (``fa-zil``): such a run is
+    then simulated in full, from its first tick.
     """
 
     def __init__(self, task: Task, start: Engine) -> None:
@@ -49,10 +49,13 @@ class UpdatesOnlySession:
         self.complete: Session | None = None
         self.references: Mapping[str, np.ndarray] | None = None
         self.session = self.reduced
+        self.done = False
+        """Whether the whole run is over, without what its updates do not need."""
         self.contributors = contributors(task)
 
     def _follow_all(self) -> Session:
-        """Return the session that follows every actor, from now on the one that counts."""
+        """Return the session that simulates every actor; from now on it is the one that is read."""
+        self.done = False
         if self.session is self.reduced:
             if self.complete is None:
                 self.complete = self.start(self.task)
@@ -88,6 +91,7 @@ class UpdatesOnlySession:
         """Advance some ticks; a whole run without what its updates do not need."""
         if (first, end, last) == (0, self.task.ticks, True) and self.session is self.reduced:
             self.reduced.advance(first, end, last=last, squares=squares, apart=apart)
+            self.done = True
             if self.contributors <= set(self.reduced.fired()):
                 return
         self._follow_all().advance(first, end, last=last, squares=squares, apart=apart)
@@ -101,11 +105,11 @@ class UpdatesOnlySession:
         """Begin again at tick 0; what is not given stays."""
         self.reduced.restart(**given)  # refuses what does not fit
         self.task = begun_again(self.task, **given)
-        self.session = self.reduced
+        self.session, self.done = self.reduced, False
 
     def snapshot(self) -> State:
         """Return the state before the next tick; raises InputError where the run was not followed to its end."""
-        if self.session is self.reduced and self.reduced.fired():
+        if self.done:
             raise wrong("state", "this run was not followed to its end, as no update depends on it; say literal: true")
         return self._follow_all().snapshot()
 
@@ -144,11 +148,11 @@ class UpdatesOnlySession:
         return self.session.parameters()
 
     def fired(self) -> dict[str, int]:
-        """Return the tick at which each vertex taught its parameters."""
+        """Return the tick at which the parameters that each vertex uses took its error."""
         return self.session.fired()
 
     def frozen(self) -> dict[str, int]:
-        """Return the vertices whose numbers ended after they had taught, and the tick."""
+        """Return the vertices that became NaN or infinite after they had fired and were frozen, and the tick."""
         return self.session.frozen()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, BinaryIO
 from zipfile import BadZipFile
 
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = dict[str, NDArray[Any]]
+
+_BROKEN = (
+    OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, RuntimeError, SyntaxError, MemoryError,
+    TokenError, BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
+"""What readers raise for a damaged file: numpy parses part of its header as Python does."""
 
 SUFFIXES = (".npz", ".npy", ".safetensors")
 """How the names of files end that `read_array` reads."""
@@ -57,7 +65,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         # Opened here, for numpy leaves a broken file open.
         with path.open("rb") as stream:
             yield stream
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise wrong("file", f"cannot read {path}: {_reason(error)}") from None
 
 
@@ -66,7 +74,7 @@ def _reason(error: Exception) -> str:
         return "no such file"
     if "pickle" in str(error):
         return "it holds Python objects, expected plain numbers (saved with numpy.savez)"
-    return str(error)
+    return str(error) or type(error).__name__
 
 
 def _numpy(stream: BinaryIO, choose: Callable[[Sequence[str]], Sequence[str]]) -> Arrays:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import inf
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-from pydantic import ValidationError
-
-from pcsim.documents.frozen_arrays import as_lists
 from pcsim.errors import InputError, Path, Problem, nearest, wrong
 from pcsim.garbage import uncollected
 from pcsim.graph.assembly import assemble, observed
 from pcsim.graph.formula import vertices_of_formula
 from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, number_format
-from pcsim.graph.graph_document import DelayEntry, GraphDocument, InitEntry, InputEntry, VertexEntry
+from pcsim.graph.graph_document import DelayEntry, GraphDocument, InputEntry, VertexEntry
 from pcsim.graph.initialise import stream
 from pcsim.graph.order import find_cycle, natural, topological_depths
-from pcsim.graph.problems import problems_of, valid_part
-from pcsim.ops import FEEDBACKS, OPS, make_call, parse_attributes
-from pcsim.ops.attributes import MAX_RANK
+from pcsim.graph.problems import valid_part
+from pcsim.graph.vertex_parts import (
+    NUMBER_FORMATS,
+    check_slots,
+    check_values,
+    checked_attributes,
+    feedback_of,
+    init_row,
+    precision_of,
+    text_of,
+)
+from pcsim.ops import FEEDBACKS, OPS, make_call
 from pcsim.ops.calls import check_arity
 from pcsim.ops.op import Site
 
@@ -29,17 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pcsim.arrays import Shape
-    from pcsim.ops.op import Call, Feedback, Op, ParameterSpec, Realised
-
-__all__ = ["assemble", "build", "graph_from", "shape_of"]
+    from pcsim.ops.op import Call, Op, ParameterSpec, Realised
 
 T = TypeVar("T")
 
 HINTS = 20
 """So many problems of a document get one: each compares a name with all that there are."""
-
-_PLAIN = frozenset({bool, int, float, str, type(None)})
-"""Types whose text says all about them, unlike their equality (1 == True, 0.0 == -0.0)."""
 
 
 @uncollected()
@@ -138,7 +137,7 @@ class _Builder:
     def _named_parameters(self) -> None:
         for name, entry in self.document.parameters.items():
             shape, init = tuple(entry.shape), entry.init.row()
-            self.attempt(("parameters", name), lambda: _check_values(init, shape))  # noqa: B023
+            self.attempt(("parameters", name), lambda: check_values(init, shape))  # noqa: B023
             self.parameters[name] = Parameter(name, shape, init)
 
     def _inputs(self, name: str, entry: VertexEntry) -> list[str]:
@@ -171,7 +170,7 @@ class _Builder:
             if call is not None:
                 self._complete(name, entry, op, call)
         else:
-            self.attempt(path, lambda: _attributes(op, entry.attributes))
+            self.attempt(path, lambda: checked_attributes(op, entry.attributes))
             self.attempt(path, lambda: check_arity(op, len(inputs)))
 
     def _call_of(self, name: str, op: Op, shapes: tuple[Shape, ...], given: Mapping[str, Any]) -> Call:
@@ -179,23 +178,23 @@ class _Builder:
             return self._call(op, shapes, given)
         check_arity(op, len(shapes))
         site = Site(shapes, lambda seed, kind: stream(seed, kind, name), self.folder)
-        made = self.realised[name] = op.realise(_attributes(op, given), site)
+        made = self.realised[name] = op.realise(checked_attributes(op, given), site)
         return make_call(op, tuple(shapes[place] for place in made.inputs), made.attributes)
 
     def _call(self, op: Op, shapes: tuple[Shape, ...], given: Mapping[str, Any]) -> Call:
         """Return the call of a vertex; vertices that say the same share one."""
-        said = _said(given)
+        said = text_of(given)
         found = None if said is None else self.calls.get((op.name, shapes, said))
         if found is None:
-            found = make_call(op, shapes, _attributes(op, given))
+            found = make_call(op, shapes, checked_attributes(op, given))
             if said is not None:
                 self.calls[op.name, shapes, said] = found
         return found
 
     def _complete(self, name: str, entry: VertexEntry, op: Op, call: Call) -> None:
         params = self.attempt(("vertices", name), lambda: self._params(name, entry, op, call))
-        precision = self.attempt(("vertices", name), lambda: _precision(entry, call))
-        feedback = self.attempt(("vertices", name), lambda: _feedback(entry))
+        precision = self.attempt(("vertices", name), lambda: precision_of(entry, call))
+        feedback = self.attempt(("vertices", name), lambda: feedback_of(entry))
         self._carried(name, entry, op)
         # Also when one of them is wrong: what this vertex feeds has its shape and can be checked.
         self.vertices[name] = Vertex(name, op, call, params or (), precision or 1.0, feedback or FEEDBACKS["symmetric"])
@@ -209,7 +208,8 @@ class _Builder:
                     f"no error returns over {slot.name!r} of op {op.name!r}: it takes an input, and {pre.name!r} moves"
                 )
             elif slot.format != (given := number_format(pre)):
-                what = f"op {op.name!r} takes {_NUMBERS[slot.format]}, and {pre.name!r} holds {_NUMBERS[given]}"
+                takes, holds = NUMBER_FORMATS[slot.format], NUMBER_FORMATS[given]
+                what = f"op {op.name!r} takes {takes}, and {pre.name!r} holds {holds}"
             else:
                 continue
             self.wrong(("vertices", name, "inputs", number), what)
@@ -219,7 +219,7 @@ class _Builder:
         single = op.role == "parameter" and bool(entry.init)
         inits = {"value": entry.init} if single else entry.init
         if entry.params or inits:
-            _check_slots(op, specs, {"params": entry.params, "init": inits})
+            check_slots(op, specs, {"params": entry.params, "init": inits})
         default = {slot: name if op.role == "parameter" else f"{name}.{slot}" for slot in specs}
         for slot, spec in specs.items():
             if slot in entry.params:
@@ -246,8 +246,8 @@ class _Builder:
     def _own(self, path: Path, parameter: str, spec: ParameterSpec, given: Any) -> None:
         if parameter in self.parameters:
             raise wrong((), f"its parameter {parameter!r} has the name of another one; rename one of them")
-        init = spec.init if given is None else _init_row(path, given)
-        _check_values(init, spec.shape, path)
+        init = spec.init if given is None else init_row(path, given)
+        check_values(init, spec.shape, path)
         self.parameters[parameter] = Parameter(parameter, spec.shape, init, spec.fan_in, spec.fan_out)
 
     def _fan_ins(self, edges: list[Edge]) -> None:
@@ -307,102 +307,3 @@ class _Builder:
                 self.wrong(
                     ("parameters", name), "no vertex uses this parameter; share it with 'params: {weight: NAME}'"
                 )
-
-
-def _said(given: Mapping[str, Any]) -> str | None:
-    """Return attributes as text that differs wherever they do; None where that is long."""
-    plain = all(type(value) in _PLAIN or _is_plain_list(value) for value in given.values())
-    return repr(given) if plain else None
-
-
-def _is_plain_list(value: Any) -> bool:
-    return type(value) is list and len(value) <= MAX_RANK and all(type(item) in _PLAIN for item in value)
-
-
-def _attributes(op: Op, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return the attributes of an op; a slip in another key of a vertex gets its hint too."""
-    try:
-        return parse_attributes(op, as_lists(given))
-    except InputError as error:
-        found = [_hinted(op, problem) for problem in error.problems]
-        slips = "".join(problem.message for problem in found)
-        # A key that is misspelt is not also missing.
-        raise InputError(
-            p for p in found if p.path[-1] in given or f"did you mean {p.path[-1]!r}?" not in slips
-        ) from None
-
-
-def _hinted(op: Op, problem: Problem) -> Problem:
-    if not problem.message.startswith("unknown attribute"):
-        return problem
-    hint = nearest(str(problem.path[-1]), [*op.attributes, *VertexEntry.model_fields], "pcsim list ops")
-    return replace(problem, message=f"unknown key {problem.path[-1]!r} of op {op.name!r}{hint}")
-
-
-def _check_slots(op: Op, specs: Mapping[str, ParameterSpec], given: Mapping[str, Mapping[str, Any]]) -> None:
-    problems = [
-        Problem((key, slot), f"op {op.name!r} has no parameter {slot!r}" + nearest(slot, specs))
-        for key, slots in given.items()
-        for slot in slots
-        if slot not in specs
-    ]
-    if problems:
-        raise InputError(problems)
-
-
-def _init_row(path: Path, given: Any) -> tuple[str, Any]:
-    try:
-        return InitEntry.model_validate(given).row()
-    except ValidationError as error:
-        raise InputError(problem.under(*path) for problem in problems_of(error, InitEntry, given)) from None
-
-
-def _check_values(init: tuple[str, Any], shape: Shape, path: Path = ("init",)) -> None:
-    """Refuse values in place that do not fill a parameter."""
-    if init[0] == "values" and (given := init[1].array.shape) not in ((), shape):
-        message = f"has shape {list(given)}, expected one number or shape {list(shape)}"
-        raise wrong((*path, "values"), message)
-
-
-def _numbers(values: Any, path: Path) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except (TypeError, ValueError):
-        array = np.asarray(None)
-    if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-        raise wrong(path, "expected finite numbers, lists of equal lengths")
-    return array.astype(float)
-
-
-_NUMBERS = {"float": "floating-point numbers", "whole": "whole numbers (format: whole)"}
-
-
-def _feedback(entry: VertexEntry) -> Feedback:
-    if entry.feedback not in FEEDBACKS:
-        raise wrong(("feedback",), f"unknown feedback {entry.feedback!r}" + nearest(entry.feedback, FEEDBACKS))
-    return FEEDBACKS[entry.feedback]
-
-
-def _precision(entry: VertexEntry, call: Call) -> float | tuple[Any, ...]:
-    if isinstance(entry.precision, float) and 0 < entry.precision < inf:
-        return entry.precision
-    values = _numbers(entry.precision, ("precision",))
-    if not np.all(values > 0):
-        raise wrong("precision", "a precision is a finite number above 0")
-    if values.ndim == 0:
-        return float(values)
-    if values.shape != call.shape:
-        raise wrong("precision", f"has shape {list(values.shape)}, expected one number or shape {list(call.shape)}")
-    made: tuple[Any, ...] = _as_tuples(values.tolist())
-    return made
-
-
-def _as_tuples(values: Any) -> Any:
-    return tuple(map(_as_tuples, values)) if isinstance(values, list) else values
-
-
-def shape_of(graph: Graph, name: str) -> Shape:
-    """Return the shape of a vertex; raises InputError naming the nearest vertex if there is none."""
-    if name not in graph.vertices:
-        raise wrong((), f"there is no vertex {name!r}" + nearest(name, graph.vertices))
-    return graph.vertices[name].shape

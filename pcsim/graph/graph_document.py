@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 
-from pcsim.documents.frozen_arrays import FrozenArray, as_lists, frozen_numbers
+from pcsim.documents.frozen_arrays import FrozenArray, as_lists, check_not_described, frozen_numbers
 from pcsim.ops.attributes import MOST_TICKS
 
 Delay = Annotated[StrictInt, Field(ge=0, le=MOST_TICKS)]
@@ -76,6 +76,7 @@ Input = Annotated[InputEntry, BeforeValidator(_from, json_schema_input_type=Name
 
 def _frozen(values: Any) -> FrozenArray | None:
     """Return numbers as an array that never changes; None, which is not given, as it is."""
+    check_not_described(values)
     return None if values is None else frozen_numbers(values)
 
 

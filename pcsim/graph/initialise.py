@@ -72,14 +72,13 @@ def initialise(
 
 
 def rounded(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """Return an array in a number format, read-only; raises InputError where it does not hold the numbers.
+    """Return an array in a number format; raises InputError where it does not hold the numbers.
 
-    What never changes and has that format already is not copied.
+    It is a copy, unless the array never changes and has that format already.
     """
     if array.dtype != dtype or not array.flags.c_contiguous or not never_changes(array):
         with np.errstate(over="ignore"):
             array = array.astype(dtype)
-        array.setflags(write=False)
     if not np.isfinite(array).all():
         raise wrong((), f"holds numbers that are not finite in {np.dtype(dtype)}")
     return array

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Literal
 
 from pcsim.errors import nearest, wrong
-from pcsim.graph.build import assemble
+from pcsim.graph.assembly import assemble
 from pcsim.graph.graph import Edge, Vertex, kept
 from pcsim.ops import OPS, make_call
 

@@ -61,6 +61,6 @@ ROWS = (
         summary="cross entropy of a target with the softmax of the output, over the last axis",
         value=cross_entropy,
         error=cross_entropy_error,
-        refuses=lambda shape: "" if shape else "needs classes along an axis, but the output is a scalar",
+        refuses=lambda shape: "" if shape else "needs classes along an axis",
     ),
 )

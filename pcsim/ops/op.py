@@ -240,7 +240,8 @@ class Feedback:
     Attributes
     ----------
     symmetric : the operands are those of the forward call, so that messages are the vector-Jacobian products.
-    operands : (xp, params) -> params for ``to_inputs``; parameters are (stack, *shape).
+    operands : (xp, params) -> params for ``to_inputs``; parameters are (stack, *shape). Buffers and draws are not among
+        them: ``to_inputs`` is given these as they are.
     """
 
     name: str
@@ -248,6 +249,12 @@ class Feedback:
     operands: Callable[[Namespace, Params], Params]
     symmetric: bool = False
     source: str = ""
+
+    def applied(self, xp: Namespace, op: Op, call: Call, params: Params) -> Params:
+        """Return the operands of ``to_inputs``: the parameters of a vertex as this feedback has them, and the rest."""
+        if self.symmetric:
+            return params
+        return {**params, **self.operands(xp, {name: params[name] for name in op.params(call)})}
 
 
 @dataclass(frozen=True)

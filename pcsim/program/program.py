@@ -2,7 +2,7 @@
 
 A **group** holds all vertices of one shape, one row each: free vertices first, then outputs, then sources.
 A **step** computes all vertices of one kind (equal op, shapes and attributes) at once; it owns a slice of
-its group. A **inbox** collects the error messages addressed to one group, delays those that travel, and sums
+its group. An **inbox** collects the error messages addressed to one group, delays those that travel, and sums
 them by receiver. Nothing here knows the batch, the number format or an array library beyond index arrays.
 """
 
@@ -86,7 +86,7 @@ class DelayBuffer:
 
 
 def delay_buffer(lengths: NDArray[np.intp]) -> DelayBuffer:
-    """Return a delay_buffer with lines of these lengths."""
+    """Return a delay buffer with lines of these lengths."""
     return DelayBuffer(np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp), lengths)
 
 
@@ -114,7 +114,7 @@ class Slot:
     shape: Shape
     rows: Rows
     is_parameter: bool
-    """Rows are of a parameter group; what is sent back is learnt, not moved."""
+    """Rows are of a parameter group; what is sent back is a gradient contribution."""
     messages: slice | None
     """Rows of the inbox of this shape that the step writes; None: nothing travels back (a source)."""
     late: Late | None
@@ -242,7 +242,7 @@ class Program:
 
     @cached_property
     def location(self) -> dict[str, tuple[Shape, int]]:
-        """ShapeGroup and row of each vertex."""
+        """Shape group and row of each vertex."""
         return {name: (shape, row) for shape, group in self.groups.items() for row, name in enumerate(group.names)}
 
     @cached_property

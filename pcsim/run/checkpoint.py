@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
@@ -15,7 +16,6 @@ from pcsim.errors import RunError, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 CHECKPOINT = "checkpoint.npz"
 """Its name in the folder of a run."""
@@ -31,7 +31,7 @@ class Checkpoint:
     ----------
     state : the session's, before its next tick
     measured : what the meter has noted, by name; empty where nothing is measured
-    digest : of the scenario that the run is of
+    digest : of the scenario that the run is of, and of its parameters
     """
 
     state: State
@@ -73,7 +73,7 @@ class Checkpoint:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Return the checkpoint in a file; raises InputError where there is none, or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             facts = json.loads(file["described"].tobytes())
             arrays = {name: file[f"array_{place}"] for place, name in enumerate(facts["names"])}
         return _checkpoint(facts, arrays)

@@ -1,4 +1,4 @@
-"""What runs are measured against while they are played: the meter that follows them, and backprop."""
+"""What runs are measured against while they advance: the meter that follows them, and backprop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs runs to their ends: tick by tick where something is read, in blocks where nothing is."""
+"""Advances runs to their ends: tick by tick where something is read, in blocks where nothing is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pcsim.run.checkpoint import Checkpoint
 from pcsim.run.evaluation import Evaluation, evaluation_of
 from pcsim.run.probes import channels, only_series, watched
 from pcsim.run.recorder import RunRecorder
-from pcsim.run.span import WHOLE, Span
+from pcsim.run.span import WHOLE, Span, digest_of
 from pcsim.run.task import recorded
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def take_up(resumed: Resumed, ensemble: Ensemble, evaluation: Evaluation | None)
 
 
 def bounded_by(scenario: Scenario) -> list[str]:
-    """Return what would keep numbers within their format that grew beyond it while they were run."""
+    """Return what would keep values within their number format that grew beyond it."""
     rule, found = scenario.rule, []
     if rule.exact_step is None:
         found.append("a smaller step_size keeps the transient bounded")
@@ -164,7 +164,7 @@ class _Loop:
         measured = {} if meter is None else meter.snapshot()
         state = self.ensemble.clock.snapshot()
         assert state.tick == tick
-        recorder.keep(Checkpoint(state, measured, recorder.keeper.scenario.digest))
+        recorder.keep(Checkpoint(state, measured, digest_of(recorder.keeper.scenario)))
 
     @property
     def live(self) -> list[RunRecorder]:
@@ -262,7 +262,7 @@ class _Loop:
             recorder.keeper.done = first + done
 
     def report(self, done: int) -> None:
-        """Tell how far the runs have come."""
+        """Report how far the runs have come."""
         for recorder in self.live:
             recorder.keeper.done = done
         if self.progress is not None:

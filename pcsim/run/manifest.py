@@ -11,7 +11,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from pcsim.errors import RunError
+from pcsim.errors import InputError, RunError
 from pcsim.graph.levels import levels
 from pcsim.run.result import Run, write_manifest
 from pcsim.trace.writer import TraceWriter
@@ -35,11 +35,13 @@ class ManifestKeeper:
     done: int = 0
     flushed: float = 0.0
     run: Run | None = None
+    begun: bool = False
     executed: Mapping[str, str] = field(default_factory=dict)
     """What worked out each vertex, once the run has ended."""
 
     def begin(self) -> None:
         """Say in the run's folder, where it has one, that it is running."""
+        self.begun = True
         if self.folder is not None:
             self.note("running", "not ended", 0, {})
 
@@ -82,6 +84,7 @@ class ManifestKeeper:
             "seed": scenario.document.seed,
             "dtype": scenario.document.dtype,
             "digest": scenario.digest,
+            "parameters_digest": scenario.parameters_digest,
             "versions": versions(),
             "seconds": round(time.perf_counter() - self.clock, 3),
             "summary": summary,
@@ -107,6 +110,8 @@ class ManifestKeeper:
             self._end("interrupted", f"ended at once, in tick {self.done}", [])
             raise
         except BaseException as error:
+            if isinstance(error, InputError) and not self.begun:  # nothing was run, so nothing is kept
+                raise
             self._end("failed", f"{type(error).__name__}: {error}", [])
             raise
 

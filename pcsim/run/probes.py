@@ -98,7 +98,7 @@ def channels(
 
 
 def watched(record: Iterable[RecordEntry]) -> tuple[tuple[int, ...], bool]:
-    """Return how often something is read that a session does not give by itself, and whether it gives norms.
+    """Return how often something is read that a session does not note by itself, and whether it gives norms.
 
     Norms of every tick come from the session, for many ticks at once, where nothing else is read at every tick.
     """

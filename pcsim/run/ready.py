@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from pcsim.engines import Engine
+    from pcsim.engines import Engine, Task
     from pcsim.run.outcome import Outcome
     from pcsim.scenario.scenario import Scenario
 
@@ -30,7 +30,7 @@ class Ready:
     ensemble: Ensemble
     outcome: ref[Outcome] | None = None
 
-    def begin_again(self) -> Ensemble:
+    def begin(self, _start: Engine, /) -> Ensemble:
         """Return the session at tick 0; what may still be read of its last run is copied before."""
         if self.outcome is not None and (outcome := self.outcome()) is not None:
             outcome.release()
@@ -39,17 +39,27 @@ class Ready:
         return self.ensemble
 
 
-def begin(scenario: Scenario, name: str, start: Engine, initial: Mapping[str, np.ndarray] | None) -> Ensemble:
-    """Return the session of a new run: the one that stands ready, or a new one.
+@dataclass
+class Prepared:
+    """A task with everything in it checked, for which no session stands ready."""
+
+    task: Task
+
+    def begin(self, start: Engine) -> Ensemble:
+        """Start a session; raises RunError where a value of the feedforward sweep is NaN or infinite."""
+        return alone(self.task, start)
+
+
+def prepare(scenario: Scenario, name: str, initial: Mapping[str, np.ndarray] | None) -> Ready | Prepared:
+    """Return what begins the session of a run: one that stands ready, or a task.
 
     Raises InputError with every problem of the scenario, each with its place.
     """
-    ready = scenario.sessions.get(name) if initial is None else None
+    ready: Ready | None = scenario.sessions.get(name) if initial is None else None
     if ready is None:
-        return alone(task_of(scenario, initial), start)
+        return Prepared(task_of(scenario, initial))
     scenario.sessions[name] = None  # taken, until the run has ended well
-    ensemble: Ensemble = ready.begin_again()
-    return ensemble
+    return ready
 
 
 def keep(scenario: Scenario, name: str, ensemble: Ensemble, outcome: Outcome | None) -> None:

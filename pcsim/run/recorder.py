@@ -1,4 +1,4 @@
-"""One of the runs that are played side by side: what it records while it goes on, and what is left of it in the end."""
+"""One of the runs that advance side by side: what it records on the way, and what is kept of it in the end."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class RunRecorder:
             self.keeper.flushed = now
 
     def end(self, status: str, reason: str, measured: dict[str, Any], *, alone: bool) -> None:
-        """Close the trace and the manifest; ``alone`` says that nothing moves any more."""
+        """Close the trace and the manifest; ``alone`` says that no run of the clock goes on."""
         outcome = Outcome(self.task, self.member)
         self.writer.later(lambda: learnt(outcome))
         self.writer.close()

@@ -161,9 +161,9 @@ def folder_of(out: str | Path | None, resume: Any) -> Iterator[Path | None]:
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest so that a reader finds the old one or the new one, never half of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    recorder = folder / (MANIFEST + ".recorder")
-    recorder.write_text(json.dumps(manifest, indent=1, default=_plain, allow_nan=False) + "\n")
-    recorder.replace(folder / MANIFEST)
+    part = folder / (MANIFEST + ".part")
+    part.write_text(json.dumps(manifest, indent=1, default=_plain, allow_nan=False) + "\n")
+    part.replace(folder / MANIFEST)
 
 
 def _plain(value: Any) -> Any:

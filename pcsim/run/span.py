@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pcsim.errors import wrong
 from pcsim.run.result import Run, open_run
@@ -13,6 +13,21 @@ if TYPE_CHECKING:
 
     from pcsim.run.checkpoint import Checkpoint
     from pcsim.scenario.scenario import Scenario
+
+
+class Stretch(TypedDict, total=False):
+    """Which ticks of a run are asked for; what is not given is the whole run.
+
+    Attributes
+    ----------
+    until : stop before this tick; what was to be learnt in the last tick of the run is not learnt yet
+    checkpoint : in the folder of the run, write every so many ticks what the run can go on from
+    resume : a run of the same scenario, or its folder: go on where it was paused, interrupted, or last checkpointed
+    """
+
+    until: int | None
+    checkpoint: int | None
+    resume: Run | str | Path | None
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,9 @@ WHOLE = Span()
 """A run from its first tick to its last."""
 
 
-def span_of(scenario: Scenario, until: Any, checkpoint: Any, resume: Run | str | Path | None, *, kept: bool) -> Span:
+def span_of(
+    scenario: Scenario, *, kept: bool, until: Any = None, checkpoint: Any = None, resume: Run | str | Path | None = None
+) -> Span:
     """Return the span that is asked for; raises InputError where it is none, or the run to resume is another's.
 
     ``kept`` says that the run has a folder for its checkpoints.
@@ -59,9 +76,15 @@ def span_of(scenario: Scenario, until: Any, checkpoint: Any, resume: Run | str |
     return Span(until, checkpoint, resumed)
 
 
+def digest_of(scenario: Scenario) -> str:
+    """Return a fingerprint of a scenario and of the values that its parameters start from."""
+    return f"{scenario.digest}-{scenario.parameters_digest}"
+
+
 def _resumed(scenario: Scenario, resume: Run | str | Path) -> Resumed:
     run = resume if isinstance(resume, Run) else open_run(resume)
     checkpoint = run.checkpoint()
-    if checkpoint.digest != scenario.digest:
-        raise wrong("resume", "the run is of another scenario; a run goes on with the scenario that it began with")
+    if checkpoint.digest != digest_of(scenario):
+        text = "the run is of another scenario, or began with other parameters; a run goes on with those it began with"
+        raise wrong("resume", text)
     return Resumed(checkpoint, run)

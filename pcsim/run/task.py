@@ -67,8 +67,8 @@ def task_of(scenario: Scenario, initial: Mapping[str, np.ndarray] | None, *, bes
         keep = (beside and scenario.document.stop is not None) or any("message" in entry.what for entry in record)
         task = scenario.task(initial=initial, keep_values=keep)
         admit_sources(task)
-        spared = not (scenario.document.literal or record or looks_at_every_tick(scenario)) and may_freeze(task)
-        return replace(task, exact_dynamics=not spared)
+        updates_alone = not (scenario.document.literal or record or looks_at_every_tick(scenario)) and may_freeze(task)
+        return replace(task, exact_dynamics=not updates_alone)
     except InputError as error:
         raise scenario.located(error) from None
 
@@ -79,7 +79,7 @@ def recorded(scenario: Scenario) -> tuple[RecordEntry, ...]:
 
 
 def looks_at_every_tick(scenario: Scenario) -> bool:
-    """Return whether a scenario measures, or waits for, what only a look at every tick can tell."""
+    """Return whether a scenario measures, or waits for, what takes a look at every tick."""
     return scenario.document.measure != [] or scenario.document.stop is not None
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
+from pcsim.documents.frozen_arrays import check_not_described
 from pcsim.errors import InputError, nearest, wrong
 from pcsim.graph.array_files import SUFFIXES, read_array
 from pcsim.graph.problems import problems_of
@@ -132,6 +133,12 @@ class DataRequest:
     stream: Callable[[str], Generator]
     folder: Path
     dry: bool = False
+    whole: bool = False
+    """Whole numbers are asked for, which never pass through floating point."""
+
+    def exact(self, array: Array) -> Array:
+        """Return numbers as they are asked for: whole ones as they are, others in float64."""
+        return array if self.whole else array.astype(np.float64)
 
     @property
     def full(self) -> Shape:
@@ -144,13 +151,19 @@ def entry_of(source: Any) -> DataEntry:
     if not isinstance(source, dict):
         return DataEntry(values=source)
     try:
+        check_not_described(source)
         return DataEntry.model_validate(source)
     except ValidationError as error:
         raise InputError(problems_of(error, DataEntry, source)) from None
+    except ValueError as error:
+        raise wrong((), str(error)) from None
 
 
 def load(entry: DataEntry, request: DataRequest) -> Array:
-    """Return data as (batch, *shape) in float64; raises InputError where they do not fit."""
+    """Return data as (batch, *shape), in float64 or, where whole numbers are asked for, as they are.
+
+    Raises InputError where they do not fit.
+    """
     kinds = [key for key in _SOURCES if getattr(entry, key) is not None]
     if len(kinds) != 1:
         raise wrong((), "data are a number, a list, or exactly one of normal, uniform, values, file, dataset")
@@ -160,7 +173,7 @@ def load(entry: DataEntry, request: DataRequest) -> Array:
 
 
 def _in_place(entry: DataEntry, request: DataRequest) -> Array:
-    return _fit(_numbers(entry.values), request)
+    return _fit(_numbers(entry.values, whole=request.whole), request)
 
 
 def _normal(entry: DataEntry, request: DataRequest) -> Array:
@@ -177,7 +190,7 @@ def _uniform(entry: DataEntry, request: DataRequest) -> Array:
     return request.stream("uniform").uniform(low, high, request.full)
 
 
-def _numbers(values: Any) -> Array:
+def _numbers(values: Any, *, whole: bool = False) -> Array:
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):
@@ -186,7 +199,7 @@ def _numbers(values: Any) -> Array:
         raise wrong((), f"expected numbers, got {str(values)[:60]!r}")
     if not np.isfinite(array).all():
         raise wrong((), "data must be finite numbers")
-    return array.astype(np.float64)
+    return array if whole else array.astype(np.float64)
 
 
 def _fit(array: Array, request: DataRequest) -> Array:
@@ -229,11 +242,11 @@ def _check_samples(shape: Shape, entry: DataEntry, request: DataRequest) -> None
 def _choose(samples: Array, entry: DataEntry, request: DataRequest) -> Array:
     """Take ``batch`` samples from ``start`` on, in order or, shuffled, in one order for all of a scenario."""
     if samples.shape == request.shape and entry.file is not None:
-        return np.broadcast_to(samples, request.full).astype(np.float64)
+        return np.broadcast_to(request.exact(samples), request.full)
     _check_samples(samples.shape, entry, request)
     order = request.stream("shuffle").permutation(len(samples)) if entry.shuffle else np.arange(len(samples))
     chosen = order[entry.start : entry.start + request.batch]
-    return samples[chosen].reshape(request.full).astype(np.float64)
+    return request.exact(samples[chosen].reshape(request.full))
 
 
 _SOURCES: dict[str, Callable[[DataEntry, DataRequest], Array]] = {

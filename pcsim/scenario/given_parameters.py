@@ -35,6 +35,8 @@ def frozen_parameters(graph: Graph, given: Any, dtype: np.dtype[Any]) -> dict[st
         message = f"expected {{parameter: array}}, got a {type(given).__name__}"
         raise InputError([Problem(("parameters",), message)])
     made = _checked(graph, given, dtype, lambda name: ("parameters", name))
+    for array in made.values():
+        array.setflags(write=False)  # what could be written to is a copy
     return {name: FrozenArray(array) for name, array in made.items()}
 
 

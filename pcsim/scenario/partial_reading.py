@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcsim.documents import Positions, plain, with_location
-from pcsim.documents.frozen_arrays import described
 from pcsim.engines import ENGINES
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.build import graph_from
@@ -43,10 +42,8 @@ class Reading:
         """Return the scenario, also of a document with mistakes if the rest of it can be checked."""
         if self.document is None or self.graph is None:
             return None
-        written = self.document.model_dump(exclude_defaults=True, by_alias=True)
-        whole = described({**written, "graph": plain(self.positions.graph)})
         row = self.rule or RULES["il"]
-        return Scenario(self.document, self.graph, row, self.folder.resolve(), whole, self.positions)
+        return Scenario(self.document, self.graph, row, self.folder.resolve(), self.positions)
 
     def attempt(self, step: Callable[[], T]) -> T | None:
         """Return what a step makes, or None: its problems are kept."""

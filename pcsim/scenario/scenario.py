@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.documents import Positions
-from pcsim.documents.frozen_arrays import digest_of
+from pcsim.documents import Positions, plain
+from pcsim.documents.frozen_arrays import described, digest_of
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
 from pcsim.errors import InputError, Problem, wrong
@@ -38,6 +38,7 @@ MOST_NUMBERS = 10**10
 """A run whose values alone are more numbers than this is refused before any memory is taken."""
 
 _WITHOUT_PARAMETERS = (
+    "plain",
     "levelled",
     "memory",
     "_data",
@@ -64,8 +65,6 @@ class Scenario:
     graph : the graph as written, before levelling
     rule : the row of ``RULES`` with the scenario's settings
     folder : files named in the scenario are sought here
-    plain : the whole scenario as data that JSON can hold, the graph written out in place; of more than 1,000 numbers
-        in place it has the shape, the number format and a digest
     positions : where everything stands in its file, for problems found later
     given : {parameter: values}, parameters that `with_parameters` was given
     """
@@ -74,7 +73,6 @@ class Scenario:
     graph: Graph
     rule: Rule
     folder: Path
-    plain: Mapping[str, Any]
     positions: Positions = field(default_factory=Positions, repr=False, compare=False)
     given: Mapping[str, FrozenArray] = field(default_factory=dict, repr=False)
     sessions: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -88,6 +86,16 @@ class Scenario:
         return self.positions.located(error)
 
     # -- what it is ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """The whole scenario as data that JSON can hold, the graph written out.
+
+        In place of more than 1,000 numbers stand their shape, number format and digest.
+        """
+        written = self.document.model_dump(exclude_defaults=True, by_alias=True)
+        whole: dict[str, Any] = described({**written, "graph": plain(self.positions.graph)})
+        return whole
 
     @cached_property
     def digest(self) -> str:
@@ -154,9 +162,15 @@ class Scenario:
     @cached_property
     def _parameters(self) -> dict[str, Array]:
         ready = {**self._of_file, **{name: values.array for name, values in self.given.items()}}
-        rest = [name for name in self.graph.parameters if name not in ready]
-        ready |= initialise(self.graph, self.document.seed, self.dtype, self.folder, rest)
-        return {name: ready[name] for name in self.graph.parameters}
+        others = [name for name in self.graph.parameters if name not in ready]
+        ready |= initialise(self.graph, self.document.seed, self.dtype, self.folder, others)
+        return _read_only({name: ready[name] for name in self.graph.parameters})
+
+    def _check_parameters(self) -> None:
+        """Check the files that parameters start from."""
+        given = {*self._of_file, *self.given}
+        files = [name for name, row in self.graph.parameters.items() if row.init[0] == "file" and name not in given]
+        initialise(self.graph, self.document.seed, self.dtype, self.folder, files)
 
     # -- data ----------------------------------------------------------------------------------------------
 
@@ -166,11 +180,11 @@ class Scenario:
 
     @cached_property
     def _inputs(self) -> dict[str, Array]:
-        return self._data.inputs()
+        return _read_only(self._data.inputs())
 
     @cached_property
     def _targets(self) -> dict[str, Array]:
-        return self._data.targets()
+        return _read_only(self._data.targets())
 
     @cached_property
     def _losses(self) -> dict[str, str]:
@@ -178,7 +192,7 @@ class Scenario:
 
     @cached_property
     def _initial(self) -> dict[str, Array]:
-        return self._data.initial()
+        return _read_only(self._data.initial())
 
     def inputs(self) -> dict[str, Array]:
         """Return {source: (batch, *shape)}, read-only; raises InputError where data are missing or do not fit."""
@@ -228,11 +242,9 @@ class Scenario:
     def check(self) -> None:
         """Check all that a task needs, without drawing numbers or loading data sets; raises InputError."""
         self._check_size()
-        files = [name for name, row in self.graph.parameters.items() if row.init[0] == "file"]
         given = isinstance(self.document.initial, InitialEntry) and self.document.initial.file is not None
         self._collected({
-            "given": lambda: self._of_file,
-            "parameters": lambda: initialise(self.graph, 0, self.dtype, self.folder, files),
+            "parameters": self._check_parameters,
             "inputs": lambda: self._data.inputs(dry=True),
             "targets": lambda: self._data.targets(dry=True),
             "losses": self.losses,
@@ -268,3 +280,10 @@ class Scenario:
         flying = sum((edge.value_delay + edge.error_delay) * shapes[edge.pre] for edge in edges)
         parameters = sum(prod(parameter.shape) for parameter in self.graph.parameters.values())
         return batch * (sum(shapes.values()) + flying) + parameters
+
+
+def _read_only(arrays: dict[str, Array]) -> dict[str, Array]:
+    """Let no one write to arrays that are kept."""
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays

@@ -9,6 +9,7 @@ import numpy as np
 
 from pcsim.errors import InputError, Problem, nearest, wrong
 from pcsim.graph.array_files import read_array
+from pcsim.graph.graph import number_format
 from pcsim.graph.initialise import Generator, rounded, stream
 from pcsim.ops import LOSSES
 from pcsim.scenario.data import DataRequest, entry_of, load
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from pcsim.graph.graph import Graph
+    from pcsim.graph.graph import Graph, Vertex
     from pcsim.scenario.scenario_document import InitialEntry, ScenarioDocument
 
 Array = np.ndarray
@@ -68,10 +69,8 @@ class TaskData:
     def _loss_problems(self, loss: str, path: tuple[str, ...], outputs: Iterable[str]) -> list[Problem]:
         if loss not in LOSSES:
             return [Problem(path, f"unknown loss {loss!r}" + nearest(loss, LOSSES, "pcsim list losses"))]
-        scalars = [name for name in outputs if not self.graph.vertices[name].shape]
-        if loss != "cross_entropy" or not scalars:
-            return []
-        return [Problem(path, f"cross_entropy needs classes along an axis, but output {scalars[0]!r} is a scalar")]
+        reasons = ((name, LOSSES[loss].refuses(self.graph.vertices[name].shape)) for name in outputs)
+        return [Problem(path, f"{loss} {reason}: output {name!r}") for name, reason in reasons if reason][:1]
 
     def _output(self, name: str, path: tuple[str, ...]) -> str:
         """Return the output that a document's name means: outputs that feed others are observed."""
@@ -131,35 +130,41 @@ class TaskData:
         loaded = {}
         for vertex, (name, source) in sources.items():
             try:
-                data = load(entry_of(source), self._request(self.graph.vertices[vertex].shape, name, dry))
-                loaded[vertex] = data if dry else rounded(data, self.dtype)
+                data = load(entry_of(source), self._request(self.graph.vertices[vertex], name, dry))
+                loaded[vertex] = data if dry else self._numbers(vertex, data)
             except InputError as error:
                 problems += error.map(lambda problem: problem.under(section, name)).problems  # noqa: B023
         if problems:
             raise InputError(problems)
         return loaded
 
-    def _request(self, shape: tuple[int, ...], name: str, dry: bool) -> DataRequest:
+    def _numbers(self, vertex: str, data: Array) -> Array:
+        """Return data in the number format of a vertex; raises InputError where whole numbers are none."""
+        if number_format(self.graph.vertices[vertex]) == "float":
+            return rounded(data, self.dtype)
+        if data.dtype.kind not in "biu" and (data != np.floor(data)).any():
+            raise wrong((), "expected whole numbers (format: whole)")
+        return np.asarray(data, np.int64)
+
+    def _request(self, vertex: Vertex, name: str, dry: bool) -> DataRequest:
         seed = self.document.seed
 
         def draws(kind: str) -> Generator:
             return stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name)
 
-        return DataRequest(shape, self.document.batch, draws, self.folder, dry)
+        whole = number_format(vertex) == "whole"
+        return DataRequest(vertex.shape, self.document.batch, draws, self.folder, dry, whole)
 
     def initial(self) -> dict[str, Array]:
         """Return {free vertex: (batch, *shape)} where the state at tick 0 is not the feedforward one."""
         given = self.document.initial
         if given == "feedforward":
             return {}
-        values = {
+        return {
             name: self._initial(given, name).astype(self.dtype)
             for name in self.graph.active
             if self.graph.role(name) == "free"
         }
-        for value in values.values():
-            value.setflags(write=False)
-        return values
 
     def _initial(self, given: str | InitialEntry, name: str) -> Array:
         full = (self.document.batch, *self.graph.vertices[name].shape)

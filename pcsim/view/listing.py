@@ -69,6 +69,18 @@ def _losses() -> Rows:
     return [{"loss": row.name, "summary": row.summary, "source": row.source} for row in LOSSES.values()]
 
 
+def _feedbacks() -> Rows:
+    from pcsim.ops import FEEDBACKS
+
+    return [{"feedback": row.name, "summary": row.summary, "source": row.source} for row in FEEDBACKS.values()]
+
+
+def _firings() -> Rows:
+    from pcsim.rules import FIRINGS
+
+    return [{"firing": row.name, "summary": row.summary} for row in FIRINGS.values()]
+
+
 def _datasets() -> Rows:
     from pcsim.scenario.data import DATASETS
 
@@ -92,6 +104,7 @@ def _scenarios() -> Rows:
 
 LISTS: dict[str, Callable[[], Rows]] = {
     "ops": _ops, "rules": _rules, "engines": _engines, "measures": _measures, "losses": _losses,
+    "feedbacks": _feedbacks, "firings": _firings,
     "datasets": _datasets, "scenarios": _scenarios,
 }  # fmt: skip
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from pcsim.analysis.cost import tick_work
+from pcsim.engines.base import Task
 from pcsim.graph.levels import level, levels, uneven_edges, vertex_levels
 from pcsim.program.lower import lower
 from pcsim.view.text import columns, size, titled
@@ -47,6 +49,18 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
         },
         "memory": {**memory, "total": sum(memory.values())},
         "traffic_per_tick": program.traffic(batch, itemsize),
+        "work_per_tick": _work(scenario),
+    }
+
+
+def _work(scenario: Scenario) -> dict[str, int]:
+    """Return what every vertex computes in a tick, as the rows of the ops declare it."""
+    task = Task(scenario.levelled, scenario.rule, 1, scenario.document.batch, scenario.dtype, {}, {}, {}, {})
+    work = tick_work(task)
+    return {
+        "multiply-adds": int(work.products / 2),
+        "elementwise operations": int(work.elementwise),
+        "bytes moved": int(work.bytes),
     }
 
 
@@ -90,7 +104,7 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
             head.add_row(key.replace("_", " "), f"{found[key]:,}" if isinstance(found[key], int) else str(found[key]))
     for key, number in {**found["memory"]}.items():
         head.add_row(f"memory: {key}", size(number))
-    for key, number in found["traffic_per_tick"].items():
+    for key, number in {**found["traffic_per_tick"], **found["work_per_tick"]}.items():
         head.add_row(f"per tick: {key}", size(number) if "bytes" in key else f"{number:,}")
     for key, number in found["delay_lines"].items():
         head.add_row(key, f"{number:,}")

@@ -25,8 +25,8 @@ import numpy as np
 import pytest
 
 import pcsim
+from pcsim.analysis.cost import tick_work
 from pcsim.bench.baselines import Candidate, load_baselines
-from pcsim.bench.cost import tick_cost
 from pcsim.bench.engine_timers import engine_timer, norms, ticks, updates
 from pcsim.bench.families import FAMILIES, RULES, Case, scenario_of
 from pcsim.bench.graph_documents import population
@@ -94,7 +94,7 @@ def test_ticks_of_a_deep_chain_beat_the_fastest_scan(case, name, bound):
 def test_ticks_of_a_wide_chain_run_at_the_matrix_product_rate(case, name, share):
     task = task_of(case, name, 20)
     product, flops = matrix_product(task.dtype)
-    bound = tick_cost(task).products * task.ticks / flops / share
+    bound = tick_work(task).products * task.ticks / flops / share
     mine = engine_timer(ENGINE, task, RULES[name], 0.0).candidate
     found = duel(f"{case.name}, {name}, in products of {flops:.1e} operations", mine, {"product": product}, bound)
     assert found <= bound

@@ -76,6 +76,9 @@ class Schedule(Protocol):
     def at(self, tick: int, /) -> Plan:
         """Return the plan of a tick."""
 
+    def sends(self, name: str, tick: int, /) -> bool:
+        """Return whether a vertex's messages of a tick are written down; else they are those of the tick before."""
+
 
 def schedule(task: Task, program: Program) -> Schedule:
     """Return the schedule of a task: as little as its rule allows."""
@@ -156,6 +159,10 @@ class EveryRow:
         """Return the plan of a tick: the one plan there is."""
         return self.plan
 
+    def sends(self, _name: str, _tick: int, /) -> bool:
+        """Return that all messages are written down."""
+        return True
+
     @cached_property
     def plan(self) -> Plan:
         """The one plan there is."""
@@ -210,6 +217,10 @@ class LightConeSchedule:
         if tick not in self.plans:
             self.plans[tick] = self._plan(tick)
         return self.plans[tick]
+
+    def sends(self, _name: str, _tick: int, /) -> bool:
+        """Return that all messages are written down: before the light cone they are zero, as lines begin."""
+        return True
 
     @cached_property
     def last(self) -> int:
@@ -294,6 +305,10 @@ class ChangesOnlySchedule:
             self.plans[tick] = self._plan(tick)
         return self.plans[tick]
 
+    def sends(self, name: str, tick: int, /) -> bool:
+        """Return whether a vertex's error changes at a tick."""
+        return tick >= 0 and bool(self.ticks[name] >> min(tick, self.horizon - 2) & 1)
+
     @cached_property
     def bits(self) -> dict[Shape, np.ndarray]:
         """{group: (active rows, bytes)}: when each row changes, lowest bit first."""
@@ -363,8 +378,3 @@ class ChangesOnlySchedule:
         past = np.maximum(tick, 0)
         found = bits[np.arange(len(bits)), past >> 3] >> (past & 7).astype(np.uint8) & 1
         return np.asarray((found == 1) & (tick >= 0))
-
-    def _flight(self, senders: list[tuple[Shape, np.ndarray, np.ndarray, np.ndarray]], tick: int) -> LineTraffic:
-        sent = [lines[self._changes(shape, rows, tick)] for shape, lines, rows, _ in senders]
-        due = [lines[self._changes(shape, rows, tick - delays)] for shape, lines, rows, delays in senders]
-        return LineTraffic(np.concatenate(sent), np.concatenate(due))

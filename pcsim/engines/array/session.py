@@ -162,7 +162,7 @@ class ArraySession:
                     kept[slot.name] = rows
                 else:
                     kept[slot.name][...] = rows
-            self.feedback[id(step)] = step.feedback.operands(self.xp, kept)
+            self.feedback[id(step)] = step.feedback.applied(self.xp, step.op, step.call, kept)
 
     def _begin(self) -> None:
         """Sweep forward and settle; everything that a run leaves behind has been cleared."""
@@ -704,18 +704,22 @@ class ArraySession:
     def buffers(self) -> dict[str, np.ndarray]:
         """Return what ops keep from batch to batch, as this batch leaves it."""
         found: dict[str, np.ndarray] = {}
-        operands, theta = operands_of(self.task), {name: value[None] for name, value in self.parameters().items()}
+        operands, theta = operands_of(self.task), {name: self._began(name)[None] for name in self.task.parameters}
         for name, vertex in self.task.graph.vertices.items():
             if vertex.op.role == "function" and vertex.op.buffers(vertex.call):
                 params = {slot: theta[parameter] for slot, parameter in vertex.params} | operands.get(name, {})
                 found |= moved_buffers(vertex, params, tuple(map(self._start_of, self.task.graph.incoming[name])))
         return found
 
+    def _began(self, name: str) -> np.ndarray:
+        """Return a parameter as the run began with it, whatever it has learnt since."""
+        return np.asarray(self.task.parameters[name], self.task.dtype)
+
     def _start_of(self, edge: Edge) -> np.ndarray:
         """Return the feedforward value that an edge carries, (1, batch, *shape)."""
         vertex = self.task.graph.vertices[edge.pre]
         if vertex.op.role == "parameter":
-            return self.parameters()[vertex.params[0][1]][None, None]
+            return self._began(vertex.params[0][1])[None, None]
         shape, row = self.program.location[edge.pre]
         return self._host(self.units[shape].start[row : row + 1])
 

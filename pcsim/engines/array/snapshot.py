@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pcsim.arrays import Array, Shape
     from pcsim.engines.array.session import ArraySession
+    from pcsim.graph.graph import Edge
     from pcsim.program.program import Program
 
 Arrays = dict[str, np.ndarray]
@@ -100,26 +101,35 @@ def _put_values(session: ArraySession, state: State) -> None:
             )
 
 
-def _lines(program: Program) -> Iterator[tuple[Shape, int, str, int]]:
+def _lines(program: Program) -> Iterator[tuple[Shape, int, Edge, int]]:
     """Yield shape, line, edge and length of each line of late error messages."""
     for shape, inbox in program.inboxes.items():
         for line, number in enumerate(inbox.late):
-            yield shape, line, inbox.edges[number].name, int(inbox.delay_buffer.length[line])
+            yield shape, line, inbox.edges[number], int(inbox.delay_buffer.length[line])
 
 
 def _errors(session: ArraySession, tick: int) -> Iterator[tuple[str, np.ndarray]]:
-    host = {shape: session.memory.host(array) for shape, array in session.lines.items()}
-    for shape, line, name, length in _lines(session.program):
-        buffer = session.program.inboxes[shape].delay_buffer
-        yield name, np.array(host[shape][[int(buffer.at(tick + k, one(line))[0]) for k in range(length)]])
+    """Yield each edge's messages under way; where only changes are written down, what has not changed stands."""
+    lines, arrived = (
+        {shape: session.memory.host(arrays[shape]) for shape in session.lines}
+        for arrays in (session.lines, session.messages)
+    )
+    for shape, line, edge, length in _lines(session.program):
+        inbox = session.program.inboxes[shape]
+        standing, found = arrived[shape][inbox.late[line]], []
+        for k in range(length):
+            if session.plans.sends(edge.post, tick + k - length):
+                standing = lines[shape][int(inbox.delay_buffer.at(tick + k, one(line))[0])]
+            found.append(standing)
+        yield edge.name, np.stack(found)
 
 
 def _put_errors(session: ArraySession, state: State) -> None:
-    for shape, line, name, length in _lines(session.program):
+    for shape, line, edge, length in _lines(session.program):
         buffer = session.program.inboxes[shape].delay_buffer
         for k in range(length):
             session.lines[shape][int(buffer.at(state.tick + k, one(line))[0])] = session.xp.asarray(
-                state.errors[name][k]
+                state.errors[edge.name][k]
             )
 
 

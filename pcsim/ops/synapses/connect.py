@@ -20,7 +20,7 @@ from pcsim.ops.op import Attribute
 from pcsim.ops.settings import Settings, settings
 from pcsim.ops.synapses import distance
 from pcsim.ops.synapses.distance import PROFILES
-from pcsim.ops.synapses.edge_files import Found, read_edges
+from pcsim.ops.synapses.edge_files import SynapseList, read_edges
 from pcsim.ops.synapses.sampling import Wanted, chosen, distinct, distinct_places, joined, pairs
 
 Whole = np.ndarray
@@ -36,13 +36,13 @@ class Connection:
     keys : what a document gives, beside the rule's name
     count : (settings, wanted) -> synapses to expect, before any is drawn; raises InputError where settings do not
         fit the populations
-    found : (settings, wanted) -> the synapses, in any order
+    synapses : (settings, wanted) -> the synapses, in any order
     """
 
     name: str
     summary: str
     count: Callable[[Settings, Wanted], float]
-    found: Callable[[Settings, Wanted], Found]
+    synapses: Callable[[Settings, Wanted], SynapseList]
     keys: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -57,7 +57,7 @@ def connection(value: Any) -> Settings:
     return Settings((("rule", name), *settings(f"rule {name!r}", given, CONNECTIONS[name].keys).pairs))
 
 
-def connect(given: Settings, wanted: Wanted) -> Found:
+def connect(given: Settings, wanted: Wanted) -> SynapseList:
     """Return the synapses of a rule, in any order.
 
     Raises
@@ -68,7 +68,7 @@ def connect(given: Settings, wanted: Wanted) -> Found:
     row = CONNECTIONS[given["rule"]]
     if (expected := row.count(given, wanted)) > MAX_ELEMENTS:
         raise wrong((), f"makes about {expected:.1e} synapses, expected at most 10^9")
-    found = row.found(given, wanted)
+    found = row.synapses(given, wanted)
     if not len(found.pre):
         raise wrong((), "makes no synapse")
     return found
@@ -120,13 +120,13 @@ def _same_size(given: Settings, wanted: Wanted) -> float:
     return wanted.after
 
 
-def _one_to_one(given: Settings, wanted: Wanted) -> Found:
+def _one_to_one(given: Settings, wanted: Wanted) -> SynapseList:
     numbers = np.arange(wanted.after, dtype=np.int32)
-    return Found(numbers, numbers)
+    return SynapseList(numbers, numbers)
 
 
-def _all_to_all(given: Settings, wanted: Wanted) -> Found:
-    return Found(*pairs(np.arange(wanted.pairs), wanted))
+def _all_to_all(given: Settings, wanted: Wanted) -> SynapseList:
+    return SynapseList(*pairs(np.arange(wanted.pairs), wanted))
 
 
 # -- degrees -------------------------------------------------------------------------------------------------
@@ -149,13 +149,13 @@ def _multiple(given: Settings) -> bool:
     return bool(given.get("multiple", False))
 
 
-def _in_degree(given: Settings, wanted: Wanted) -> Found:
-    return Found(*_partners(wanted.draw, wanted.after, wanted.before, given))
+def _in_degree(given: Settings, wanted: Wanted) -> SynapseList:
+    return SynapseList(*_partners(wanted.draw, wanted.after, wanted.before, given))
 
 
-def _out_degree(given: Settings, wanted: Wanted) -> Found:
+def _out_degree(given: Settings, wanted: Wanted) -> SynapseList:
     post, pre = _partners(wanted.draw, wanted.before, wanted.after, given)
-    return Found(pre, post)
+    return SynapseList(pre, post)
 
 
 def _partners(rng: np.random.Generator, rows: int, partners: int, given: Settings) -> tuple[Whole, Whole]:
@@ -182,18 +182,18 @@ def _total(given: Settings, wanted: Wanted) -> float:
     return float(given["number"])
 
 
-def _total_number(given: Settings, wanted: Wanted) -> Found:
+def _total_number(given: Settings, wanted: Wanted) -> SynapseList:
     rng, many, places = wanted.draw, given["number"], wanted.pairs
     if _multiple(given):
-        return Found(*pairs(rng.integers(0, places, many), wanted))
+        return SynapseList(*pairs(rng.integers(0, places, many), wanted))
     if 2 * many <= places:
-        return Found(*pairs(distinct_places(rng, places, many), wanted))
+        return SynapseList(*pairs(distinct_places(rng, places, many), wanted))
     kept = np.ones(places, bool)
     kept[distinct_places(rng, places, places - many)] = False
-    return Found(*pairs(np.flatnonzero(kept), wanted))
+    return SynapseList(*pairs(np.flatnonzero(kept), wanted))
 
 
-def _probability(given: Settings, wanted: Wanted) -> Found:
+def _probability(given: Settings, wanted: Wanted) -> SynapseList:
     parts = [pairs(places, wanted) for places in chosen(wanted.draw, wanted.pairs, given["probability"])]
     return joined(parts)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcsim.ops.settings import Settings
-    from pcsim.ops.synapses.edge_files import Found
+    from pcsim.ops.synapses.edge_files import SynapseList
 
 Whole = np.ndarray
 """An array of whole numbers."""
@@ -86,7 +86,7 @@ def expected(given: Settings, wanted: Wanted) -> float:
     return space.chance * wanted.pairs * min(1.0, share)
 
 
-def draw(given: Settings, wanted: Wanted) -> Found:
+def draw(given: Settings, wanted: Wanted) -> SynapseList:
     """Return the synapses: each pair by itself, as the profile says of its distance, none beyond the cutoff."""
     space = _space(given, wanted)
     alike = space.before == space.after and prod(space.window) <= MOST_OFFSETS

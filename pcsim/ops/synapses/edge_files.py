@@ -22,7 +22,7 @@ Column = np.ndarray
 
 
 @dataclass(frozen=True)
-class Found:
+class SynapseList:
     """Synapses in any order: neuron before, neuron after, and what a file says of their delays and weights."""
 
     pre: Column
@@ -31,7 +31,7 @@ class Found:
     weight: Column | None = None
 
 
-def read_edges(given: Mapping[str, Any], folder: Path, before: int, after: int) -> Found:
+def read_edges(given: Mapping[str, Any], folder: Path, before: int, after: int) -> SynapseList:
     """Return the synapses of a file, checked against the sizes of the populations.
 
     A SciPy matrix (``.npz``) has shape (after, before): a row for each neuron after.
@@ -112,7 +112,7 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Any]], dict[str, Column]]] = {
 }
 
 
-def _checked(path: Path, columns: Mapping[str, Column], tick: float, before: int, after: int) -> Found:
+def _checked(path: Path, columns: Mapping[str, Column], tick: float, before: int, after: int) -> SynapseList:
     sizes = {len(column) for column in columns.values()}
     if len(sizes) > 1:
         raise wrong("file", f"{path}: columns of different lengths, {sorted(sizes)}")
@@ -125,7 +125,7 @@ def _checked(path: Path, columns: Mapping[str, Column], tick: float, before: int
     pre = _neurons(path, "pre", columns["pre"], before)
     post = _neurons(path, "post", columns["post"], after)
     delay = _ticks(path, columns["delay"], tick) if "delay" in columns else None
-    return Found(pre, post, delay, columns.get("weight"))
+    return SynapseList(pre, post, delay, columns.get("weight"))
 
 
 def _finite(path: Path, name: str, column: Column) -> None:

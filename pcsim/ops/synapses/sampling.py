@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.ops.synapses.edge_files import Found
+from pcsim.ops.synapses.edge_files import SynapseList
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,11 +74,11 @@ def distinct_places(rng: np.random.Generator, places: int, many: int) -> NDArray
     return found
 
 
-def joined(parts: list[tuple[Whole, Whole]]) -> Found:
+def joined(parts: list[tuple[Whole, Whole]]) -> SynapseList:
     """Return lists of neurons before and after end to end."""
     if not parts:
-        return Found(np.zeros(0, np.int32), np.zeros(0, np.int32))
-    return Found(np.concatenate([pre for pre, _ in parts]), np.concatenate([post for _, post in parts]))
+        return SynapseList(np.zeros(0, np.int32), np.zeros(0, np.int32))
+    return SynapseList(np.concatenate([pre for pre, _ in parts]), np.concatenate([post for _, post in parts]))
 
 
 def chosen(rng: np.random.Generator, places: int, chance: float) -> Iterator[NDArray[np.int64]]:
