@@ -24,7 +24,7 @@ from pcsim.rules import RULES
 
 
 def compiled(task):
-    return JitSession(ArraySession(task, np))
+    return JitSession(task)
 
 
 @pytest.mark.parametrize("threads", ["1", "3"])

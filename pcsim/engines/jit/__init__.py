@@ -12,7 +12,6 @@ Where to look:
 An example: ``x -> a = x -> b = a²``, x = 1, the target of b is 3, moving predictions, gamma = 1/2, two ticks.
 
 >>> import numpy as np
->>> from pcsim.engines.array.session import ArraySession
 >>> from pcsim.engines.base import Task
 >>> from pcsim.engines.jit.kernels.common import EDGE, PREDICT, SEND, SLOT, STEP
 >>> from pcsim.engines.jit.kernels.flow import SLOPED, TERM
@@ -27,7 +26,7 @@ An example: ``x -> a = x -> b = a²``, x = 1, the target of b is 3, moving predi
 >>> data = {"parameters": {}, "inputs": {"x": np.ones(1)}, "targets": {"b": np.full(1, 3.0)}}
 >>> losses = {"b": "squared_error"}
 >>> task = Task(graph, rule("il", step_size=0.5), 2, 1, np.dtype(np.float64), losses=losses, **data)
->>> session = JitSession(ArraySession(task, np))
+>>> session = JitSession(task)
 
 *Records.* All three vertices are scalars, so one shape group holds their units: a, then b, then x, which never moves.
 Two ops make two steps. The record of b's step says that it has one vertex, whose number is 1, where its units lie, and
@@ -58,7 +57,7 @@ Both steps predict; then ``flow`` sums what is due to a, and moves it.
 
 *Two ticks.* The sweep has set a = 1 and b = 1, and b was clamped: its deviation is 2. In tick 0 nothing has moved but
 b, so a is passed over, and b sets its error to 2. ``flow`` then moves a by 1/2 of slope times error, 2 times 2, to a
-deviation of 2. In tick 1 a is awake because it has moved, b because its input has: b predicts 9, which is 8 more than
+deviation of 2. In tick 1 a acts because it has moved, b because its input has: b predicts 9, which is 8 more than
 1, and its error is 2 - 8.
 
 >>> units = session.units[()]

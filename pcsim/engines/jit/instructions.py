@@ -58,7 +58,7 @@ class Instructions:
 
     def __init__(self, layout: Layout, sharing: Sharing) -> None:
         self.layout, self.sharing = layout, sharing
-        self.program, self.moving = layout.session.program, layout.moving
+        self.program, self.moving = layout.arrays.program, layout.moving
         each, segment = sharing.each, sharing.segment
         active = [(layout.groups[shape], group.active) for shape, group in self.program.groups.items() if group.active]
         measured = [each(groups.measure, place, count) for place, count in active]

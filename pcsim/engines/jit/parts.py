@@ -63,8 +63,8 @@ class Parts:
 
     def _place(self, thread: int, low: int, high: int, scratch: int, region: int, notes: dict[str, int]) -> int:
         samples = {"low": low, "high": high, "scratch": scratch, "region": region}
-        rest = {"fault": 0, "squares": 0, "apart": 0, "since": 0, "active": self.layout.active}
-        return self.layout.table.write(PART, f"thread {thread}", **samples, **notes, **rest)
+        noted = {"fault": 0, "squares": 0, "apart": 0, "since": 0, "active": self.layout.active}
+        return self.layout.table.write(PART, f"thread {thread}", **samples, **notes, **noted)
 
     def use(self, table: WholeNumbers) -> None:
         """Take the table, now that it is complete."""
@@ -119,9 +119,9 @@ class Parts:
     def mark_start(self) -> None:
         """Note that nothing has moved but what is not at its feedforward value."""
         self._mark(everyone=False, tick=LONG_AGO)
-        session = self.layout.session
-        for shape, units in session.units.items():
-            first = 0 if session.task.initial else units.group.free
+        arrays = self.layout.arrays
+        for shape, units in arrays.units.items():
+            first = 0 if arrays.task.initial else units.group.free
             away = (units.deviation[first:] != 0).any(axis=tuple(range(1, units.deviation.ndim)))
             for notes in self.notes:
                 self.table[notes["moved"] + self.layout.first[shape] + first :][: len(away)] = away

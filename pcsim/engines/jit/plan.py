@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pcsim.engines.array.session import ArraySession
 from pcsim.engines.jit.kernels.common import EDGE, SLOT, STEP
 from pcsim.engines.jit.kinds import KINDS
 from pcsim.engines.jit.segments import ArrayCall
@@ -29,7 +26,7 @@ def kernel_plan(task: Task) -> list[Row]:
     Every row has ``part`` (``step``, ``sweep`` or ``tick``), ``number``, ``kernel``, ``on`` (vertices, or what else it
     works on), ``rows``, ``operands`` and ``threads`` (which rows each thread has); what does not apply is empty.
     """
-    return describe(JitSession(ArraySession(task, np)))
+    return describe(JitSession(task))
 
 
 def describe(session: JitSession) -> list[Row]:

@@ -26,12 +26,12 @@ def inputs_of(layout: Layout, step: Step) -> tuple[np.ndarray, ...]:
 
 
 def _input(layout: Layout, slot: Slot) -> np.ndarray:
-    session = layout.session
+    arrays = layout.arrays
     if slot.is_whole:
-        return np.asarray(session.whole[id(slot)])
+        return np.asarray(arrays.whole[id(slot)])
     if slot.is_parameter:
-        return np.asarray(session.theta[slot.shape][slot.rows][:, None])
-    units = session.units[slot.shape]
+        return np.asarray(arrays.theta[slot.shape][slot.rows][:, None])
+    units = arrays.units[slot.shape]
     found = (units.value if layout.moving else units.start)[slot.rows]
     if slot.late is None or not layout.moving:
         return np.asarray(found)
@@ -44,15 +44,15 @@ def _input(layout: Layout, slot: Slot) -> np.ndarray:
 def _past_values(layout: Layout, slot: Slot) -> list[np.ndarray]:
     """Return the values that arrive late over a slot of a projection."""
     assert slot.late is not None
-    rows, tick = indices(slot.rows), layout.session.tick
+    rows, tick = indices(slot.rows), layout.arrays.tick
     pasts = [layout.past_values[slot.shape, int(rows[position])].values for position in slot.late.positions]
     return [past[(tick - delay) % len(past)] for past, delay in zip(pasts, slot.late.delay, strict=True)]
 
 
 def reader(layout: Layout, quantity: str, names: Sequence[str]) -> Read:
     """Return a function that reads a quantity of vertices, or of edges for messages."""
-    session = layout.session
-    read = session.reader(quantity, names)
+    arrays = layout.arrays
+    read = arrays.reader(quantity, names)
     wanted = _summed(layout, names) if quantity == "error message" else {}
     if not wanted:
         return read
@@ -60,7 +60,7 @@ def reader(layout: Layout, quantity: str, names: Sequence[str]) -> Read:
     def worked_out() -> np.ndarray:
         found = np.array(read())
         for place, (projection, delay, row) in wanted.items():
-            found[place] = message(layout, projection, delay, row, session.tick)
+            found[place] = message(layout, projection, delay, row, arrays.tick)
         return found
 
     return worked_out
@@ -79,7 +79,7 @@ def _summed(layout: Layout, names: Sequence[str]) -> dict[int, tuple[Projection,
 
 def executed(layout: Layout) -> dict[str, str]:
     """Return what works out each vertex: ``numba``, or ``numpy`` and why."""
-    found = {name: "numba" for step in layout.session.program.steps for name in step.names}
+    found = {name: "numba" for step in layout.arrays.program.steps for name in step.names}
     for array_step in layout.array_steps.values():
         found |= dict.fromkeys(array_step.step.names, f"numpy: {array_step.why}")
     return found

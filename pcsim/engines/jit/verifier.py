@@ -78,7 +78,7 @@ def _step_faults(session: JitSession, spans: Spans, step: Step) -> Iterator[str]
     """Compare a step with the lowered program."""
     layout, place = session.laid_out, session.laid_out.steps[id(step)]
     record, name, count = STEP.view(session.table, place)[0], step.names[0], len(step.names)
-    units, size = layout.session.units[step.shape], int(np.prod(step.shape, dtype=int))
+    units, size = layout.arrays.units[step.shape], int(np.prod(step.shape, dtype=int))
     expected = {"count": count, "slot_count": len(step.slots), "size": size, "stride": size * layout.batch}
     expected["first"] = int(layout.vertices(step)[0])
     for field, value in expected.items():
@@ -122,7 +122,7 @@ def _slot_faults(session: JitSession, spans: Spans, step: Step, number: int, slo
     if lowered.late is not None:
         prompt[lowered.late.positions] = False
     rows = np.broadcast_to(step.rows_of_inputs[number], len(step.names))
-    active = rows < layout.session.units[lowered.shape].group.active
+    active = rows < layout.arrays.units[lowered.shape].group.active
     wanted = np.where(active, layout.first[lowered.shape] + rows, -1)
     if not (edges["sender"] == wanted)[prompt].all():
         yield f"slot {number} reads the wrong vertices"
