@@ -184,7 +184,7 @@ def _single(scenario: Scenario, keeper: ManifestKeeper, engine: str | None, prog
         # a copy keeps no session: many runs would hold many
         return simulate(replace(scenario), engine=engine, progress=progress)
     except RunError as error:
-        run: Run = error.run or keeper.stillborn(error)
+        run: Run = error.run or keeper.never_begun(error)
         return run
 
 

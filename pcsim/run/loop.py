@@ -80,9 +80,13 @@ def bounded_by(scenario: Scenario) -> list[str]:
 
 @dataclass(frozen=True)
 class _Stops:
-    """Which ticks stand still to be read: those that one of ``everies`` divides.
+    """Which ticks are run one by one, so that they can be read.
 
-    ``norms`` of all others are noted by the session, and how far errors are ``away`` from backprop's.
+    Attributes
+    ----------
+    everies : ticks that one of these numbers divides are read
+    norms : in all other ticks the session notes the norms of errors
+    away : and how far errors are from backprop's
     """
 
     everies: tuple[int, ...]
@@ -90,12 +94,12 @@ class _Stops:
     away: bool = False
 
     def due(self, tick: int, ticks: int) -> int:
-        """Return the first tick from ``tick`` on that stands still; ``ticks`` where none does."""
+        """Return the first tick from ``tick`` on that is read; ``ticks`` where none is."""
         return min((-(-tick // every) * every for every in self.everies), default=ticks)
 
 
 def _stops(scenario: Scenario, evaluation: Evaluation | None) -> _Stops:
-    """Return what must be read while it stands still; norms, and what follows from them, are noted by the session."""
+    """Return which ticks must be read one by one; norms, and what follows from them, the session notes itself."""
     everies, norms = watched(recorded(scenario))
     if evaluation is None:
         return _Stops(everies, norms=norms and 1 not in everies)
@@ -165,7 +169,7 @@ class _Loop:
         return [recorder for recorder in self.recorders if recorder.keeper.run is None]
 
     def step(self, tick: int, interrupted: bool) -> int:
-        """Run one tick, and read it while it stands still."""
+        """Run one tick, and read it between ``deliver`` and ``move``."""
         clock = self.ensemble.clock
         clock.predict(tick)
         clock.send(tick)
