@@ -185,7 +185,7 @@ def _scenario_of(file: Path | None, settings: list[str] | None, resume: Path | N
 
 
 def _print_run(done: Run, target: Path | None, *, as_json: bool) -> None:
-    from pcsim.view.tables import run_tables
+    from pcsim.view.run_tables import run_tables
 
     if as_json:
         _print_json({"status": done.manifest["status"], **done.summary})
@@ -282,7 +282,7 @@ def trace(
     Without a question: what was recorded, and when errors first arrived.
     """
     from pcsim.run.result import open_run
-    from pcsim.view.tables import trace_answers, trace_tables
+    from pcsim.view.run_tables import trace_answers, trace_tables
 
     found = trace_answers(open_run(folder), tick, vertex, edge, kind)
     _print_json(found) if as_json else out.print(*trace_tables(found), sep="\n")
@@ -293,7 +293,7 @@ def trace(
 def compare(first: RunFolder, second: RunFolder, as_json: Json = False) -> None:
     """Compare what two runs recorded and learnt, tick by tick."""
     from pcsim.run.result import open_run
-    from pcsim.view.tables import comparison, comparison_tables
+    from pcsim.view.run_tables import comparison, comparison_tables
 
     found = comparison(open_run(first), open_run(second))
     _print_json(found) if as_json else out.print(*comparison_tables(found), sep="\n")
@@ -306,7 +306,7 @@ def plot(
 ) -> None:
     """Draw the figures of a run as PNG and SVG."""
     from pcsim.run.result import open_run
-    from pcsim.view.tables import run_figures
+    from pcsim.view.figures import run_figures
 
     for path in run_figures(open_run(folder), target or folder):
         _say(str(path))
@@ -394,7 +394,7 @@ def schema(what: Annotated[str, typer.Argument(help="graph | scenario")]) -> Non
 @_guarded
 def doctor(as_json: Json = False) -> None:
     """Say which versions and engines are here, and what is missing."""
-    from pcsim.view.listing import diagnosis, diagnosis_table
+    from pcsim.view.diagnosis import diagnosis, diagnosis_table
 
     found = diagnosis()
     _print_json(found) if as_json else out.print(diagnosis_table(found))

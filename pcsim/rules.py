@@ -29,7 +29,8 @@ class Firing:
     due : (tick, level, last) -> whether a vertex may fire at this tick. ``level`` is its level in ticks (-1 where no
         output is reached), or an array of levels, for which a mask is returned; ``last`` says that no tick follows.
     waits : of the ticks that are due, only the first counts at which the vertex's error is not exactly zero.
-    applies : parameters change within the run, by the learning rate, whenever something has fired.
+    applies : parameters change within the run, by the learning rate, whenever something has fired; not under a rule
+        whose predictions are fixed.
     at_front : a vertex fires once, with the first error that reaches it: at the tick of its level or on arrival. On
         a levelled graph no input of it has moved by then, and what is still to be learnt does not depend on it after.
     only_last : nothing is due before the last tick.
@@ -99,6 +100,11 @@ class Rule:
             problems.append(
                 Problem(("ticks",), f"must be a whole number of at least 1, or 'levels', got {self.ticks!r}")
             )
+        if self.fires.applies and not self.moving:
+            message = (
+                f"{self.fires.name!r} changes parameters within the run, and predictions stay as they were at tick 0"
+            )
+            problems.append(Problem(("fires",), message))
         if problems:
             raise InputError(problems)
 

@@ -73,8 +73,7 @@ def simulate(
     InputError
         If something asked for is wrong.
     RunError
-        If a value becomes NaN or infinite, or the trace cannot be written; ``error.run`` is the run up to there, None
-        if it never began.
+        If a value becomes NaN or infinite, or the trace cannot be written; ``error.run`` is the run so far, if it began.
     """
     scenario = _loaded(source, overrides, parameters)  # read
     name, start = engine_of(scenario, engine)

@@ -33,7 +33,7 @@ Progress = Callable[[int, int, Row], None]
 
 @dataclass(frozen=True)
 class Sweep:
-    """The results of a sweep: ``rows``, one per cell in the order of the grid, and what was swept.
+    """The results of a sweep: ``rows``, one for each cell in the order of the grid, and what was swept.
 
     A row holds the values of the swept keys and the summary of its run.
     """
@@ -111,8 +111,7 @@ def sweep(
     Returns
     -------
     Sweep
-        A run that fails (a value becomes NaN or infinite) is a row too, with ``error``; Ctrl-C ends the sweep
-        and keeps the rows that are done: ``complete`` is then false.
+        A run that fails is a row too, with ``error``. After Ctrl-C it has the rows so far, and is not ``complete``.
 
     Raises
     ------
@@ -127,19 +126,17 @@ def sweep(
     scenarios = [_checked(source, given, engine, cell) for cell in cells]
     digests = [scenario.digest for scenario in scenarios]
     store = _Store(Path(out) / ROWS if out else None, resume)
-    done = {digest: store.known[digest] for digest in digests if digest in store.known}
-    todo = [index for index, digest in enumerate(digests) if digest not in done]
+    todo = [index for index, digest in enumerate(digests) if digest not in store.known]
     groups = _groups(todo, scenarios, engine, workers) if together else [[index] for index in todo]
     work = [([cells[index] for index in group], [digests[index] for index in group]) for group in groups]
     with suppress(KeyboardInterrupt):
         results = _results(partial(_cells, source, given, engine), work, workers)
         for number, (digest, row) in enumerate(results, len(cells) - len(todo) + 1):
             store.add(digest, row)
-            done[digest] = row
             if progress is not None:
                 progress(number, len(cells), row)
     pairs = zip(cells, digests, strict=True)
-    rows = tuple({**_named(cell), **done[digest]} for cell, digest in pairs if digest in done)
+    rows = tuple({**_named(cell), **store.known[digest]} for cell, digest in pairs if digest in store.known)
     return Sweep(title, tuple(axes), rows, len(cells))
 
 
@@ -298,6 +295,8 @@ class _Store:
             raise RunError(msg) from error
 
     def add(self, digest: str, row: Row) -> None:
+        """Keep a row; raises RunError where it cannot be written."""
+        self.known[digest] = row
         if self.path is not None:
             line = json.dumps({"digest": digest, "row": row}, default=str, allow_nan=False)
             try:

@@ -684,9 +684,9 @@ def test_doctor_tells_versions_engines_and_what_is_missing(monkeypatch):
     for name, text in {**found["versions"], **found["missing"]}.items():
         assert name.replace(" ", "") in flat
         assert "".join(text.split()) in flat
-    monkeypatch.setattr("pcsim.view.listing.OPTIONAL", {"no-such-package": "nothing: pip install no-such-package"})
+    monkeypatch.setattr("pcsim.view.diagnosis.OPTIONAL", {"no-such-package": "nothing: pip install no-such-package"})
     monkeypatch.setitem(ENGINES, "none", EngineRow("none", "pcsim.engines.none", ""))
-    monkeypatch.setattr("pcsim.view.listing._closed", lambda name: "engine 'none' needs it" if name == "none" else "")
+    monkeypatch.setattr("pcsim.view.diagnosis._closed", lambda name: "engine 'none' needs it" if name == "none" else "")
     found = data("doctor")
     assert found["missing"] == {
         "no-such-package": "nothing: pip install no-such-package", "engine none": "engine 'none' needs it"

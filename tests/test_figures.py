@@ -18,6 +18,7 @@ from matplotlib.transforms import Bbox
 
 from pcsim.errors import InputError
 from pcsim.graph import graph_from, level, uneven_edges
+from pcsim.view.coordinates import apart, positions_of
 from pcsim.view.drawing import ROLES, UNEVEN, drawing
 from pcsim.view.figures import (
     Point,
@@ -32,7 +33,6 @@ from pcsim.view.figures import (
 from pcsim.view.heat import by_level
 from pcsim.view.lanes import Link, crossings, is_lane, layout
 from pcsim.view.picture import picture
-from pcsim.view.positions import apart, positions_of
 from pcsim.view.scales import decades
 from pcsim.view.style import COLOURS, PALE, VERMILLION, legend_columns, save, short, text_size
 

@@ -24,7 +24,7 @@ from pcsim.engines.array.memory import DeviceMemory
 from pcsim.engines.array.session import ArraySession
 from pcsim.engines.updates_only import updates_only
 from pcsim.errors import InputError, RunError
-from pcsim.ops.segments import segment_sums
+from pcsim.ops.segment_sums import segment_sums
 from pcsim.rules import RULES
 
 

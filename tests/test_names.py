@@ -47,7 +47,10 @@ COMPILED = {"jit", "njit", "inline", "kernel", "vectorize"}
 
 SAME_STEM = {
     "__init__": "every room has one",
-    "session": "the session of an engine, which its folder names",
+    "session": "the session of an engine, whose folder names the engine",
+    "snapshot": "how the session of an engine takes its state out and back",
+    "losses": "kernels have the names of what they compile",
+    "squares": "kernels have the names of what they compile",
 }
 """File names that two rooms may share, with the reason."""
 

@@ -131,9 +131,16 @@ LEAST = 1e-290
 """Squares below this, and above its reciprocal, may have lost something to the ends of float64."""
 
 
+def wide(task: Task, reference: Reference) -> Mapping[str, Array]:
+    """Return the gradients of backprop in float64."""
+    if task.dtype == np.float64:
+        return reference.gradients
+    return {name: gradient.astype(np.float64) for name, gradient in reference.gradients.items()}
+
+
 def sums_of(got: Array, wanted: Array) -> Sums:
     """Return the sums over two arrays of one shape."""
-    a, b = got.ravel().astype(np.float64), wanted.ravel().astype(np.float64)
+    a, b = (array.ravel().astype(np.float64, copy=False) for array in (got, wanted))
     with np.errstate(all="ignore"):
         apart = a - b
         mine, theirs, away = (float(np.einsum("i,i->", x, x)) for x in (a, b, apart))
@@ -172,7 +179,7 @@ def _length(array: Array) -> float:
 
 
 def _divergence(found: Evidence) -> dict[str, Any]:
-    updates, wanted, meter = found.session.updates(), found.reference.gradients, found.meter
+    updates, wanted, meter = found.session.updates(), wide(found.task, found.reference), found.meter
     sums = {name: sums_of(update, wanted[name]) for name, update in updates.items()}
     parameters = {
         name: each.figures() if each.safe else _compare_scaled(updates[name], wanted[name])

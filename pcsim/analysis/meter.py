@@ -168,6 +168,11 @@ class Meter:
     """Whether the share of the backprop error that each vertex has is that of the last tick already."""
 
     def __post_init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all that has been noted."""
+        self.moved, self.tick, self.shared = None, -1, False
         count, runs = self.rows.size, len(self.rows)
         self.norm, self.divergence, self.fraction = np.zeros(count), np.zeros(count), np.zeros(count)
         self.learnt, self.arrival = np.full(count, np.inf), np.full(count, -1)

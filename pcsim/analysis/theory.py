@@ -185,7 +185,7 @@ def has_closed_form(task: Task) -> bool:
     rule = task.rule
     unit = all(np.all(precision_of(task.graph, name, rule) == 1) for name in task.graph.active)
     plain = unit and not task.initial and not asymmetric(task.graph)
-    return not rule.moving and not rule.fires.applies and rule.step_size < 2 and plain
+    return not rule.moving and rule.step_size < 2 and plain
 
 
 @kept_by_task

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pcsim.bench.graph_documents import (
+from pcsim.bench.family_documents import (
     chain,
     layered,
     long_short_term_memory,

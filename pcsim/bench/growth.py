@@ -10,7 +10,7 @@ import numpy as np
 from pcsim.bench.bench_results import Curve
 from pcsim.bench.engine_timers import engine_timer
 from pcsim.bench.families import RULES, Case, Family, Size, scenario_of
-from pcsim.bench.graph_documents import chain, population
+from pcsim.bench.family_documents import chain, population
 from pcsim.bench.timing import race, spread
 
 if TYPE_CHECKING:

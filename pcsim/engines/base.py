@@ -188,7 +188,7 @@ def may_freeze(task: Task) -> bool:
     So it is where a parameter learns once, behind the front of the first errors, on a levelled graph, from
     the feedforward state.
     """
-    once = task.rule.moving and task.rule.fires.at_front
+    once = task.rule.moving and task.rule.fires.at_front and not task.rule.fires.applies
     return once and not task.initial and not uneven_edges(task.graph)
 
 

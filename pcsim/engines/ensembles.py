@@ -41,6 +41,8 @@ class Ensemble:
     task, clock : the union of the tasks, and its session, which ticks
     names : of each run, {active vertex: what the union calls it}
     members : of each run, a session that is read under the run's own names; to drive it is to drive all
+    block : how many ticks fit into one call, as far as is known from those before
+    evaluation : what measures the runs, kept for when they begin again
     """
 
     tasks: Sequence[Task]
@@ -48,6 +50,8 @@ class Ensemble:
     clock: Session
     names: Sequence[Mapping[str, str]]
     members: Sequence[Session] = ()
+    block: int = 1
+    evaluation: Any = None
     answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     taken: dict[int, dict[str, Array]] = field(default_factory=dict)
 

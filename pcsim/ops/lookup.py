@@ -10,7 +10,7 @@ import numpy as np
 
 from pcsim.ops.attributes import positive
 from pcsim.ops.op import Attribute, Call, Cost, InputSlot, Op, ParameterSpec
-from pcsim.ops.segments import segment_sums
+from pcsim.ops.segment_sums import segment_sums
 
 if TYPE_CHECKING:
     from pcsim.arrays import Array, Namespace, Shape

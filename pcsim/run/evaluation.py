@@ -53,11 +53,23 @@ def evaluation_of(scenario: Scenario, ensemble: Ensemble) -> Evaluation | None:
     asked = {what for entry in recorded(scenario) for what in entry.what}
     if not (looks_at_every_tick(scenario) or asked & {"energy", "divergence"}):
         return None
+    kept: Evaluation | None = ensemble.evaluation
+    if kept is not None:
+        kept.meter.reset()
+        return kept
+    made = ensemble.evaluation = _evaluation_of(scenario, ensemble, everywhere="divergence" in asked)
+    return made
+
+
+def _evaluation_of(scenario: Scenario, ensemble: Ensemble, *, everywhere: bool) -> Evaluation:
     HostMemory().admit({"backprop, which the run is measured against": sum(map(_backprop_bytes, ensemble.tasks))})
     references = [backprop(task) for task in ensemble.tasks]
     criterion, tolerance = _criterion(scenario)
-    everywhere = "divergence" in asked
-    return Evaluation(start_meter(ensemble, references, criterion, tolerance, everywhere=everywhere), references)
+    meter = start_meter(ensemble, references, criterion, tolerance, everywhere=everywhere)
+    made = Evaluation(meter, references)
+    if meter.follows_blocks:
+        ensemble.clock.compare_with(made.compared(ensemble))
+    return made
 
 
 def _backprop_bytes(task: Task) -> int:

@@ -54,8 +54,6 @@ def run_ticks(
         for recorder in recorders:
             recorder.meter = evaluation.meter if evaluation else None
         stops = _stops(scenario, evaluation)
-        if stops.away and evaluation is not None:
-            ensemble.clock.compare_with(evaluation.compared(ensemble))
         try:
             with interrupts() as asked:
                 _Loop(ensemble, recorders, evaluation, stops, asked, progress, span).run()
@@ -119,7 +117,6 @@ class _Loop:
     asked: Callable[[], bool]
     progress: Progress | None
     span: Span
-    block: int = 1
 
     @property
     def first(self) -> int:
@@ -226,7 +223,7 @@ class _Loop:
         ticks, began = self.ensemble.task.ticks, time.perf_counter()
         width = sum(map(len, self.ensemble.clock.layout())) if self.stops.norms else 0
         if self.ensemble.task.exact_dynamics:
-            end = min(end, first + self.block, first + max(1, BLOCK_BYTES // (8 * width or 1)))
+            end = min(end, first + self.ensemble.block, first + max(1, BLOCK_BYTES // (8 * width or 1)))
         last = interrupted or end == ticks
         squares = self.ensemble.room(end - first) if self.stops.norms else None
         apart = self.ensemble.room(end - first) if self.stops.away else None
@@ -234,7 +231,7 @@ class _Loop:
             self.ensemble.advance(first, end, last=last, squares=squares, apart=apart)
         finally:
             self.note(first, squares, apart)
-        self.block = max(1, int((end - first) * min(8.0, BLOCK_SECONDS / (time.perf_counter() - began))))
+        self.ensemble.block = max(1, int((end - first) * min(8.0, BLOCK_SECONDS / (time.perf_counter() - began))))
         self.report(end)
         if end == self.end < ticks and not interrupted:
             self.pause(self.live, {recorder.run: self.measures(recorder) for recorder in self.live})

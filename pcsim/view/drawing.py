@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from pcsim.view.coordinates import labels, positions_of
 from pcsim.view.lanes import layout
 from pcsim.view.picture import LOST, picture
-from pcsim.view.positions import labels, positions_of
 from pcsim.view.style import (
     BLACK,
     BLUE,
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pcsim.graph.graph import Graph
+    from pcsim.view.coordinates import Point, Positions
     from pcsim.view.lanes import Layout, Link
     from pcsim.view.picture import Box, Picture
-    from pcsim.view.positions import Point, Positions
 
 MARGIN, ROW = 0.15, 0.2
 DARK = "#303030"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
+from pcsim.scenario.reader import load
 from pcsim.view.curves import convergence, norms, series_figure
 from pcsim.view.drawing import drawing
 from pcsim.view.heat import heat_map
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pcsim.graph.graph import Graph
+    from pcsim.run.result import Run
 
 __all__ = [
     "Point",
@@ -29,9 +31,23 @@ __all__ = [
     "heat_map",
     "norms",
     "plot_run",
+    "run_figures",
     "series_figure",
     "ticks_against",
 ]
+
+
+def run_figures(run: Run, folder: Path) -> list[Path]:
+    """Draw every figure that a run allows; return the files."""
+    scenario = load(run.manifest["scenario"])
+    return plot_run(
+        run.trace,
+        scenario.levelled,
+        folder,
+        run.manifest["title"] or "run",
+        tolerance=scenario.document.tolerance,
+        moving=scenario.rule.moving,
+    )
 
 
 def plot_run(

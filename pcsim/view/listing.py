@@ -1,17 +1,19 @@
-"""What there is: ops, rules, engines, measures, data sets, scenarios; and what this machine can run."""
+"""What there is: ops, rules, engines, measures, losses, feedbacks, firings, data sets, scenarios."""
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
-from pcsim.engines.threads import cores, threads_wanted
+from pcsim.analysis.measures import MEASURES
+from pcsim.engines import ENGINES
 from pcsim.errors import InputError, nearest, wrong
+from pcsim.ops import FEEDBACKS, LOSSES, OPS
+from pcsim.rules import FIRINGS, RULES
+from pcsim.scenario.data import DATASETS
+from pcsim.scenario.reader import load
 from pcsim.view.text import columns
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ Rows = list[dict[str, Any]]
 
 
 def _ops() -> Rows:
-    from pcsim.ops import OPS
-
     return [
         {
             "op": op.name,
@@ -41,8 +41,6 @@ def _arity(arity: tuple[int, int | None]) -> str:
 
 
 def _rules() -> Rows:
-    from pcsim.rules import RULES
-
     return [
         {"rule": row.name, "predictions": "move" if row.moving else "fixed", "fires": row.fires.name,
          "step_size": row.step_size, "ticks": row.ticks, "needs": row.needs or "nothing global",
@@ -52,44 +50,30 @@ def _rules() -> Rows:
 
 
 def _engines() -> Rows:
-    from pcsim.engines import ENGINES
-
     return [{"engine": row.name, "summary": row.summary} for row in ENGINES.values()]
 
 
 def _measures() -> Rows:
-    from pcsim.analysis.measures import MEASURES
-
     return [{"measure": row.name, "summary": row.summary, "source": row.source} for row in MEASURES.values()]
 
 
 def _losses() -> Rows:
-    from pcsim.ops import LOSSES
-
     return [{"loss": row.name, "summary": row.summary, "source": row.source} for row in LOSSES.values()]
 
 
 def _feedbacks() -> Rows:
-    from pcsim.ops import FEEDBACKS
-
     return [{"feedback": row.name, "summary": row.summary, "source": row.source} for row in FEEDBACKS.values()]
 
 
 def _firings() -> Rows:
-    from pcsim.rules import FIRINGS
-
     return [{"firing": row.name, "summary": row.summary} for row in FIRINGS.values()]
 
 
 def _datasets() -> Rows:
-    from pcsim.scenario.data import DATASETS
-
     return [{"dataset": row.name, "fields": ", ".join(row.fields), "summary": row.summary} for row in DATASETS.values()]
 
 
 def _scenarios() -> Rows:
-    from pcsim.scenario.reader import load
-
     rows: Rows = []
     for path in sorted(Path("scenarios").glob("*.yaml")):
         try:
@@ -133,79 +117,3 @@ def listing_tables(what: str, rows: Rows) -> list[Any]:
             text.append("\n" + "; ".join(less), style="dim")
         table.add_row(str(row[name]), text)
     return [table]
-
-
-OPTIONAL = {
-    "scikit-learn": "the data set 'digits': pip install \"pcsim[data]\"",
-    "pyarrow": 'synapses from Parquet files: pip install "pcsim[files]"',
-    "h5py": 'synapses from SONATA files: pip install "pcsim[files]"',
-}
-"""Packages that only some scenarios need, and what for."""
-
-BEHIND_ENGINES = ("numba", "cupy-cuda12x")
-"""Packages that engines need."""
-
-
-def diagnosis() -> dict[str, Any]:
-    """Return versions, engines, what they may use of this machine, and what is missing for the rest."""
-    from pcsim.run.manifest import versions
-
-    optional = {name: use for name, use in OPTIONAL.items() if not _installed(name)}
-    missing = optional | {f"engine {name}": why for name in _names() if (why := _closed(name))}
-    engines = [name for name in _names() if f"engine {name}" not in missing]
-    also = {name: version(name) for name in (*BEHIND_ENGINES, *OPTIONAL) if _installed(name)}
-    return {
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "cores": cores(),
-        "threads": _threads() if "numba" in engines else None,
-        "versions": {**versions(), **also},
-        "engines": engines,
-        "missing": missing,
-    }
-
-
-def _threads() -> int | str:
-    """Return the threads of the compiled engine, or what is wrong with their number."""
-    try:
-        return threads_wanted()
-    except InputError as error:
-        return str(error)
-
-
-def _names() -> list[str]:
-    return [row["engine"] for row in _engines()]
-
-
-def _closed(engine: str) -> str:
-    """Return why an engine cannot be opened here; empty where it can."""
-    from pcsim.engines import open_engine
-
-    try:
-        open_engine(engine)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
-def _installed(name: str) -> bool:
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def diagnosis_table(found: dict[str, Any]) -> Any:
-    """Return a diagnosis as a table for people."""
-    table = Table(show_header=False)
-    cores = found["cores"]
-    table.add_row("machine", f"{found['machine']}, {cores} core{'s' if cores > 1 else ''} for this process")
-    for name, number in found["versions"].items():
-        table.add_row(name, number)
-    table.add_row("engines", ", ".join(found["engines"]))
-    if found["threads"] is not None:
-        table.add_row("threads of numba", str(found["threads"]))
-    for name, use in found["missing"].items():
-        table.add_row(f"{name} is missing", use)
-    return table

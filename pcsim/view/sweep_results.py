@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from pcsim.sweep import table
+from pcsim.view.style import save
 from pcsim.view.text import columns, titled
+from pcsim.view.ticks import Point, ticks_against
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,9 +156,6 @@ def _text(value: object) -> str:
 
 def sweep_picture(found: Sweep, folder: Path) -> list[Path]:
     """Draw what a sweep measured against its first numeric key; return the files, none if ``no_picture`` says why."""
-    from pcsim.view.figures import Point, ticks_against
-    from pcsim.view.style import save
-
     rows = table(found)
     axis = _axis(found, rows)
     if axis is None or no_picture(found):

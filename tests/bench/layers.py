@@ -55,4 +55,5 @@ def layers_of(task: Task) -> Layers:
     names = tuple(task.graph.active)
     weights, biases = (np.stack([task.parameters[f"{name}.{slot}"] for name in names]) for slot in SLOTS)
     (x,), (target,) = task.inputs.values(), task.targets.values()
-    return Layers(names, weights, biases[:, None], x, target, task.rule.step_size, task.ticks)
+    data = x.copy(), target.copy()  # PyTorch takes no array that cannot be written to
+    return Layers(names, weights, biases[:, None], *data, task.rule.step_size, task.ticks)

@@ -9,7 +9,7 @@ from backprops import EXACT
 from scans import torch_with_threads
 
 from pcsim.bench.baselines import Baseline, Candidate
-from pcsim.bench.graph_documents import GATES
+from pcsim.bench.family_documents import GATES
 
 if TYPE_CHECKING:
     from pcsim.engines import Task
@@ -24,7 +24,7 @@ def torch_lstm(task: Task) -> Candidate:
     units, inputs = given["W_i"].shape
     kind = getattr(torch, str(task.dtype))
     cell, out = torch.nn.LSTM(inputs, units, dtype=kind), torch.nn.Linear(units, len(given["y.weight"]), dtype=kind)
-    tensor: Any = torch.from_numpy
+    tensor: Any = torch.tensor
     cell.load_state_dict({name: tensor(value) for name, value in joined.items()})
     out.load_state_dict({slot: tensor(given[f"y.{slot}"]) for slot in ("weight", "bias")})
     steps = sum(name.startswith("x") for name in task.inputs)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.bench.baselines import Baseline, Candidate
-from pcsim.bench.graph_documents import SCALAR_KINDS
+from pcsim.bench.family_documents import SCALAR_KINDS
 
 if TYPE_CHECKING:
     from pcsim.engines import Task

@@ -29,7 +29,7 @@ from pcsim.analysis.cost import tick_work
 from pcsim.bench.baselines import Candidate, load_baselines
 from pcsim.bench.engine_timers import engine_timer, norms, ticks, updates
 from pcsim.bench.families import FAMILIES, RULES, Case, scenario_of
-from pcsim.bench.graph_documents import population
+from pcsim.bench.family_documents import population
 from pcsim.bench.growth import AXES, curve
 from pcsim.bench.machine import matrix_product
 from pcsim.bench.timing import fastest, race, ratio

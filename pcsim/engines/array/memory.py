@@ -11,7 +11,7 @@ import numpy as np
 
 from pcsim.engines.array.sums import DeviceSum, Sum
 from pcsim.errors import RunError
-from pcsim.ops.segments import segment_sums
+from pcsim.ops.segment_sums import segment_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

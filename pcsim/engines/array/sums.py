@@ -8,7 +8,7 @@ import numpy as np
 
 from pcsim.arrays import sparse
 from pcsim.engines.array.rows import indices
-from pcsim.ops.segments import segment_sums
+from pcsim.ops.segment_sums import segment_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from pcsim.engines.jit.kernels import dense
 from pcsim.engines.jit.kernels.common import STEP
 from pcsim.engines.jit.kinds import KINDS
 from pcsim.engines.jit.projections import shares
-from pcsim.engines.jit.reading import inputs_of
+from pcsim.engines.jit.readouts import inputs_of
 from pcsim.program.program import Rows, Step
 
 if TYPE_CHECKING:

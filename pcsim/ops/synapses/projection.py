@@ -18,7 +18,7 @@ from pcsim.ops.attributes import boolean, choice, optional, positive, whole
 from pcsim.ops.elementwise import ACTIVATIONS
 from pcsim.ops.leading import fold, lead
 from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec, Realised, Site
-from pcsim.ops.segments import segment_sums
+from pcsim.ops.segment_sums import segment_sums
 from pcsim.ops.synapses.connect import connect, connection
 from pcsim.ops.synapses.delays import delays, drawn
 from pcsim.ops.synapses.sampling import Wanted

@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pcsim.errors import InputError, nearest, wrong
+from pcsim.scenario.reader import load
 from pcsim.trace.compare import compare
 from pcsim.trace.queries import NO_TICK, ask, overview, parse_ticks
 from pcsim.view.text import columns, number, size, titled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pcsim.run.result import Run
     from pcsim.trace.compare import Difference
@@ -108,8 +108,6 @@ def trace_answers(run: Run, tick: str | None, vertex: str | None, edge: str | No
 
 def _check_names(run: Run, vertex: str | None, edge: str | None) -> None:
     """Raise InputError for a name that the graph of a run lacks: that it was not recorded is then no news."""
-    from pcsim.scenario.reader import load
-
     try:
         graph = load(run.manifest["scenario"]).levelled
     except InputError:  # files of the scenario are gone
@@ -239,19 +237,3 @@ def comparison_tables(found: dict[str, Any]) -> list[Any]:
     if len(rows) > MOST_ROWS:
         table.add_row("...", f"{len(rows) - MOST_ROWS} more: --json")
     return [Text(found["verdict"], style="bold"), heads, *([table] if rows else [])]
-
-
-def run_figures(run: Run, folder: Path) -> list[Path]:
-    """Draw every figure that a run allows; return the files."""
-    from pcsim.scenario.reader import load
-    from pcsim.view.figures import plot_run
-
-    scenario = load(run.manifest["scenario"])
-    return plot_run(
-        run.trace,
-        scenario.levelled,
-        folder,
-        run.manifest["title"] or "run",
-        tolerance=scenario.document.tolerance,
-        moving=scenario.rule.moving,
-    )

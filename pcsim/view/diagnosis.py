@@ -1,0 +1,81 @@
+"""What this machine can run: versions, engines, and what is missing."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from rich.table import Table
+
+from pcsim.engines import ENGINES, open_engine
+from pcsim.engines.threads import cores, threads_wanted
+from pcsim.errors import InputError
+from pcsim.run.manifest import versions
+
+OPTIONAL = {
+    "scikit-learn": "the data set 'digits': pip install \"pcsim[data]\"",
+    "pyarrow": 'synapses from Parquet files: pip install "pcsim[files]"',
+    "h5py": 'synapses from SONATA files: pip install "pcsim[files]"',
+}
+"""Packages that only some scenarios need, and what for."""
+
+BEHIND_ENGINES = ("numba", "cupy-cuda12x")
+"""Packages that engines need."""
+
+
+def diagnosis() -> dict[str, Any]:
+    """Return versions, engines, what they may use of this machine, and what is missing for the rest."""
+    optional = {name: use for name, use in OPTIONAL.items() if not _installed(name)}
+    missing = optional | {f"engine {name}": why for name in ENGINES if (why := _closed(name))}
+    engines = [name for name in ENGINES if f"engine {name}" not in missing]
+    also = {name: version(name) for name in (*BEHIND_ENGINES, *OPTIONAL) if _installed(name)}
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": cores(),
+        "threads": _threads() if "numba" in engines else None,
+        "versions": {**versions(), **also},
+        "engines": engines,
+        "missing": missing,
+    }
+
+
+def _threads() -> int | str:
+    """Return the threads of the compiled engine, or what is wrong with their number."""
+    try:
+        return threads_wanted()
+    except InputError as error:
+        return str(error)
+
+
+def _closed(engine: str) -> str:
+    """Return why an engine cannot be opened here; empty where it can."""
+    try:
+        open_engine(engine)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def diagnosis_table(found: dict[str, Any]) -> Any:
+    """Return a diagnosis as a table for people."""
+    table = Table(show_header=False)
+    cores = found["cores"]
+    table.add_row("machine", f"{found['machine']}, {cores} core{'s' if cores > 1 else ''} for this process")
+    for name, number in found["versions"].items():
+        table.add_row(name, number)
+    table.add_row("engines", ", ".join(found["engines"]))
+    if found["threads"] is not None:
+        table.add_row("threads of numba", str(found["threads"]))
+    for name, use in found["missing"].items():
+        table.add_row(f"{name} is missing", use)
+    return table
