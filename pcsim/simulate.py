@@ -73,7 +73,7 @@ def simulate(
     InputError
         If something asked for is wrong.
     RunError
-        If a value becomes NaN or infinite, or the trace cannot be written; ``error.run`` is the run so far, if it began.
+        If a value becomes NaN or infinite, or the trace cannot be written; ``error.run`` is the run so far.
     """
     scenario = _loaded(source, overrides, parameters)  # read
     name, start = engine_of(scenario, engine)
@@ -184,7 +184,7 @@ def _single(scenario: Scenario, keeper: ManifestKeeper, engine: str | None, prog
         # a copy keeps no session: many runs would hold many
         return simulate(replace(scenario), engine=engine, progress=progress)
     except RunError as error:
-        run: Run = error.run or keeper.stillborn(error)
+        run: Run = error.run or keeper.never_begun(error)
         return run
 
 

@@ -309,7 +309,7 @@ class Meter:
             self.fraction[group.rows][here] = np.where(fires, along, self.fraction[group.rows][here])
 
     def of(self, run: int) -> Measured:
-        """Return what was measured of a run, while the last tick that was followed stands still."""
+        """Return what was measured of a run up to the last tick that was followed; call it before that tick moves."""
         with np.errstate(all="ignore"):
             if not self.tasks[0].rule.fires.at_front and not self.shared:
                 self._take(None, final=True)

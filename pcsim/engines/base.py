@@ -209,7 +209,7 @@ def notes(
     apart: np.ndarray | None,
     references: Mapping[str, np.ndarray],
 ) -> Callable[[int], None]:
-    """Return what notes the squared norms of a tick that stands still, as ``advance`` does, by reading the errors."""
+    """Return a function that notes the squared norms of a tick, as ``advance`` does, by reading the errors."""
     groups, start = [], 0
     for names in session.layout():
         wanted = np.stack([references[name] for name in names]) if apart is not None else None

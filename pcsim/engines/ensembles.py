@@ -61,7 +61,7 @@ class Ensemble:
         self.taken.clear()
 
     def end(self, run: int, tick: int) -> None:
-        """Let one run learn what it learns only in its last tick, which stands still, though the others go on."""
+        """Let one run learn what it learns only in its last tick, this one, though the others go on."""
         member = self.members[run]
         if isinstance(member, Member) and (late := _due_because_last(member.task, tick, member.fired())):
             self.taken[run] = dict(member.updates())

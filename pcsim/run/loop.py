@@ -45,14 +45,12 @@ def run_ticks(
     record = recorded(scenario)
     with np.errstate(all="ignore"):
         evaluation = evaluation_of(scenario, ensemble)
-        recorders = [RunRecorder(keeper, ensemble, run) for run, keeper in enumerate(keepers)]
+        meter = evaluation.meter if evaluation else None
+        recorders = [RunRecorder(keeper, ensemble, run, meter) for run, keeper in enumerate(keepers)]
         if span.resumed is not None:
             take_up(span.resumed, ensemble, evaluation)
         for recorder in recorders:
-            meter = evaluation.meter if evaluation else None
             recorder.open(channels(recorder.task, recorder.member, meter, record, recorder.run), span.resumed)
-        for recorder in recorders:
-            recorder.meter = evaluation.meter if evaluation else None
         stops = _stops(scenario, evaluation)
         try:
             with interrupts() as asked:
@@ -82,9 +80,13 @@ def bounded_by(scenario: Scenario) -> list[str]:
 
 @dataclass(frozen=True)
 class _Stops:
-    """Which ticks stand still to be read: those that one of ``everies`` divides.
+    """Which ticks are run one by one, so that they can be read.
 
-    ``norms`` of all others are noted by the session, and how far errors are ``away`` from backprop's.
+    Attributes
+    ----------
+    everies : ticks that one of these numbers divides are read
+    norms : in all other ticks the session notes the norms of errors
+    away : and how far errors are from backprop's
     """
 
     everies: tuple[int, ...]
@@ -92,12 +94,12 @@ class _Stops:
     away: bool = False
 
     def due(self, tick: int, ticks: int) -> int:
-        """Return the first tick from ``tick`` on that stands still; ``ticks`` where none does."""
+        """Return the first tick from ``tick`` on that is read; ``ticks`` where none is."""
         return min((-(-tick // every) * every for every in self.everies), default=ticks)
 
 
 def _stops(scenario: Scenario, evaluation: Evaluation | None) -> _Stops:
-    """Return what must be read while it stands still; norms, and what follows from them, are noted by the session."""
+    """Return which ticks must be read one by one; norms, and what follows from them, the session notes itself."""
     everies, norms = watched(recorded(scenario))
     if evaluation is None:
         return _Stops(everies, norms=norms and 1 not in everies)
@@ -108,7 +110,7 @@ def _stops(scenario: Scenario, evaluation: Evaluation | None) -> _Stops:
 
 @dataclass
 class _Loop:
-    """Runs that are being run; ``block`` is how many ticks fit into one call."""
+    """Runs of one clock on their way to their ends."""
 
     ensemble: Ensemble
     recorders: Sequence[RunRecorder]
@@ -140,8 +142,6 @@ class _Loop:
             stop = tick + 1 if interrupted or due == tick else due
             reads = self.stops.due(tick, end) == tick
             tick = self.step(tick, interrupted) if reads else self.stretch(tick, stop, interrupted)
-        for recorder in self.live:  # where nothing was left to be run
-            self.pause([recorder], {recorder.run: {"warnings": []}})
 
     def due(self, tick: int) -> bool:
         """Return whether a checkpoint is due before a tick."""
@@ -169,7 +169,7 @@ class _Loop:
         return [recorder for recorder in self.recorders if recorder.keeper.run is None]
 
     def step(self, tick: int, interrupted: bool) -> int:
-        """Run one tick, and read it while it stands still."""
+        """Run one tick, and read it between ``deliver`` and ``move``."""
         clock = self.ensemble.clock
         clock.predict(tick)
         clock.send(tick)
@@ -177,32 +177,23 @@ class _Loop:
         if self.evaluation is not None:
             self.evaluation.meter.follow(tick)
         ends = {recorder.run: end for recorder in self.live if (end := self.ends(recorder, tick, interrupted))}
-        pausing = tick == self.end - 1 and self.end < self.ensemble.task.ticks
-        over = len(ends) == len(self.live)
+        over, pausing = len(ends) == len(self.live), "paused" in (status for status, _ in ends.values())
         self.ensemble.learn(tick, last=over and not pausing)
-        for run in () if over else ends:
+        for run in () if over or pausing else ends:
             self.ensemble.end(run, tick)
         for recorder in self.live:
             recorder.record(tick)
         found = {run: self.measures(self.recorders[run]) for run in ends}
         clock.move()
         self.report(tick + 1)
-        if pausing and over:
-            self.pause(self.live, found)
-        else:
-            for run, (status, reason) in ends.items():
-                self.recorders[run].end(status, reason, found[run], alone=over)
+        if pausing:
+            self.keep(self.end)
+        for run, (status, reason) in ends.items():
+            self.recorders[run].end(status, reason, found[run], alone=over)
         return tick + 1
-
-    def pause(self, recorders: Sequence[RunRecorder], found: Mapping[int, dict[str, Any]]) -> None:
-        """End runs before their last tick, so that they can go on."""
-        self.keep(self.end)
-        for recorder in recorders:
-            recorder.end("paused", f"paused before tick {self.end}, as asked", found[recorder.run], alone=True)
 
     def ends(self, recorder: RunRecorder, tick: int, interrupted: bool) -> tuple[str, str] | None:
         """Return how and why a run ends in this tick; None if it goes on."""
-        ticks = self.end
         if interrupted:
             return "interrupted", f"interrupted after tick {tick}"
         if (
@@ -212,7 +203,14 @@ class _Loop:
         ):
             meter = self.evaluation.meter
             return "done", f"{meter.criterion} at or below {meter.tolerance:g} at tick {tick}"
-        return ("done", f"all {ticks} ticks done") if tick == ticks - 1 else None
+        return self.ending(tick) if tick == self.end - 1 else None
+
+    def ending(self, tick: int) -> tuple[str, str]:
+        """Return how and why runs end with the last tick that is to be run."""
+        ticks = self.ensemble.task.ticks
+        if tick < ticks - 1:
+            return "paused", f"paused before tick {tick + 1}, as asked"
+        return "done", f"all {ticks} ticks done"
 
     def measures(self, recorder: RunRecorder) -> dict[str, Any]:
         """Return the measures of a run in its last tick."""
@@ -233,14 +231,18 @@ class _Loop:
             self.note(first, squares, apart)
         self.ensemble.block = max(1, int((end - first) * min(8.0, BLOCK_SECONDS / (time.perf_counter() - began))))
         self.report(end)
-        if end == self.end < ticks and not interrupted:
-            self.pause(self.live, {recorder.run: self.measures(recorder) for recorder in self.live})
-        elif last:
-            reason = f"interrupted after tick {end - 1}" if interrupted else f"all {ticks} ticks done"
-            for recorder in self.live:
-                measured = self.measures(recorder)
-                recorder.end("interrupted" if interrupted else "done", reason, measured, alone=True)
+        if interrupted:
+            self.finish("interrupted", f"interrupted after tick {end - 1}")
+        elif end == self.end:
+            self.finish(*self.ending(end - 1))
         return end
+
+    def finish(self, status: str, reason: str) -> None:
+        """End all runs between two ticks; one that is paused can go on from there."""
+        if status == "paused":
+            self.keep(self.end)
+        for recorder in self.live:
+            recorder.end(status, reason, self.measures(recorder), alone=True)
 
     def note(self, first: int, squares: np.ndarray | None, apart: np.ndarray | None) -> None:
         """Record what was noted of a block; where a value became NaN or infinite within it, of the ticks before."""
@@ -253,9 +255,7 @@ class _Loop:
         else:
             block = self.evaluation.meter.follow_block(first, squares[:done], apart[:done])
         for recorder in self.live:
-            recorder.extend(
-                first, {**block, **({"energy": block["energy"][:, recorder.run]} if "energy" in block else {})}
-            )
+            recorder.extend(first, block)
             recorder.keeper.done = first + done
 
     def report(self, done: int) -> None:

@@ -91,7 +91,7 @@ class ManifestKeeper:
             "scenario": scenario.plain,
         }
 
-    def stillborn(self, error: RunError) -> Run:
+    def never_begun(self, error: RunError) -> Run:
         """Return the run that never began, as nothing but the reason."""
         manifest = self._manifest("failed", str(error), 0, {"warnings": [str(error)]})
         return Run(manifest, TraceWriter(None, [], ticks=1).store)

@@ -36,12 +36,12 @@ class RunRecorder:
     keeper: ManifestKeeper
     ensemble: Ensemble
     run: int
+    meter: Meter | None = None
     series: dict[str, Channel] = field(default_factory=dict)
     """The series that are recorded, by name."""
     columns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.intp))
     """Where their vertices are in the layout of all runs."""
     checkpoint: Checkpoint | None = None
-    meter: Meter | None = None
 
     @property
     def task(self) -> Task:
@@ -96,7 +96,7 @@ class RunRecorder:
         self.flush()
 
     def extend(self, first: int, block: Mapping[str, np.ndarray]) -> None:
-        """Record series of ticks from ``first`` on: {series: (ticks,), or (ticks, vertices of all runs)}."""
+        """Record ticks from ``first`` on: {series: (ticks, vertices of all runs)}, the energy (ticks, runs)."""
         if self.series:
             count = len(next(iter(block.values())))
             rows = {name: self._rows(name, channel, first, block) for name, channel in self.series.items()}
@@ -106,7 +106,7 @@ class RunRecorder:
     def _rows(self, name: str, channel: Channel, first: int, block: Mapping[str, np.ndarray]) -> np.ndarray:
         if name == "theory":  # known beforehand; it is read at the meter's tick
             return np.stack([self._theory(channel, tick) for tick in range(first, first + len(block["norm"]))])
-        return block[name] if block[name].ndim == 1 else block[name][:, self.columns]
+        return block[name][:, self.run if name == "energy" else self.columns]
 
     def _theory(self, channel: Channel, tick: int) -> np.ndarray:
         assert self.meter is not None

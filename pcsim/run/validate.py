@@ -24,7 +24,7 @@ def validate_file(path: Path) -> str:
     scenario = reading.scenario()
     problems = list(reading.problems)
     if scenario is not None:
-        # What follows from a section that is wrong already is no news.
+        # A section that is wrong already is reported once, not again for what follows from it.
         known = {problem.path[:1] for problem in problems}
         problems += [problem for problem in _later(scenario) if problem.path[:1] not in known]
     if problems:

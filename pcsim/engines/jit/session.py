@@ -323,6 +323,8 @@ class JitSession:
     def _runs_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
         fires = self.task.rule.fires
+        if fires.applies:
+            return False
         return self.errors_stay if fires.at_front else fires.only_last
 
     def _finish(self, first: int, tick: int, noted: int) -> None:
