@@ -132,12 +132,17 @@ class JitSession:
 
     def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
         """Say what errors are compared with."""
-        arrays = self.arrays
-        arrays.compare_with(references)
-        for shape, reference in arrays.references.items():
-            arrays.references[shape] = np.ascontiguousarray(reference, self.task.dtype)
-            place = self.laid_out.groups[shape]
-            GROUP.view(self.table, place)["reference"] = address_of(arrays.references[shape])
+        self.arrays.compare_with(references)
+        self._note_references()
+
+    def _note_references(self) -> None:
+        """Write down where what errors are compared with lies, in the number format of the run."""
+        references = self.arrays.references
+        for shape, location in self.laid_out.groups.items():
+            if shape in references:
+                references[shape] = np.ascontiguousarray(references[shape], self.task.dtype)
+            kept = shape in references
+            GROUP.view(self.table, location)["reference"] = address_of(references[shape]) if kept else -1
 
     def snapshot(self) -> State:
         """Return the state before the next tick."""
@@ -151,6 +156,7 @@ class JitSession:
         self.task = arrays.task = taken_up(self.task, state)
         if lost := saved_state.lost(self.laid_out, state):
             self._lay_out(by_array_call=lost)
+            self._note_references()
         self._take_operands()
         self._forget()
         self._begin()
@@ -317,6 +323,8 @@ class JitSession:
         self.squares.begin(first, ticks)
         if not apart:
             return self.instructions.noting, mode | NOTE
+        if not self.arrays.references:
+            raise KeyError("errors are compared with nothing: compare_with comes first")
         self.apart.begin(first, ticks)
         return self.instructions.comparing, mode | COMPARE
 
@@ -398,7 +406,17 @@ class JitSession:
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
-        return readouts.reader(self.laid_out, quantity, names)
+        if not self.laid_out.projections:
+            return self.arrays.reader(quantity, names)
+        made: dict[int, Read] = {}
+
+        def read() -> np.ndarray:
+            layout = self.laid_out  # a state of another engine may have been loaded since
+            if id(layout) not in made:
+                made[id(layout)] = readouts.reader(layout, quantity, names)
+            return made[id(layout)]()
+
+        return read
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
