@@ -71,11 +71,10 @@ class JitSession:
 
     def _lay_out(self, *, by_array_call: Container[int] = ()) -> None:
         """Lay everything out; steps given by id are array calls though they have a kernel."""
-        arrays = self.arrays
-        threads, by_sample = threads_of(arrays, self.work)
+        threads, by_sample = threads_of(self.arrays, self.work)
         self.sharing = Sharing(threads, by_sample, self.task.dtype)
         flowing = by_sample and flows.flows(self.program)
-        self.laid_out = Layout(arrays, flowing=flowing, by_array_call=by_array_call)
+        self.laid_out = Layout(self.arrays, flowing=flowing, by_array_call=by_array_call)
         self.parts = Parts(self.laid_out, self.sharing)
         self.instructions = Instructions(self.laid_out, self.sharing)
         totals = write_totals(self.laid_out)
@@ -152,8 +151,7 @@ class JitSession:
     def load(self, state: State) -> None:
         """Go on from a state of this task, whichever engine it is from."""
         check_state(state, self.task)
-        arrays = self.arrays
-        self.task = arrays.task = taken_up(self.task, state)
+        self.task = self.arrays.task = taken_up(self.task, state)
         if lost := saved_state.lost(self.laid_out, state):
             self._lay_out(by_array_call=lost)
             self._note_references()
@@ -242,6 +240,7 @@ class JitSession:
         if self.parts.faulty() or not all(self.arrays.finite(self.units[shape].start) for shape in self.unwatched):
             with np.errstate(all="ignore"):
                 sweep(self.arrays)  # names the vertex and the value
+            self._run(self.instructions.sweeping, SWEEP, 0)  # it did not: its numbers are not those of kernels
 
     def _clear_delay_buffers(self) -> None:
         """Begin the delay buffers of projections: no error, feedforward values."""
