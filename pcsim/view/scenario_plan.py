@@ -134,7 +134,7 @@ def kernels_of(scenario: Scenario) -> list[dict[str, Any]]:
     Raises InputError where the engine is not installed.
     """
     open_engine("numba")
-    rows: list[dict[str, Any]] = import_module("pcsim.engines.jit.plan").kernel_plan(scenario.task())
+    rows: list[dict[str, Any]] = import_module("pcsim.engines.jit.kernel_plans").kernel_plan(scenario.task())
     return rows
 
 
