@@ -26,8 +26,9 @@ from pcsim.rules import RULES, rule
 NORMS = [
     Case("batch_norm", (shape,), None, {"axis": axis, "statistics": statistics, "affine": affine, "epsilon": 0.1})
     for (shape, axis), statistics, affine in product(
-        [((3,), 0), ((2, 3), -1), ((2, 3), 0), ((2, 3, 2), 1)], ["batch", "frozen"], [True, False]
+        [((3,), 0), ((2, 3), -1), ((2, 3, 2), 1)], ["batch", "frozen"], [True, False]
     )
+    if affine or shape == (2, 3)
 ]
 CASES = [
     *NORMS,

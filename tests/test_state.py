@@ -361,7 +361,7 @@ def test_a_run_of_updates_alone_in_which_nothing_learns_is_not_taken_for_its_beg
 def test_the_closed_form_keeps_states_too(row, numpy_engine, tmp_path):
     """Its state goes on in a simulation, and that of a simulation in it."""
     solved = 0
-    for seed in range(8):
+    for seed in range(0, 20, 4):  # no precisions, no initial values: of these there is no closed form
         task = task_of(row, seed, apart=True)
         try:
             session = closed_form(task)
