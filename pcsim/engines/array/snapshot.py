@@ -1,4 +1,4 @@
-"""The state of an array session, taken out between two ticks and put back."""
+"""The state of an array arrays, taken out between two ticks and put back."""
 
 from __future__ import annotations
 
@@ -9,56 +9,61 @@ import numpy as np
 from pcsim.engines.state import State, past
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pcsim.arrays import Array, Shape
-    from pcsim.engines.array.session import ArraySession
+    from pcsim.engines.array.state import ArrayState
     from pcsim.graph.graph import Edge
     from pcsim.program.program import Program
 
 Arrays = dict[str, np.ndarray]
 
 
-def snapshot(session: ArraySession, engine: str) -> State:
-    """Return the state before the next tick; arrays are copies on the host."""
-    task, tick = session.task, session.next_tick
+def snapshot(arrays: ArrayState, engine: str, sends: Callable[[str, int], bool]) -> State:
+    """Return the state before the next tick; arrays are copies on the host.
+
+    ``sends`` is (vertex, tick) -> whether its messages of that tick were written down, or stayed as they were.
+    """
+    task, tick = arrays.task, arrays.next_tick
     return State(
         tick,
-        dict(_deviations(session)),
-        dict(_values(session, tick)),
-        dict(_errors(session, tick)),
-        _copied(session.parameters()),
-        _copied(session.updates()),
-        _copied(session.learnt_of(session.applied)) if session.applied else {},
-        session.fired(),
-        session.frozen(),
+        dict(_deviations(arrays)),
+        dict(_values(arrays, tick)),
+        dict(_errors(arrays, tick, sends)),
+        _copied(arrays.parameters()),
+        _copied(arrays.updates()),
+        _copied(arrays.learnt_of(arrays.applied)) if arrays.applied else {},
+        arrays.fired(),
+        arrays.frozen(),
         task.seed,
         task.batch_number,
         engine,
-        dict(_private(session)),
+        dict(_private(arrays)),
     )
 
 
-def restore(session: ArraySession, state: State, engine: str) -> None:
-    """Put a state into a session that has just begun; what it kept of another engine is not needed."""
-    session.next_tick = state.tick
-    program, own = session.program, state.own(engine)
+def restore(arrays: ArrayState, state: State, engine: str) -> bool:
+    """Put a state into arrays of a run that has just begun.
+
+    Return whether the state is this engine's own; if not, every row must be worked out from now on.
+    """
+    arrays.next_tick = state.tick
+    program, own = arrays.program, state.own(engine)
     for shape, group in program.groups.items():
         for row, name in enumerate(group.names[: group.active]):
-            session.units[shape].deviation[row] = session.xp.asarray(state.deviations[name])
-    _put_values(session, state)
-    _put_errors(session, state)
+            arrays.units[shape].deviation[row] = arrays.xp.asarray(state.deviations[name])
+    _put_values(arrays, state)
+    _put_errors(arrays, state)
     for shape, names in program.parameters.items():
-        _put_parameters(session, shape, names, state)
+        _put_parameters(arrays, shape, names, state)
     for step in program.steps:
-        session.fire_ticks[id(step)][...] = [state.fired.get(name, -1) for name in step.names]
-        session.waiting[id(step)][...] = True
-    session.frozen_at.update(state.frozen)
-    for key, array in _kept(session):
+        arrays.fire_ticks[id(step)][...] = [state.fired.get(name, -1) for name in step.names]
+        arrays.waiting[id(step)][...] = True
+    arrays.frozen_at.update(state.frozen)
+    for key, array in _kept(arrays):
         if key in own:
-            array[...] = session.xp.asarray(own[key])
-    if not own:  # what stands still was worked out elsewhere: work it out here
-        session.follow_every_row()
+            array[...] = arrays.xp.asarray(own[key])
+    return bool(own) or not list(_kept(arrays))
 
 
 def one(line: int) -> slice:
@@ -70,9 +75,9 @@ def _copied(found: Arrays) -> Arrays:
     return {name: np.array(array) for name, array in found.items()}
 
 
-def _deviations(session: ArraySession) -> Iterator[tuple[str, np.ndarray]]:
-    for shape, group in session.program.groups.items():
-        rows = session.memory.host(session.units[shape].deviation)
+def _deviations(arrays: ArrayState) -> Iterator[tuple[str, np.ndarray]]:
+    for shape, group in arrays.program.groups.items():
+        rows = arrays.memory.host(arrays.units[shape].deviation)
         yield from ((name, np.array(rows[row])) for row, name in enumerate(group.names[: group.active]))
 
 
@@ -83,22 +88,20 @@ def _histories(program: Program) -> Iterator[tuple[Shape, int, str, int]]:
         yield from ((shape, line, names[row], int(lengths[line])) for line, row in enumerate(history.rows))
 
 
-def _values(session: ArraySession, tick: int) -> Iterator[tuple[str, np.ndarray]]:
-    host = {shape: session.memory.host(array) for shape, array in session.histories.items()}
-    for shape, line, name, length in _histories(session.program):
-        buffer = session.program.histories[shape].delay_buffer
+def _values(arrays: ArrayState, tick: int) -> Iterator[tuple[str, np.ndarray]]:
+    host = {shape: arrays.memory.host(array) for shape, array in arrays.histories.items()}
+    for shape, line, name, length in _histories(arrays.program):
+        buffer = arrays.program.histories[shape].delay_buffer
         rows = [int(buffer.at(tick - length + k, one(line))[0]) for k in range(length)]
         yield name, np.array(host[shape][rows])
 
 
-def _put_values(session: ArraySession, state: State) -> None:
-    for shape, line, name, length in _histories(session.program):
-        buffer = session.program.histories[shape].delay_buffer
+def _put_values(arrays: ArrayState, state: State) -> None:
+    for shape, line, name, length in _histories(arrays.program):
+        buffer = arrays.program.histories[shape].delay_buffer
         found = past(state.values.get(name), length, state.deviations[name])
         for k in range(length):
-            session.histories[shape][int(buffer.at(state.tick - length + k, one(line))[0])] = session.xp.asarray(
-                found[k]
-            )
+            arrays.histories[shape][int(buffer.at(state.tick - length + k, one(line))[0])] = arrays.xp.asarray(found[k])
 
 
 def _lines(program: Program) -> Iterator[tuple[Shape, int, Edge, int]]:
@@ -108,46 +111,44 @@ def _lines(program: Program) -> Iterator[tuple[Shape, int, Edge, int]]:
             yield shape, line, inbox.edges[number], int(inbox.delay_buffer.length[line])
 
 
-def _errors(session: ArraySession, tick: int) -> Iterator[tuple[str, np.ndarray]]:
+def _errors(arrays: ArrayState, tick: int, sends: Callable[[str, int], bool]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each edge's messages under way; where only changes are written down, what has not changed stands."""
     lines, arrived = (
-        {shape: session.memory.host(arrays[shape]) for shape in session.lines}
-        for arrays in (session.lines, session.messages)
+        {shape: arrays.memory.host(found[shape]) for shape in arrays.lines} for found in (arrays.lines, arrays.messages)
     )
-    for shape, line, edge, length in _lines(session.program):
-        inbox = session.program.inboxes[shape]
+    for shape, line, edge, length in _lines(arrays.program):
+        inbox = arrays.program.inboxes[shape]
         standing, found = arrived[shape][inbox.late[line]], []
         for k in range(length):
-            if session.plans.sends(edge.post, tick + k - length):
+            if sends(edge.post, tick + k - length):
                 standing = lines[shape][int(inbox.delay_buffer.at(tick + k, one(line))[0])]
             found.append(standing)
         yield edge.name, np.stack(found)
 
 
-def _put_errors(session: ArraySession, state: State) -> None:
-    for shape, line, edge, length in _lines(session.program):
-        buffer = session.program.inboxes[shape].delay_buffer
+def _put_errors(arrays: ArrayState, state: State) -> None:
+    for shape, line, edge, length in _lines(arrays.program):
+        buffer = arrays.program.inboxes[shape].delay_buffer
         for k in range(length):
-            session.lines[shape][int(buffer.at(state.tick + k, one(line))[0])] = session.xp.asarray(
-                state.errors[edge.name][k]
-            )
+            sent = arrays.xp.asarray(state.errors[edge.name][k])
+            arrays.lines[shape][int(buffer.at(state.tick + k, one(line))[0])] = sent
 
 
-def _put_parameters(session: ArraySession, shape: Shape, names: tuple[str, ...], state: State) -> None:
-    xp = session.xp
+def _put_parameters(arrays: ArrayState, shape: Shape, names: tuple[str, ...], state: State) -> None:
+    xp = arrays.xp
     for row, name in enumerate(names):
-        session.theta[shape][row] = xp.asarray(state.parameters[name])
-    for kept, arrays in ((session.learnt, state.updates), (session.applied, state.applied)):
-        if arrays and any(arrays[name].any() for name in names):
-            kept[shape] = xp.stack([xp.asarray(arrays[name]) for name in names])
+        arrays.theta[shape][row] = xp.asarray(state.parameters[name])
+    for kept, found in ((arrays.learnt, state.updates), (arrays.applied, state.applied)):
+        if found and any(found[name].any() for name in names):
+            kept[shape] = xp.stack([xp.asarray(found[name]) for name in names])
 
 
-def _kept(session: ArraySession) -> Iterator[tuple[str, Array]]:
+def _kept(arrays: ArrayState) -> Iterator[tuple[str, Array]]:
     """Yield the messages that stand where nothing new is sent, by a name of their own."""
-    for number, shape in enumerate(session.program.inboxes):
-        yield f"messages/{number}", session.messages[shape]
+    for number, shape in enumerate(arrays.program.inboxes):
+        yield f"messages/{number}", arrays.messages[shape]
 
 
-def _private(session: ArraySession) -> Iterator[tuple[str, Any]]:
-    for key, array in _kept(session):
-        yield key, np.array(session.memory.host(array))
+def _private(arrays: ArrayState) -> Iterator[tuple[str, Any]]:
+    for key, array in _kept(arrays):
+        yield key, np.array(arrays.memory.host(array))

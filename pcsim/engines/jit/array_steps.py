@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.array.learn import add_contributions
+from pcsim.engines.array.predict import feedforward_input
 from pcsim.engines.array.rows import inside, take
 from pcsim.engines.array.units import Work
 from pcsim.engines.base import clamped
@@ -19,7 +21,6 @@ from pcsim.engines.jit.kernels.common import ALL, PREDICT, SEND
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
-    from pcsim.engines.array.session import ArraySession
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.parts import Parts
     from pcsim.program.program import Rows, Slot, Step
@@ -37,8 +38,8 @@ class ArrayStep:
     """
 
     def __init__(self, layout: Layout, step: Step, why: str) -> None:
-        self.session: ArraySession = layout.session
-        self.step, self.why, self.units = step, why, layout.session.units[step.shape]
+        self.arrays = layout.arrays
+        self.step, self.why, self.units = step, why, layout.arrays.units[step.shape]
         self.late_values, self.sent = layout.late_values, layout.sent
         count = len(step.names)
         self.vertices = layout.vertices(step)
@@ -52,27 +53,15 @@ class ArrayStep:
     def sweep(self, rows: slice) -> bool:
         """Set the feedforward values of some rows; return whether all are finite."""
         start = self.units.start[inside(self.step.rows, rows)]
-        inputs = tuple(self._swept(slot, rows) for slot in self.step.slots)
+        inputs = tuple(feedforward_input(self.arrays, slot, rows) for slot in self.step.slots)
         start[...] = self._forward(inputs, rows)[0]
         return bool(np.isfinite(start).all())
 
     def settle(self) -> None:
         """Predict from the feedforward values, by the call that predicts in a tick: what has not moved differs by 0."""
         rows = slice(0, len(self.step.names))
-        inputs = tuple(self._swept(slot, rows) for slot in self.step.slots)
+        inputs = tuple(feedforward_input(self.arrays, slot, rows) for slot in self.step.slots)
         self.reference = self._work_out(inputs)
-
-    def _swept(self, slot: Slot, rows: slice) -> np.ndarray:
-        if slot.is_parameter:
-            return self._parameter(slot, rows)
-        if slot.is_whole:
-            return np.asarray(self.session.whole[id(slot)][rows])
-        found: np.ndarray = self.session.units[slot.shape].start[inside(slot.rows, rows)]
-        return found
-
-    def _parameter(self, slot: Slot, rows: slice) -> np.ndarray:
-        theta: np.ndarray = take(self.session.theta[slot.shape][slot.rows], rows, len(slot.edges))
-        return theta[:, None]
 
     def _forward(self, inputs: tuple[np.ndarray, ...], rows: slice) -> tuple[np.ndarray, tuple[Any, ...]]:
         step = self.step
@@ -87,7 +76,7 @@ class ArrayStep:
         return mu
 
     def _parameters(self, rows: slice) -> dict[str, np.ndarray]:
-        kept, count = self.session.params[id(self.step)], len(self.step.names)
+        kept, count = self.arrays.params[id(self.step)], len(self.step.names)
         return {name: take(array, rows, count) for name, array in kept.items()}
 
     # -- one tick ---------------------------------------------------------------------------------------
@@ -115,7 +104,7 @@ class ArrayStep:
 
     def _changed(self, parts: Parts, mode: int, input_moved: np.ndarray) -> np.ndarray:
         """Return which vertices have an error, or a message, that may have changed."""
-        if self.session.rule.moving and not mode & (PREDICT | ALL):
+        if self.arrays.rule.moving and not mode & (PREDICT | ALL):
             return parts.changed(self.vertices)
         return np.asarray(input_moved | parts.moved(self.vertices))
 
@@ -132,8 +121,8 @@ class ArrayStep:
     def _input(self, slot: Slot) -> np.ndarray:
         """Return what arrives over a slot at this tick, (vertices, batch, *shape)."""
         if slot.is_parameter or slot.is_whole:
-            return self._swept(slot, slice(0, len(self.step.names)))
-        now = self.session.units[slot.shape].value[slot.rows]
+            return np.asarray(feedforward_input(self.arrays, slot, slice(0, len(self.step.names))))
+        now = self.arrays.units[slot.shape].value[slot.rows]
         late = self.late_values.get(id(slot))
         if late is not None and slot.late is not None:
             now = now.copy() if isinstance(slot.rows, slice) else now
@@ -142,7 +131,7 @@ class ArrayStep:
 
     def _follow_losses(self) -> None:
         """Set the errors of outputs with a loss other than squared error, and their values to match."""
-        task, units = self.session.task, self.units
+        task, units = self.arrays.task, self.units
         for loss, rows in self._loss_rows().items():
             here = self.step.rows.start + np.array(rows)
             target = np.stack([np.asarray(task.targets[self.step.names[row]], task.dtype) for row in rows])
@@ -154,16 +143,16 @@ class ArrayStep:
     def _loss_rows(self) -> dict[str, list[int]]:
         found: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(self.step.names):
-            if not clamped(self.session.task, name):
-                found[self.session.task.losses[name]].append(row)
+            if not clamped(self.arrays.task, name):
+                found[self.arrays.task.losses[name]].append(row)
         return found
 
     def _send(self) -> None:
         """Write down what each vertex sends back over each input."""
-        session, every = self.session, slice(0, len(self.step.names))
-        session.work[id(self.step)] = self.work
+        arrays, every = self.arrays, slice(0, len(self.step.names))
+        arrays.work[id(self.step)] = self.work
         with np.errstate(all="ignore"):
-            back = session.local(self.step, every).messages(session.weighted(self.step, every))
+            back = arrays.local(self.step, every).messages(arrays.weighted(self.step, every))
         for slot, message in zip(self.step.slots, back, strict=True):
             if slot.messages is not None:
                 self.sent[slot.shape][slot.messages] = message
@@ -172,5 +161,5 @@ class ArrayStep:
 
     def accumulate(self, rows: Rows, tick: int) -> None:
         """Add what some rows contribute to the gradients of their parameters."""
-        self.session.work[id(self.step)] = self.work
-        self.session.add_contributions(self.step, rows, tick)
+        self.arrays.work[id(self.step)] = self.work
+        add_contributions(self.arrays, self.step, rows, tick)

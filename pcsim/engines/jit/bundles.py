@@ -1,4 +1,4 @@
-"""Bundles as ``weighted`` plays them: which units of a step take the same inputs, their weights, who sums what."""
+"""Bundles as ``weighted`` runs them: which units of a step take the same inputs, their weights, who sums what."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _prompt(layout: Layout, step: Step) -> WholeNumbers:
         if slot.late is not None:
             prompt[slot.late.positions] = False
         if slot.messages is not None:
-            late = layout.session.program.inboxes[slot.shape].late - slot.messages.start
+            late = layout.arrays.program.inboxes[slot.shape].late - slot.messages.start
             prompt[late[(late >= 0) & (late < len(step.names))]] = False
     return prompt
 
@@ -94,7 +94,7 @@ def _runs(rows: WholeNumbers) -> Iterator[tuple[int, int]]:
 
 def _bundle(layout: Layout, step: Step, first: int, order: WholeNumbers, inputs: WholeNumbers) -> Bundle:
     """Lay out one bundle: ``order`` (inputs, units) is which slot of each unit has each input, a row of the group."""
-    (k, n), units, owner = order.shape, layout.session.units[step.shape], step.names[first]
+    (k, n), units, owner = order.shape, layout.arrays.units[step.shape], step.names[first]
     stride = layout.batch * prod(step.shape)
     sends = [step.slots[slot].messages is not None for slot in order[:, 0]]
     receivers = np.flatnonzero(np.array(sends) & (inputs < units.group.free))

@@ -42,7 +42,7 @@ def unwritten(layout: Layout, step: Step) -> bool:
 
 def lay_out(layout: Layout) -> tuple[int, int]:
     """Write the operands of ``flow`` for all free vertices, in the order of the graph; return place and count."""
-    program, table = layout.session.program, layout.table
+    program, table = layout.arrays.program, layout.table
     received = {(shape, number): term for shape in program.inboxes for number, term in _terms(layout, shape)}
     receivers: list[dict[str, int]] = []
     terms: list[Term] = []
@@ -68,13 +68,13 @@ def lay_out(layout: Layout) -> tuple[int, int]:
 
 def _in_order(layout: Layout) -> Iterator[tuple[Shape, int]]:
     """Return shape and row of the free vertices, each before those that it sends values to."""
-    graph, location = layout.session.program.graph, layout.session.program.location
+    graph, location = layout.arrays.program.graph, layout.arrays.program.location
     return (location[name] for name in graph.active if graph.role(name) == "free")
 
 
 def _received(layout: Layout, received: dict[tuple[Shape, int], Term], shape: Shape, row: int) -> list[Term]:
     """Return what a vertex receives, in the order of its sum; what a kernel sums is one message."""
-    inbox = layout.session.program.inboxes.get(shape)
+    inbox = layout.arrays.program.inboxes.get(shape)
     if inbox is None:
         return []
     found = []
@@ -83,7 +83,7 @@ def _received(layout: Layout, received: dict[tuple[Shape, int], Term], shape: Sh
         if one is None:
             found.append(_with_slope(layout, shape, received[shape, number]))
         elif number == one.messages[0]:
-            found.append(Term(SENT, one.target, sender=one.number))
+            found.append(_with_slope(layout, shape, Term(SENT, one.target, sender=one.number)))
     return found
 
 
@@ -97,7 +97,7 @@ def _with_slope(layout: Layout, shape: Shape, term: Term) -> Term:
 
 def _receiver(layout: Layout, shape: Shape, row: int, terms: list[Term], first: int) -> dict[str, int]:
     """Return the record of a vertex that receives the terms from ``first`` on."""
-    units, stride = layout.session.units[shape], layout.batch * prod(shape)
+    units, stride = layout.arrays.units[shape], layout.batch * prod(shape)
     moving, count = layout.moving, len(terms) - first
     brief = not moving and count <= 2 and all(term.kind == SLOPED for term in terms[first:])
     keep, gain = layout.factors[shape]
@@ -119,7 +119,7 @@ def _receiver(layout: Layout, shape: Shape, row: int, terms: list[Term], first: 
 def _terms(layout: Layout, shape: Shape) -> Iterator[tuple[int, Term]]:
     """Return each message to a shape group and the term that stands for it."""
     stride = layout.batch * prod(shape)
-    for step in layout.session.program.steps:
+    for step in layout.arrays.program.steps:
         how, senders = in_place(layout, step), layout.vertices(step)
         for number, slot in enumerate(step.slots):
             if slot.messages is None or slot.shape != shape:
@@ -136,5 +136,5 @@ def _unwritten(layout: Layout, step: Step, row: int, product: tuple[int, int, in
     """Return what a vertex sends as the product of what lies somewhere."""
     kind, slope, weight = product
     place = step.rows.start + row
-    error = address_of(layout.session.units[step.shape].error) + place * layout.batch * prod(step.shape)
+    error = address_of(layout.arrays.units[step.shape].error) + place * layout.batch * prod(step.shape)
     return Term(kind, error, slope, weight, layout.first[step.shape] + place, int(not layout.moving))

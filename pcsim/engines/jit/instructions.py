@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pcsim.engines.array.rows import by_depth
 from pcsim.engines.jit import flows
-from pcsim.engines.jit.kernels import flow, groups, population, weighted
+from pcsim.engines.jit.kernels import flow, groups, past, population, weighted
+from pcsim.engines.jit.kernels.common import STEP
 from pcsim.engines.jit.kinds import KINDS
 from pcsim.engines.jit.projections import shares
 from pcsim.engines.jit.segments import ArrayCall, Compiled
@@ -17,10 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pcsim.engines.jit.array_steps import ArrayStep
+    from pcsim.engines.jit.kernels.records import Record
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.parts import Parts
     from pcsim.engines.jit.segments import Instruction, Segment, Sharing
     from pcsim.program.program import ShapeGroup, Step
+
+RECORDS: dict[str, Record] = {
+    **{kind.kernel.py_func.__name__: STEP for kind in KINDS.values()},
+    **dict.fromkeys(("move", "stay", "materialise", "deliver", "measure", "measure_first"), groups.GROUP),
+    "remember": groups.HISTORY,
+    "recall": groups.RECALL,
+    "recall_next": groups.RECALL,
+    "remember_values": past.PAST,
+    "flow": flow.FLOW,
+    "answer": STEP,
+    "answer_bundle": weighted.ANSWER,
+    "arrange_forward": STEP,
+    "arrange_backward": STEP,
+}
+"""Which kind of record each kernel works on, by its name."""
 
 HEAVY = 512
 """Numbers of a vertex for each thread, from which on an instruction of its own costs it little."""
@@ -41,7 +58,7 @@ class Instructions:
 
     def __init__(self, layout: Layout, sharing: Sharing) -> None:
         self.layout, self.sharing = layout, sharing
-        self.program, self.moving = layout.session.program, layout.moving
+        self.program, self.moving = layout.arrays.program, layout.moving
         each, segment = sharing.each, sharing.segment
         active = [(layout.groups[shape], group.active) for shape, group in self.program.groups.items() if group.active]
         measured = [each(groups.measure, place, count) for place, count in active]
@@ -49,7 +66,7 @@ class Instructions:
         recalling = [each(groups.recall, place, count) for place, count in layout.recalls]
         adding = [each(groups.materialise, place, count) for place, count in active if self.moving]
         self.remembered = [each(groups.remember, place, lines) for place, lines in layout.histories]
-        self.kept = [each(population.remember_values, place, population.PIECES) for place in layout.keeping]
+        self.kept = [each(past.remember_values, place, past.PIECES) for place in layout.keeping]
         self.answered = self._answering()
         self.moves = self._moving(active)
         self.sweeping = self._sweeping()
@@ -132,7 +149,7 @@ class Instructions:
             for key, projection in layout.projections.items()
             if projection.step.sends
         ]
-        return found + [each(weighted.answer, place, len(one.receivers)) for place, one in layout.answering]
+        return found + [each(weighted.answer_bundle, place, len(one.receivers)) for place, one in layout.answering]
 
     def _arranging(self) -> list[Instruction]:
         return [

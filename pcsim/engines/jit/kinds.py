@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pcsim.arrays import Shape
-    from pcsim.engines.array.session import ArraySession
+    from pcsim.engines.array.state import ArrayState
     from pcsim.engines.base import Task
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.table import WholeNumbers
@@ -64,9 +64,9 @@ class Kind:
     remembers: bool = False
 
 
-def why_no_kernel(session: ArraySession, step: Step) -> str:
+def why_no_kernel(arrays: ArrayState, step: Step) -> str:
     """Return why a step is one array call and not a kernel; empty if it has one."""
-    task, kind = session.task, KINDS.get(step.op.name)
+    task, kind = arrays.task, KINDS.get(step.op.name)
     if kind is None:
         return f"op {step.op.name!r} has no kernel"
     if step.op.couples(step.call):
@@ -121,7 +121,7 @@ def of_affine(layout: Layout, step: Step) -> int:
 
 def _layers(layout: Layout, step: Step, units: int, fan_in: int) -> dict[str, Any]:
     """Return what each vertex of a layer has of its own; equal weights are packed once."""
-    slots, owner, session = {slot.name: slot for slot in step.parameters}, step.names[0], layout.session
+    slots, owner, arrays = {slot.name: slot for slot in step.parameters}, step.names[0], layout.arrays
     weight, bias = slots["weight"], slots.get("bias")
     count = len(step.names)
     used = used_of(weight, count)
@@ -134,7 +134,7 @@ def _layers(layout: Layout, step: Step, units: int, fan_in: int) -> dict[str, An
     return {
         "forward": address_of(forward) + which * there,
         "backward": address_of(backward) + which * back,
-        "bias": -1 if bias is None else address_of(session.theta[bias.shape]) + used_of(bias, count) * units,
+        "bias": -1 if bias is None else address_of(arrays.theta[bias.shape]) + used_of(bias, count) * units,
         "weight_learnt": address_of(layout.learnt(weight.shape)) + used * units * fan_in,
         "bias_learnt": -1 if bias is None else address_of(layout.learnt(bias.shape)) + used_of(bias, count) * units,
         "blank": layout.blanks(weight.shape) + used,
@@ -169,10 +169,10 @@ def of_projection(layout: Layout, step: Step) -> int:
 
 def of_weighted_sum(layout: Layout, step: Step) -> int:
     """Write the activation, where weights and biases lie, and bundles."""
-    session, count, owner = layout.session, len(step.names), step.names[0]
+    arrays, count, owner = layout.arrays, len(step.names), step.names[0]
     slots = {slot.name: slot for slot in step.parameters}
     weights, biases = (
-        address_of(session.theta[slot.shape]) + used_of(slot, count) * prod(slot.shape)
+        address_of(arrays.theta[slot.shape]) + used_of(slot, count) * prod(slot.shape)
         for slot in (slots["weight"], slots.get("bias", slots["weight"]))
     )
     places = bundles.bundle(layout, step)

@@ -14,7 +14,7 @@ from pcsim.engines.jit.array_steps import ArrayStep
 from pcsim.engines.jit.kernels.common import EDGE, OUTPUT, SLOT, STEP
 from pcsim.engines.jit.kernels.groups import GROUP, HISTORY, LATE, LINE, MESSAGE, RECALL
 from pcsim.engines.jit.kernels.native import address_of, entry
-from pcsim.engines.jit.kernels.population import PAST
+from pcsim.engines.jit.kernels.past import PAST
 from pcsim.engines.jit.kernels.weighted import ANSWER
 from pcsim.engines.jit.kinds import KINDS, LOSS_KERNELS, attribute, why_no_kernel
 from pcsim.engines.jit.table import Memory, Table
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from pcsim.arrays import Shape
-    from pcsim.engines.array.session import ArraySession
+    from pcsim.engines.array.state import ArrayState
     from pcsim.engines.jit.bundles import Bundle
     from pcsim.engines.jit.kernels.records import Record
     from pcsim.engines.jit.kinds import Kind, Packed
@@ -53,9 +53,9 @@ class Layout:
     delay_buffers : what projections remember of past ticks
     """
 
-    def __init__(self, session: ArraySession, *, flowing: bool = False, by_array_call: Container[int] = ()) -> None:
-        self.session, self.flowing = session, flowing
-        self.batch, self.dtype, self.moving = session.task.batch, session.task.dtype, session.rule.moving
+    def __init__(self, arrays: ArrayState, *, flowing: bool = False, by_array_call: Container[int] = ()) -> None:
+        self.arrays, self.flowing = arrays, flowing
+        self.batch, self.dtype, self.moving = arrays.task.batch, arrays.task.dtype, arrays.rule.moving
         self.table, self.memory = Table(), Memory(self.dtype)
         self.numbers = self.late_messages = self.buffer_notes = 0
         self.widest = 1
@@ -82,37 +82,37 @@ class Layout:
         self._write(by_array_call)
 
     def _count_vertices(self) -> None:
-        for shape, group in self.session.program.groups.items():
+        for shape, group in self.arrays.program.groups.items():
             self.first[shape] = self.numbers
             self.numbers += group.active
         self.active = self.numbers
 
     def _keep_arrays(self) -> None:
         """Note the arrays of the session that records point to."""
-        session = self.session
-        for shape, units in session.units.items():
+        arrays = self.arrays
+        for shape, units in arrays.units.items():
             for name in ("start", "value", "deviation", "shift", "error", "received", "precision"):
                 if (array := getattr(units, name)) is not None:
                     self.memory.keep(f"{name} {list(shape)}", array)
-        tables = {"messages": session.messages, "delay lines": session.lines, "history": session.histories}
-        for name, arrays in (*tables.items(), ("parameters", session.theta)):
-            for shape, array in arrays.items():
+        tables = {"messages": arrays.messages, "delay lines": arrays.lines, "history": arrays.histories}
+        for name, found in (*tables.items(), ("parameters", arrays.theta)):
+            for shape, array in found.items():
                 self.memory.keep(f"{name} {list(shape)}", array)
 
     def _place_messages(self) -> None:
         """Give late messages that are not summed rows of their own: what was sent must outlast what arrives."""
-        for shape, inbox in self.session.program.inboxes.items():
+        for shape, inbox in self.arrays.program.inboxes.items():
             apart = inbox.direct is not None and len(inbox.late)
-            self.sent[shape] = self.session.messages[shape]
+            self.sent[shape] = self.arrays.messages[shape]
             if apart:
                 self.sent[shape] = self.memory.new(f"sent {list(shape)}", len(inbox.receivers), self.batch, *shape)
 
     def _write(self, by_array_call: Container[int]) -> None:
         """Write all records; those that are pointed to come first."""
-        program = self.session.program
+        program = self.arrays.program
         self.sender = self._senders()
         for step in program.steps:
-            why = FOREIGN if id(step) in by_array_call else why_no_kernel(self.session, step)
+            why = FOREIGN if id(step) in by_array_call else why_no_kernel(self.arrays, step)
             if why:
                 self.array_steps[id(step)] = ArrayStep(self, step, why)
             else:
@@ -147,16 +147,16 @@ class Layout:
 
     def learnt(self, shape: Shape) -> np.ndarray:
         """Return what parameters of a shape have learnt."""
-        if shape not in self.session.learnt:
-            learnt = np.zeros_like(self.session.theta[shape])
-            self.session.learnt[shape] = self.memory.keep(f"learnt {list(shape)}", learnt)
-        return np.asarray(self.session.learnt[shape])
+        if shape not in self.arrays.learnt:
+            learnt = np.zeros_like(self.arrays.theta[shape])
+            self.arrays.learnt[shape] = self.memory.keep(f"learnt {list(shape)}", learnt)
+        return np.asarray(self.arrays.learnt[shape])
 
     def _senders(self) -> dict[Shape, WholeNumbers]:
         """Return which vertex sends each message of each inbox."""
-        inboxes = self.session.program.inboxes.items()
+        inboxes = self.arrays.program.inboxes.items()
         senders = {shape: np.zeros(len(inbox.receivers), np.int64) for shape, inbox in inboxes}
-        for step in self.session.program.steps:
+        for step in self.arrays.program.steps:
             for slot in step.slots:
                 if slot.messages is not None:
                     senders[slot.shape][slot.messages] = self.vertices(step)
@@ -170,7 +170,7 @@ class Layout:
     # -- steps ----------------------------------------------------------------------------------------------
 
     def _step(self, step: Step, kind: Kind) -> int:
-        units, row, size = self.session.units[step.shape], step.rows.start, prod(step.shape)
+        units, row, size = self.arrays.units[step.shape], step.rows.start, prod(step.shape)
         stride, kept, owner = self.batch * size, kind.saved(step.call), step.names[0]
         self.widest = max([self.widest, size, kept, *(prod(slot.shape) for slot in step.slots)])
         shape = (len(step.names), self.batch, kept) if kept else (1,)
@@ -198,7 +198,7 @@ class Layout:
             outputs=self._outputs(step),
             classes=step.shape[-1] if step.shape else 1,
             attribute=self.memory.constant(f"attribute of {owner}", attribute(step.call)),
-            gain=self.memory.constant(f"gain of {owner}", self.session.rule.output_variance),
+            gain=self.memory.constant(f"gain of {owner}", self.arrays.rule.output_variance),
             unwritten=int(self.flowing and flows.unwritten(self, step)),
             may_change=int(any(self._may_change(slot) for slot in step.slots)),
         )
@@ -212,7 +212,7 @@ class Layout:
         """Return whether some input of a slot can change in a run."""
         if slot.is_parameter:
             return False
-        return bool((indices(slot.rows) < self.session.units[slot.shape].group.active).any())
+        return bool((indices(slot.rows) < self.arrays.units[slot.shape].group.active).any())
 
     def _outputs(self, step: Step) -> int:
         """Write the target and the loss of each vertex whose error a loss sets in each tick; -1 where there is none."""
@@ -227,7 +227,7 @@ class Layout:
 
     def losses(self, step: Step) -> dict[str, str]:
         """Return {output: loss} for those outputs of a step whose error is set by a loss in each tick."""
-        task = self.session.task
+        task = self.arrays.task
         return {name: task.losses[name] for name in step.names if self.moving and not clamped(task, name)}
 
     def _slot(self, step: Step, slot: Slot, index_map: WholeNumbers | None) -> dict[str, int]:
@@ -253,9 +253,9 @@ class Layout:
         size = prod(slot.shape)
         rows = np.broadcast_to(indices(slot.rows), count).astype(np.int64)
         if slot.is_parameter:
-            places = address_of(self.session.theta[slot.shape]) + rows * size
+            places = address_of(self.arrays.theta[slot.shape]) + rows * size
             return places, places, np.full(count, -1, np.int64)
-        units, stride = self.session.units[slot.shape], self.batch * size
+        units, stride = self.arrays.units[slot.shape], self.batch * size
         starts = address_of(units.start) + rows * stride
         values = address_of(units.value) + rows * stride
         senders = np.where(rows < units.group.active, self.first[slot.shape] + rows, -1)
@@ -279,12 +279,12 @@ class Layout:
         """Return where the first weight of each vertex lies."""
         slot = next(slot for slot in step.parameters if slot.name == "weight")
         rows = np.broadcast_to(indices(slot.rows), len(step.names))
-        return address_of(self.session.theta[slot.shape]) + rows * prod(slot.shape)
+        return address_of(self.arrays.theta[slot.shape]) + rows * prod(slot.shape)
 
     # -- shape groups -----------------------------------------------------------------------------------------
 
     def _group(self, shape: Shape) -> int:
-        units, size = self.session.units[shape], prod(shape)
+        units, size = self.arrays.units[shape], prod(shape)
         keep, gain = self.factors[shape] = self._factors(units.group.names[: units.group.free])
         bounds, messages = self._messages(shape)
         return self.table.write(
@@ -306,12 +306,12 @@ class Layout:
             bounds=self.table.add(bounds),
             messages=messages,
             reference=-1,
-            apart=int(shape in self.sent and self.sent[shape] is not self.session.messages[shape]),
+            apart=int(shape in self.sent and self.sent[shape] is not self.arrays.messages[shape]),
         )
 
     def _factors(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return 1 - gamma and gamma of each free vertex."""
-        task = self.session.task
+        task = self.arrays.task
         gamma = [task.step_sizes.get(name, task.rule.step_size) for name in names]
         keep, gain = self.memory.new("1 - gamma", len(names)), self.memory.new("gamma", len(names))
         keep[:], gain[:] = [1 - size for size in gamma], gamma
@@ -319,10 +319,10 @@ class Layout:
 
     def _messages(self, shape: Shape) -> tuple[WholeNumbers, int]:
         """Return where the messages of each free vertex begin, and the place of all, in the order of their sum."""
-        inbox, owner = self.session.program.inboxes.get(shape), str(list(shape))
+        inbox, owner = self.arrays.program.inboxes.get(shape), str(list(shape))
         if inbox is None:
             columns = dict.fromkeys(MESSAGE.fields, np.zeros(0, np.int64))
-            free = self.session.units[shape].group.free
+            free = self.arrays.units[shape].group.free
             return np.zeros(free + 1, np.int64), self.table.write(MESSAGE, owner, **columns)
         stride, count, late = self.batch * prod(shape), len(inbox.receivers), inbox.late
         sent, sender = address_of(self.sent[shape]) + np.arange(count) * stride, self.sender[shape].copy()
@@ -330,7 +330,7 @@ class Layout:
         line = np.full(count, -1)
         if len(late):
             delay[late], number[late] = inbox.delay_buffer.length, self.late_messages + np.arange(len(late))
-            line[late] = address_of(self.session.lines[shape]) + inbox.delay_buffer.offset * stride
+            line[late] = address_of(self.arrays.lines[shape]) + inbox.delay_buffer.offset * stride
             self.late_messages += len(late)
         kept = np.ones(count, bool)
         for message, one in self.summed.get(shape, {}).items():
@@ -346,25 +346,25 @@ class Layout:
 
     def _history(self, shape: Shape) -> tuple[int, int]:
         """Return the place of a history, and how many lines it has."""
-        history, owner = self.session.program.histories[shape], str(list(shape))
+        history, owner = self.arrays.program.histories[shape], str(list(shape))
         buffer = history.delay_buffer
         lines = self.table.write(LINE, owner, row=history.rows, first=buffer.offset, slots=buffer.length)
-        memory = address_of(self.session.histories[shape])
+        memory = address_of(self.arrays.histories[shape])
         place = self.table.write(HISTORY, owner, group=self.groups[shape], lines=lines, memory=memory)
         return place, len(history.rows)
 
     def _recall(self, shape: Shape, values: np.ndarray, first: int, late: Late, rows: WholeNumbers) -> tuple[int, int]:
         """Return the place of values that arrive late over a slot, and how many these are."""
-        buffer, owner = self.session.program.histories[shape].delay_buffer, str(list(shape))
+        buffer, owner = self.arrays.program.histories[shape].delay_buffer, str(list(shape))
         slots = {"first": buffer.offset[late.lines], "slots": buffer.length[late.lines]}
         edges = self.table.write(LATE, owner, row=rows, delay=late.delay, **slots)
-        history = address_of(self.session.histories[shape])
+        history = address_of(self.arrays.histories[shape])
         addresses = {"group": self.groups[shape], "history": history, "values": address_of(values)}
         return self.table.write(RECALL, owner, number=first, edges=edges, **addresses), len(rows)
 
     def _past(self, past: PastValues) -> int:
         shape, row = past.vertex
-        size, units = prod(shape), self.session.units[shape]
+        size, units = prod(shape), self.arrays.units[shape]
         return self.table.write(
             PAST,
             units.group.names[row],

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.engines.array.learn import add_contributions
 from pcsim.engines.array.rows import indices, masked
 from pcsim.engines.array.units import Work
 from pcsim.engines.jit.kernels import dense
-from pcsim.engines.jit.kernels.common import PART, STEP
+from pcsim.engines.jit.kernels.common import STEP
 from pcsim.engines.jit.kinds import KINDS
 from pcsim.engines.jit.projections import shares
+from pcsim.engines.jit.reading import inputs_of
 from pcsim.program.program import Rows, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pcsim.arrays import Shape
     from pcsim.engines.jit.layout import Layout
+    from pcsim.engines.jit.parts import Parts
     from pcsim.engines.jit.pool import ThreadPool
     from pcsim.engines.jit.segments import Compiled, Sharing
     from pcsim.engines.jit.table import WholeNumbers
@@ -55,8 +58,7 @@ class Learning:
 
     Attributes
     ----------
-    parts : (threads,), where the part of each thread lies that has all samples
-    inputs : (step) -> what its vertices have taken as inputs in this tick
+    parts : of which those with all samples are used
     work : about how many nanoseconds it takes on one thread
     """
 
@@ -65,14 +67,13 @@ class Learning:
         layout: Layout,
         sharing: Sharing,
         pool: ThreadPool,
-        parts: WholeNumbers,
-        inputs: Callable[[Step], tuple[np.ndarray, ...]],
+        parts: Parts,
         *,
         work: int,
     ) -> None:
-        self.layout, self.session = layout, layout.session
+        self.layout, self.arrays = layout, layout.arrays
         self.sharing, self.pool, self.table = sharing, pool, pool.table
-        self.parts, self.inputs, self.work = parts, inputs, work
+        self.parts, self.work = parts, work
         self.ways: dict[tuple[tuple[int, bytes | tuple[int, int]], ...], list[Accumulation]] = {}
         """By the steps that contribute, and which of their rows."""
         self.fired: tuple[tuple[int, int], list[Firing]] = (0, 0), []
@@ -82,7 +83,7 @@ class Learning:
 
     def catch_up(self, first: int, tick: int) -> None:
         """Take at ``tick`` what vertices would have contributed since ``first``: their errors have stayed."""
-        rule = self.session.task.rule
+        rule = self.arrays.task.rule
         if rule.fires.waits or self.fired[0] != (first, tick + 1):
             spans = [(first, tick)] if rule.fires.only_last else self._spans(first, tick)
             self.fired = (first, tick + 1), [self._firing(*span) for span in spans]
@@ -91,20 +92,20 @@ class Learning:
                 self.accumulate(firing, tick)
             if not rule.fires.only_last:
                 for step, rows in firing:
-                    self.session.fire_ticks[id(step)][rows] = step.levels[rows]
+                    self.arrays.fire_ticks[id(step)][rows] = step.levels[rows]
 
     def _spans(self, first: int, tick: int) -> list[tuple[int, int]]:
         """Return all ticks as one span, or one for each level where contributions must add up in their order."""
         if not self.mixed:
             return [(first, tick)]
-        levels = {int(level) for step in self.session.program.steps for level in step.levels}
+        levels = {int(level) for step in self.arrays.program.steps for level in step.levels}
         return [(level, level) for level in sorted(levels) if first <= level <= tick]
 
     @cached_property
     def mixed(self) -> bool:
         """Whether some parameter learns at more than one level."""
         known: dict[tuple[Shape, int], int] = {}
-        for step in self.session.program.steps:
+        for step in self.arrays.program.steps:
             slots: list[ParameterSlot | Slot] = [*step.parameters, *(slot for slot in step.slots if slot.is_parameter)]
             for slot in slots:
                 for row, level in zip(rows_of(step, slot).tolist(), step.levels.tolist(), strict=True):
@@ -114,17 +115,17 @@ class Learning:
 
     def _firing(self, first: int, tick: int) -> Firing:
         """Return what fires from a tick to another."""
-        found = [(step, self._fired(step, first, tick)) for step in self.session.program.steps if step.learns]
+        found = [(step, self._fired(step, first, tick)) for step in self.arrays.program.steps if step.learns]
         return [(step, rows) for step, rows in found if rows is not None]
 
     def _fired(self, step: Step, first: int, tick: int) -> Rows | None:
         """Return which vertices of a step fire from ``first`` to ``tick``; None for none."""
-        rule = self.session.task.rule
+        rule = self.arrays.task.rule
         if rule.fires.only_last:
             return slice(0, len(step.names))
         fires = (first <= step.levels) & (step.levels <= tick)
         if rule.fires.waits:
-            error = self.session.units[step.shape].error[step.rows]
+            error = self.arrays.units[step.shape].error[step.rows]
             fires &= (error != 0).any(axis=tuple(range(1, error.ndim)))
         return masked(fires)
 
@@ -134,7 +135,7 @@ class Learning:
         """Take what some rows of some steps contribute: by kernels where there are some."""
         by_weight = []
         for step, rows in firing:
-            self.session.fire_ticks[id(step)][rows] = tick
+            self.arrays.fire_ticks[id(step)][rows] = tick
             kind, array_step = KINDS.get(step.op.name), self.layout.array_steps.get(id(step))
             if array_step is not None:
                 self.replace_blanks()
@@ -147,17 +148,17 @@ class Learning:
                 self._by_array_call(step, rows, tick)
         if by_weight:
             self._by_weight(by_weight)
-            if any(PART.view(self.table, place)["fault"][0] for place in self.parts):
+            if self.parts.faulty_update():
                 for _, step, rows in by_weight:
                     self._by_array_call(step, rows, tick)  # names what is not finite
 
     def _by_array_call(self, step: Step, rows: Rows, tick: int) -> None:
         """Take what some rows of a step contribute by its op's own derivatives."""
         self.replace_blanks()
-        inputs = self.inputs(step)
-        mu, saved = step.op.forward(np, step.call, self.session.params[id(step)], inputs)
-        self.session.work[id(step)] = Work(inputs, mu, saved, 0, len(step.names))
-        self.session.add_contributions(step, rows, tick)
+        inputs = inputs_of(self.layout, step)
+        mu, saved = step.op.forward(np, step.call, self.arrays.params[id(step)], inputs)
+        self.arrays.work[id(step)] = Work(inputs, mu, saved, 0, len(step.names))
+        add_contributions(self.arrays, step, rows, tick)
 
     def _by_neuron(self, kernel: Any, step: Step, rows: Rows, tick: int) -> None:
         """Take what projections contribute, one after the other; each synapse has one thread."""
@@ -184,7 +185,7 @@ class Learning:
                 self.table[place + rows] = 0
 
     def _run(self, segment: Compiled, tick: int) -> None:
-        self.pool.run(segment.numbers, self.parts, 0, tick, tick + 1, work=self.work, in_step=False)
+        self.pool.run(segment.numbers, self.parts.whole, 0, tick, tick + 1, work=self.work, in_step=False)
 
     def _accumulation(self, wave: Sequence[tuple[Any, Step, Rows]]) -> Accumulation:
         """Return how rows contribute: slices of weights one after the other, cut into equal shares of work."""
@@ -211,7 +212,7 @@ class Learning:
     def replace_blanks(self) -> None:
         """Set what parameters have learnt to zero where it was left as it lay, to be replaced."""
         for shape, place in self.layout.blank.items():
-            learnt = self.session.learnt[shape]
+            learnt = self.arrays.learnt[shape]
             flags = self.table[place : place + len(learnt)]
             learnt[flags != 0] = 0
             flags[:] = 0

@@ -30,6 +30,7 @@ class Parts:
     Attributes
     ----------
     shared, whole : (threads,), places of the records, with the samples of the thread and with all
+    faults : (2, threads), where in the table it is noted that some number became NaN or infinite
     """
 
     def __init__(self, layout: Layout, sharing: Sharing) -> None:
@@ -46,6 +47,7 @@ class Parts:
             shared.append(self._place(thread, low, high, scratch, region, notes))
             whole.append(self._place(thread, 0, self.batch, scratch, region, notes))
         self.shared, self.whole = np.array(shared, np.int64), np.array(whole, np.int64)
+        self.faults = np.array([self.shared, self.whole]) + PART.offset("fault")
         self.table: WholeNumbers = np.zeros(0, np.int64)
 
     def _place_notes(self) -> dict[str, int]:
@@ -61,8 +63,8 @@ class Parts:
 
     def _place(self, thread: int, low: int, high: int, scratch: int, region: int, notes: dict[str, int]) -> int:
         samples = {"low": low, "high": high, "scratch": scratch, "region": region}
-        rest = {"fault": 0, "squares": 0, "apart": 0, "since": 0, "active": self.layout.active}
-        return self.layout.table.write(PART, f"thread {thread}", **samples, **notes, **rest)
+        noted = {"fault": 0, "squares": 0, "apart": 0, "since": 0, "active": self.layout.active}
+        return self.layout.table.write(PART, f"thread {thread}", **samples, **notes, **noted)
 
     def use(self, table: WholeNumbers) -> None:
         """Take the table, now that it is complete."""
@@ -71,17 +73,20 @@ class Parts:
     # -- faults -------------------------------------------------------------------------------------------
 
     def faulty(self) -> bool:
-        """Return whether some number became NaN or infinite."""
-        return any(PART.view(self.table, place)["fault"][0] for place in self.shared)
+        """Return whether some number became NaN or infinite in a tick."""
+        return bool(self.table[self.faults[0]].any())
+
+    def faulty_update(self) -> bool:
+        """Return whether something learnt became NaN or infinite."""
+        return bool(self.table[self.faults[1]].any())
 
     def note_fault(self) -> None:
-        """Note that some number became NaN or infinite."""
-        PART.view(self.table, self.shared[0])["fault"] = 1
+        """Note that some number became NaN or infinite in a tick."""
+        self.table[self.faults[0, 0]] = 1
 
     def forget_faults(self) -> None:
         """Forget all faults."""
-        for place in (*self.shared, *self.whole):
-            PART.view(self.table, place)["fault"] = 0
+        self.table[self.faults] = 0
 
     # -- what has changed -----------------------------------------------------------------------------------
 
@@ -114,9 +119,9 @@ class Parts:
     def mark_start(self) -> None:
         """Note that nothing has moved but what is not at its feedforward value."""
         self._mark(everyone=False, tick=LONG_AGO)
-        session = self.layout.session
-        for shape, units in session.units.items():
-            first = 0 if session.task.initial else units.group.free
+        arrays = self.layout.arrays
+        for shape, units in arrays.units.items():
+            first = 0 if arrays.task.initial else units.group.free
             away = (units.deviation[first:] != 0).any(axis=tuple(range(1, units.deviation.ndim)))
             for notes in self.notes:
                 self.table[notes["moved"] + self.layout.first[shape] + first :][: len(away)] = away

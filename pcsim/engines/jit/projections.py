@@ -94,7 +94,7 @@ def place(layout: Layout, step: Step, function: int) -> tuple[Projection, int]:
         owner,
         delays=len(step.slots),
         function=function,
-        flushed=int(not layout.session.rule.fires.waits),
+        flushed=int(not layout.arrays.rule.fires.waits),
         batch=layout.batch,
         length=length,
         buffer=address_of(errors),
@@ -113,7 +113,7 @@ _WAYS = ("after", "before")
 def _vertices(layout: Layout, projection: Projection) -> dict[str, Any]:
     """Return what each vertex has of its own."""
     step = projection.step
-    slots, count, theta = {slot.name: slot for slot in step.parameters}, len(step.names), layout.session.theta
+    slots, count, theta = {slot.name: slot for slot in step.parameters}, len(step.names), layout.arrays.theta
     weight, bias = slots["weight"], slots.get("bias")
     each = np.arange(count) * projection.weights.shape[1]
     sums = [_sums(layout, step, row) for row in range(count)]
@@ -188,7 +188,7 @@ def _past_values(layout: Layout, slot: Slot) -> dict[int, PastValues]:
     """Return the past values that a slot reads, by position; they are kept once for each vertex read."""
     if slot.late is None or not layout.moving:
         return {}
-    history = layout.session.program.histories[slot.shape]
+    history = layout.arrays.program.histories[slot.shape]
     found = {}
     for position, line in zip(slot.late.positions, slot.late.lines, strict=True):
         vertex = slot.shape, int(history.rows[line])
@@ -207,12 +207,12 @@ def _sums(layout: Layout, step: Step, row: int) -> tuple[SummedMessages, ...]:
     for delay, slot in enumerate(step.slots):
         if slot.messages is not None:
             message = slot.messages.start + row
-            receiver = int(layout.session.program.inboxes[slot.shape].receivers[message])
+            receiver = int(layout.arrays.program.inboxes[slot.shape].receivers[message])
             members.setdefault((slot.shape, receiver), []).append((message, delay))
     found = []
     for (shape, receiver), pairs in members.items():
         delays = dict(pairs)
-        runs = _runs(layout.session.program.inboxes[shape], receiver, delays)
+        runs = _runs(layout.arrays.program.inboxes[shape], receiver, delays)
         sums = layout.memory.new(f"sums to {list(shape)}", len(runs), layout.batch, *shape)
         for number, run in enumerate(runs):
             target = address_of(sums) + number * layout.batch * step.call["synapses"].fan_out
@@ -247,6 +247,6 @@ def message(layout: Layout, projection: Projection, delay: int, row: int, tick: 
     used = int(np.broadcast_to(indices(weight.rows), len(step.names))[row])
     sent = tick - int(projection.error_delays[delay, row])
     g = projection.errors[row, sent % projection.errors.shape[1]]
-    back = transposed_product(np, synapses, layout.session.theta[weight.shape][used][None], g[None])[0]
+    back = transposed_product(np, synapses, layout.arrays.theta[weight.shape][used][None], g[None])[0]
     found = back[:, delay * synapses.fan_out : (delay + 1) * synapses.fan_out]
     return np.where(np.isfinite(found), found, 0)

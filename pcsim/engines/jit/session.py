@@ -1,6 +1,6 @@
-"""The compiled engine's session: the state of an array session, advanced by kernels, many ticks at once.
+"""The compiled engine's session: arrays as the array engine has them, advanced by kernels, many ticks at once.
 
-Reading, reporting and contributions without a kernel stay with the array session, on the same arrays.
+Reading, reporting and contributions without a kernel are the array engine's, on the same arrays.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from pcsim.engines.array.rows import indices
-from pcsim.engines.array.session import ArraySession
+from pcsim.engines.array.checks import check
+from pcsim.engines.array.feedforward import sweep
+from pcsim.engines.array.learn import apply, firing
+from pcsim.engines.array.measuring import measuring
+from pcsim.engines.array.memory import HostMemory
+from pcsim.engines.array.state import ArrayState
 from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, taken_up, tick_by_tick
-from pcsim.engines.jit import flows, projections, snapshot
+from pcsim.engines.jit import flows, reading, snapshot
 from pcsim.engines.jit.instructions import Instructions
 from pcsim.engines.jit.kernels.common import ALL, COMPARE, NOTE, PREDICT, SEND, SWEEP
 from pcsim.engines.jit.kernels.groups import GROUP
-from pcsim.engines.jit.kernels.losses import cross_entropy_error
 from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.layout import Layout
 from pcsim.engines.jit.learning import Learning
@@ -26,7 +29,7 @@ from pcsim.engines.jit.parts import LONG_AGO, Parts
 from pcsim.engines.jit.pool import ThreadPool
 from pcsim.engines.jit.segments import Compiled, Sharing
 from pcsim.engines.jit.sizing import errors_stay, threads_of, work_of
-from pcsim.engines.state import check
+from pcsim.engines.state import check as check_state
 from pcsim.engines.updates_only import updates_only
 from pcsim.errors import RunError
 from pcsim.ops import LOSSES
@@ -35,10 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
     from pcsim.engines.base import Given, Read, Session, Task
-    from pcsim.engines.jit.projections import Projection
     from pcsim.engines.jit.segments import Segment
     from pcsim.engines.state import State
-    from pcsim.program.program import Program, Slot, Step
 
 
 class JitSession:
@@ -46,19 +47,17 @@ class JitSession:
 
     Attributes
     ----------
-    array_session : whose arrays these are
+    arrays : what lasts from tick to tick
     laid_out : where everything lies
     parts : what each thread has of its own
     instructions : what a tick is
     errors_stay : whether each error, once it has come, stays
     """
 
-    def __init__(self, array_session: ArraySession) -> None:
-        self.array_session, self.task = array_session, array_session.task
-        self.program, self.units = array_session.program, array_session.units
-        array_session.follow_every_row()
-        array_session.plan = array_session.plans.at(0)
-        self.work, self.errors_stay = work_of(array_session), errors_stay(array_session)
+    def __init__(self, task: Task) -> None:
+        self.task, self.arrays = task, ArrayState(task, np, HostMemory())
+        self.program, self.units = self.arrays.program, self.arrays.units
+        self.work, self.errors_stay = work_of(self.arrays), errors_stay(self.arrays)
         self.behind = False
         """Whether values of this tick are still to be worked out from deviations."""
         self.sources = [
@@ -72,24 +71,23 @@ class JitSession:
 
     def _lay_out(self, *, by_array_call: Container[int] = ()) -> None:
         """Lay everything out; steps given by id are array calls though they have a kernel."""
-        session = self.array_session
-        threads, by_sample = threads_of(session, self.work)
+        arrays = self.arrays
+        threads, by_sample = threads_of(arrays, self.work)
         self.sharing = Sharing(threads, by_sample, self.task.dtype)
         flowing = by_sample and flows.flows(self.program)
-        self.laid_out = Layout(session, flowing=flowing, by_array_call=by_array_call)
+        self.laid_out = Layout(arrays, flowing=flowing, by_array_call=by_array_call)
         self.parts = Parts(self.laid_out, self.sharing)
         self.instructions = Instructions(self.laid_out, self.sharing)
         totals = place_totals(self.laid_out)
         self.table = self.laid_out.table.array()
         self.parts.use(self.table)
         self.pool = ThreadPool(threads, np.zeros(1, self.task.dtype), self.table)
-        whole, shared = self.parts.whole, self.parts.shared
-        self.learning = Learning(self.laid_out, self.sharing, self.pool, whole, self._inputs, work=self.work)
-        noted = (self.sharing, self.pool, shared, self.laid_out.active, totals)
+        self.learning = Learning(self.laid_out, self.sharing, self.pool, self.parts, work=self.work)
+        noted = (self.sharing, self.pool, self.parts.shared, self.laid_out.active, totals)
         self.squares, self.apart = Noted("squares", *noted), Noted("apart", *noted)
         self.unwatched = {one.step.shape for one in self.laid_out.projections.values()}
         """Shapes of which a vertex may become NaN or infinite in the sweep without a note."""
-        self.ran = executed(self.program, self.laid_out)
+        self.ran = reading.executed(self.laid_out)
 
     @property
     def threads(self) -> int:
@@ -119,7 +117,7 @@ class JitSession:
 
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
-        self.task = self.array_session.task = begun_again(self.task, **given)
+        self.task = self.arrays.task = begun_again(self.task, **given)
         operands = any(given.get(key) is not None for key in ("parameters", "buffers", "batch_number"))
         whole = self.reads_whole and given.get("inputs") is not None
         if operands or whole or self.task.rule.fires.applies:
@@ -129,17 +127,17 @@ class JitSession:
 
     def _take_operands(self) -> None:
         """Take parameters, buffers and draws from the task."""
-        self.array_session.fill(self.task)
+        self.arrays.fill(self.task)
         self._pack()
 
     def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
         """Say what errors are compared with."""
-        session = self.array_session
-        session.compare_with(references)
-        for shape, reference in session.references.items():
-            session.references[shape] = np.ascontiguousarray(reference, self.task.dtype)
+        arrays = self.arrays
+        arrays.compare_with(references)
+        for shape, reference in arrays.references.items():
+            arrays.references[shape] = np.ascontiguousarray(reference, self.task.dtype)
             place = self.laid_out.groups[shape]
-            GROUP.view(self.table, place)["reference"] = address_of(session.references[shape])
+            GROUP.view(self.table, place)["reference"] = address_of(arrays.references[shape])
 
     def snapshot(self) -> State:
         """Return the state before the next tick."""
@@ -148,9 +146,9 @@ class JitSession:
 
     def load(self, state: State) -> None:
         """Go on from a state of this task, whichever engine it is from."""
-        check(state, self.task)
-        session = self.array_session
-        self.task = session.task = taken_up(self.task, state)
+        check_state(state, self.task)
+        arrays = self.arrays
+        self.task = arrays.task = taken_up(self.task, state)
         if lost := snapshot.lost(self.laid_out, state):
             self._lay_out(by_array_call=lost)
         self._take_operands()
@@ -159,6 +157,7 @@ class JitSession:
         self.learning.replace_blanks()
         snapshot.restore(self.laid_out, state)
         if self.task.rule.fires.applies:
+            self.arrays.gather_parameters()
             self._pack()
         self.parts.mark_all(state.tick)
         self.parts.mark_buffers(state.tick)
@@ -166,7 +165,7 @@ class JitSession:
 
     def buffers(self) -> dict[str, np.ndarray]:
         """Return what ops keep from batch to batch, as this batch leaves it."""
-        return self.array_session.buffers()
+        return self.arrays.buffers()
 
     def executed(self) -> dict[str, str]:
         """Return what works out each vertex: ``numba``, or ``numpy`` and why."""
@@ -174,32 +173,32 @@ class JitSession:
 
     def _forget(self) -> None:
         """Forget the run; what is written before it is read may stay."""
-        session, blank = self.array_session, self.laid_out.blank
-        session.tick = session.next_tick = 0
+        arrays, blank = self.arrays, self.laid_out.blank
+        arrays.tick = arrays.next_tick = 0
         self.behind = False
-        session.applied.clear()
-        session.frozen_at.clear()
+        arrays.applied.clear()
+        arrays.frozen_at.clear()
         # a vertex that does not begin at its feedforward value moves at once, and reads what no one has sent yet
         read = [
             self.laid_out.sent[shape]
             for shape, inbox in self.program.inboxes.items()
             if inbox.direct is None or self.task.initial
         ]
-        learnt = [array for shape, array in session.learnt.items() if shape not in blank]
-        for array in (*learnt, *session.histories.values(), *session.lines.values(), *read):
+        learnt = [array for shape, array in arrays.learnt.items() if shape not in blank]
+        for array in (*learnt, *arrays.histories.values(), *arrays.lines.values(), *read):
             array[...] = 0
         for shape, place in blank.items():
-            self.table[place : place + len(session.learnt[shape])] = 1
+            self.table[place : place + len(arrays.learnt[shape])] = 1
         for units in self.units.values():
             units.targets = ()
             for array in (units.deviation, units.shift, units.error) if self.task.rule.moving else (units.deviation,):
                 array[...] = 0
-        for ticks, waiting in zip(session.fire_ticks.values(), session.waiting.values(), strict=True):
+        for ticks, waiting in zip(arrays.fire_ticks.values(), arrays.waiting.values(), strict=True):
             ticks[...], waiting[...] = -1, False
 
     def _pack(self) -> None:
         """Pack the weights of layers, bundles and populations for their products."""
-        theta = self.array_session.theta
+        theta = self.arrays.theta
         for segment in self.instructions.arranging:
             self.pool.run(segment.numbers, self.parts.whole, 0, 0, 1, work=self.work, in_step=False)
         for bundle in self.laid_out.bundles:
@@ -209,16 +208,16 @@ class JitSession:
 
     def _begin(self) -> None:
         """Sweep forward, clamp the outputs and set the values at tick 0."""
-        session, task, moving = self.array_session, self.task, self.task.rule.moving
+        arrays, task, moving = self.arrays, self.task, self.task.rule.moving
         for shape, row, name in self.sources:
             self.units[shape].start[row] = task.inputs[name]
         self._sweep()
         for units in self.units.values():
-            session.set_initial(units)
+            arrays.set_initial(units)
             if moving:
                 units.value[units.group.active :] = units.start[units.group.active :]
-        for loss, units, rows, target in session.outputs():
-            units.deviation[rows] = loss_error(loss, units.start[rows], target)
+        for loss, units, rows, target in arrays.outputs():
+            units.deviation[rows] = reading.loss_error(loss, units.start[rows], target)
             if not LOSSES[loss].clamps and moving:
                 units.targets += ((loss, rows, target),)
         for array_step in self.laid_out.array_steps.values():
@@ -234,10 +233,9 @@ class JitSession:
         """Set the feedforward values."""
         self.parts.forget_faults()
         self._run(self.instructions.sweeping, SWEEP, 0)
-        if self.parts.faulty() or not all(
-            self.array_session.finite(self.units[shape].start) for shape in self.unwatched
-        ):
-            ArraySession(self.task, np)  # names the vertex and the value
+        if self.parts.faulty() or not all(self.arrays.finite(self.units[shape].start) for shape in self.unwatched):
+            with np.errstate(all="ignore"):
+                sweep(self.arrays)  # names the vertex and the value
 
     def _clear_delay_buffers(self) -> None:
         """Begin the delay buffers of projections: no error, feedforward values."""
@@ -251,9 +249,9 @@ class JitSession:
 
     def predict(self, tick: int) -> None:
         """Take the values due, compute predictions and errors."""
-        session, moving = self.array_session, self.task.rule.moving
-        session.tick = tick
-        if session.may_freeze:
+        arrays, moving = self.arrays, self.task.rule.moving
+        arrays.tick = tick
+        if arrays.may_freeze:
             self._check("value", "deviation", tick)
         if moving:
             self._run(self.instructions.preparing, ALL, tick)
@@ -272,10 +270,10 @@ class JitSession:
 
     def move(self) -> None:
         """Move the free values to the next tick."""
-        session = self.array_session
-        self._run(self.instructions.staying, 0, session.tick)
-        self.parts.mark_all(session.tick)
-        self.behind, session.next_tick = True, session.tick + 1
+        arrays = self.arrays
+        self._run(self.instructions.staying, 0, arrays.tick)
+        self.parts.mark_all(arrays.tick)
+        self.behind, arrays.next_tick = True, arrays.tick + 1
 
     # -- many ticks -------------------------------------------------------------------------------------
 
@@ -284,7 +282,7 @@ class JitSession:
     ) -> None:
         """Advance ticks ``first`` to ``end - 1`` in one compiled call where the rule allows it."""
         if not self._runs_through():
-            measure = self.array_session.measuring(first, squares, apart)
+            measure = measuring(self.arrays, first, squares, apart)
             tick_by_tick(self, first, end, last=last, measure=measure)
             return
         before = self._kept() if first else {}
@@ -295,7 +293,7 @@ class JitSession:
             raise
         if self.parts.faulty():
             self._explain(before, first, end, last=last)
-        self.array_session.next_tick = end
+        self.arrays.next_tick = end
         for noted, totals in ((self.squares, squares), (self.apart, apart)):
             if totals is not None:
                 noted.take(totals)
@@ -329,7 +327,7 @@ class JitSession:
 
     def _finish(self, first: int, tick: int, noted: int) -> None:
         """Run the last tick: between predicting and moving, parameters learn."""
-        self.array_session.tick = tick
+        self.arrays.tick = tick
         if self.task.rule.moving:
             self._run(self.instructions.acting, PREDICT, tick)
         if noted and (tick == first or noted & COMPARE or self.instructions.measures):
@@ -338,25 +336,25 @@ class JitSession:
         self._run(self.instructions.ticking, SEND, tick)
 
     def _kept(self) -> dict[str, list[np.ndarray]]:
-        """Return a copy of the state, by which what went wrong can be told."""
+        """Return a copy of the state, from which what went wrong can be found."""
         return {name: [array.copy() for array in arrays] for name, arrays in self._state().items()}
 
     def _state(self) -> dict[str, list[np.ndarray]]:
-        session = self.array_session
+        arrays = self.arrays
         units = [
             array for units in self.units.values() for array in (units.deviation, units.shift) if array is not None
         ]
-        flying = {"lines": list(session.lines.values()), "histories": list(session.histories.values())}
+        flying = {"lines": list(arrays.lines.values()), "histories": list(arrays.histories.values())}
         return {"units": units, **flying, "delay buffers": self.laid_out.delay_buffers}
 
     def _explain(self, before: dict[str, list[np.ndarray]], first: int, end: int, *, last: bool) -> None:
-        """Play again, tick by tick with every check, what has ended in numbers that are not finite."""
+        """Run again, tick by tick with every check, what has ended in numbers that are not finite."""
         if first == 0:
             self.restart()
         for name, arrays in before.items():
             for array, kept in zip(self._state()[name], arrays, strict=True):
                 array[...] = kept
-        for array in self.array_session.learnt.values():
+        for array in self.arrays.learnt.values():
             array[...] = 0
         self.parts.forget_faults()
         self.parts.mark_buffers(first)
@@ -367,118 +365,57 @@ class JitSession:
 
     def learn(self, tick: int, *, last: bool) -> None:
         """Let each parameter whose rule fires at this tick take what it receives."""
-        session = self.array_session
+        arrays = self.arrays
         with np.errstate(all="ignore"):
-            firing = [(step, session.firing(step, tick, last=last)) for step in self.program.steps if step.learns]
+            firing = [(step, firing(arrays, step, tick, last=last)) for step in self.program.steps if step.learns]
             self.learning.accumulate([(step, rows) for step, rows in firing if rows is not None], tick)
             if self.task.rule.fires.applies:
                 self.learning.replace_blanks()
-                session.apply()
+                apply(arrays)
                 self._pack()
-
-    def _inputs(self, step: Step) -> tuple[np.ndarray, ...]:
-        """Return what a step has taken as inputs in this tick, (vertices, batch, *shape) each."""
-        return tuple(self._input(slot) for slot in step.slots)
-
-    def _input(self, slot: Slot) -> np.ndarray:
-        if slot.is_parameter:
-            rows: np.ndarray = self.array_session.theta[slot.shape][slot.rows][:, None]
-            return rows
-        units = self.array_session.units[slot.shape]
-        found: np.ndarray = (units.value if self.task.rule.moving else units.start)[slot.rows]
-        if (late := self.laid_out.late_values.get(id(slot))) is not None and slot.late is not None:
-            found = found.copy()
-            found[slot.late.positions] = late
-        elif slot.late is not None and self.task.rule.moving:
-            found = found.copy()
-            rows = indices(slot.rows)
-            for position, delay in zip(slot.late.positions, slot.late.delay, strict=True):
-                past = self.laid_out.past_values[slot.shape, int(rows[position])].values
-                found[position] = past[(self.array_session.tick - delay) % len(past)]
-        return found
 
     # -- checks and reading -----------------------------------------------------------------------------
 
     def _check(self, what: str, name: str, tick: int, due: int = 0) -> None:
-        """Name what is not finite, or put it to rest, as the array session does."""
-        session = self.array_session
+        """Name what is not finite, or freeze it, as the array engine does."""
+        arrays = self.arrays
         where = [
             (shape, slice(0, len(array)))
-            for shape, units in session.units.items()
+            for shape, units in arrays.units.items()
             if (array := getattr(units, name)).size
         ]
-        if all(session.finite(getattr(session.units[shape], name)) for shape, _ in where):
+        if all(arrays.finite(getattr(arrays.units[shape], name)) for shape, _ in where):
             return
-        for step in session.program.steps:
-            session.work[id(step)] = Work(self._inputs(step), None, (), 0, len(step.names))
-        session.check(what, name, where, tick, due)
+        for step in arrays.program.steps:
+            arrays.work[id(step)] = Work(reading.inputs_of(self.laid_out, step), None, (), 0, len(step.names))
+        check(arrays, what, name, where, tick, due)
 
     def layout(self) -> Sequence[tuple[str, ...]]:
-        """Return the active vertices by bank."""
-        return self.array_session.layout()
+        """Return the active vertices by shape group."""
+        return self.arrays.layout()
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
-        read = self.array_session.reader(quantity, names)
-        wanted = self._summed(names) if quantity == "error message" else {}
-        if not wanted:
-            return read
-
-        def worked_out() -> np.ndarray:
-            found = np.array(read())
-            for place, (projection, delay, row) in wanted.items():
-                found[place] = projections.message(self.laid_out, projection, delay, row, self.array_session.tick)
-            return found
-
-        return worked_out
-
-    def _summed(self, names: Sequence[str]) -> dict[int, tuple[Projection, int, int]]:
-        """Return the edges, by place, whose messages a projection sums itself: step, delay and vertex."""
-        found = {
-            edge.name: (projection, delay, row)
-            for projection in self.laid_out.projections.values()
-            for delay, slot in enumerate(projection.step.slots)
-            for row, edge in enumerate(slot.edges)
-        }
-        return {place: found[name] for place, name in enumerate(names) if name in found}
+        return reading.reader(self.laid_out, quantity, names)
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
         self.learning.replace_blanks()
-        return self.array_session.updates()
+        return self.arrays.updates()
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
-        return self.array_session.parameters()
+        return self.arrays.parameters()
 
     def fired(self) -> dict[str, int]:
-        """Return the tick at which each vertex taught its parameters."""
-        return self.array_session.fired()
+        """Return the tick at which each vertex fired."""
+        return self.arrays.fired()
 
     def frozen(self) -> dict[str, int]:
-        """Return the vertices whose numbers ended after they had taught, and the tick."""
-        return self.array_session.frozen()
-
-
-def executed(program: Program, laid_out: Layout) -> dict[str, str]:
-    """Return what works out each vertex: ``numba``, or ``numpy`` and why."""
-    found = {name: "numba" for step in program.steps for name in step.names}
-    for array_step in laid_out.array_steps.values():
-        found |= dict.fromkeys(array_step.step.names, f"numpy: {array_step.why}")
-    return found
-
-
-def loss_error(loss: str, mu: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return the error of outputs as kernels compute it in a tick, (rows, batch, *shape)."""
-    if loss != "cross_entropy":
-        found: np.ndarray = LOSSES[loss].error(np, mu, target)
-        return found
-    error = np.empty_like(mu)
-    flat = (np.ascontiguousarray(array).reshape(-1) for array in (mu, target))
-    cross_entropy_error(next(flat), 0, next(flat), 0, error.reshape(-1), 0, mu.size, mu.shape[-1])
-    return error
+        """Return the vertices that became NaN or infinite after they had fired, and the tick."""
+        return self.arrays.frozen()
 
 
 def start(task: Task) -> Session:
     """Start a run on Numba; a step without a kernel is one array call in each tick."""
-    return updates_only(task, lambda wanted: JitSession(ArraySession(wanted, np)))
+    return updates_only(task, JitSession)

@@ -10,7 +10,7 @@ from pcsim.engines.threads import threads_said, threads_wanted
 from pcsim.graph.levels import uneven_edges
 
 if TYPE_CHECKING:
-    from pcsim.engines.array.session import ArraySession
+    from pcsim.engines.array.state import ArrayState
     from pcsim.program.program import Step
 
 PRODUCTS = 16
@@ -23,11 +23,11 @@ FIXED, MOVING = 0.3, 3
 """Nanoseconds for a number of a vertex that acts, where predictions are fixed, and where they move."""
 
 
-def work_of(session: ArraySession) -> int:
+def work_of(arrays: ArrayState) -> int:
     """Return about how many nanoseconds a tick takes on one thread."""
-    batch, total = session.task.batch, 0.0
-    each = MOVING if session.task.rule.moving else FIXED
-    for step in session.program.steps:
+    batch, total = arrays.task.batch, 0.0
+    each = MOVING if arrays.task.rule.moving else FIXED
+    for step in arrays.program.steps:
         total += len(step.names) * (PASSING + batch * (each * prod(step.shape) + products_of(step) / PRODUCTS))
     return int(total)
 
@@ -37,33 +37,33 @@ def products_of(step: Step) -> int:
     return sum(prod(slot.shape) for slot in step.parameters) * prod(step.shape[:-1])
 
 
-def threads_of(session: ArraySession, work: int) -> tuple[int, bool]:
+def threads_of(arrays: ArrayState, work: int) -> tuple[int, bool]:
     """Return how many threads run, and whether they share out the samples, or else the vertices, in step."""
     most = threads_wanted()
-    if session.task.batch >= 2 * most:
-        return threads_said() or sharers(session, most), True
+    if arrays.task.batch >= 2 * most:
+        return threads_said() or sharers(arrays, most), True
     return (most, False) if work > pool.WORTH_SHARING else (1, True)
 
 
-def sharers(session: ArraySession, most: int) -> int:
+def sharers(arrays: ArrayState, most: int) -> int:
     """Return how many threads share out the samples.
 
     Each of them passes over all vertices that act; it is to be three times as long busy with its samples.
     """
     passing = numbers = 0.0
-    moving = session.task.rule.moving
-    for step in session.program.steps:
+    moving = arrays.task.rule.moving
+    for step in arrays.program.steps:
         sending = sum(slot.messages is not None for slot in step.slots) / max(1, len(step.slots))
         if moving or sending:
             passing += PASSING * len(step.names)
             each = (MOVING if moving else FIXED) * prod(step.shape)
             numbers += len(step.names) * (each + (moving + sending) * products_of(step) / PRODUCTS)
-    return max(1, min(most, int(session.task.batch * numbers / (3 * passing)))) if passing else most
+    return max(1, min(most, int(arrays.task.batch * numbers / (3 * passing)))) if passing else most
 
 
-def errors_stay(session: ArraySession) -> bool:
+def errors_stay(arrays: ArrayState) -> bool:
     """Return whether each error, once it has come, stays: then learning at a vertex's level is learning at the end."""
-    task = session.task
-    plain = all(group.precision is None for group in session.program.groups.values())
+    task = arrays.task
+    plain = all(group.precision is None for group in arrays.program.groups.values())
     gentle = task.rule.step_size == 1 and not task.step_sizes and not task.initial
     return plain and gentle and not task.rule.moving and not uneven_edges(task.graph)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.engines.array import snapshot as arrays
+from pcsim.engines.array import snapshot as array_snapshot
 from pcsim.engines.jit.projections import message
 from pcsim.engines.state import past
 
@@ -26,7 +26,7 @@ def snapshot(layout: Layout) -> State:
 
     Everything that stands still can be worked out again, to the bit, but what populations sent in past ticks.
     """
-    state = arrays.snapshot(layout.session, ENGINE)
+    state = array_snapshot.snapshot(layout.arrays, ENGINE, lambda _vertex, _tick: True)
     errors = state.errors | dict(_messages(layout, state.tick))
     private = {key: one.errors.copy() for key, one in _remembering(layout)}
     return replace(state, errors=errors, private=private)
@@ -39,23 +39,21 @@ def lost(layout: Layout, state: State) -> set[int]:
 
 
 def restore(layout: Layout, state: State) -> None:
-    """Put a state into a session that has just begun."""
-    session = layout.session
-    learnt = dict(session.learnt)
-    arrays.restore(session, state, ENGINE)
+    """Put a state into arrays of a run that has just begun."""
+    arrays = layout.arrays
+    learnt = dict(arrays.learnt)
+    array_snapshot.restore(arrays, state, ENGINE)
     for shape, array in learnt.items():  # kernels know where these lie
-        array[...] = session.learnt[shape]
-        session.learnt[shape] = array
-    if session.rule.fires.applies:
-        session._gather_parameters()
+        array[...] = arrays.learnt[shape]
+        arrays.learnt[shape] = array
     own = state.own(ENGINE)
     for key, one in _remembering(layout):
         one.errors[...] = own[key]
     for (shape, row), kept in layout.past_values.items():
-        name, ticks = session.program.groups[shape].names[row], len(kept.values)
+        name, ticks = arrays.program.groups[shape].names[row], len(kept.values)
         found = past(state.values.get(name), ticks, state.deviations[name])
         for number in range(ticks):
-            kept.values[(state.tick - ticks + number) % ticks] = session.units[shape].start[row] + found[number]
+            kept.values[(state.tick - ticks + number) % ticks] = arrays.units[shape].start[row] + found[number]
 
 
 def _remembering(layout: Layout) -> Iterator[tuple[str, Projection]]:

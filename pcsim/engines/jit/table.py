@@ -100,15 +100,21 @@ class Memory:
         for first, size, number in spans:
             if not found or first >= sum(found[-1][:2]):  # views of what is there already are left out
                 found.append((first, -size, *self.arrays[number]))
-        return Spans([first for first, *_ in found], found)
+        empty = {array.ctypes.data for _, array in self.arrays if not array.nbytes}
+        return Spans([first for first, *_ in found], found, empty)
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Where arrays lie, by their first byte."""
+    """Where arrays lie, by their first byte; and where those begin that hold nothing."""
 
     firsts: list[int]
     arrays: list[tuple[int, int, str, np.ndarray]]
+    empty: set[int]
+
+    def holds(self, octet: int) -> bool:
+        """Return whether a byte is in some array, or begins one that holds nothing."""
+        return octet in self.empty or self.find(octet) is not None
 
     def find(self, octet: int) -> tuple[str, np.ndarray, int] | None:
         """Return the array that holds a byte: its name, itself, and how many bytes come before; None if none does."""

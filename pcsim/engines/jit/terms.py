@@ -68,7 +68,7 @@ def multiplied(layout: Layout, step: Step) -> InPlace | None:
     stride = layout.batch * prod(step.shape)
 
     def other(row: int, slot: int) -> tuple[int, int, int]:
-        start = layout.session.units[step.slots[1 - slot].shape].start
+        start = layout.arrays.units[step.slots[1 - slot].shape].start
         return SLOPED, address_of(start) + row_of(step, step.slots[1 - slot], row) * stride, NOWHERE
 
     return other

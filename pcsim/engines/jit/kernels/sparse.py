@@ -3,8 +3,8 @@
 A block is a range of receiving neurons whose sums stay in a core's near cache. Its synapses lie sorted by delay, then
 by sending neuron: what is sent is read front to back, and only sums are reached at random. So each sum runs by delay,
 then by sender, which is the order of ``Synapses``, on any number of threads; a block is written by one thread, and
-nothing is atomic. Forward, neurons after receive values; backward, neurons before receive errors, from a ring of
-those of past ticks.
+nothing is atomic. Forward, neurons after receive values; backward, neurons before receive errors, from a delay buffer
+of past ticks.
 
 A synapse takes 4 bytes and its weight: place in the block times 2^16 plus place in a segment of 2^16 senders.
 """

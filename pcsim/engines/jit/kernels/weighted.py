@@ -213,7 +213,7 @@ def pack_rows(memory: Any, table: Any, places: int, k: int, offset: int, n: int,
 
 
 @jit
-def answer(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+def answer_bundle(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Sum what a bundle sends back to some of its inputs, W^T g."""
     if not mode & SEND:
         return
