@@ -1,4 +1,4 @@
-"""What every engine promises: to agree with the oracle, to keep the light cone, and to say why a value became NaN or infinite."""
+"""What every engine promises: to agree with the oracle, keep the light cone, and name what becomes NaN or infinite."""
 
 from __future__ import annotations
 
