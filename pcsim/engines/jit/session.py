@@ -367,8 +367,8 @@ class JitSession:
         """Let each parameter whose rule fires at this tick take what it receives."""
         arrays = self.arrays
         with np.errstate(all="ignore"):
-            firing = [(step, firing(arrays, step, tick, last=last)) for step in self.program.steps if step.learns]
-            self.learning.accumulate([(step, rows) for step, rows in firing if rows is not None], tick)
+            fires = [(step, firing(arrays, step, tick, last=last)) for step in self.program.steps if step.learns]
+            self.learning.accumulate([(step, rows) for step, rows in fires if rows is not None], tick)
             if self.task.rule.fires.applies:
                 self.learning.replace_blanks()
                 apply(arrays)
