@@ -179,7 +179,7 @@ def test_a_run_that_does_not_fit_says_so_before_it_allocates(monkeypatch, tmp_pa
     device = make_device(tmp_path, monkeypatch, free=3 << 10)
     monkeypatch.setattr(device, "zeros", lambda *_: pytest.fail("something was allocated"))
     task = make_task(random_document(1, Features(size=8)), "il", batch=64)
-    needs = ArraySession(task, np).program.memory(64, 8)
+    needs = ArraySession(task, np).state.program.memory(64, 8)
     with pytest.raises(RunError, match=r"the device has 0\.0 MiB free of 1,048,576\.0 MiB, .* at least") as error:
         ArraySession(task, device, DeviceMemory(device))
     assert f"{(sum(needs.values()) + needs['parameters']) / 2**20:,.1f} MiB (values" in str(error.value)

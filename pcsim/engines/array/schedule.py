@@ -1,4 +1,4 @@
-"""What must be worked out at a tick: actors that no error has reached yet, or whose inputs did not change, are left out.
+"""What must be worked out at a tick: what no error has reached yet, or whose inputs did not change, is left out.
 
 Nothing is approximated. Before the light cone an error is exactly zero, and so is what it sends; where predictions are
 fixed and the step size is 1, an error changes at a tick only if a message changed that was due the tick before. What is
