@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from strategies import BATCH_OPS, SEPARATE, Features, make_task, random_document, run_task
 from test_backprop import TOLERANCE, differences, late_vertices, punctual
-from test_engines import assert_equal_runs, outcome, tame
+from test_engines import tame
 from test_ops import BATCH, STACK, Case, layouts
+from test_rows import assert_agree
 
 import pcsim
 from pcsim.analysis.backprop import backprop
 from pcsim.analysis.measures import predicted_ticks
-from pcsim.engines import open_engine
 from pcsim.engines.ensembles import together
 from pcsim.engines.operands import draws_of
-from pcsim.errors import InputError, RunError
+from pcsim.errors import DomainError, InputError
 from pcsim.graph import graph_from, level
 from pcsim.ops import OPS, complete, parse_attributes
 from pcsim.rules import RULES, rule
@@ -495,23 +495,38 @@ def test_backprop_equals_pytorch_on_random_graphs():
 @pytest.mark.parametrize("row", ["zil", "fa-zil", "bp"])
 def test_updates_equal_backprop(engine, row, form, dtype):
     """[S] theorem, with samples that are coupled, masked or looked up; late vertices of fa-zil are exempt."""
-    for task in random_tasks(row, form, dtype, range(12)):
+    for task in random_tasks(row, form, dtype, range(8)):
         run, wanted = run_task(engine, task, ("error",)), backprop(task).gradients
         names = punctual(task, late_vertices(task, run)) if row == "fa-zil" else None
-        assert max(differences(run.learnt, wanted, names)) <= TOLERANCE[dtype]
+        whole, single = differences(run.learnt, wanted, names)
+        # what a bias before batch statistics takes is zero: terms that cancel, and rounding is all there is of it
+        assert whole <= TOLERANCE[dtype]
+        assert single <= TOLERANCE[dtype] * (1 if dtype == "float64" else 10)
 
 
 @pytest.mark.parametrize("row", list(RULES))
 def test_engines_agree_tick_by_tick(engine, row):
     """Everything that can be read, without levelling too; batch statistics and looked-up rows among the rest."""
-    for seed, task in enumerate(random_tasks(row, "none", "float64", range(12))):
+    for seed, task in enumerate(random_tasks(row, "none", "float64", range(7))):
         task = replace(task, rule=tame(row), ticks=6)
-        form = replace(task, graph=level(task.graph, ("none", "delay", "identity")[seed % 3]))
-        got, wanted = outcome(engine, form), outcome(open_engine("actors"), form)
-        if isinstance(wanted, RunError):
-            assert type(got) is type(wanted)
-        else:
-            assert_equal_runs(got, wanted, 1e-11)
+        form = ("none", "delay", "identity")[seed % 3]
+        assert_agree(engine, replace(task, graph=level(task.graph, form)))
+
+
+def test_what_ends_beside_whole_numbers_is_named(engine):
+    """A report looks at every vertex, also where nothing has reached it yet: whole numbers are whole there too."""
+    document = looked_up(z={"op": "input", "shape": [2, 3]})
+    document["vertices"] |= {
+        "t": {"op": "softplus", "inputs": ["z"]},
+        "r": {"op": "sqrt", "inputs": ["t"]},
+        "q": {"op": "identity", "inputs": ["r"]},
+    }
+    document["outputs"] = ["y", "q"]
+    document["vertices"]["y"] = {"op": "tanh", "inputs": ["h"]}
+    task = make_task(document, rule("il", step_size=1.0), ticks=20, batch=2)
+    task.inputs["z"][...], task.targets["q"][...] = -4.0, -3.0
+    with pytest.raises(DomainError, match=r"vertex 'r' at tick \d+: square root of a negative number"):
+        run_task(engine, task)
 
 
 # -- predictions ----------------------------------------------------------------------------------------

@@ -787,3 +787,13 @@ def test_a_run_starts_from_the_parameters_of_a_file(tmp_path):
     wanted = pcsim.simulate(pcsim.load(FIRST), parameters=doubled)
     assert pcsim.open_run(tmp_path / "run").series("error", "h1").identical(wanted.series("error", "h1"))
     assert "no such file" in call("run", FIRST, "--parameters", str(tmp_path / "none.npz"), code=2).stderr
+
+
+def test_plan_shows_what_the_compiled_engine_makes_of_a_scenario():
+    pytest.importorskip("numba")
+    rows = json.loads(call("plan", FIRST, "--kernels", "--json").stdout)
+    assert [row["on"] for row in rows if row["part"] == "step"] == ["h1", "h2", "mix", "y"]
+    assert {"sweep", "tick"} <= {row["part"] for row in rows}
+    text = call("plan", FIRST, "--kernels").stdout
+    assert "steps of the compiled engine" in text
+    assert "affine" in text

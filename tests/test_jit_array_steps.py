@@ -18,7 +18,7 @@ from pcsim.engines.jit import kinds, pool
 from pcsim.errors import RunError
 from pcsim.ops import LOSSES, OPS
 from pcsim.ops.op import Loss
-from pcsim.rules import RULES, rule
+from pcsim.rules import RULES, Firing, rule
 
 NUMBA = open_engine("numba")
 
@@ -255,3 +255,30 @@ def test_numbers_that_end_in_a_step_without_a_kernel_are_named(monkeypatch):
     for engine in ("numpy", "numba"):
         with pytest.raises(RunError, match="vertex 'e' in the feedforward sweep: its value grew beyond float64"):
             open_engine(engine)(task)
+
+
+OUTPUTS_LAST = Firing("outputs last", "outputs alone, in the last tick", lambda _t, level, last: last & (level == 0),
+                      only_last=True)  # fmt: skip
+APPLIES_LAST = Firing("applies last", "in the last tick, at once", lambda _t, _level, last: last,
+                      only_last=True, applies=True)  # fmt: skip
+ODD_TICKS = Firing("odd ticks", "at every other tick", lambda tick, level, _last: (tick % 2 == 1) & (level >= 0))
+
+
+POLICIES = [(row, policy) for row in ("il", "fpa") for policy in (OUTPUTS_LAST, ODD_TICKS)] + [("il", APPLIES_LAST)]
+
+
+@pytest.mark.parametrize(("row", "policy"), POLICIES)
+def test_a_firing_policy_that_is_not_known_fires_as_it_says(row, policy):
+    for document in (LAYERS, PLAIN):
+        task = make_task(document, replace(tame(row), fires=policy), ticks=7, away=0.1)
+        wanted, stepped, blocks = open_engine("actors")(task), NUMBA(task), NUMBA(task)
+        for each in (wanted, stepped):
+            tick_by_tick(each, 0, 7, last=True)
+        blocks.advance(0, 4, last=False)
+        blocks.advance(4, 7, last=True)
+        for session in (stepped, blocks):
+            assert session.fired() == wanted.fired()
+            for what in ("updates", "parameters"):
+                theirs = getattr(wanted, what)()
+                for name, ours in getattr(session, what)().items():
+                    np.testing.assert_allclose(ours, theirs[name], rtol=1e-10, atol=1e-12)

@@ -14,8 +14,8 @@ from test_jit_population import DOCUMENTS as POPULATIONS
 pytest.importorskip("numba", reason="the compiled engine needs Numba")
 
 from pcsim.engines.array.session import ArraySession
+from pcsim.engines.jit.kernel_plans import kernel_plan
 from pcsim.engines.jit.kernels.common import EDGE, STEP
-from pcsim.engines.jit.plan import kernel_plan
 from pcsim.engines.jit.session import JitSession
 from pcsim.engines.jit.verifier import verify
 from pcsim.errors import RunError
@@ -77,7 +77,7 @@ def wrong_count(session):
 
 def wrong_sender(session):
     entry = next(entry for entry in session.laid_out.table.entries if entry.record is EDGE and entry.owner == "b")
-    EDGE.view(session.table, entry.place)["sender"] = 3
+    EDGE.view(session.table, entry.location)["sender"] = 3
 
 
 def rows_left_out(session):

@@ -107,3 +107,32 @@ def test_numbers_that_end_after_a_state_was_loaded_are_named_from_there():
     wild.load(calm.snapshot())
     with pytest.raises(RunError, match=r"vertex '\w+' at tick \d+: .* grew beyond float64"):
         wild.advance(3, 400, last=True)
+
+
+@pytest.mark.parametrize("name", ["population chain", "layers"])
+def test_a_state_of_another_engine_leaves_readers_and_references_as_they_are(name):
+    task = make_task(ALL[name], tame("il"), "none", batch=3, ticks=TICKS, away=1e-3)
+    session, other = NUMBA(task), open_engine("actors")(task)
+    edges = [edge.name for edge in task.graph.edges if task.graph.carries_errors(edge)]
+    reads = [(edge, session.reader("error message", [edge]), other.reader("error message", [edge])) for edge in edges]
+    references = {vertex: np.full((3, *task.graph.vertices[vertex].shape), 0.1) for vertex in task.graph.active}
+    session.compare_with(references)
+    session.advance(0, 2, last=False)
+    other.advance(0, 5, last=False)
+    session.load(other.snapshot())
+    for each in (session, other):
+        each.predict(5)
+        each.send(5)
+        each.deliver(5)
+    for _, ours, theirs in reads:
+        np.testing.assert_allclose(ours(), theirs(), rtol=0, atol=1e-12)
+    for each in (session, other):
+        each.learn(5, last=False)
+        each.move()
+    other.compare_with(references)
+    apart, wanted = (np.zeros((3, len(task.graph.active))) for _ in range(2))
+    session.advance(6, 9, last=False, apart=apart)
+    other.advance(6, 9, last=False, apart=wanted)
+    columns = {vertex: place for place, vertex in enumerate(v for names in other.layout() for v in names)}
+    order = [columns[vertex] for names in session.layout() for vertex in names]
+    np.testing.assert_allclose(apart, wanted[:, order], rtol=1e-9)

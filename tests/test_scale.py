@@ -16,7 +16,7 @@ from pcsim.graph import graph_from, level, levels, light_cone, uneven_edges
 from pcsim.program.lower import lower
 from pcsim.program.verify import verify
 from pcsim.rules import rule
-from pcsim.view.plan import plan_of
+from pcsim.view.scenario_plan import plan_of
 
 DEPTH, WIDTH = 1000, 16
 

@@ -11,7 +11,7 @@ import pytest
 import pcsim
 from pcsim.run.validate import validate_file
 from pcsim.sweep import table
-from pcsim.trace.reading import QUANTITIES, recorded
+from pcsim.trace.entries import QUANTITIES, recorded
 
 ROOT = Path(__file__).parents[1]
 GRAPHS, SCENARIOS = (sorted((ROOT / folder).glob("*.yaml")) for folder in ("graphs", "scenarios"))

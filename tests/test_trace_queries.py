@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pcsim.errors import InputError
 from pcsim.trace import Channel, TraceWriter
 from pcsim.trace.compare import compare
+from pcsim.trace.entries import first_arrival, open_trace, recorded, series
 from pcsim.trace.queries import Ticks, ask, overview, parse_ticks
-from pcsim.trace.reading import first_arrival, open_trace, recorded, series
 
 FLOAT = np.dtype(float)
 ARRIVES = {"h1": 4, "h2": 2, "y": 0, "dead": 99}
@@ -125,7 +125,7 @@ def test_what_was_recorded_is_listed(tree):
 def test_first_arrival_is_the_first_tick_off_zero(tree, monkeypatch):
     expected = {"h1": 4, "h2": 2, "y": 0, "dead": None}
     assert {name: tick for name, tick in first_arrival(tree).items() if name != "extra"} == expected
-    monkeypatch.setattr("pcsim.trace.reading.BLOCK", 20)
+    monkeypatch.setattr("pcsim.trace.entries.BLOCK", 20)
     assert {name: tick for name, tick in first_arrival(tree).items() if name != "extra"} == expected
 
 
@@ -285,7 +285,7 @@ def test_a_trace_does_not_differ_from_itself(tree):
 
 
 def test_where_two_traces_differ(monkeypatch, tree):
-    monkeypatch.setattr("pcsim.trace.reading.BLOCK", 20)
+    monkeypatch.setattr("pcsim.trace.entries.BLOCK", 20)
     rows = {(row.what, row.name): row for row in compare(tree, trace(wrong_from=3))}
     assert rows["error", "h1"].tick == 4
     assert rows["error", "h2"].tick == 3

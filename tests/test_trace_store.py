@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from pcsim.errors import InputError, RunError
 from pcsim.trace import Channel, TraceWriter, forecast, shape_key
 from pcsim.trace.columns import CHUNK, chunk_rows, chunk_shape
+from pcsim.trace.entries import open_trace
 from pcsim.trace.memory_trace import MemoryTrace
-from pcsim.trace.reading import open_trace
 from pcsim.trace.rescue import ROOM
 from pcsim.trace.store import Folder, Target
 

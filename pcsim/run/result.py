@@ -14,7 +14,7 @@ import numpy as np
 
 from pcsim.errors import InputError, Problem, wrong
 from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
-from pcsim.trace.reading import open_trace, series
+from pcsim.trace.entries import open_trace, series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

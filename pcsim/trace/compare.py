@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.trace.reading import Entry, blocks, entries
+from pcsim.trace.entries import Entry, blocks, entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import nearest, wrong
-from pcsim.trace.reading import Entry, arrival_ticks, blocks, entries, first_arrival, how_to_record, recorded
+from pcsim.trace.entries import Entry, arrival_ticks, blocks, entries, first_arrival, how_to_record, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,7 +9,8 @@ import numpy as np
 
 from pcsim.engines.array.rows import take
 from pcsim.engines.faults import report
-from pcsim.engines.operands import operands_of
+from pcsim.engines.operands import operands_of, source_value
+from pcsim.graph.graph import number_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,4 +102,6 @@ def _inputs_of(state: ArrayState, values: Mapping[str, np.ndarray], name: str) -
 def _value_of(state: ArrayState, vertex: Vertex, theta: Mapping[str, np.ndarray]) -> np.ndarray:
     if vertex.op.role == "parameter":
         return theta[vertex.params[0][1]][:, None]
+    if number_format(vertex) == "whole":
+        return source_value(state.task, vertex.name)[None]
     return state.reader("value", [vertex.name])()

@@ -43,7 +43,7 @@ where its slots are; its only slot has one edge, which comes from vertex 0, and 
 What b sends back is its slope times its error. In a block of ticks no one reads it, so it is not written down: a
 receives one term, the product of two numbers that lie where b keeps its slope and its error.
 
->>> place = next(entry.place for entry in session.laid_out.table.entries if entry.record is TERM)
+>>> place = next(entry.location for entry in session.laid_out.table.entries if entry.record is TERM)
 >>> term = TERM.view(table, place)[0]
 >>> bool(term["kind"] == SLOPED), bool(term["slope"] == b["saved"]), bool(term["error"] == b["error"])
 (True, True, True)

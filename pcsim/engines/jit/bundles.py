@@ -36,7 +36,7 @@ class Bundle:
     columns : (units, inputs), which weight of each unit belongs to each input
     receivers : inputs that receive errors
     forward, backward : (units, inputs) and (receivers, units), the weights
-    place : where its record lies
+    location : where its record lies
     """
 
     step: Step
@@ -46,7 +46,7 @@ class Bundle:
     receivers: WholeNumbers
     forward: np.ndarray
     backward: np.ndarray
-    place: int
+    location: int
 
     def pack(self, theta: np.ndarray) -> None:
         """Take the weights from all of their shape, (parameters, inputs)."""
@@ -68,7 +68,7 @@ def bundle(layout: Layout, step: Step) -> WholeNumbers:
     for first, last in _runs(np.vstack([rows, prompt])):
         if last - first >= FEWEST and prompt[first]:
             one = _bundle(layout, step, first, order[:, first:last], rows[:, first])
-            places[first:last] = one.place
+            places[first:last] = one.location
             layout.bundles.append(one)
     return places
 

@@ -12,7 +12,7 @@ import numpy as np
 from pcsim.engines.array.rows import indices
 from pcsim.engines.base import clamped
 from pcsim.engines.jit import bundles, projections, terms
-from pcsim.engines.jit.kernels import dense, elements, losses, population, shapes, weighted
+from pcsim.engines.jit.kernels import dense, elements, loss_errors, population, shapes, weighted
 from pcsim.engines.jit.kernels.functions import FUNCTIONS, activation
 from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.kernels.products import packed_size
@@ -162,7 +162,7 @@ class Packed:
 
 def of_projection(layout: Layout, step: Step) -> int:
     """Write where the blocks, weights and delay buffers of a projection lie."""
-    projection, own = projections.place(layout, step, activation(step.call["activation"]))
+    projection, own = projections.lay_out(layout, step, activation(step.call["activation"]))
     layout.projections[id(step)] = projection
     return own
 
@@ -295,6 +295,6 @@ KINDS: dict[str, Kind] = {
 }
 """How each op is run. A step of any other op is one array call."""
 
-LOSS_KERNELS = {"cross_entropy": losses.cross_entropy}
+LOSS_KERNELS = {"cross_entropy": loss_errors.cross_entropy}
 """What sets the error of an output in a tick, where predictions move and it is not clamped to its target. A step with
 an output of any other loss is one array call."""

@@ -78,7 +78,7 @@ class Layout:
         self._late: list[tuple[Shape, np.ndarray, int, Late, WholeNumbers]] = []
         self._count_vertices()
         self._keep_arrays()
-        self._place_messages()
+        self._separate_messages()
         self._write(by_array_call)
 
     def _count_vertices(self) -> None:
@@ -99,7 +99,7 @@ class Layout:
             for shape, array in found.items():
                 self.memory.keep(f"{name} {list(shape)}", array)
 
-    def _place_messages(self) -> None:
+    def _separate_messages(self) -> None:
         """Give late messages that are not summed rows of their own: what was sent must outlast what arrives."""
         for shape, inbox in self.arrays.program.inboxes.items():
             apart = inbox.direct is not None and len(inbox.late)
@@ -118,7 +118,10 @@ class Layout:
             else:
                 self.steps[id(step)] = self._step(step, KINDS[step.op.name])
         self.answering = [
-            (self.table.write(ANSWER, one.step.names[one.first], step=self.steps[id(one.step)], bundle=one.place), one)
+            (
+                self.table.write(ANSWER, one.step.names[one.first], step=self.steps[id(one.step)], bundle=one.location),
+                one,
+            )
             for one in self.bundles
         ]
         for shape in program.groups:
@@ -264,10 +267,10 @@ class Layout:
             if past:
                 senders[late] = [self.past_values[slot.shape, int(row)].late for row in rows[late]]
             else:
-                values[late], senders[late] = self._place_late(slot, slot.late, rows[late])
+                values[late], senders[late] = self._late_input(slot, slot.late, rows[late])
         return values, starts, senders
 
-    def _place_late(self, slot: Slot, late: Late, rows: WholeNumbers) -> tuple[WholeNumbers, WholeNumbers]:
+    def _late_input(self, slot: Slot, late: Late, rows: WholeNumbers) -> tuple[WholeNumbers, WholeNumbers]:
         """Place the values that arrive late over a slot; they count as vertices of their own that may have moved."""
         values = self.memory.new(f"late values {list(slot.shape)}", len(rows), self.batch, *slot.shape)
         first = self.number(len(rows))

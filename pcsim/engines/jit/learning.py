@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.array.learn import add_contributions
+from pcsim.engines.array.learn import add_contributions, firing
 from pcsim.engines.array.rows import indices, masked
 from pcsim.engines.array.units import Work
 from pcsim.engines.jit.kernels import dense
 from pcsim.engines.jit.kernels.common import STEP
 from pcsim.engines.jit.kinds import KINDS
 from pcsim.engines.jit.projections import shares
-from pcsim.engines.jit.reading import inputs_of
+from pcsim.engines.jit.readouts import inputs_of
 from pcsim.program.program import Rows, Step
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ class Learning:
         if rule.fires.waits or self.fired[0] != (first, tick + 1):
             spans = [(first, tick)] if rule.fires.only_last else self._spans(first, tick)
             self.fired = (first, tick + 1), [self._firing(*span) for span in spans]
-        for firing in self.fired[1]:
+        for fired in self.fired[1]:
             with np.errstate(all="ignore"):
-                self.accumulate(firing, tick)
+                self.accumulate(fired, tick)
             if not rule.fires.only_last:
-                for step, rows in firing:
+                for step, rows in fired:
                     self.arrays.fire_ticks[id(step)][rows] = step.levels[rows]
 
     def _spans(self, first: int, tick: int) -> list[tuple[int, int]]:
@@ -122,7 +122,7 @@ class Learning:
         """Return which vertices of a step fire from ``first`` to ``tick``; None for none."""
         rule = self.arrays.task.rule
         if rule.fires.only_last:
-            return slice(0, len(step.names))
+            return firing(self.arrays, step, tick, last=True)
         fires = (first <= step.levels) & (step.levels <= tick)
         if rule.fires.waits:
             error = self.arrays.units[step.shape].error[step.rows]
@@ -131,10 +131,10 @@ class Learning:
 
     # -- what they contribute -----------------------------------------------------------------------------
 
-    def accumulate(self, firing: Sequence[tuple[Step, Rows]], tick: int) -> None:
+    def accumulate(self, fired: Sequence[tuple[Step, Rows]], tick: int) -> None:
         """Take what some rows of some steps contribute: by kernels where there are some."""
         by_weight = []
-        for step, rows in firing:
+        for step, rows in fired:
             self.arrays.fire_ticks[id(step)][rows] = tick
             kind, array_step = KINDS.get(step.op.name), self.layout.array_steps.get(id(step))
             if array_step is not None:
@@ -169,14 +169,14 @@ class Learning:
         if not all(np.isfinite(self.layout.learnt(slot.shape)).all() for slot in step.parameters):
             self._by_array_call(step, rows, tick)
 
-    def _by_weight(self, firing: Sequence[tuple[Any, Step, Rows]]) -> None:
+    def _by_weight(self, fired: Sequence[tuple[Any, Step, Rows]]) -> None:
         """Take what rows contribute, each slice of a weight on one thread, threads with about equal work."""
-        key = tuple((id(step), which(rows)) for _, step, rows in firing)
+        key = tuple((id(step), which(rows)) for _, step, rows in fired)
         ways = self.ways.get(key)
         if ways is None:
             if len(self.ways) >= REMEMBERED:
                 self.ways.clear()
-            ways = self.ways[key] = [self._accumulation(wave) for wave in waves(firing)]
+            ways = self.ways[key] = [self._accumulation(wave) for wave in waves(fired)]
         for way in ways:
             for place, listed in way.listed:
                 self.table[place : place + len(listed)] = listed
@@ -261,11 +261,11 @@ def shares_bias(step: Step) -> bool:
     return len(pairs) > len(np.unique(biases))
 
 
-def waves(firing: Sequence[tuple[Any, Step, Rows]]) -> Iterator[list[tuple[Any, Step, Rows]]]:
+def waves(fired: Sequence[tuple[Any, Step, Rows]]) -> Iterator[list[tuple[Any, Step, Rows]]]:
     """Cut what fires into runs such that no two steps of a run contribute to the same parameter."""
     wave: list[tuple[Any, Step, Rows]] = []
     taken: set[tuple[Shape, int]] = set()
-    for kernel, step, rows in firing:
+    for kernel, step, rows in fired:
         mine = {(slot.shape, int(row)) for slot in step.parameters for row in np.unique(indices(slot.rows))}
         if mine & taken:
             yield wave

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pcsim.engines.jit.segments import Compiled, Sharing
 
 
-def place_totals(layout: Layout) -> int:
+def write_totals(layout: Layout) -> int:
     """Write a record for the operands of ``add_parts``, and return its place."""
     return layout.table.write(TOTALS, "all", parts=0, distance=0, vertices=0, sums=-1, totals=0)
 
@@ -36,10 +36,10 @@ class Noted:
         pool: ThreadPool,
         parts: np.ndarray,
         vertices: int,
-        place: int,
+        location: int,
     ) -> None:
-        self.what, self.sharing, self.pool, self.parts, self.place = what, sharing, pool, parts, place
-        self.vertices, self.operands = vertices, TOTALS.view(pool.table, place)
+        self.what, self.sharing, self.pool, self.parts, self.location = what, sharing, pool, parts, location
+        self.vertices, self.operands = vertices, TOTALS.view(pool.table, location)
         self.segments: dict[int, Compiled] = {}
         """What adds up so many ticks, as it was last needed."""
         self._make_room(0)
@@ -63,7 +63,7 @@ class Noted:
         own["totals"] = address_of(found) - address_of(self.pool.table)
         if ticks not in self.segments:
             ends = np.linspace(0, ticks, self.pool.threads + 1).astype(np.int64)
-            self.segments = {ticks: self.sharing.compiled([self.sharing.between(add_parts, self.place, ends)])}
+            self.segments = {ticks: self.sharing.compiled([self.sharing.between(add_parts, self.location, ends)])}
         instructions = self.segments[ticks].numbers
         self.pool.run(instructions, self.parts, 0, 0, 1, work=found.size, in_step=False)
         if found is not totals:

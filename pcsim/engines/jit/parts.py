@@ -37,20 +37,20 @@ class Parts:
         self.layout, self.batch = layout, layout.batch
         threads, by_sample = sharing.threads, sharing.by_sample
         bounds = np.linspace(0, self.batch, threads + 1).astype(int) if by_sample else None
-        self.notes = [self._place_notes() for _ in range(threads if by_sample else 1)]
+        self.notes = [self._write_notes() for _ in range(threads if by_sample else 1)]
         region = self.batch * layout.widest + SLAB
         shared, whole = [], []
         for thread in range(threads):
             scratch = address_of(layout.memory.new(f"scratch of thread {thread}", REGIONS * region))
             notes = self.notes[thread if by_sample else 0]
             low, high = (0, self.batch) if bounds is None else (int(bounds[thread]), int(bounds[thread + 1]))
-            shared.append(self._place(thread, low, high, scratch, region, notes))
-            whole.append(self._place(thread, 0, self.batch, scratch, region, notes))
+            shared.append(self._write_part(thread, low, high, scratch, region, notes))
+            whole.append(self._write_part(thread, 0, self.batch, scratch, region, notes))
         self.shared, self.whole = np.array(shared, np.int64), np.array(whole, np.int64)
         self.faults = np.array([self.shared, self.whole]) + PART.offset("fault")
         self.table: WholeNumbers = np.zeros(0, np.int64)
 
-    def _place_notes(self) -> dict[str, int]:
+    def _write_notes(self) -> dict[str, int]:
         """Make room for notes: who has moved, whose error may have changed, when delay lines last changed."""
         layout = self.layout
         counts = {
@@ -61,7 +61,7 @@ class Parts:
         }
         return {name: layout.table.add(np.zeros(count, np.int64)) for name, count in counts.items()}
 
-    def _place(self, thread: int, low: int, high: int, scratch: int, region: int, notes: dict[str, int]) -> int:
+    def _write_part(self, thread: int, low: int, high: int, scratch: int, region: int, notes: dict[str, int]) -> int:
         samples = {"low": low, "high": high, "scratch": scratch, "region": region}
         noted = {"fault": 0, "squares": 0, "apart": 0, "since": 0, "active": self.layout.active}
         return self.layout.table.write(PART, f"thread {thread}", **samples, **notes, **noted)

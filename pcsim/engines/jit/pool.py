@@ -21,10 +21,10 @@ class ThreadPool:
 
     def __init__(self, threads: int, memory: np.ndarray, table: np.ndarray) -> None:
         self.threads, self.memory, self.table = threads, memory, table
-        self.desk = np.zeros(JOB.size + HELPER.size * threads, np.int64)
+        self.job = np.zeros(JOB.size + HELPER.size * threads, np.int64)
         """The job, and what each thread has of its own."""
-        JOB.view(self.desk, 0)["threads"] = threads
-        self.asleep = HELPER.view(self.desk, HELPERS, threads)["asleep"]
+        JOB.view(self.job, 0)["threads"] = threads
+        self.asleep = HELPER.view(self.job, HELPERS, threads)["asleep"]
         self.asleep[:] = 1
         self.helpers: ThreadPoolExecutor | None = None
         self.alone = self.since = 0
@@ -41,13 +41,13 @@ class ThreadPool:
         work : about how many nanoseconds it takes on one thread: little is done by the caller alone
         in_step : threads wait for each other where the instructions say so, so that all must take part
         """
-        job = self.desk, instructions, parts, mode, first, end, in_step
+        job = self.job, instructions, parts, mode, first, end, in_step
         if self.threads == 1 or not (in_step or self._worth_sharing(work)):
             alone(self.memory, self.table, *job)
             return
         if post(*job):
-            self._wake()
-        share(self.memory, self.table, self.desk)
+            self._start_helpers()
+        share(self.memory, self.table, self.job)
 
     def _worth_sharing(self, work: int) -> bool:
         """Return whether a job should be shared; sleepers are spared few small ones: others may need their core."""
@@ -61,11 +61,11 @@ class ThreadPool:
         self.alone, self.since = 0, now
         return busy
 
-    def _wake(self) -> None:
+    def _start_helpers(self) -> None:
         for thread in range(1, self.threads):
             if self.asleep[thread]:
                 self.asleep[thread] = 0
-                self._pool().submit(attend, self.memory, self.table, self.desk, thread)
+                self._pool().submit(attend, self.memory, self.table, self.job, thread)
 
     def _pool(self) -> ThreadPoolExecutor:
         if self.helpers is None:

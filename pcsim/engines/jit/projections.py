@@ -78,7 +78,7 @@ class Projection:
         return np.tile(np.diff(blocks.starts[:: blocks.delays * blocks.segments]), len(self.step.names))
 
 
-def place(layout: Layout, step: Step, function: int) -> tuple[Projection, int]:
+def lay_out(layout: Layout, step: Step, function: int) -> tuple[Projection, int]:
     """Place what a step of projections needs; return it and the place of its operands."""
     synapses, count, owner = step.call["synapses"], len(step.names), step.names[0]
     forward, backward = sparse.forward_blocks(synapses), sparse.backward_blocks(synapses)

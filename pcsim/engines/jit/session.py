@@ -17,14 +17,14 @@ from pcsim.engines.array.measuring import measuring
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, taken_up, tick_by_tick
-from pcsim.engines.jit import flows, reading, snapshot
+from pcsim.engines.jit import flows, readouts, saved_state
 from pcsim.engines.jit.instructions import Instructions
 from pcsim.engines.jit.kernels.common import ALL, COMPARE, NOTE, PREDICT, SEND, SWEEP
 from pcsim.engines.jit.kernels.groups import GROUP
 from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.layout import Layout
 from pcsim.engines.jit.learning import Learning
-from pcsim.engines.jit.norms import Noted, place_totals
+from pcsim.engines.jit.norms import Noted, write_totals
 from pcsim.engines.jit.parts import LONG_AGO, Parts
 from pcsim.engines.jit.pool import ThreadPool
 from pcsim.engines.jit.segments import Compiled, Sharing
@@ -71,14 +71,13 @@ class JitSession:
 
     def _lay_out(self, *, by_array_call: Container[int] = ()) -> None:
         """Lay everything out; steps given by id are array calls though they have a kernel."""
-        arrays = self.arrays
-        threads, by_sample = threads_of(arrays, self.work)
+        threads, by_sample = threads_of(self.arrays, self.work)
         self.sharing = Sharing(threads, by_sample, self.task.dtype)
         flowing = by_sample and flows.flows(self.program)
-        self.laid_out = Layout(arrays, flowing=flowing, by_array_call=by_array_call)
+        self.laid_out = Layout(self.arrays, flowing=flowing, by_array_call=by_array_call)
         self.parts = Parts(self.laid_out, self.sharing)
         self.instructions = Instructions(self.laid_out, self.sharing)
-        totals = place_totals(self.laid_out)
+        totals = write_totals(self.laid_out)
         self.table = self.laid_out.table.array()
         self.parts.use(self.table)
         self.pool = ThreadPool(threads, np.zeros(1, self.task.dtype), self.table)
@@ -87,7 +86,7 @@ class JitSession:
         self.squares, self.apart = Noted("squares", *noted), Noted("apart", *noted)
         self.unwatched = {one.step.shape for one in self.laid_out.projections.values()}
         """Shapes of which a vertex may become NaN or infinite in the sweep without a note."""
-        self.ran = reading.executed(self.laid_out)
+        self.ran = readouts.executed(self.laid_out)
 
     @property
     def threads(self) -> int:
@@ -132,30 +131,35 @@ class JitSession:
 
     def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
         """Say what errors are compared with."""
-        arrays = self.arrays
-        arrays.compare_with(references)
-        for shape, reference in arrays.references.items():
-            arrays.references[shape] = np.ascontiguousarray(reference, self.task.dtype)
-            place = self.laid_out.groups[shape]
-            GROUP.view(self.table, place)["reference"] = address_of(arrays.references[shape])
+        self.arrays.compare_with(references)
+        self._note_references()
+
+    def _note_references(self) -> None:
+        """Write down where what errors are compared with lies, in the number format of the run."""
+        references = self.arrays.references
+        for shape, location in self.laid_out.groups.items():
+            if shape in references:
+                references[shape] = np.ascontiguousarray(references[shape], self.task.dtype)
+            kept = shape in references
+            GROUP.view(self.table, location)["reference"] = address_of(references[shape]) if kept else -1
 
     def snapshot(self) -> State:
         """Return the state before the next tick."""
         self.learning.replace_blanks()
-        return snapshot.snapshot(self.laid_out)
+        return saved_state.snapshot(self.laid_out)
 
     def load(self, state: State) -> None:
         """Go on from a state of this task, whichever engine it is from."""
         check_state(state, self.task)
-        arrays = self.arrays
-        self.task = arrays.task = taken_up(self.task, state)
-        if lost := snapshot.lost(self.laid_out, state):
+        self.task = self.arrays.task = taken_up(self.task, state)
+        if lost := saved_state.lost(self.laid_out, state):
             self._lay_out(by_array_call=lost)
+            self._note_references()
         self._take_operands()
         self._forget()
         self._begin()
         self.learning.replace_blanks()
-        snapshot.restore(self.laid_out, state)
+        saved_state.restore(self.laid_out, state)
         if self.task.rule.fires.applies:
             self.arrays.gather_parameters()
             self._pack()
@@ -217,7 +221,7 @@ class JitSession:
             if moving:
                 units.value[units.group.active :] = units.start[units.group.active :]
         for loss, units, rows, target in arrays.outputs():
-            units.deviation[rows] = reading.loss_error(loss, units.start[rows], target)
+            units.deviation[rows] = readouts.loss_error(loss, units.start[rows], target)
             if not LOSSES[loss].clamps and moving:
                 units.targets += ((loss, rows, target),)
         for array_step in self.laid_out.array_steps.values():
@@ -236,6 +240,7 @@ class JitSession:
         if self.parts.faulty() or not all(self.arrays.finite(self.units[shape].start) for shape in self.unwatched):
             with np.errstate(all="ignore"):
                 sweep(self.arrays)  # names the vertex and the value
+            self._run(self.instructions.sweeping, SWEEP, 0)  # it did not: its numbers are not those of kernels
 
     def _clear_delay_buffers(self) -> None:
         """Begin the delay buffers of projections: no error, feedforward values."""
@@ -317,12 +322,16 @@ class JitSession:
         self.squares.begin(first, ticks)
         if not apart:
             return self.instructions.noting, mode | NOTE
+        if not self.arrays.references:
+            raise KeyError("errors are compared with nothing: compare_with comes first")
         self.apart.begin(first, ticks)
         return self.instructions.comparing, mode | COMPARE
 
     def _runs_through(self) -> bool:
         """Return whether nothing is learnt before the last tick that would not be the same then."""
         fires = self.task.rule.fires
+        if fires.applies:
+            return False
         return self.errors_stay if fires.at_front else fires.only_last
 
     def _finish(self, first: int, tick: int, noted: int) -> None:
@@ -367,8 +376,8 @@ class JitSession:
         """Let each parameter whose rule fires at this tick take what it receives."""
         arrays = self.arrays
         with np.errstate(all="ignore"):
-            fires = [(step, firing(arrays, step, tick, last=last)) for step in self.program.steps if step.learns]
-            self.learning.accumulate([(step, rows) for step, rows in fires if rows is not None], tick)
+            due = [(step, firing(arrays, step, tick, last=last)) for step in self.program.steps if step.learns]
+            self.learning.accumulate([(step, rows) for step, rows in due if rows is not None], tick)
             if self.task.rule.fires.applies:
                 self.learning.replace_blanks()
                 apply(arrays)
@@ -387,7 +396,7 @@ class JitSession:
         if all(arrays.finite(getattr(arrays.units[shape], name)) for shape, _ in where):
             return
         for step in arrays.program.steps:
-            arrays.work[id(step)] = Work(reading.inputs_of(self.laid_out, step), None, (), 0, len(step.names))
+            arrays.work[id(step)] = Work(readouts.inputs_of(self.laid_out, step), None, (), 0, len(step.names))
         check(arrays, what, name, where, tick, due)
 
     def layout(self) -> Sequence[tuple[str, ...]]:
@@ -396,7 +405,17 @@ class JitSession:
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
-        return reading.reader(self.laid_out, quantity, names)
+        if not self.laid_out.projections:
+            return self.arrays.reader(quantity, names)
+        made: dict[int, Read] = {}
+
+        def read() -> np.ndarray:
+            layout = self.laid_out  # a state of another engine may have been loaded since
+            if id(layout) not in made:
+                made[id(layout)] = readouts.reader(layout, quantity, names)
+            return made[id(layout)]()
+
+        return read
 
     def updates(self) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""

@@ -28,7 +28,7 @@ class Entry:
     """Some records of one kind that lie one after the other, and whose they are."""
 
     record: Record
-    place: int
+    location: int
     count: int
     owner: str
 

@@ -52,11 +52,11 @@ def _faults(session: JitSession) -> Iterator[str]:
 
 def _entry_faults(session: JitSession, spans: Spans, entry: Entry) -> Iterator[str]:
     """Check every field of every record by what it holds."""
-    rows = entry.record.view(session.table, entry.place, entry.count)
+    rows = entry.record.view(session.table, entry.location, entry.count)
     layout = session.laid_out
     for name, field in entry.record.fields.items():
         values, label = rows[name], f"{entry.record.name} of {entry.owner}: {name}"
-        if field.kind == "place" and not ((values >= -1) & (values <= layout.table.size)).all():
+        if field.kind == "location" and not ((values >= -1) & (values <= layout.table.size)).all():
             yield f"{label} lies outside the table"
         if field.kind == "number" and not ((values >= -1) & (values <= layout.numbers)).all():
             yield f"{label} is no number"
@@ -146,7 +146,7 @@ def _sample_faults(session: JitSession) -> Iterator[str]:
 
 def _segment_faults(session: JitSession, segments: Sequence[Segment]) -> Iterator[str]:
     """Check that every kernel is known and works on its kind of record, and that rows are shared out once."""
-    kinds = {entry.place: entry.record for entry in session.laid_out.table.entries}
+    kinds = {entry.location: entry.record for entry in session.laid_out.table.entries}
     for instruction in instructions_of(segments):
         record = RECORDS.get(instruction.name)
         if record is None:

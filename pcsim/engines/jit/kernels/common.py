@@ -13,7 +13,7 @@ from typing import Any
 
 from pcsim.engines.jit.kernels.compiled import inline, jit, load, store
 from pcsim.engines.jit.kernels.native import invoke
-from pcsim.engines.jit.kernels.records import Record, address, number, place, whole
+from pcsim.engines.jit.kernels.records import Record, address, location, number, whole
 
 SWEEP, PREDICT, SEND, ALL, NOTE, COMPARE = 1, 2, 4, 8, 16, 32
 """Modes: set feedforward values; predict; send errors; pass over no vertex; note squares where values move; note how
@@ -24,10 +24,10 @@ SAME, ERROR, INPUT = 0, 1, 2
 
 STEP = Record(
     "step",
-    own=place("operands that only its kernel knows"),
+    own=location("operands that only its kernel knows"),
     count=whole("vertices"),
     first=number("of its first vertex"),
-    slots=place("its slots, one after the other"),
+    slots=location("its slots, one after the other"),
     slot_count=whole("how many"),
     size=whole("elements of a vertex, per sample"),
     stride=whole("elements of a vertex, all samples"),
@@ -39,7 +39,7 @@ STEP = Record(
     saved=address("what derivatives reuse"),
     saved_stride=whole("elements of that for a vertex"),
     precision=address("precisions, (vertices, size); nowhere where all are 1"),
-    outputs=place("the loss of each vertex; -1: none carries one that a tick must follow"),
+    outputs=location("the loss of each vertex; -1: none carries one that a tick must follow"),
     classes=whole("extent of the last axis"),
     attribute=address("the constant of the op: a slope, an exponent"),
     gain=address("what contributions to gradients are multiplied by"),
@@ -51,8 +51,8 @@ SLOT = Record(
     "slot",
     per_sample=whole("elements from one sample of an input to the next; 0: one for all samples"),
     extent=whole("elements of an input"),
-    map=place("an index map; -1: none"),
-    inputs=place("the inputs, one for each vertex"),
+    map=location("an index map; -1: none"),
+    inputs=location("the inputs, one for each vertex"),
 )
 
 EDGE = Record(
@@ -75,10 +75,10 @@ PART = Record(
     high=whole("last sample + 1"),
     scratch=address("scratch, four regions"),
     region=whole("elements of a region"),
-    moved=place("for each vertex, whether it has moved"),
-    changed=place("for each vertex, whether its error may have changed"),
-    late=place("for each late message, the tick at which it last changed"),
-    buffers=place("for each delay buffer of a population, when it last changed, and what it holds"),
+    moved=location("for each vertex, whether it has moved"),
+    changed=location("for each vertex, whether its error may have changed"),
+    late=location("for each late message, the tick at which it last changed"),
+    buffers=location("for each delay buffer of a population, when it last changed, and what it holds"),
     fault=whole("whether some number became NaN or infinite"),
     squares=whole("address of the squares of errors at tick 0, from which those of the others are counted"),
     apart=whole("likewise of errors less what they are compared with"),

@@ -27,7 +27,7 @@ from pcsim.engines.jit.kernels.compiled import inline, jit, load, store
 from pcsim.engines.jit.kernels.functions import apply
 from pcsim.engines.jit.kernels.native import like
 from pcsim.engines.jit.kernels.products import pack, packed_size, product_packed, product_unpacked
-from pcsim.engines.jit.kernels.records import Record, address, place, whole
+from pcsim.engines.jit.kernels.records import Record, address, location, whole
 from pcsim.engines.jit.kernels.squares import squares
 
 LAYER = Record(
@@ -37,9 +37,9 @@ LAYER = Record(
     units=whole("features after"),
     function=whole("activation; 0: none"),
     inner=whole("whether it goes before the weights"),
-    vertices=place("what each vertex has of its own"),
-    users=place("the vertices that contribute to gradients, by weight"),
-    starts=place("which of these is the first of each weight"),
+    vertices=location("what each vertex has of its own"),
+    users=location("the vertices that contribute to gradients, by weight"),
+    starts=location("which of these is the first of each weight"),
 )
 
 LAYER_VERTEX = Record(
@@ -49,7 +49,7 @@ LAYER_VERTEX = Record(
     bias=address("bias; nowhere if there is none"),
     weight_learnt=address("what the weight has learnt"),
     bias_learnt=address("what the bias has learnt"),
-    blank=place("whether what lies there is to be replaced, not added to"),
+    blank=location("whether what lies there is to be replaced, not added to"),
 )
 
 layer_at, vertex_at = LAYER.one(), LAYER_VERTEX.each()

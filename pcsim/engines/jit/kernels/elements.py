@@ -27,12 +27,12 @@ from pcsim.engines.jit.kernels.common import (
 from pcsim.engines.jit.kernels.compiled import inline, jit, load, store
 from pcsim.engines.jit.kernels.functions import apply
 from pcsim.engines.jit.kernels.native import like
-from pcsim.engines.jit.kernels.records import Record, place, whole
+from pcsim.engines.jit.kernels.records import Record, location, whole
 
 UNARY = Record(
     "function",
     function=whole("which function; 0: the identity"),
-    listed=place("room for a list of vertices"),
+    listed=location("room for a list of vertices"),
 )
 
 unary_at = UNARY.one()

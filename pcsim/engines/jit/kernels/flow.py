@@ -13,17 +13,17 @@ from typing import Any
 from pcsim.engines.jit.kernels.common import NOTE, part_at, unbounded
 from pcsim.engines.jit.kernels.compiled import add_reordered, inline, jit, load, store
 from pcsim.engines.jit.kernels.native import like
-from pcsim.engines.jit.kernels.records import Record, address, number, place, whole
+from pcsim.engines.jit.kernels.records import Record, address, location, number, whole
 from pcsim.engines.jit.kernels.squares import LEAST, MOST, SHORT, note_squares
 
 FLOW = Record(
     "flow",
     count=whole("free vertices"),
-    receivers=place("these, in the order in which they move"),
-    terms=place("what they receive"),
+    receivers=location("these, in the order in which they move"),
+    terms=location("what they receive"),
     notes=whole("whether they note the squares that they move to"),
     output_count=whole("outputs"),
-    outputs=place("their numbers"),
+    outputs=location("their numbers"),
 )
 
 RECEIVER = Record(

@@ -27,15 +27,15 @@ from pcsim.engines.jit.kernels.vectors import (
     TAIL_END,
     TAIL_SCALE,
     choose,
-    exp_rest,
+    exp_remainder,
     fma,
     larger,
-    log_rest,
+    log_remainder,
     magnitude,
     power_of_two,
     same,
     scaled,
-    tail_rest,
+    tail_factor,
     with_sign,
 )
 
@@ -50,7 +50,7 @@ def reduced(x: Any) -> Any:
     exact = fma(-n, LN2_HIGH(x), x)
     r = fma(-n, LN2_LOW(x), exact)
     lost = fma(-n, LN2_LOW(x), exact - r)
-    return shifted, r + fma(r * r, exp_rest(r), lost)
+    return shifted, r + fma(r * r, exp_remainder(r), lost)
 
 
 @inline
@@ -58,7 +58,7 @@ def reduced_near(x: Any) -> Any:
     """Return the same for an x so near 0, at most 40, that what is lost of n log(2) does not matter to tanh."""
     shifted = fma(x, LOG2_E(x), SHIFT(x))
     r = fma(SHIFT(x) - shifted, LN2(x), x)
-    return shifted, fma(r * r, exp_rest(r), r)
+    return shifted, fma(r * r, exp_remainder(r), r)
 
 
 @inline
@@ -87,7 +87,7 @@ def logistic(x: Any) -> Any:
 def tail(a: Any, density: Any) -> Any:
     """Return Φ(-a) for a not negative, given exp(-a²/2)."""
     reciprocal = type(a)(1) / (a + TAIL_SCALE(a))
-    return density * (tail_rest((a - TAIL_SCALE(a)) * reciprocal) * reciprocal)
+    return density * (tail_factor((a - TAIL_SCALE(a)) * reciprocal) * reciprocal)
 
 
 @inline
@@ -288,7 +288,7 @@ def softplus(x: Any, _: Any) -> Any:
     s = e / (type(x)(2) + e)
     z = s * s
     half = type(x)(0.5) * e * e
-    return relu(x, x) + (e - (half - s * fma(z, log_rest(z), half)))
+    return relu(x, x) + (e - (half - s * fma(z, log_remainder(z), half)))
 
 
 @inline

@@ -7,7 +7,7 @@ from typing import Any
 from pcsim.engines.jit.kernels.common import COMPARE, clear, copy_into, part_at
 from pcsim.engines.jit.kernels.compiled import jit, load, store
 from pcsim.engines.jit.kernels.native import like
-from pcsim.engines.jit.kernels.records import Record, address, number, place, whole
+from pcsim.engines.jit.kernels.records import Record, address, location, number, whole
 from pcsim.engines.jit.kernels.squares import note_difference, note_squares
 
 GROUP = Record(
@@ -25,8 +25,8 @@ GROUP = Record(
     keep=address("1 - gamma of each free vertex"),
     gain=address("gamma of each free vertex"),
     first=number("of the first vertex"),
-    bounds=place("at which message each free vertex begins, and the end"),
-    messages=place("messages by receiver, in the order of their sum"),
+    bounds=location("at which message each free vertex begins, and the end"),
+    messages=location("messages by receiver, in the order of their sum"),
     reference=address("what errors are compared with; nowhere if they are not"),
     apart=whole("whether messages are sent to rows of their own, though nothing need be summed"),
 )
@@ -42,8 +42,8 @@ MESSAGE = Record(
 
 HISTORY = Record(
     "history",
-    group=place("the shape group"),
-    lines=place("delay lines, one for each vertex whose value is read late"),
+    group=location("the shape group"),
+    lines=location("delay lines, one for each vertex whose value is read late"),
     memory=address("where all of them lie"),
 )
 
@@ -56,11 +56,11 @@ LINE = Record(
 
 RECALL = Record(
     "late values",
-    group=place("the shape group"),
+    group=location("the shape group"),
     history=address("where its delay lines lie"),
     values=address("where the values go"),
     number=number("of the first, as if it were a vertex"),
-    edges=place("what is read, one after the other"),
+    edges=location("what is read, one after the other"),
 )
 
 LATE = Record(

@@ -9,12 +9,12 @@ from typing import Any
 
 from pcsim.engines.jit.kernels.compiled import jit
 from pcsim.engines.jit.kernels.native import count_up, give_way, invoke, look, pointer, swap, wait_for_all
-from pcsim.engines.jit.kernels.records import Record, place, whole
+from pcsim.engines.jit.kernels.records import Record, location, whole
 
 INSTRUCTION = Record(
     "instruction",
     kernel=whole("address of its code; 0: all threads wait for each other"),
-    operands=place("what it works on"),
+    operands=location("what it works on"),
 )
 
 RANGE = Record("range", low=whole("first row"), high=whole("last row + 1"))
@@ -36,7 +36,7 @@ HELPER = Record(
     "helper",
     seen=whole("jobs that it has seen"),
     asleep=whole("whether it sleeps"),
-    part=place("its part"),
+    part=location("its part"),
 )
 """The caller has the same, first of all."""
 

@@ -33,7 +33,7 @@ from pcsim.engines.jit.kernels.common import (
 from pcsim.engines.jit.kernels.compiled import IR, TYPES, intrinsic, jit, load, store
 from pcsim.engines.jit.kernels.functions import apply
 from pcsim.engines.jit.kernels.native import invoke, like, onwards
-from pcsim.engines.jit.kernels.records import Record, address, codes, number, place, whole
+from pcsim.engines.jit.kernels.records import Record, address, codes, location, number, whole
 from pcsim.engines.jit.kernels.sparse import SENDERS, add_tile, flush, restore
 
 PROJECTION = Record(
@@ -45,17 +45,17 @@ PROJECTION = Record(
     length=whole("ticks in the delay buffer of errors; 0: nothing is sent back"),
     buffer=address("the delay buffer of errors"),
     notes=whole("first note about it"),
-    forward=place("synapses by neuron after"),
-    backward=place("synapses by neuron before"),
-    vertices=place("what each vertex has of its own"),
-    edges=place("what each delay and vertex has of its own, vertex after vertex of one delay"),
+    forward=location("synapses by neuron after"),
+    backward=location("synapses by neuron before"),
+    vertices=location("what each vertex has of its own"),
+    edges=location("what each delay and vertex has of its own, vertex after vertex of one delay"),
 )
 
 DIRECTION = Record(
     "direction",
     blocks=whole("blocks of receivers"),
-    bounds=place("first receiver of each block, and the end"),
-    starts=place("first synapse of each tile, and the end"),
+    bounds=location("first receiver of each block, and the end"),
+    starts=location("first synapse of each tile, and the end"),
     codes=codes("sender and receiver of each synapse"),
     order=codes("number of each synapse"),
     segments=whole("segments of senders"),
@@ -69,7 +69,7 @@ VERTEX = Record(
     backward=address("its weights by neuron before"),
     bias=address("its bias; nowhere if there is none"),
     longest=whole("its longest error delay"),
-    sums=place("sums of what it sends back"),
+    sums=location("sums of what it sends back"),
     sum_count=whole("how many"),
     weight_learnt=address("what its weights have learnt"),
     bias_learnt=address("what its bias has learnt"),
@@ -87,7 +87,7 @@ SUM = Record(
     "sum of delays",
     target=address("where the sum goes"),
     number=number("by which it is noted that it has changed"),
-    members=place("which delays are summed"),
+    members=location("which delays are summed"),
     count=whole("how many"),
 )
 

@@ -11,9 +11,12 @@ distance of its rows; a packed B, faster for many rows, has ``sp`` = ``k`` times
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pcsim.engines.jit.kernels.compiled import CGUTILS, IR, TYPES, element, intrinsic, jit, load, store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROWS = 6
 """Rows of the largest tile: with two vectors a row, its sums fill 12 registers of 16."""
@@ -24,7 +27,7 @@ DEPTH = 256
 SLAB = 1 << 15
 """Numbers of B that are packed at once where it is not packed already: they stay in the second cache."""
 
-FULL, WIDE, HALF, REST = 0, 8, 16, 24
+FULL, WIDE, HALF, REMAINDER = 0, 8, 16, 24
 """What a tile covers: a panel; several (for few rows, whose sums are too few to hide their latency); the last columns,
 of at most one vector; the last columns, of more than one. Added to the number of rows, the key of a tile."""
 
@@ -106,14 +109,14 @@ def tile_function(context: Any, module: Any, real: Any, key: int) -> Any:
     Its arguments are a, sm, sk, b, sp, sb, k, c, distance of C's rows, whether to add, width of the last vector.
     """
     rows, kind = key % 8, key - key % 8
-    vectors = {FULL: 2, WIDE: 2 * SPAN.get(rows, 1), HALF: 1, REST: 2}[kind]
+    vectors = {FULL: 2, WIDE: 2 * SPAN.get(rows, 1), HALF: 1, REMAINDER: 2}[kind]
     pointer = real.as_pointer()
     arguments = [pointer, INDEX, INDEX, pointer, INDEX, INDEX, INDEX, pointer, INDEX, IR.IntType(1), INDEX]
     function = IR.Function(module, IR.FunctionType(IR.VoidType(), arguments), f"tile.{real}.{key}")
     function.linkage = "internal"
     function.attributes.add("noinline")
     function.attributes.add("optsize")
-    _fill_tile(context, function, real, rows, vectors, cut=kind in (HALF, REST))
+    _fill_tile(context, function, real, rows, vectors, cut=kind in (HALF, REMAINDER))
     return function
 
 
@@ -153,27 +156,37 @@ def _fill_tile(context: Any, function: Any, real: Any, rows: int, vectors: int, 
     row = builder.mul(k, sb)
     rights = [memory.load(builder.gep(columns[v], [row]), last[v]) for v in range(vectors)]
     column = builder.mul(k, sk)
-    operation = fused(context)
-    news = []
-    for m in range(rows):
-        left = splat(builder, builder.load(builder.gep(lines[m], [column])), count)
-        news.append([memory.chain(operation, left, rights[v], sums[m][v]) for v in range(vectors)])
+    lefts = (splat(builder, builder.load(builder.gep(line, [column])), count) for line in lines)
+    news = _more(memory, fused(context), lefts, rights, sums)
     after = builder.add(k, IR.Constant(INDEX, 1))
     builder.branch(loop)
-
     zero = IR.Constant(memory.type, [0.0] * count)
     for block, value in ((start, IR.Constant(INDEX, 0)), (read, IR.Constant(INDEX, 0)), (body, after)):
         k.add_incoming(value, block)
-    for m in range(rows):
-        for v in range(vectors):
-            for block, value in ((start, zero), (read, olds[m][v]), (body, news[m][v])):
-                sums[m][v].add_incoming(value, block)
+    _join(sums, ((start, [[zero] * vectors] * rows), (read, olds), (body, news)))
 
     builder.position_at_end(done)
     for m in range(rows):
         for v in range(vectors):
             memory.store(sums[m][v], targets[m][v], last[v])
     builder.ret_void()
+
+
+def _more(memory: Vectors, operation: str, lefts: Iterable[Any], rights: list[Any], sums: Any) -> list[list[Any]]:
+    """Return all sums with one more product each; each left operand is loaded when its row has its turn."""
+    pairs = zip(lefts, sums, strict=True)
+    return [
+        [memory.chain(operation, left, right, total) for right, total in zip(rights, line, strict=True)]
+        for left, line in pairs
+    ]
+
+
+def _join(sums: list[list[Any]], sources: Any) -> None:
+    """Let every sum be what the block before it has made of it."""
+    for m, line in enumerate(sums):
+        for v, total in enumerate(line):
+            for block, values in sources:
+                total.add_incoming(values[m][v], block)
 
 
 def call_tile(context: Any, builder: Any, signature: Any, arguments: Any, keys: tuple[int, ...]) -> Any:
@@ -229,7 +242,7 @@ def tile_of(keys: tuple[int, ...]) -> Any:
     return intrinsic(tile)
 
 
-tile = tile_of(tuple(kind + rows for kind in (FULL, HALF, REST) for rows in range(1, ROWS + 1)))
+tile = tile_of(tuple(kind + rows for kind in (FULL, HALF, REMAINDER) for rows in range(1, ROWS + 1)))
 wide_tile = tile_of(tuple(WIDE + rows for rows in SPAN))
 
 
@@ -294,7 +307,7 @@ def rows_of_tiles(
     """Compute at most a panel's columns of C (m, n), in tiles of nearly equal numbers of rows."""
     width = panel_width(b)
     half = width // 2
-    kind = FULL if n == width else HALF if n <= half else REST
+    kind = FULL if n == width else HALF if n <= half else REMAINDER
     last = n if n <= half else n - half
     tiles = (m + ROWS - 1) // ROWS
     rows, longer = m // max(tiles, 1), m % max(tiles, 1)

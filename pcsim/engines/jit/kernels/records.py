@@ -13,7 +13,7 @@ import numpy as np
 
 from pcsim.engines.jit.kernels.compiled import IR, NUMBA, TYPES, intrinsic
 
-Kind = Literal["address", "codes", "place", "number", "whole"]
+Kind = Literal["address", "codes", "location", "number", "whole"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Field:
     Attributes
     ----------
     kind : ``address`` (where numbers lie in memory, counted in elements of the run's format, -1: nowhere), ``codes``
-        (the same, counted in 4 bytes), ``place`` (where in the table), ``number`` (a vertex or something else that is
-        noted to have changed, -1: none), ``whole`` (a count, a size, a switch)
+        (the same, counted in 4 bytes), ``location`` (where in the table), ``number`` (a vertex, or something else that
+        is noted to have changed, -1: none), ``whole`` (a count, a size, a switch)
     text : what it means
     """
 
@@ -42,9 +42,9 @@ def codes(text: str) -> Field:
     return Field("codes", text)
 
 
-def place(text: str) -> Field:
-    """Return a field that holds a place of the table."""
-    return Field("place", text)
+def location(text: str) -> Field:
+    """Return a field that holds where in the table something lies."""
+    return Field("location", text)
 
 
 def number(text: str) -> Field:

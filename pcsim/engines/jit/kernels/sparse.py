@@ -268,16 +268,9 @@ def products(
 
     Delays are the outer loop, so that what was sent in one tick stays in the shared cache while it is read.
 
-    Parameters
-    ----------
-    codes, starts, bounds, delays, segments : of ``Blocks``
-    weights : (synapses,), in the order of the blocks
-    source : what is sent, of any shape
-    rows : (delays,) int64, where in ``source`` the neurons lie as they were each delay ago, first sample
-    apart : elements from one sample to the next in ``source``
-    target, to, far : where sums go, where there the first receiver lies, and elements from one sample to the next
-    samples : samples of the batch
-    low, high : blocks
+    ``codes`` to ``segments`` are of ``Blocks``, ``weights`` in the order of the blocks. What is sent is in ``source``:
+    at ``rows``, (delays,), the neurons of the first sample as they were each delay ago, samples ``apart``. Sums go to
+    ``target``, from the first receiver at ``to`` on, samples ``far`` apart.
     """
     for kind in range(delays):
         for block in range(low, high):

@@ -165,7 +165,7 @@ HIGHEST = constant(90.0, 711.0)
 FLAT = constant(20.0, 40.0)
 """Twice an x from which tanh is 1."""
 
-exp_rest = polynomial(
+exp_remainder = polynomial(
     (
         0.0001989198131397769,
         0.0013934541928270264,
@@ -190,7 +190,7 @@ exp_rest = polynomial(
 )
 """(exp(r) - 1 - r) / r² for |r| up to log(2)/2, by Chebyshev interpolation, as are the others."""
 
-log_rest = polynomial(
+log_remainder = polynomial(
     (
         0.2322432922402335,
         0.21706575800880373,
@@ -219,7 +219,7 @@ TAIL_SCALE = constant(3.0, 5.0)
 TAIL_END = constant(15.0, 40.0)
 """Where the normal distribution's tail is 0 for sure."""
 
-tail_rest = polynomial(
+tail_factor = polynomial(
     (
         5.5491871716794676e-05,
         0.00013332395420363602,

@@ -35,20 +35,20 @@ from pcsim.engines.jit.kernels.compiled import inline, jit, load, store
 from pcsim.engines.jit.kernels.functions import apply
 from pcsim.engines.jit.kernels.native import like
 from pcsim.engines.jit.kernels.products import DEPTH, SLAB, panel_width, product_unpacked, slab_of_tiles
-from pcsim.engines.jit.kernels.records import Record, address, number, place, whole
+from pcsim.engines.jit.kernels.records import Record, address, location, number, whole
 
 WEIGHTED = Record(
     "weighted sum",
     function=whole("activation; 0: none"),
     biased=whole("whether there is a bias"),
-    vertices=place("what each vertex has of its own"),
+    vertices=location("what each vertex has of its own"),
 )
 
 WEIGHTED_VERTEX = Record(
     "weighted vertex",
     weights=address("its weights, one for each input"),
     bias=address("its bias"),
-    bundle=place("its bundle; -1: none"),
+    bundle=location("its bundle; -1: none"),
 )
 
 BUNDLE = Record(
@@ -60,11 +60,11 @@ BUNDLE = Record(
     backward=address("W transposed, (receivers, units)"),
     sums=address("sums of what is sent to each receiver"),
     number=number("by which it is noted that the first sum has changed; -1: none is sent"),
-    values=place("where each input lies in a tick"),
-    starts=place("where each input lies in the sweep"),
+    values=location("where each input lies in a tick"),
+    starts=location("where each input lies in the sweep"),
 )
 
-ANSWER = Record("bundle of a step", step=place("the step"), bundle=place("the bundle"))
+ANSWER = Record("bundle of a step", step=location("the step"), bundle=location("the bundle"))
 
 weighted_at, vertex_at, bundle_at, answer_at = WEIGHTED.one(), WEIGHTED_VERTEX.each(), BUNDLE.one(), ANSWER.one()
 

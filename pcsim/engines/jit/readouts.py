@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.engines.array.rows import indices
-from pcsim.engines.jit.kernels.losses import cross_entropy_error
+from pcsim.engines.jit.kernels.loss_errors import cross_entropy_error
 from pcsim.engines.jit.projections import message
 from pcsim.ops import LOSSES
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib import import_module
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from pcsim.analysis.cost import tick_work
+from pcsim.engines import open_engine
 from pcsim.engines.base import Task
 from pcsim.graph.levels import level, levels, uneven_edges, vertex_levels
 from pcsim.program.lower import lower
@@ -124,6 +126,31 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         *titled(found["title"] or "plan", head),
         *titled("steps of a tick: vertices of one kind, computed together", steps),
     ]
+
+
+def kernels_of(scenario: Scenario) -> list[dict[str, Any]]:
+    """Return what the compiled engine makes of a scenario: a row for each step, and for each instruction of a tick.
+
+    Raises InputError where the engine is not installed.
+    """
+    open_engine("numba")
+    rows: list[dict[str, Any]] = import_module("pcsim.engines.jit.kernel_plans").kernel_plan(scenario.task())
+    return rows
+
+
+def kernel_tables(rows: list[dict[str, Any]]) -> list[Any]:
+    """Return what the compiled engine has laid out as tables for people: steps, then instructions."""
+    steps, instructions = (
+        columns("step", "kernel", "vertices", "rows", "operands"),
+        columns("instruction", "kernel", "on", "rows", "rows of each thread"),
+    )
+    for row in rows:
+        texts = row["number"], row["kernel"], row["on"], f"{row['rows']:,}"
+        if row["part"] == "step":
+            steps.add_row(*texts, row["operands"])
+        else:
+            instructions.add_row(f"{row['part']} {texts[0]}", *texts[1:], row["threads"])
+    return [*titled("steps of the compiled engine", steps), *titled("what threads run", instructions)]
 
 
 def levels_of(graph: Graph) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _name(session: JitSession, spans: Spans, address: int) -> str:
 
 
 def _segments(session: JitSession, part: str, segments: Sequence[Segment]) -> Iterator[Row]:
-    owners = {entry.place: entry for entry in session.laid_out.table.entries}
+    owners = {entry.location: entry for entry in session.laid_out.table.entries}
     for segment_number, segment in enumerate(segments):
         if isinstance(segment, ArrayCall):
             yield _row(part, f"{segment_number}", "array call", segment.label, 1, threads="all samples")
