@@ -1,4 +1,4 @@
-"""Random graphs and the runs they ask for: documents drawn from a seed, tasks made of them, tasks played.
+"""Random graphs and the runs they ask for: documents drawn from a seed, tasks made of them, runs.
 
 A document is plain data for ``graph_from``. It is drawn op by op, each op with a recipe that finds (or
 makes) inputs of fitting shapes and of tame size: what is exponentiated, squared or multiplied is bounded

@@ -180,8 +180,8 @@ def exact_tasks(row, form, dtype, count=COUNT):
         yield make_task(random_document(seed, features), row, form, dtype, seed, away=(1.0, 1e-3, 10.0)[seed % 3])
 
 
-def played(engine, tasks):
-    """Yield (task, run): every run comes to its end, also where vertices that have taught diverge."""
+def run_to_the_end(engine, tasks):
+    """Yield (task, run): every run comes to its end, also where vertices that have fired diverge."""
     for task in tasks:
         yield task, run_task(engine, task, ("error",))
 
@@ -191,7 +191,7 @@ def played(engine, tasks):
 @pytest.mark.parametrize("row", ["zil", "bp"])
 def test_updates_equal_backprop(numpy_engine, row, form, dtype):
     """[S] theorem, eq. 16: on a levelled DAG, the update at the tick of the level is that of backprop."""
-    for task, run in played(numpy_engine, exact_tasks(row, form, dtype)):
+    for task, run in run_to_the_end(numpy_engine, exact_tasks(row, form, dtype)):
         assert max(differences(run.learnt, backprop(task).gradients)) <= TOLERANCE[dtype]
 
 
@@ -213,9 +213,9 @@ def punctual(task, late):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("form", ["delay", "identity"])
 def test_autonomous_updates_equal_backprop_but_for_vertices_reported_late(numpy_engine, form, dtype):
-    """[So]: fires on arrival; exempt is only what a vertex taught whose error was exactly zero when due."""
+    """[So]: fires on arrival; exempt is only the contribution of a vertex whose error was exactly zero when due."""
     exempt = 0
-    for task, run in played(numpy_engine, exact_tasks("fa-zil", form, dtype)):
+    for task, run in run_to_the_end(numpy_engine, exact_tasks("fa-zil", form, dtype)):
         reference, late = backprop(task), late_vertices(task, run)
         assert not any(reference.errors[name].any() for name in late)
         assert all(run.fired[name] == late[name]["fired"] for name in late if name in run.fired)
@@ -228,7 +228,7 @@ def test_autonomous_updates_equal_backprop_but_for_vertices_reported_late(numpy_
 @pytest.mark.parametrize("row", ["zil", "fa-zil", "bp"])
 @pytest.mark.parametrize("form", ["delay", "identity"])
 def test_updates_equal_backprop_on_every_engine(engine, row, form):
-    for task, run in played(engine, exact_tasks(row, form, "float64", 25)):
+    for task, run in run_to_the_end(engine, exact_tasks(row, form, "float64", 25)):
         names = punctual(task, late_vertices(task, run))
         assert max(differences(run.learnt, backprop(task).gradients, names)) <= TOLERANCE["float64"]
 

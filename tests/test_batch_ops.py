@@ -249,7 +249,7 @@ def test_buffers_that_do_not_fit_are_refused(engine):
 
 @pytest.mark.parametrize("users", [3, 10])
 @pytest.mark.parametrize("statistics", ["batch", "frozen"])
-def test_what_vertices_share_takes_what_all_of_them_teach(engine, users, statistics):
+def test_what_vertices_share_takes_what_all_of_them_contribute(engine, users, statistics):
     """One weight for all, a bias for each, of a parameter that all normalise; few users and many."""
     vertices = {"w": {"op": "parameter", "shape": [2, 3]}, "x": {"op": "input", "shape": [2, 3]}}
     norm = {"op": "batch_norm", "statistics": statistics, "params": {"weight": "g"}}

@@ -268,7 +268,7 @@ def test_a_sweep_of_several_keys_breaks_no_word(tmp_path):
     assert cells == [[a, b, c] for a in ("il", "fpa", "zil") for b in ("none", "delay") for c in ("tanh", "relu")]
 
 
-def test_a_sweep_too_wide_for_a_table_is_told_in_words():
+def test_a_sweep_too_wide_for_a_table_is_text():
     found = pcsim.sweep(SKIP)
     console = Console(width=30, record=True, file=StringIO())
     console.print(*sweep_tables(found), sep="\n")

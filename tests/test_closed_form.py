@@ -57,7 +57,7 @@ def test_backprop_on_the_clock_is_solved_as_well(document):
 
 
 @given(document=documents(max_size=6), step_size=st.sampled_from(STEP_SIZES))
-def test_playing_to_a_tick_is_going_there_tick_by_tick(document, step_size):
+def test_advancing_to_a_tick_is_going_there_tick_by_tick(document, step_size):
     task = make_task(document, rule("fpa", step_size=step_size), ticks=9)
     session, stepped = closed_form(task), run_task(closed_form, task, ("error",))
     norms = np.zeros((9, len(task.graph.active)))

@@ -1,4 +1,4 @@
-"""What every engine promises: to agree with the oracle, to keep the light cone, and to say why numbers end."""
+"""What every engine promises: to agree with the oracle, keep the light cone, and name what becomes NaN or infinite."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_a_shared_parameter_that_learns_at_every_tick_carries_the_error_ahead(en
     assert run.errors["h1"][1].any()
 
 
-# -- where numbers end ----------------------------------------------------------------------------------
+# -- where values become NaN or infinite ---------------------------------------------------------------
 
 
 def at_work(op, value, **attributes):
@@ -407,7 +407,7 @@ MIXED_USE = {
     "document", [shared_chain(SHARED_BY - 1), shared_chain(SHARED_BY), shared_chain(10), MIXED_USE]
 )
 def test_shared_parameters_sum_over_their_users(engine, document):
-    """Section 4: each user teaches at its own level; the sum is the gradient ([S], RNN through time)."""
+    """Section 4: each user contributes at its own level; the sum is the gradient ([S], RNN through time)."""
     for form in ("delay", "identity"):
         task = make_task(document, "zil", form, away=0.1)
         learnt, wanted = run_task(engine, task, ()).learnt, backprop(task).gradients
@@ -516,13 +516,13 @@ def test_cross_entropy_outputs_hold_their_error_or_follow_their_prediction(engin
     assert np.array_equal(run.errors["y"][0], run.errors["y"][-1]) == (row == "fpa")
 
 
-# -- at rest --------------------------------------------------------------------------------------------
+# -- frozen --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("row", ["zil", "fa-zil"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_engines_agree_where_vertices_come_to_rest(numpy_engine, row, dtype):
-    """Far targets and step size 1 drive vertices that have taught out of the range of numbers, and they rest.
+def test_engines_agree_where_vertices_are_frozen(numpy_engine, row, dtype):
+    """Far targets and step size 1 drive vertices that have fired out of the range of numbers, and they are frozen.
 
     No number that is none is read from either engine, and both learn what backprop says.
     """
@@ -548,8 +548,8 @@ def _late(task, run, users):
     return any(run.fired.get(user, levels[user]) != levels[user] for user in users if levels[user] is not None)
 
 
-def test_a_vertex_that_has_not_taught_is_never_put_to_rest(engine):
-    """[So]: k is late, for its fellow q is off at first, and teaches when p, without parameters, rests."""
+def test_a_vertex_that_has_not_fired_is_never_frozen(engine):
+    """[So]: k is late, for its fellow q is off at first, and fires when p, without parameters, is frozen."""
     document = {
         "vertices": {
             "x": {"op": "input", "shape": [1]},
@@ -567,7 +567,7 @@ def test_a_vertex_that_has_not_taught_is_never_put_to_rest(engine):
     assert run.fired["k"] == 3 > vertex_levels(task.graph)["k"]
 
 
-def test_dead_ends_teach_nothing_when_a_run_goes_on(engine):
+def test_dead_ends_contribute_nothing_when_a_run_goes_on(engine):
     """A vertex from which no output can be reached has no gradient, however long a run takes."""
     document = {
         "vertices": {

@@ -37,14 +37,14 @@ def on(device: Device):
     return lambda task: updates_only(task, lambda wanted: ArraySession(wanted, device, DeviceMemory(device)))
 
 
-def attempt(play):
+def attempt(action):
     try:
-        return play()
+        return action()
     except RunError as error:
         return error
 
 
-def played(start, task, *, blocks=1):
+def advanced(start, task, *, blocks=1):
     """Play a task in blocks of ticks and return the session and the norms."""
     session = start(task)
     norms = np.zeros((task.ticks, len(task.graph.active)))
@@ -84,12 +84,14 @@ def test_stand_in_agrees_with_numpy_tick_by_tick(row, dtype, device):
 
 
 @pytest.mark.parametrize("row", list(RULES))
-def test_stand_in_plays_blocks_of_ticks_as_numpy_does(row, device):
+def test_stand_in_advances_blocks_of_ticks_as_numpy_does(row, device):
     for seed in range(6):
         form = ("delay", "identity", "none")[seed % 3]
         task = make_task(random_document(seed, Features(size=8)), row, form, ticks=9, away=0.01, losses="mixed")
         task = replace(task, exact_dynamics=seed % 2 == 0)
-        got, wanted = (attempt(partial(played, start, task, blocks=2)) for start in (on(device), open_engine("numpy")))
+        got, wanted = (
+            attempt(partial(advanced, start, task, blocks=2)) for start in (on(device), open_engine("numpy"))
+        )
         if isinstance(wanted, RunError):
             assert str(got) == str(wanted)
             continue
@@ -125,11 +127,13 @@ def test_no_tick_of_a_block_waits_for_the_device_or_brings_anything_over(row, de
 
 
 def test_what_ends_within_a_block_is_named_as_numpy_names_it(device):
-    """The block is played again from the start, tick by tick; what had rested had to be found so, too."""
+    """The block is run again from the start, tick by tick; what had been frozen has to be found so, too."""
     named = 0
     for seed in range(6):
         task = make_task(random_document(seed, Features(size=8)), "il", "none", "float32", seed, ticks=200, away=1e6)
-        got, wanted = (attempt(partial(played, start, task, blocks=3)) for start in (on(device), open_engine("numpy")))
+        got, wanted = (
+            attempt(partial(advanced, start, task, blocks=3)) for start in (on(device), open_engine("numpy"))
+        )
         assert isinstance(got, RunError) == isinstance(wanted, RunError)
         if isinstance(wanted, RunError):
             assert str(got) == str(wanted)
@@ -175,7 +179,7 @@ def test_a_run_that_does_not_fit_says_so_before_it_allocates(monkeypatch, tmp_pa
     device = make_device(tmp_path, monkeypatch, free=3 << 10)
     monkeypatch.setattr(device, "zeros", lambda *_: pytest.fail("something was allocated"))
     task = make_task(random_document(1, Features(size=8)), "il", batch=64)
-    needs = ArraySession(task, np).program.memory(64, 8)
+    needs = ArraySession(task, np).state.program.memory(64, 8)
     with pytest.raises(RunError, match=r"the device has 0\.0 MiB free of 1,048,576\.0 MiB, .* at least") as error:
         ArraySession(task, device, DeviceMemory(device))
     assert f"{(sum(needs.values()) + needs['parameters']) / 2**20:,.1f} MiB (values" in str(error.value)

@@ -191,7 +191,7 @@ def test_ctrl_c_before_the_first_tick_is_no_traceback(monkeypatch):
     assert result.stderr.strip() == "ended at once"
 
 
-def test_ctrl_c_while_a_kernel_is_compiled_is_heard_when_it_is_compiled(tmp_path, monkeypatch):
+def test_ctrl_c_while_a_kernel_is_compiled_ends_the_run_when_it_is_compiled(tmp_path, monkeypatch):
     """Raised in the midst, it may be lost: LLVM calls Python back, and what is raised there is only printed."""
     numba = pytest.importorskip("numba", reason="engine 'numba' needs Numba")
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))

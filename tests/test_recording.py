@@ -29,16 +29,16 @@ def no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """The blocks of ticks that the vectorised engine played."""
-    played: list[tuple[int, int]] = []
+    """The blocks of ticks that the vectorised engine ran."""
+    blocks: list[tuple[int, int]] = []
     advance = ArraySession.advance
 
     def noted(session: ArraySession, first: int, end: int, **how: Any) -> None:
-        played.append((first, end))
+        blocks.append((first, end))
         advance(session, first, end, **how)
 
     monkeypatch.setattr(ArraySession, "advance", noted)
-    return played
+    return blocks
 
 
 @pytest.mark.parametrize("rule", ["il", "fpa", "zil", "incremental"])
@@ -76,14 +76,14 @@ def test_norms_at_a_slow_rhythm(no_meter):
     np.testing.assert_allclose(run.series("norm", "h1").values, every.series("norm", "h1").values[::4], rtol=1e-12)
 
 
-def test_a_run_in_which_nothing_is_read_is_played_in_growing_blocks(no_meter, blocks, monkeypatch):
-    told: list[tuple[int, int]] = []
-    run = pcsim.simulate(deep(**NOTHING), {"rule.ticks": 500}, progress=lambda *tick: told.append(tick))
+def test_a_run_in_which_nothing_is_read_advances_in_growing_blocks(no_meter, blocks, monkeypatch):
+    reported: list[tuple[int, int]] = []
+    run = pcsim.simulate(deep(**NOTHING), {"rule.ticks": 500}, progress=lambda *tick: reported.append(tick))
     assert blocks[0] == (0, 1)
     assert blocks[-1][1] == 500
     assert [first for first, _ in blocks[1:]] == [end for _, end in blocks[:-1]]
     assert len(blocks) < 50
-    assert told == [(end, 500) for _, end in blocks]
+    assert reported == [(end, 500) for _, end in blocks]
     monkeypatch.undo()
     looked_at = pcsim.simulate(deep(), {"rule.ticks": 500})
     for name, update in looked_at.updates.items():
@@ -112,7 +112,7 @@ def test_an_interrupt_ends_a_block_and_one_tick_more_which_learns(blocks):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_numbers_that_end_within_a_block_keep_the_norms_before(engine):
+def test_numbers_that_become_infinite_within_a_block_keep_the_norms_before(engine):
     wild = {"rule.step_size": 9.0, "rule.ticks": 100_000}
     with pytest.raises(pcsim.RunError, match="at tick") as blockwise:
         pcsim.simulate(deep(**NORMS), wild, engine=engine)
@@ -126,15 +126,15 @@ def test_numbers_that_end_within_a_block_keep_the_norms_before(engine):
 
 @pytest.mark.parametrize("rule", ["zil", "fa-zil"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_run_that_is_spared_teaches_the_same_and_has_no_state(engine, rule):
-    spared = pcsim.simulate(deep(rule=rule, level="delay", **NOTHING), engine=engine)
-    literal = pcsim.simulate(deep(rule=rule, level="delay", literal=True, **NOTHING), engine=engine)
-    for name, update in literal.updates.items():
-        np.testing.assert_allclose(spared.updates[name], update, rtol=1e-12, atol=1e-14)
-    assert literal.state.keys() == {"h1", "h2", "mix"} | literal.state.keys()
+def test_a_run_of_updates_alone_learns_the_same_and_has_no_state(engine, rule):
+    updates_alone = pcsim.simulate(deep(rule=rule, level="delay", **NOTHING), engine=engine)
+    exact = pcsim.simulate(deep(rule=rule, level="delay", literal=True, **NOTHING), engine=engine)
+    for name, update in exact.updates.items():
+        np.testing.assert_allclose(updates_alone.updates[name], update, rtol=1e-12, atol=1e-14)
+    assert exact.state.keys() == {"h1", "h2", "mix"} | exact.state.keys()
     with pytest.raises(pcsim.InputError, match="'literal: true'"):
-        _ = spared.state
-    assert pcsim.simulate(deep(rule=rule, level="delay"), engine=engine).state.keys() == literal.state.keys()
+        _ = updates_alone.state
+    assert pcsim.simulate(deep(rule=rule, level="delay"), engine=engine).state.keys() == exact.state.keys()
     assert pcsim.simulate(deep(**NOTHING), engine=engine).state.keys() == {"h1", "h2", "mix"}
 
 

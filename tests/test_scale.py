@@ -53,13 +53,13 @@ def test_a_tick_takes_less_than_ten_times_its_matrix_product(chain, numpy_engine
     errors = np.random.default_rng(0).normal(size=(DEPTH, batch, WIDTH))
     out = np.empty_like(errors)
     pairs = [
-        (seconds(lambda tick=tick: play(session, tick)), seconds(lambda: np.matmul(errors, weights, out=out)))
+        (seconds(lambda tick=tick: run_tick(session, tick)), seconds(lambda: np.matmul(errors, weights, out=out)))
         for tick in range(25)
     ]
     assert min(tick for tick, _ in pairs) < 10 * min(product for _, product in pairs)
 
 
-def play(session, tick, *, last=False):
+def run_tick(session, tick, *, last=False):
     session.predict(tick)
     session.send(tick)
     session.deliver(tick)
@@ -87,7 +87,7 @@ def test_memory_stays_within_a_few_times_the_state(chain, numpy_engine, row, tim
     tracemalloc.start()
     session = numpy_engine(task)
     for tick in range(4):
-        play(session, tick, last=tick == 3)
+        run_tick(session, tick, last=tick == 3)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= times * state(task)
@@ -135,7 +135,7 @@ def test_the_memory_of_a_plan_is_what_a_population_takes(numpy_engine, rule, key
 
 
 def run(scenario, engine):
-    """Return the session of a run that has been played to its end."""
+    """Return the session of a run that has run to its end."""
     session = engine(scenario.task())
     session.advance(0, scenario.ticks, last=True)
     return session

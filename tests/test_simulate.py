@@ -425,7 +425,7 @@ def test_progress_is_told_after_each_tick():
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_numbers_that_end_end_the_run_and_keep_what_was_recorded(engine, tmp_path):
+def test_numbers_that_become_infinite_end_the_run_and_keep_what_was_recorded(engine, tmp_path):
     document = chain(rule={"name": "il", "step_size": 4.0, "ticks": 100_000})
     with pytest.raises(pcsim.RunError, match=r"at tick \d+.*grew beyond float64.*smaller step_size") as caught:
         pcsim.simulate(document, engine=engine, out=tmp_path / "run")

@@ -108,7 +108,7 @@ def test_more_workers_give_the_same_rows(tmp_path):
     assert same(one, again)
 
 
-def test_a_cell_whose_numbers_end_is_a_row_with_the_reason(tmp_path):
+def test_a_cell_that_fails_is_a_row_with_the_reason(tmp_path):
     found = pcsim.sweep(CHAIN, steps({"rule.step_size": [0.4, 3.0]}), out=tmp_path)
     assert found.complete
     good, bad = found.rows

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pcsim.arrays import Array, Shape
-    from pcsim.engines.array.state import ArrayState
+    from pcsim.engines.array.array_state import ArrayState
     from pcsim.graph.graph import Vertex
     from pcsim.program.program import Rows
 

@@ -11,7 +11,7 @@ from pcsim.engines.array.rows import inside
 
 if TYPE_CHECKING:
     from pcsim.arrays import Array, Shape
-    from pcsim.engines.array.state import ArrayState
+    from pcsim.engines.array.array_state import ArrayState
     from pcsim.program.program import Rows, Step
 
 

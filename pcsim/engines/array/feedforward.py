@@ -12,7 +12,7 @@ from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
     from pcsim.arrays import Array
-    from pcsim.engines.array.state import ArrayState
+    from pcsim.engines.array.array_state import ArrayState
     from pcsim.engines.array.units import Units
     from pcsim.program.program import Step
 

@@ -1,4 +1,4 @@
-"""Squared norms of a tick that stands still, for all vertices at once."""
+"""Squared norms of the errors of a tick, for all vertices at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pcsim.arrays import Array
-    from pcsim.engines.array.state import ArrayState
+    from pcsim.engines.array.array_state import ArrayState
 
 
 def measuring(

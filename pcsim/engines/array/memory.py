@@ -208,7 +208,7 @@ def _of_machine() -> int | None:
 def _of_container() -> int | None:
     """Return what a control group of its own leaves; files that are only cached are no loss."""
     group = Path("/sys/fs/cgroup")
-    most, held = (_words(group / name) for name in ("memory.max", "memory.current"))
+    most, held = (_fields(group / name) for name in ("memory.max", "memory.current"))
     if not (most and held and most[0].isdecimal()):
         return None
     return int(most[0]) - int(held[0]) + _table(group / "memory.stat").get("inactive_file", 0)
@@ -219,11 +219,11 @@ def _of_process() -> int | None:
         from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
     except ImportError:  # no such limits on this system
         return None
-    most, pages = getrlimit(RLIMIT_AS)[0], _words(Path("/proc/self/statm"))
+    most, pages = getrlimit(RLIMIT_AS)[0], _fields(Path("/proc/self/statm"))
     return None if most == RLIM_INFINITY or not pages else most - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _words(path: Path) -> list[str]:
+def _fields(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="ascii").split()
     except OSError:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pcsim.arrays import Array, Shape
-    from pcsim.engines.array.state import ArrayState
+    from pcsim.engines.array.array_state import ArrayState
     from pcsim.engines.array.units import Units
     from pcsim.program.program import Rows, Slot, Step
 

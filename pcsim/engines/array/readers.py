@@ -58,7 +58,7 @@ class Readers:
     def of_values(self, edges: Sequence[Edge]) -> Read:
         """Read the values that arrive, over edges from vertices of one shape: now, or as they were when sent.
 
-        A vertex that comes to rest in predicting has sent before that.
+        A vertex that is frozen while it predicts has sent before that.
         """
         shape = self.program.location[edges[0].pre][0]
         units, rows = self.units[shape], indices(rows_in(self.program, [edge.pre for edge in edges]))

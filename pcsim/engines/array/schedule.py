@@ -1,4 +1,4 @@
-"""What must be worked out at a tick: actors that nothing has reached yet and actors at rest are left out.
+"""What must be worked out at a tick: what no error has reached yet, or whose inputs did not change, is left out.
 
 Nothing is approximated. Before the light cone an error is exactly zero, and so is what it sends; where predictions are
 fixed and the step size is 1, an error changes at a tick only if a message changed that was due the tick before. What is
@@ -31,7 +31,7 @@ NEVER = np.iinfo(np.intp).max
 
 @dataclass(frozen=True)
 class LineTraffic:
-    """Lines of a inbox: those on which something new sets out at a tick, and those on which something new is due."""
+    """Lines of an inbox: those on which something new sets out at a tick, and those on which something new is due."""
 
     sent: np.ndarray
     due: np.ndarray

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
+from pcsim.engines.array.array_state import ArrayState
 from pcsim.engines.array.correct import deliver, move, send
 from pcsim.engines.array.feedforward import settle, sweep
 from pcsim.engines.array.learn import learn
@@ -19,7 +20,6 @@ from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.array.predict import predict
 from pcsim.engines.array.schedule import EveryRow, Schedule, schedule
 from pcsim.engines.array.snapshot import restore, snapshot
-from pcsim.engines.array.state import ArrayState
 from pcsim.engines.base import begun_again, taken_up, tick_by_tick
 from pcsim.engines.state import check as check_state
 from pcsim.engines.updates_only import updates_only

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pcsim.arrays import Array, Shape
-    from pcsim.engines.array.state import ArrayState
+    from pcsim.engines.array.array_state import ArrayState
     from pcsim.graph.graph import Edge
     from pcsim.program.program import Program
 

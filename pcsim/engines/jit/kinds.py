@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pcsim.arrays import Shape
-    from pcsim.engines.array.state import ArrayState
+    from pcsim.engines.array.array_state import ArrayState
     from pcsim.engines.base import Task
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.table import WholeNumbers

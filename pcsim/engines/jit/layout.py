@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from pcsim.arrays import Shape
-    from pcsim.engines.array.state import ArrayState
+    from pcsim.engines.array.array_state import ArrayState
     from pcsim.engines.jit.bundles import Bundle
     from pcsim.engines.jit.kernels.records import Record
     from pcsim.engines.jit.kinds import Kind, Packed

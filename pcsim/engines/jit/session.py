@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
+from pcsim.engines.array.array_state import ArrayState
 from pcsim.engines.array.checks import check
 from pcsim.engines.array.feedforward import sweep
 from pcsim.engines.array.learn import apply, firing
 from pcsim.engines.array.measuring import measuring
 from pcsim.engines.array.memory import HostMemory
-from pcsim.engines.array.state import ArrayState
 from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, taken_up, tick_by_tick
 from pcsim.engines.jit import flows, readouts, saved_state

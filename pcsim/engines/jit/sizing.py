@@ -10,7 +10,7 @@ from pcsim.engines.threads import threads_said, threads_wanted
 from pcsim.graph.levels import uneven_edges
 
 if TYPE_CHECKING:
-    from pcsim.engines.array.state import ArrayState
+    from pcsim.engines.array.array_state import ArrayState
     from pcsim.program.program import Step
 
 PRODUCTS = 16

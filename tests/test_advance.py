@@ -1,4 +1,4 @@
-"""Many ticks at once, again, and with less: ``play``, ``restart``, step sizes of vertices, what need not be done."""
+"""Many ticks at once, again, and with less: ``advance``, ``restart``, step sizes of vertices, what need not be done."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def same(got, wanted):
     return all(map(np.array_equal, got[0], wanted[0])) and got[1:] == wanted[1:]
 
 
-def played(start, task, *cuts):
+def advanced(start, task, *cuts):
     session = start(task)
     for first, end in zip((0, *cuts), (*cuts, task.ticks), strict=True):
         session.advance(first, end, last=end == task.ticks)
@@ -83,7 +83,7 @@ def stepped(start, task):
     return ending(session)
 
 
-# -- play and restart -----------------------------------------------------------------------------------
+# -- advance and restart ----------------------------------------------------------------------------------
 
 
 @given(
@@ -92,15 +92,15 @@ def stepped(start, task):
     form=st.sampled_from(["none", "delay", "identity"]),
     cut=st.integers(1, 7),
 )
-def test_play_is_tick_by_tick_bit_for_bit(engine, document, row, form, cut):
+def test_many_ticks_in_one_call_are_tick_by_tick_bit_for_bit(engine, document, row, form, cut):
     task = make_task(document, tame(row), form, "float32", ticks=8, away=0.01, losses="mixed")
     wanted = attempt(lambda: stepped(engine, task))
-    assert same(attempt(lambda: played(engine, task)), wanted)
-    assert same(attempt(lambda: played(engine, task, cut)), wanted)
+    assert same(attempt(lambda: advanced(engine, task)), wanted)
+    assert same(attempt(lambda: advanced(engine, task, cut)), wanted)
 
 
 @pytest.mark.parametrize("row", ["bp", "zil", "fa-zil", "fpa"])
-def test_a_weight_that_hears_of_several_levels_adds_up_in_their_order(engine, row):
+def test_a_weight_used_at_several_levels_sums_in_their_order(engine, row):
     """At once, in parts or tick by tick: the bits are those of one order."""
     layer = {"op": "affine", "units": 4, "activation": "tanh", "params": {"weight": "W"}}
     vertices = {"h0": {"op": "input", "shape": [4]}}
@@ -109,8 +109,8 @@ def test_a_weight_that_hears_of_several_levels_adds_up_in_their_order(engine, ro
     for seed in range(8):
         task = make_task(document, row, "none", "float32", seed, batch=5, ticks=9, away=0.3)
         wanted = stepped(engine, task)
-        assert same(played(engine, task), wanted)
-        assert same(played(engine, task, 3), wanted)
+        assert same(advanced(engine, task), wanted)
+        assert same(advanced(engine, task, 3), wanted)
 
 
 @pytest.mark.parametrize("row", ["il", "fpa"])
@@ -169,7 +169,7 @@ def exchanged(task, given):
 def test_a_restart_is_a_fresh_session(engine, document, row, form, losses):
     task = make_task(document, tame(row), form, "float32", ticks=6, away=0.01, losses=losses)
     given_now = other(task, 1)
-    wanted = attempt(lambda: played(engine, exchanged(task, given_now)))
+    wanted = attempt(lambda: advanced(engine, exchanged(task, given_now)))
     session = attempt(lambda: engine(task))
     if isinstance(session, str):
         return
@@ -381,18 +381,18 @@ def test_what_is_left_out_would_have_come_out_the_same(monkeypatch, row, dtype):
         features = Features(size=10, precision=seed % 3 == 1, dead_ends=seed % 5 == 0, delays=seed % 2 == 0)
         form = ("none", "delay", "identity")[seed % 3]
         task = make_task(random_document(seed, features), chosen, form, dtype, seed, ticks=9, away=0.01, losses="mixed")
-        spared = attempt(lambda task=task: run_task(open_engine("numpy"), task))
+        scheduled = attempt(lambda task=task: run_task(open_engine("numpy"), task))
         with monkeypatch.context() as patch:
             patch.setattr("pcsim.engines.array.session.schedule", lambda _task, program: EveryRow(program))
             wanted = attempt(lambda task=task: run_task(open_engine("numpy"), task))
-        if isinstance(wanted, str) or isinstance(spared, str):
-            assert spared == wanted
+        if isinstance(wanted, str) or isinstance(scheduled, str):
+            assert scheduled == wanted
             continue
         for what, series in wanted.seen.items():
-            assert all(np.array_equal(spared.seen[what][name], array) for name, array in series.items())
+            assert all(np.array_equal(scheduled.seen[what][name], array) for name, array in series.items())
         for name, learnt in wanted.learnt.items():
-            assert np.array_equal(spared.learnt[name], learnt)
-        assert spared.fired == wanted.fired
+            assert np.array_equal(scheduled.learnt[name], learnt)
+        assert scheduled.fired == wanted.fired
 
 
 def chain(depth, shape=3):
@@ -440,7 +440,7 @@ def test_dense_changes_are_followed_by_the_light_cone():
     assert isinstance(ArraySession(graph_task, np).schedule, LightConeSchedule)
 
 
-def test_a_hull_holds_every_row_that_was_reached():
+def test_a_span_of_rows_holds_every_row_that_was_reached():
     rng = np.random.default_rng(0)
     first = rng.integers(0, 9, 20)
     for tick in range(10):
@@ -448,7 +448,7 @@ def test_a_hull_holds_every_row_that_was_reached():
         assert found == (slice(reached[0], reached[-1] + 1) if len(reached) else None)
 
 
-def test_a_resting_output_that_follows_its_loss_shows_no_nan(engine):
+def test_a_frozen_output_that_follows_its_loss_shows_no_nan(engine):
     """What is read from a vertex whose numbers have ended is its feedforward value."""
     vertices = {
         "x": {"op": "input", "shape": [2]},
@@ -469,7 +469,7 @@ def test_a_resting_output_that_follows_its_loss_shows_no_nan(engine):
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "actors"])
 @pytest.mark.parametrize("row", ["zil", "fa-zil"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_what_is_needed_teaches_what_the_literal_run_teaches(row, dtype, name):
+def test_updates_alone_are_those_of_exact_dynamics(row, dtype, name):
     """Updates and fire ticks of the run that follows every actor, on levelled graphs with any delays and dead ends."""
     start = opened(name)
     less = 0
@@ -478,7 +478,10 @@ def test_what_is_needed_teaches_what_the_literal_run_teaches(row, dtype, name):
         form = ("delay", "identity", "none")[seed % 3]
         task = make_task(random_document(seed, features), row, form, dtype, seed, away=0.1, losses="mixed")
         spare = replace(task, exact_dynamics=False)
-        wanted, got = attempt(lambda task=task: played(start, task)), attempt(lambda task=spare: played(start, task))
+        wanted, got = (
+            attempt(lambda task=task: advanced(start, task)),
+            attempt(lambda task=spare: advanced(start, task)),
+        )
         if isinstance(wanted, str):
             assert isinstance(got, str)
             continue
@@ -491,26 +494,26 @@ def test_what_is_needed_teaches_what_the_literal_run_teaches(row, dtype, name):
     assert less >= 20
 
 
-def test_what_is_needed_is_read_and_restarted_like_any_run():
-    """Tick by tick the run is literal; as a whole it is not; both after a restart with other data as well."""
+def test_a_session_of_updates_alone_is_read_and_restarted_like_any():
+    """Tick by tick every actor is simulated; as a whole it is not; both after a restart with other data as well."""
     task = make_task(chain(6), "zil", "delay", away=0.1)
     spare = open_engine("numpy")(replace(task, exact_dynamics=False))
     assert isinstance(spare, UpdatesOnlySession)
-    literal = open_engine("numpy")(task)
-    errors = [ticked(session, task.ticks) for session in (spare, literal)]
+    exact = open_engine("numpy")(task)
+    errors = [ticked(session, task.ticks) for session in (spare, exact)]
     assert alike(*errors)
     given_now = other(task, 5)
-    for session in (spare, literal):
+    for session in (spare, exact):
         session.restart(**given_now)
         session.advance(0, task.ticks, last=True)
-    assert all(np.array_equal(spare.updates()[name], learnt) for name, learnt in literal.updates().items())
+    assert all(np.array_equal(spare.updates()[name], learnt) for name, learnt in exact.updates().items())
     spare.restart()
-    literal.restart()
-    assert alike(ticked(spare, 3), ticked(literal, 3))
+    exact.restart()
+    assert alike(ticked(spare, 3), ticked(exact, 3))
 
 
-def test_a_unit_that_is_dead_on_arrival_is_played_as_it_is():
-    """[So]: an error of exactly zero on arrival teaches later, of what moves behind the front."""
+def test_a_run_with_a_unit_that_is_dead_on_arrival_is_simulated_in_full():
+    """[So]: an error of exactly zero on arrival fires later, when its inputs have moved."""
     document = {
         "vertices": {
             "x": {"op": "input", "shape": [1]},
@@ -524,12 +527,12 @@ def test_a_unit_that_is_dead_on_arrival_is_played_as_it_is():
     task = make_task(document, rule("fa-zil", ticks=8), "delay", away=0.5)
     task.inputs["x"][...] = 1.0
     assert may_freeze(task)
-    wanted, got = (played(open_engine("numpy"), replace(task, exact_dynamics=literal)) for literal in (True, False))
+    wanted, got = (advanced(open_engine("numpy"), replace(task, exact_dynamics=exact)) for exact in (True, False))
     assert wanted[1]["k"] > 2
     assert same(got, wanted)
 
 
-def test_a_concatenation_of_scattered_vertices_is_played():
+def test_a_concatenation_of_scattered_vertices_runs():
     """Its inputs are rows that are not consecutive, so that slots hold arrays, which do not compare."""
     start = opened("numba")
     names = [f"h{number}" for number in range(6)]
@@ -540,7 +543,7 @@ def test_a_concatenation_of_scattered_vertices_is_played():
     }
     vertices["y"] = {"op": "add", "inputs": [f"c{first}" for first in range(4)]}
     task = make_task({"vertices": vertices, "outputs": ["y"]}, tame("il"), ticks=5, away=0.1)
-    assert same(played(start, task), stepped(start, task))
+    assert same(advanced(start, task), stepped(start, task))
 
 
 @pytest.mark.parametrize("said", ["0", "-1", "two", "1.5", "100000"])

@@ -115,8 +115,8 @@ class ArrayState:
             array[...] = 0
         for units in self.units.values():
             units.clear()
-        for taught, waiting in zip(self.fire_ticks.values(), self.waiting.values(), strict=True):
-            taught[...], waiting[...] = -1, False
+        for fired, waiting in zip(self.fire_ticks.values(), self.waiting.values(), strict=True):
+            fired[...], waiting[...] = -1, False
         for key, work in self.work.items():
             self.work[key] = Work(saved=work.saved)
 
@@ -223,7 +223,7 @@ class ArrayState:
         return self.host(self.units[shape].start[row : row + 1])
 
     def fired(self) -> dict[str, int]:
-        """Return the tick at which each vertex taught its parameters."""
+        """Return the tick at which the parameters that each vertex uses took its error."""
         pairs = (
             (name, tick)
             for step in self.program.steps
@@ -232,7 +232,7 @@ class ArrayState:
         return {name: int(tick) for name, tick in pairs if tick >= 0}
 
     def frozen(self) -> dict[str, int]:
-        """Return the vertices whose numbers ended after they had taught, and the tick."""
+        """Return the vertices that became NaN or infinite after they had fired and were frozen, and the tick."""
         return dict(self.frozen_at)
 
     def finite(self, array: Array) -> bool:

@@ -122,7 +122,7 @@ def test_norms_and_updates_of_runs_in_which_nothing_else_is_read(side_by_side):
 
 
 @pytest.mark.parametrize("engine", ["actors", "numpy"])
-def test_a_run_whose_numbers_end_does_not_end_the_others(engine, side_by_side, tmp_path):
+def test_a_run_that_fails_does_not_end_the_others(engine, side_by_side, tmp_path):
     rule = {"name": "il", "step_size": 0.2, "ticks": 4000}
     good = deep(rule=rule, record=[])
     scenarios = [pcsim.load(good), pcsim.load(good, {"rule.step_size": 9.0}), pcsim.load(good, {"seed": 3})]
@@ -164,7 +164,7 @@ def test_runs_beyond_the_memory_for_them_are_groups(side_by_side, monkeypatch):
     assert side_by_side == [2, 2]
 
 
-def test_a_view_reads_and_drives_under_its_own_names():
+def test_a_member_reads_and_advances_under_its_own_names():
     tasks = [scenario.task() for scenario in several({"name": "il", "step_size": 0.2, "ticks": 6})]
     start = open_engine("numpy")
     ensemble, single = together(tasks, start), start(tasks[1])
