@@ -55,7 +55,8 @@ def simulate(
     ----------
     source : a Scenario, or a path or mapping that ``pcsim.load`` takes
     overrides : {dotted key: value}, for a path or mapping
-    engine : one of ``ENGINES``, or ``auto`` (compiled kernels for long runs); default: the scenario's
+    engine : one of ``ENGINES``, or ``auto`` (compiled kernels for long runs); default: that of the run that is resumed,
+        else the scenario's
     out : a new folder, written while the run goes on, or the folder that is resumed; default: kept in memory
     initial : {free vertex: (batch, *shape)}, values at tick 0, such as ``run.state`` of another run
     parameters : {parameter: (*shape)}, values to start from in place of the scenario's; others start as it says
@@ -76,8 +77,8 @@ def simulate(
         If a value becomes NaN or infinite, or the trace cannot be written; ``error.run`` is the run so far.
     """
     scenario = _loaded(source, overrides, parameters)  # read
-    name, start = engine_of(scenario, engine)
     span = span_of(scenario, kept=out is not None, **stretch)
+    name, start = engine_of(scenario, engine or span.engine)
     with _room(), folder_of(out, stretch.get("resume")) as folder:
         prepared = prepare(scenario, name, initial)  # level
         keeper = ManifestKeeper(scenario, name, folder)

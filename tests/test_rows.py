@@ -539,11 +539,8 @@ def test_what_changes_parameters_within_a_run_is_refused_where_predictions_are_f
             replace(RULES[name], fires=FIRINGS["third_within"])
 
 
-def test_a_view_of_a_parameter_follows_what_it_learns(engine, request):
+def test_a_view_of_a_parameter_follows_what_it_learns(engine):
     """Where an op returns a view of what it is given, the prediction that shifts are taken from must stay as it was."""
-    if ".jit." in engine.__module__:
-        reason = "the compiled engine keeps a view of the parameter as the prediction at tick 0 (array_steps.settle)"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     vertices = {
         "w": {"op": "parameter", "shape": [2, 3]},
         "x": {"op": "input", "shape": [3, 2]},

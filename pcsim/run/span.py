@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from pcsim.engines import ENGINES
 from pcsim.errors import wrong
 from pcsim.run.result import Run, open_run
 
@@ -52,6 +53,12 @@ class Span:
     until: int | None = None
     checkpoint: int | None = None
     resumed: Resumed | None = None
+
+    @property
+    def engine(self) -> str | None:
+        """The engine of the run that is taken up: another one would go on with other last bits."""
+        engine = None if self.resumed is None else self.resumed.run.manifest["engine"]
+        return engine if engine in ENGINES else None
 
 
 WHOLE = Span()
