@@ -55,8 +55,7 @@ def simulate(
     ----------
     source : a Scenario, or a path or mapping that ``pcsim.load`` takes
     overrides : {dotted key: value}, for a path or mapping
-    engine : one of ``ENGINES``, or ``auto`` (compiled kernels for long runs); default: that of the run that is resumed,
-        else the scenario's
+    engine : one of ``ENGINES``, or ``auto`` (compiled for long runs); default: the resumed run's, else the scenario's
     out : a new folder, written while the run goes on, or the folder that is resumed; default: kept in memory
     initial : {free vertex: (batch, *shape)}, values at tick 0, such as ``run.state`` of another run
     parameters : {parameter: (*shape)}, values to start from in place of the scenario's; others start as it says

@@ -123,6 +123,7 @@ def test_options_of_the_readme_exist(at_root):
     shown = CliRunner().invoke(app, ["run", "--help"]).output
     for option in set(re.findall(r"(--(?:checkpoint|resume|until|parameters))\b", README)):
         assert option in shown
+    assert "--kernels" in CliRunner().invoke(app, ["plan", "--help"]).output
     np.savez("w.npz", **pcsim.parameters("scenarios/first-steps.yaml"))
     command = ["run", "scenarios/first-steps.yaml", "--parameters", "w.npz", "--checkpoint", "5", "--out", "runs/kept"]
     assert CliRunner().invoke(app, command).exit_code == 0

@@ -1,11 +1,10 @@
 """The array engine on a CUDA device, by CuPy.
 
 A tick is queued without waiting for the device, but where a parameter learns at the arrival of its first error
-(``fa-zil``): which vertices those are is asked of the device at every tick. In ``play`` nothing is looked at before
-the last tick; where a number was not finite by then, the run is played again from the start, tick by tick, to name the
-vertex. Sums of messages run in one fixed order, without atomic operations. Products are of full precision,
-unless CuPy's own setting ``CUPY_TF32`` says otherwise. Memory comes from CuPy's pool, which asks the driver
-only while it grows.
+(``fa-zil``): which vertices those are is asked of the device at every tick. In ``advance`` the host reads nothing
+before the last tick; where a number was not finite by then, those ticks are run again one by one, to name the vertex.
+Sums of messages run in one fixed order, without atomic operations. Products are of full precision, unless CuPy's own
+setting ``CUPY_TF32`` says otherwise. Memory comes from CuPy's pool, which asks the driver only while it grows.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class DeviceMemory:
     """Arrays of CuPy, or of a namespace like it.
 
     Index arrays are brought over once, as long as they live; whether numbers are finite is noted on the device, and
-    looked at when many ticks have been played.
+    read after many ticks.
     """
 
     def __init__(self, xp: Namespace) -> None:
