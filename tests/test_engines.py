@@ -72,13 +72,24 @@ def assert_equal_runs(got, wanted, tolerance):
 def rounding(run, graph, what, name):
     """Return what rounding leaves open of an error, and of what is sent of it, relative to its largest.
 
-    An error is the difference of two values, each known to one unit in the last place.
+    An error is the difference of two values, each known to one unit in the last place. A message is the error times
+    the derivatives of its vertex, which may be above 1; ``run`` is one of actors, which have them.
     """
     if what not in ("error", "error message"):
         return 0.0
-    vertex = name if what == "error" else graph.edge(name).post
-    error, value = (np.abs(run.seen[quantity][vertex]).max() for quantity in ("error", "value"))
-    return 2 * np.spacing(value) / max(error, 1e-2)
+    edge = None if what == "error" else graph.edge(name)
+    vertex = name if edge is None else edge.post
+    left = 2 * np.spacing(np.abs(run.seen["value"][vertex]).max())
+    largest = np.abs(run.seen[what][name]).max()
+    return (left if edge is None else sent_of(run.session.actors[vertex], edge, left)) / max(largest, 1e-2)
+
+
+def sent_of(actor, edge, left):
+    """Return the largest number that an actor sends over an edge where each of its errors is ``left``."""
+    op, call, g = actor.vertex.op, actor.vertex.call, actor.precision * np.full_like(actor.error, left)
+    params = actor.vertex.feedback.applied(np, op, call, actor.params)
+    sent = op.to_inputs(np, call, params, actor.inputs, actor.mu, actor.saved, g)
+    return float(np.abs(sent[edge.slot]).max())
 
 
 def nudged(task, seed):

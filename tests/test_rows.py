@@ -258,9 +258,7 @@ def assert_agree(engine, task, dtype="float64"):
         others = [series_of(run_task(open_engine("actors"), nudged_floats(task, draw))) for draw in range(3)]
         for key, (ours, theirs) in far.items():
             known = max(scaled_difference(other[key], theirs) for other in others)
-            # a message is the error times a slope, of exp at most e here
-            left = 3 * rounding(wanted, task.graph, *key)
-            assert scaled_difference(ours, theirs) <= max(8 * known, left), key
+            assert scaled_difference(ours, theirs) <= max(8 * known, rounding(wanted, task.graph, *key)), key
 
 
 def nudged_floats(task, draw):
