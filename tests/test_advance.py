@@ -191,11 +191,10 @@ def test_a_restart_moves_no_array(numpy_engine):
     session.advance(0, 4, last=True)
 
     def arrays():
-        tables = (session.theta, session.learnt, session.histories, session.lines, session.messages)
-        units = [
-            vars(units)[key] for units in session.units.values() for key in ("start", "deviation", "error", "shift")
-        ]
-        slots = [array for params in session.params.values() for array in params.values()]
+        state = session.state
+        tables = (state.theta, state.learnt, state.histories, state.lines, state.messages)
+        units = [vars(units)[key] for units in state.units.values() for key in ("start", "deviation", "error", "shift")]
+        slots = [array for params in state.params.values() for array in params.values()]
         return [*units, *slots, *(array for table in tables for array in table.values())]
 
     before = [array.__array_interface__["data"] for array in arrays()]
@@ -407,7 +406,9 @@ def worked_out(session, ticks):
     counts = []
     for tick in range(ticks):
         session.predict(tick)
-        counts += [rows.stop - rows.start if isinstance(rows, slice) else len(rows) for _, rows in session.plan.active]
+        counts += [
+            rows.stop - rows.start if isinstance(rows, slice) else len(rows) for _, rows in session.state.plan.active
+        ]
         session.send(tick)
         session.deliver(tick)
         session.move()

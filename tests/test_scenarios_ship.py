@@ -68,7 +68,7 @@ def test_first_steps_records_everything():
     assert run.summary["ticks_to_convergence"]["ticks"] == run.summary["ticks_to_convergence"]["predicted"] == 17
 
 
-def test_an_error_reaches_the_sparse_population_synapse_by_synapse():
+def test_sparse_population_is_reached_synapse_by_synapse():
     """Errors of b come over synapses of delay 0 to 7: a has backprop's once the last of them is in, and not before."""
     run = pcsim.simulate(scenario("sparse-population"))
     error = run.series("error", "a").values
