@@ -218,7 +218,7 @@ def sweep(
     file: File, settings: Set = None, engine: Engine = None,
     folder: Annotated[Path | None, typer.Option("--out", help="default: a new folder runs/NAME")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="keep the rows already there")] = False,
-    workers: Annotated[int, typer.Option(help="processes")] = 1,
+    workers: Annotated[int | None, typer.Option(help="processes; default: one for each core, for long runs")] = None,
     together: Annotated[
         bool, typer.Option("--together/--no-together", help="let small runs of one graph tick as one program")
     ] = True,

@@ -13,11 +13,13 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pcsim.engines import open_engine
-from pcsim.engines.array.memory import HostMemory
+from pcsim.engines import ENGINES, nanoseconds, open_engine
+from pcsim.engines.array.memory import HostMemory, available
+from pcsim.engines.threads import cores
 from pcsim.errors import InputError, RunError, wrong
 from pcsim.run.grouping import groups as groups_of
-from pcsim.run.task import check, check_engine
+from pcsim.run.grouping import state_bytes
+from pcsim.run.task import check, check_engine, engine_of
 from pcsim.scenario.reader import Source, load
 from pcsim.simulate import simulate, simulate_many
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 ROWS = "sweep.jsonl"
 Row = dict[str, Any]
+WORTH_A_PROCESS = 2e9
+"""Nanoseconds of work, about, for which another process pays: to start one takes half a second."""
+
 Progress = Callable[[int, int, Row], None]
 """Called after each cell with (cells done, cells, its row)."""
 
@@ -95,7 +100,7 @@ def sweep(
     engine: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
-    workers: int = 1,
+    workers: int | None = 1,
     together: bool = True,
     progress: Progress | None = None,
 ) -> Sweep:
@@ -105,7 +110,7 @@ def sweep(
     ----------
     out : a folder; each row is added to ``sweep.jsonl`` in it as soon as it is known
     resume : keep the rows that ``out`` already has for equal scenarios and run only the others
-    workers : processes; 1 runs in this one
+    workers : processes; None: as many as pay, one for each core at most, and the longest run begins first
     together : let small cells that differ only in seed, step size, inputs or targets tick side by side, as one program
 
     Returns
@@ -127,10 +132,10 @@ def sweep(
     digests = [scenario.digest for scenario in scenarios]
     store = _Store(Path(out) / ROWS if out else None, resume)
     todo = [index for index, digest in enumerate(digests) if digest not in store.known]
-    groups = _groups(todo, scenarios, engine, workers) if together else [[index] for index in todo]
+    processes, groups = _shared_out(todo, scenarios, engine, workers, together=together)
     work = [([cells[index] for index in group], [digests[index] for index in group]) for group in groups]
     with suppress(KeyboardInterrupt):
-        results = _results(partial(_cells, source, given, engine), work, workers)
+        results = _results(partial(_cells, source, given, engine), work, processes)
         for number, (digest, row) in enumerate(results, len(cells) - len(todo) + 1):
             store.add(digest, row)
             if progress is not None:
@@ -140,13 +145,45 @@ def sweep(
     return Sweep(title, tuple(axes), rows, len(cells))
 
 
-def _axes(source: Source, given: Mapping[str, Any], engine: str | None, workers: int) -> tuple[str, dict[str, Any]]:
+def _nanoseconds(scenario: Scenario) -> float:
+    return nanoseconds(scenario.levelled, scenario.document.batch, scenario.ticks)
+
+
+def _shared_out(
+    todo: list[int], scenarios: Sequence[Scenario], engine: str | None, workers: int | None, *, together: bool
+) -> tuple[int, list[list[int]]]:
+    """Return how many processes run the cells ``todo``, and which cells are run side by side, in order."""
+    processes = workers or _worthwhile([scenarios[index] for index in todo], engine)
+    groups = _groups(todo, scenarios, engine, processes) if together else [[index] for index in todo]
+    return processes, groups if workers else _longest_first(groups, scenarios, processes)
+
+
+def _longest_first(groups: list[list[int]], scenarios: Sequence[Scenario], processes: int) -> list[list[int]]:
+    """Return groups with the longest first, so that no process is left to run it alone at the end."""
+    if processes == 1:
+        return groups
+    return sorted(groups, key=lambda group: -sum(_nanoseconds(scenarios[index]) for index in group))
+
+
+def _worthwhile(scenarios: Sequence[Scenario], engine: str | None) -> int:
+    """Return how many processes pay for runs: no more than cores, or than fit into half of the memory that is left."""
+    names = {engine_of(scenario, engine)[0] for scenario in scenarios}
+    if not names or any(name in ENGINES and ENGINES[name].parallel for name in names):
+        return 1
+    long = sum(map(_nanoseconds, scenarios)) / WORTH_A_PROCESS
+    fitting = (available() or 0) / 2 / max(map(state_bytes, scenarios))
+    return max(1, int(min(cores(), len(scenarios), long, fitting)))
+
+
+def _axes(
+    source: Source, given: Mapping[str, Any], engine: str | None, workers: int | None
+) -> tuple[str, dict[str, Any]]:
     """Return the title and the axes of a sweep: those of the scenario that no override has fixed."""
     document = load(source, given).document
     if not document.sweep:
         hint = "give keys and lists, such as sweep: {graph.depth: [1, 2, 4]}"
         raise wrong("sweep", f"the scenario has no 'sweep'; {hint}")
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise wrong("workers", f"expected 1 or more, got {workers}")
     open_engine(engine or document.engine)
     axes = {key: values for key, values in document.sweep.items() if key not in given}
@@ -194,8 +231,8 @@ def _results(
     work: Callable[[Sequence[Mapping[str, Any]]], list[Row | None]], todo: Sequence[Work], workers: int
 ) -> Iterator[tuple[str, Row]]:
     """Yield (digest, row) of each cell as it is done, until one was interrupted."""
-    for (_, digests), rows in zip(todo, _worked(work, [cells for cells, _ in todo], workers), strict=True):
-        for digest, row in zip(digests, rows, strict=True):
+    for number, rows in _worked(work, [cells for cells, _ in todo], workers):
+        for digest, row in zip(todo[number][1], rows, strict=True):
             if row is None:
                 return
             yield digest, row
@@ -205,18 +242,21 @@ def _worked(
     work: Callable[[Sequence[Mapping[str, Any]]], list[Row | None]],
     todo: Sequence[Sequence[Mapping[str, Any]]],
     workers: int,
-) -> Iterator[list[Row | None]]:
+) -> Iterator[tuple[int, list[Row | None]]]:
+    """Yield the number of each piece of work as it is done, and its rows."""
     if workers == 1:
-        yield from map(work, todo)
+        yield from enumerate(map(work, todo))
         return
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
     from multiprocessing import active_children, get_context
 
     before = set(active_children())
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _be_a_worker, (workers,))
     try:
-        yield from pool.map(work, todo)
+        numbers = {pool.submit(work, cells): number for number, cells in enumerate(todo)}
+        for done in as_completed(numbers):
+            yield numbers[done], done.result()
     except BrokenProcessPool:
         raise RunError(
             "a worker process ended by itself, perhaps for want of memory; fewer --workers take less"
@@ -232,7 +272,7 @@ def _worked(
 def _be_a_worker(workers: int) -> None:
     """Leave Ctrl-C to the process that started the workers, and the other cores to the other workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("PCSIM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    os.environ.setdefault("PCSIM_THREADS", str(max(1, cores() // workers)))
 
 
 def _cells(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pcsim
-from pcsim.sweep import grid, label_of, overrides_of, table
+from pcsim.sweep import _longest_first, _worthwhile, grid, label_of, overrides_of, table
 
 ROOT = Path(__file__).parents[1]
 DEPTHS = ROOT / "scenarios/ticks-against-depth.yaml"
@@ -213,3 +213,22 @@ def test_cells_that_tick_together_give_the_rows_that_they_give_alone(workers, co
     assert len(counted) == 12
     assert same(alone, together)
     assert sum("error" in row for row in together.rows) == 4
+
+
+def test_processes_are_taken_where_runs_are_long(monkeypatch):
+    long = [pcsim.load(CHAIN, {"sweep": {}, "rule.ticks": 10**6, "rule.step_size": step}) for step in (0.3, 0.4)]
+    short = [pcsim.load(CHAIN, {"sweep": {}, "rule.ticks": 10, "rule.step_size": step}) for step in (0.3, 0.4)]
+    monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "cores", lambda: 2)
+    assert _worthwhile(long, "numpy") == 2
+    assert _worthwhile(short, "numpy") == _worthwhile([], "numpy") == _worthwhile(long, "numba") == 1
+    monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "available", lambda: 3000)
+    assert _worthwhile(long, "numpy") == 1
+    groups = [[0], [1]]
+    assert _longest_first(groups, [short[0], long[0]], 2) == [[1], [0]]
+    assert _longest_first(groups, [short[0], long[0]], 1) == groups
+
+
+def test_as_many_processes_as_pay_give_the_same_rows(monkeypatch):
+    monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "WORTH_A_PROCESS", 1.0)
+    axes = {"graph.edges": [2, 3, 4]}
+    assert same(pcsim.sweep(CHAIN, steps(axes)), pcsim.sweep(CHAIN, steps(axes), workers=None))

@@ -24,6 +24,8 @@ class EngineRow:
     name: str
     module: str
     summary: str
+    parallel: bool = False
+    """Whether one run takes all cores, or a device."""
 
 
 ENGINES = {
@@ -31,8 +33,12 @@ ENGINES = {
     for row in (
         EngineRow("actors", "pcsim.engines.actors", "one object per vertex with an inbox: slow, obvious, the oracle"),
         EngineRow("numpy", "pcsim.engines.array.session", "all vertices of a kind in one array operation"),
-        EngineRow("cupy", "pcsim.engines.array.gpu", "the numpy engine's array operations on a CUDA device"),
-        EngineRow("numba", "pcsim.engines.jit.session", "compiled kernels on all cores, many ticks in one call"),
+        EngineRow(
+            "cupy", "pcsim.engines.array.gpu", "the numpy engine's array operations on a CUDA device", parallel=True
+        ),
+        EngineRow(
+            "numba", "pcsim.engines.jit.session", "compiled kernels on all cores, many ticks in one call", parallel=True
+        ),
     )
 }
 
@@ -48,10 +54,14 @@ def fastest() -> str:
 
 def best_engine(graph: Graph, batch: int, ticks: int) -> str:
     """Return what ``auto`` means for a run: compiled kernels where the run is long enough to load them."""
+    return fastest() if nanoseconds(graph, batch, ticks) > WORTH_COMPILING else "numpy"
+
+
+def nanoseconds(graph: Graph, batch: int, ticks: int) -> float:
+    """Return about how long a run takes on NumPy."""
     units = sum(prod(graph.vertices[name].shape) for name in graph.active)
     weights = sum(prod(parameter.shape) for parameter in graph.parameters.values())
-    nanoseconds = ticks * (1000.0 * len(graph.active) + batch * (10.0 * units + weights / 16))
-    return fastest() if nanoseconds > WORTH_COMPILING else "numpy"
+    return ticks * (1000.0 * len(graph.active) + batch * (10.0 * units + weights / 16))
 
 
 def open_engine(name: str) -> Engine:
