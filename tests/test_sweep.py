@@ -221,7 +221,7 @@ def test_processes_are_taken_where_runs_are_long(monkeypatch):
     monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "cores", lambda: 2)
     assert _worthwhile(long, "numpy") == 2
     assert _worthwhile(short, "numpy") == _worthwhile([], "numpy") == _worthwhile(long, "numba") == 1
-    monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "available", lambda: 3000)
+    monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "available", lambda: 300)
     assert _worthwhile(long, "numpy") == 1
     groups = [[0], [1]]
     assert _longest_first(groups, [short[0], long[0]], 2) == [[1], [0]]
