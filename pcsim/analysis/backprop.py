@@ -6,6 +6,7 @@ It shares the ops with the engines and nothing else: no ticks, no delays, no low
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pcsim.engines.operands import operands_of, source_value
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pcsim.engines.base import Task
     from pcsim.graph.graph import Vertex
@@ -71,6 +72,41 @@ class Reference:
     gradients: Mapping[str, Array]
     """{parameter: (*shape)}: -dL/dp, summed over the batch: the descent direction."""
     loss: float
+
+    @cached_property
+    def pieces(self) -> list[tuple[list[str], Array, Array]]:
+        """The gradients in float64, those of one size side by side, in pieces that fit into a near cache.
+
+        Each is (parameters, (parameters, size), sum of the squares of each).
+        """
+        names: dict[int, list[str]] = {}
+        for name, gradient in self.gradients.items():
+            names.setdefault(gradient.size, []).append(name)
+        cut = [
+            each[first : first + per]
+            for size, each in names.items()
+            for per in [max(1, PIECE // max(1, size))]
+            for first in range(0, len(each), per)
+        ]
+        with np.errstate(all="ignore"):
+            flat = [(each, side_by_side(self.gradients, each)) for each in cut]
+            return [(each, rows, row_products(rows, rows)) for each, rows in flat]
+
+
+def row_products(a: Array, b: Array) -> Array:
+    """Return the product of each row of a with that of b: (rows, size) twice -> (rows,)."""
+    return np.asarray(np.matmul(a[:, None], b[:, :, None])[:, 0, 0])
+
+
+PIECE = 2**15
+"""Numbers that are compared at once: 256 KiB in float64."""
+
+
+def side_by_side(arrays: Mapping[str, Array], names: Sequence[str]) -> Array:
+    """Return arrays of one size in float64: (names, size)."""
+    if len(names) == 1:
+        return arrays[names[0]].reshape(1, -1).astype(np.float64, copy=False)
+    return np.stack([arrays[name].ravel() for name in names], dtype=np.float64, casting="unsafe")
 
 
 @kept_by_task

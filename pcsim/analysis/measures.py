@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pcsim.analysis.backprop import row_products, side_by_side
 from pcsim.analysis.meter import cone_of
 from pcsim.analysis.theory import (
     SETTLED_FROM,
@@ -23,7 +24,7 @@ from pcsim.graph.levels import uneven_edges, vertex_levels
 from pcsim.program.lower import lower
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pcsim.analysis.backprop import Reference
     from pcsim.analysis.meter import Measured
@@ -90,9 +91,8 @@ def _none(tick: int) -> int | None:
     return None if tick < 0 else tick
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Sums over two arrays, float64, of which those over several pairs add up.
+class Sums(NamedTuple):
+    """Sums over two arrays, float64.
 
     Attributes
     ----------
@@ -102,17 +102,18 @@ class Sums:
     zero : the first of the arrays is zero everywhere
     """
 
-    got: float = 0.0
-    wanted: float = 0.0
-    apart: float = 0.0
-    product: float = 0.0
-    most: float = 0.0
-    zero: bool = True
+    got: float
+    wanted: float
+    apart: float
+    product: float
+    most: float
+    zero: bool
 
-    def __add__(self, other: Sums) -> Sums:
-        squares = self.got + other.got, self.wanted + other.wanted, self.apart + other.apart
-        most, zero = max(self.most, other.most), self.zero and other.zero
-        return Sums(*squares, self.product + other.product, most, zero)
+    @classmethod
+    def of(cls, row: Sequence[float]) -> Sums:
+        """Return the sums of a column of ``sums_of``."""
+        got, wanted, apart, product, most, zero = row
+        return cls(got, wanted, apart, product, most, bool(zero))
 
     @property
     def safe(self) -> bool:
@@ -131,21 +132,27 @@ LEAST = 1e-290
 """Squares below this, and above its reciprocal, may have lost something to the ends of float64."""
 
 
-def wide(task: Task, reference: Reference) -> Mapping[str, Array]:
-    """Return the gradients of backprop in float64."""
-    if task.dtype == np.float64:
-        return reference.gradients
-    return {name: gradient.astype(np.float64) for name, gradient in reference.gradients.items()}
+def sums_of(got: Array, wanted: Array, squares: Array) -> Array:
+    """Return (6, pairs), the fields of ``Sums``, over pairs of rows; ``squares`` are those of ``wanted``, summed."""
+    apart = got - wanted
+    mine, away, product = (row_products(a, b) for a, b in ((got, got), (apart, apart), (got, wanted)))
+    most = np.maximum(apart.max(axis=1, initial=0.0), -apart.min(axis=1, initial=0.0))
+    zero = (mine == 0) & ~got.any(axis=1) if not mine.all() else np.zeros(len(mine), bool)
+    return np.stack([mine, squares, away, product, most, zero])
 
 
-def sums_of(got: Array, wanted: Array) -> Sums:
-    """Return the sums over two arrays of one shape."""
-    a, b = (array.ravel().astype(np.float64, copy=False) for array in (got, wanted))
+def compared(updates: Mapping[str, Array], reference: Reference) -> tuple[dict[str, Sums], Sums]:
+    """Return the sums of each parameter, and of all of them together."""
+    names: list[str] = []
+    columns = [np.zeros((6, 0))]
     with np.errstate(all="ignore"):
-        apart = a - b
-        mine, theirs, away = (float(np.einsum("i,i->", x, x)) for x in (a, b, apart))
-        most = float(max(apart.max(initial=0.0), -apart.min(initial=0.0)))
-        return Sums(mine, theirs, away, float(np.einsum("i,i->", a, b)), most, not a.any())
+        for each, wanted, squares in reference.pieces:
+            names += each
+            columns.append(sums_of(side_by_side(updates, each), wanted, squares))
+        table = np.concatenate(columns, axis=1)
+        whole = [*table[:4].sum(axis=1).tolist(), float(table[4].max(initial=0.0)), float(table[5].all())]
+    found = dict(zip(names, map(Sums.of, table.T.tolist()), strict=True))
+    return {name: found[name] for name in updates}, Sums.of(whole)
 
 
 def compare(got: Array, wanted: Array) -> dict[str, float | None]:
@@ -154,7 +161,9 @@ def compare(got: Array, wanted: Array) -> dict[str, float | None]:
     ``relative`` and ``cosine`` are None where ``wanted`` is zero and ``got`` is not.
     Source: [S] tables 1 and 3 (Euclidean).
     """
-    sums = sums_of(got, wanted)
+    a, b = (array.reshape(1, -1).astype(np.float64, copy=False) for array in (got, wanted))
+    with np.errstate(all="ignore"):
+        sums = Sums.of(sums_of(a, b, row_products(b, b))[:, 0].tolist())
     return sums.figures() if sums.safe else _compare_scaled(got, wanted)
 
 
@@ -179,13 +188,12 @@ def _length(array: Array) -> float:
 
 
 def _divergence(found: Evidence) -> dict[str, Any]:
-    updates, wanted, meter = found.session.updates(), wide(found.task, found.reference), found.meter
-    sums = {name: sums_of(update, wanted[name]) for name, update in updates.items()}
+    updates, wanted, meter = found.session.updates(), found.reference.gradients, found.meter
+    sums, whole = compared(updates, found.reference)
     parameters = {
         name: each.figures() if each.safe else _compare_scaled(updates[name], wanted[name])
         for name, each in sums.items()
     }
-    whole = sum(sums.values(), Sums())
     everything = whole.figures() if whole.safe else _compare_scaled(_joined(updates), _joined(wanted))
     return {
         "updates": everything if updates else None,
@@ -227,7 +235,7 @@ def _traffic(found: Evidence) -> dict[str, Any]:
 
 
 def _signal_fraction(found: Evidence) -> dict[str, Any]:
-    measured = found.meter.by_level()
+    measured = found.meter.by_level
     predicted = _predicted_fraction(found.task, found.meter.tick)
     return {
         str(level): {"measured": _finite(value), "predicted": predicted.get(level)} for level, value in measured.items()
@@ -317,7 +325,7 @@ def _under_converged(found: Evidence) -> str | None:
 def _arrived_so_far(meter: Measured) -> str:
     low = {
         level: value
-        for level, value in meter.by_level().items()
+        for level, value in meter.by_level.items()
         if isfinite(value) and not abs(value - 1) <= max(meter.tolerance, 1e-9)
     }
     depths = ", ".join(f"level {level}: {_share(value)}" for level, value in list(low.items())[:8])

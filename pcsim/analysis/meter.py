@@ -119,15 +119,13 @@ class Measured:
         """The first tick from which the criterion has stayed within the tolerance; None if it does not now."""
         return self.last_late + 1 if self.last_late < self.tick else None
 
+    @cached_property
     def by_level(self) -> dict[int, float]:
-        """Return the share of the backprop error that has arrived, by level."""
-        found = {}
-        for level in sorted(set(self.levels[self.levels >= 0].tolist())):
-            here = self.levels == level
-            whole = float(self.square[here].sum())
-            if whole > 0:
-                found[int(level)] = float(self.fraction[here].sum()) / whole
-        return found
+        """The share of the backprop error that has arrived, by level."""
+        reached = self.levels >= 0
+        whole, here = (np.bincount(self.levels[reached], each[reached]) for each in (self.square, self.fraction))
+        levels = np.flatnonzero(whole > 0)
+        return dict(zip(levels.tolist(), (here[levels] / whole[levels]).tolist(), strict=True))
 
 
 @dataclass
