@@ -75,4 +75,65 @@ deviation of 2. In tick 1 a acts because it has moved, b because its input has: 
 1 unary deviation [2.0, 2.0] shift [0.0, 0.0] error [2.0, 2.0]
 1 unary deviation [2.0, 2.0] shift [0.0, 8.0] error [2.0, -6.0]
 1 flow deviation [-17.0, 2.0] shift [0.0, 8.0] error [2.0, -6.0]
+
+What was chosen, and why:
+
+*Why.* Small graphs were bound by Python and by one array operation per kind and tick, large ones by passes over
+memory between products. So whole blocks of ticks run without Python. Ops without a kernel, readers and reports use
+the same arrays as the array engine.
+
+*Products.* Every element of a matrix product is one chain of fused multiply-adds over the inner index in ascending
+order. So no bit depends on the batch, on stacking, tiling or threads; and the prediction from feedforward inputs is
+the feedforward value, bit for bit: it needs no array of its own.
+
+*Errors without messages.* Where an op works element by element, what it sends is a slope times its error. In a block
+of ticks this product is not written down: the receiver takes slope and error from where they lie, rounds the product
+as the message would be, and adds in the same order. Where predictions are fixed the error is the state that moves, so
+receivers come before those that they receive from.
+
+*Bundles.* Weighted sums of a step that take the same inputs, in whatever order each lists them, are a layer written
+as single neurons. They run as one: W x is one product, and W^T g is summed by sender and counts as one message to
+each input. A message that is read is rounded by itself, so the sum of those read can differ in the last place from
+what was received. A neuron with a late edge stays by itself.
+
+*Near memory.* Where vertices are large, one moves as soon as itself and all who receive from it have acted, in the
+order of the graph, while what it takes is still in a near cache; a deep chain then runs at nearly the rate of its
+products. Small vertices act step by step and then move, with few instructions. The bits are the same; a test holds
+the two together (tests/test_advance.py::test_vertices_that_move_as_soon_as_they_may_change_no_bit).
+
+*Threads.* Where the batch has two samples or more for each thread, threads share out the samples and never wait for
+each other within a call. Each then passes over every vertex, so no more threads are used than are busy with numbers
+three times as long as with passing: a thousand scalars of 64 samples, whose predictions are fixed, are left to one
+thread. Where PCSIM_THREADS is set, that many share them in any case. Arrays begin with a pair of cache lines, so that
+threads share no line of a row where what each has of it fills whole lines; notes of which vertices moved are kept for
+each thread apart. (A fault flag for every row, next to what all threads read, once doubled the time of a tick.) Where
+samples are few, threads share out the vertices (of a population its neurons) and wait between phases; where a tick is
+too short for that, one thread runs. Gradient contributions are shared out by slices of weights, each accumulated by
+one thread in the order of its users; steps that share a parameter accumulate one after the other. What a weight has
+accumulated is written in the order of memory, and replaced, not added to zero, by its first contributor. No operation
+on a number of the simulation is atomic.
+
+*Rows.* A row with one or two messages that are slopes times errors is moved in one loop, which also sums its squares:
+whether that sum is finite says whether the row is, and its root is the norm at the tick after, where norms are
+recorded. A sum that leaves the number format is taken again in double precision. Kernels take plain pointers: to
+index a table as NumPy does, from its end where an index is negative, cost a quarter of a small row.
+
+*What has not changed is passed over.* A vertex that has received nothing new since it last acted, and has not moved,
+is passed over; what it sent last still stands. Comparisons are for equality, so this is exact. It is the light cone
+and what stands still behind it, found while running.
+
+*NaN and infinity.* Kernels raise a flag where a number is not finite, and go on. After the call the flag is seen, the
+run is taken back to where the call began and run again tick by tick with every check, which names the vertex, the
+tick and the value.
+
+*Populations.* Delays cost memory by neuron, not by synapse. Synapses lie twice, by neuron after and by neuron before,
+in blocks of receivers that are written by one thread each; every sum runs by delay, then by sender. Within these
+kernels, in float32, subnormal numbers are taken for zero, since common processors are slow on them; the processor's
+mode is put back before a kernel returns. Where a vertex fires when its error first leaves zero, they are kept.
+
+*Compilation.* Kernels are compiled once for a number format, whatever the graph, and kept on disk under a digest of
+all their sources.
+
+Dropped: a compiled program for each graph (minutes of compiling where a graph is large); the host's matrix library
+(other bits for another batch, threads of its own); fast mathematics (it reorders sums).
 """
