@@ -118,18 +118,19 @@ class Sums(NamedTuple):
     @property
     def safe(self) -> bool:
         """Whether no square overflowed or vanished, so that the figures follow from the sums."""
-        apart = self.most == 0 or LEAST < self.apart < 1 / LEAST
-        return apart and (self.zero or LEAST < self.got < 1 / LEAST) and LEAST < self.wanted < 1 / LEAST
+        apart = self.most == 0 or LEAST < self.apart < MOST
+        return apart and (self.zero or LEAST < self.got < MOST) and LEAST < self.wanted < MOST
 
     def figures(self) -> dict[str, float | None]:
         """Return what ``compare`` returns."""
-        away = sqrt(self.apart)
-        cosine = None if self.zero else self.product / (sqrt(self.got) * sqrt(self.wanted))
-        return {"relative": away / sqrt(self.wanted), "cosine": cosine, "euclidean": away, "max_abs": self.most}
+        got, wanted, apart, product, most, zero = self
+        away, length = sqrt(apart), sqrt(wanted)
+        cosine = None if zero else product / (sqrt(got) * length)
+        return {"relative": away / length, "cosine": cosine, "euclidean": away, "max_abs": most}
 
 
-LEAST = 1e-290
-"""Squares below this, and above its reciprocal, may have lost something to the ends of float64."""
+LEAST, MOST = 1e-290, 1e290
+"""Squares below and above these may have lost something to the ends of float64."""
 
 
 def sums_of(got: Array, wanted: Array, squares: Array) -> Array:

@@ -193,9 +193,9 @@ class ArrayState:
 
     def by_name(self, groups: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)}, copies on the host, of arrays (parameters, *shape) by shape."""
-        rows = {shape: self.host(groups[shape]) for shape in groups}
+        rows = {shape: np.array(self.host(groups[shape])) for shape in groups}
         return {
-            name: np.array(found[row])
+            name: found[row, ...]
             for shape, found in rows.items()
             for row, name in enumerate(self.program.parameters[shape])
         }
