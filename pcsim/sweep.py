@@ -171,7 +171,8 @@ def _worthwhile(scenarios: Sequence[Scenario], engine: str | None) -> int:
     if not names or any(name in ENGINES and ENGINES[name].parallel for name in names):
         return 1
     long = sum(map(_nanoseconds, scenarios)) / WORTH_A_PROCESS
-    fitting = (available() or 0) / 2 / max(map(state_bytes, scenarios))
+    free = available()
+    fitting = cores() if free is None else free / 2 / max(map(state_bytes, scenarios))
     return max(1, int(min(cores(), len(scenarios), long, fitting)))
 
 

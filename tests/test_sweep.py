@@ -223,6 +223,8 @@ def test_processes_are_taken_where_runs_are_long(monkeypatch):
     assert _worthwhile(short, "numpy") == _worthwhile([], "numpy") == _worthwhile(long, "numba") == 1
     monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "available", lambda: 300)
     assert _worthwhile(long, "numpy") == 1
+    monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "available", lambda: None)
+    assert _worthwhile(long, "numpy") == 2
     groups = [[0], [1]]
     assert _longest_first(groups, [short[0], long[0]], 2) == [[1], [0]]
     assert _longest_first(groups, [short[0], long[0]], 1) == groups

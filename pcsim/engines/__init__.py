@@ -44,7 +44,7 @@ ENGINES = {
 
 WORTH_COMPILING = 8e9
 """Nanoseconds, about, that a run takes on NumPy, from which compiled kernels pay: to load them takes one second, and to
-compile them, once for an installation, a dozen: the first command of README took 21 s with 4e9, and takes 7 s."""
+compile them, once for an installation, a dozen: with nothing compiled yet, README's sweep took 21 s with 4e9."""
 
 
 def fastest() -> str:
