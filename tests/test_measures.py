@@ -314,3 +314,10 @@ def test_a_long_horizon_costs_no_theory():
     """No closed form is worked out for more ticks than could be looked at; nor is memory taken for it."""
     task = pcsim.load(ROOT / "scenarios" / "first-steps.yaml", {"rule.ticks": 10**11}).task()
     assert predicted_gradient_ticks(task, 1e-3) is None
+
+
+def test_no_difference_is_no_negative_zero():
+    for size in (1, 8):
+        found = compare(np.ones(size), np.ones(size))
+        assert (found["relative"], found["euclidean"], found["max_abs"]) == (0, 0, 0)
+        assert not np.signbit([found["relative"], found["euclidean"], found["max_abs"]]).any()

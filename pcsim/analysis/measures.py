@@ -137,7 +137,7 @@ def sums_of(got: Array, wanted: Array, squares: Array) -> Array:
     """Return (6, pairs), the fields of ``Sums``, over pairs of rows; ``squares`` are those of ``wanted``, summed."""
     apart = got - wanted
     mine, away, product = (row_products(a, b) for a, b in ((got, got), (apart, apart), (got, wanted)))
-    most = np.maximum(apart.max(axis=1, initial=0.0), -apart.min(axis=1, initial=0.0))
+    most = np.maximum(apart.max(axis=1, initial=0.0), 0.0 - apart.min(axis=1, initial=0.0))  # no -0.0
     zero = (mine == 0) & ~got.any(axis=1) if not mine.all() else np.zeros(len(mine), bool)
     return np.stack([mine, squares, away, product, most, zero])
 
