@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,11 +17,13 @@ from pcsim.engines.threads import cores
 from pcsim.errors import InputError, RunError, wrong
 from pcsim.run.grouping import groups as groups_of
 from pcsim.run.grouping import state_bytes
+from pcsim.run.processes import share_out
 from pcsim.run.task import check, check_engine, engine_of
 from pcsim.scenario.reader import Source, load
 from pcsim.simulate import simulate, simulate_many
 
 if TYPE_CHECKING:
+    from pcsim.run.loop import Progress as Ticks
     from pcsim.run.result import Run
     from pcsim.scenario.scenario import Scenario
 
@@ -133,16 +133,30 @@ def sweep(
     store = _Store(Path(out) / ROWS if out else None, resume)
     todo = [index for index, digest in enumerate(digests) if digest not in store.known]
     processes, groups = _shared_out(todo, scenarios, engine, workers, together=together)
-    work = [([cells[index] for index in group], [digests[index] for index in group]) for group in groups]
     with suppress(KeyboardInterrupt):
-        results = _results(partial(_cells, source, given, engine), work, processes)
-        for number, (digest, row) in enumerate(results, len(cells) - len(todo) + 1):
-            store.add(digest, row)
-            if progress is not None:
-                progress(number, len(cells), row)
+        pieces = [[cells[index] for index in group] for group in groups]
+        keep = partial(_keep, store, groups, digests, progress)
+        share_out(partial(_cells, source, given, engine), pieces, processes, keep)
     pairs = zip(cells, digests, strict=True)
     rows = tuple({**_named(cell), **store.known[digest]} for cell, digest in pairs if digest in store.known)
     return Sweep(title, tuple(axes), rows, len(cells))
+
+
+def _keep(
+    store: _Store,
+    groups: Sequence[Sequence[int]],
+    digests: Sequence[str],
+    progress: Progress | None,
+    number: int,
+    rows: Sequence[Row | None],
+) -> None:
+    """Keep the rows of a group of cells; raises KeyboardInterrupt at one that was interrupted."""
+    for index, row in zip(groups[number], rows, strict=True):
+        if row is None:
+            raise KeyboardInterrupt
+        store.add(digests[index], row)
+        if progress is not None:
+            progress(sum(digest in store.known for digest in digests), len(digests), row)
 
 
 def _nanoseconds(scenario: Scenario) -> float:
@@ -224,66 +238,18 @@ def _groups(todo: Sequence[int], scenarios: Sequence[Scenario], engine: str | No
     return shared
 
 
-Work = tuple[Sequence[Mapping[str, Any]], Sequence[str]]
-"""Cells that are run side by side, and their digests."""
-
-
-def _results(
-    work: Callable[[Sequence[Mapping[str, Any]]], list[Row | None]], todo: Sequence[Work], workers: int
-) -> Iterator[tuple[str, Row]]:
-    """Yield (digest, row) of each cell as it is done, until one was interrupted."""
-    for number, rows in _worked(work, [cells for cells, _ in todo], workers):
-        for digest, row in zip(todo[number][1], rows, strict=True):
-            if row is None:
-                return
-            yield digest, row
-
-
-def _worked(
-    work: Callable[[Sequence[Mapping[str, Any]]], list[Row | None]],
-    todo: Sequence[Sequence[Mapping[str, Any]]],
-    workers: int,
-) -> Iterator[tuple[int, list[Row | None]]]:
-    """Yield the number of each piece of work as it is done, and its rows."""
-    if workers == 1:
-        yield from enumerate(map(work, todo))
-        return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import active_children, get_context
-
-    before = set(active_children())
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _be_a_worker, (workers,))
-    try:
-        numbers = {pool.submit(work, cells): number for number, cells in enumerate(todo)}
-        for done in as_completed(numbers):
-            yield numbers[done], done.result()
-    except BrokenProcessPool:
-        raise RunError(
-            "a worker process ended by itself, perhaps for want of memory; fewer --workers take less"
-        ) from None
-    except BaseException:  # Ctrl-C, here or where the rows are kept: nobody waits for the rest
-        for process in set(active_children()) - before:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _be_a_worker(workers: int) -> None:
-    """Leave Ctrl-C to the process that started the workers, and the other cores to the other workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("PCSIM_THREADS", str(max(1, cores() // workers)))
-
-
 def _cells(
-    source: Source, given: Mapping[str, Any], engine: str | None, cells: Sequence[Mapping[str, Any]]
+    source: Source,
+    given: Mapping[str, Any],
+    engine: str | None,
+    cells: Sequence[Mapping[str, Any]],
+    progress: Ticks | None,
 ) -> list[Row | None]:
     """Run cells, side by side where they are several; None for those that were interrupted."""
     if len(cells) == 1:
-        return [_cell(source, given, engine, cells[0])]
+        return [_cell(source, given, engine, cells[0], progress)]
     scenarios = [load(source, {**_merged(given, cell), "record": []}) for cell in cells]
-    runs = simulate_many(scenarios, engine=engine)
+    runs = simulate_many(scenarios, engine=engine, progress=progress)
     rows = [_row(run, len(cells)) for run in runs]
     return rows + [None] * (len(cells) - len(rows))
 
@@ -299,11 +265,13 @@ def _row(run: Run, share: int) -> Row | None:
     return {**head, **found, "seconds": round(run.manifest["seconds"] / share, 3)}
 
 
-def _cell(source: Source, given: Mapping[str, Any], engine: str | None, cell: Mapping[str, Any]) -> Row | None:
+def _cell(
+    source: Source, given: Mapping[str, Any], engine: str | None, cell: Mapping[str, Any], progress: Ticks | None
+) -> Row | None:
     """Run one cell; None if it was interrupted."""
     overrides = {**_merged(given, cell), "record": []}
     try:
-        run = simulate(source, overrides, engine=engine)
+        run = simulate(source, overrides, engine=engine, progress=progress)
     except RunError as error:
         scenario = load(source, overrides)
         return {**_head(scenario.rule.name, scenario.rule.step_size), "horizon": scenario.ticks, "error": str(error)}

@@ -144,7 +144,7 @@ def test_an_interrupt_inside_a_cell_drops_only_that_cell(tmp_path, monkeypatch):
     simulate, calls = sweep.simulate, iter(range(10))
     stop = interrupt_at(1)
     monkeypatch.setattr(
-        sweep, "simulate", lambda *a, **k: simulate(*a, **k, progress=stop if next(calls) == 1 else None)
+        sweep, "simulate", lambda *a, **k: simulate(*a, **{**k, "progress": stop if next(calls) == 1 else None})
     )
     found = pcsim.sweep(SKIP, out=tmp_path)
     assert len(found.rows) == 1

@@ -13,6 +13,7 @@ import numpy as np
 
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.operands import operands_of, source_value
+from pcsim.engines.squares import row_products
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
@@ -91,11 +92,6 @@ class Reference:
         with np.errstate(all="ignore"):
             flat = [(each, side_by_side(self.gradients, each)) for each in cut]
             return [(each, rows, row_products(rows, rows)) for each, rows in flat]
-
-
-def row_products(a: Array, b: Array) -> Array:
-    """Return the product of each row of a with that of b: (rows, size) twice -> (rows,)."""
-    return np.asarray(np.matmul(a[:, None], b[:, :, None])[:, 0, 0])
 
 
 PIECE = 2**15

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pcsim.analysis.backprop import row_products, side_by_side
+from pcsim.analysis.backprop import side_by_side
 from pcsim.analysis.meter import cone_of
 from pcsim.analysis.theory import (
     SETTLED_FROM,
@@ -20,6 +20,7 @@ from pcsim.analysis.theory import (
     weighed_vertices,
 )
 from pcsim.engines.base import kept_by_task
+from pcsim.engines.squares import row_products
 from pcsim.graph.levels import uneven_edges, vertex_levels
 from pcsim.program.lower import lower
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsim.analysis.theory import SETTLED_FROM, distance_left
 from pcsim.engines.base import kept_by_task
+from pcsim.engines.squares import row_products
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
 from pcsim.ops import LOSSES
@@ -138,6 +139,7 @@ class Meter:
     rows : (runs, vertices), where each run's vertices are in the arrays, all runs in one order of vertices
     names : (vertices,), as the first run calls them
     everywhere : the divergence is recorded, so it is taken of every vertex at every tick
+    value_of : how to read the value of one vertex, by its place in the layout
     """
 
     tasks: Sequence[Task]
@@ -150,6 +152,7 @@ class Meter:
     tolerance: float
     losses: Sequence[Lossy]
     everywhere: bool
+    value_of: Callable[[int], Read]
     norm: Array = field(init=False)
     divergence: Array = field(init=False)
     learnt: Array = field(init=False)
@@ -261,16 +264,14 @@ class Meter:
     @cached_property
     def squares(self) -> Array:
         """The squared norms of the backprop errors."""
-        return np.concatenate([np.einsum("ij,ij->i", group.wanted, group.wanted) for group in self.groups]).astype(
-            float
-        )
+        return np.concatenate([row_products(group.wanted, group.wanted) for group in self.groups]).astype(float)
 
     def _energies(self) -> Array:
         """Take the norms, and return each vertex's share of the free energy."""
         energies = np.empty_like(self.norm)
         for group in self.groups:
             error = group.error()
-            square = np.einsum("ij,ij->i", error, error)
+            square = row_products(error, error)
             self.norm[group.rows] = np.sqrt(square)
             weighted = square if group.precision is None else np.einsum("ij,ij,ij->i", error, group.precision, error)
             energies[group.rows] = 0.5 * weighted.astype(float)
@@ -298,13 +299,22 @@ class Meter:
     def _compare(self, group: Group, here: Any, firing: Array | None, *, final: bool) -> None:
         sent, wanted = group.sent(self.tasks[0].rule.output_variance)[here], group.wanted[here]
         away = np.subtract(sent, wanted, out=group.work[: len(sent)])
-        found = np.sqrt(np.einsum("ij,ij->i", away, away)) / group.scale[here]
+        found = np.sqrt(row_products(away, away)) / group.scale[here]
         self.divergence[group.rows][here] = found
         fires = np.ones(len(wanted), bool) if firing is None else firing[group.rows][here]
         self.learnt[group.rows][here] = np.where(fires, found, self.learnt[group.rows][here])
         if final or (firing is not None and fires.any()):
-            along = np.einsum("ij,ij->i", sent, wanted)
+            along = row_products(sent, wanted)
             self.fraction[group.rows][here] = np.where(fires, along, self.fraction[group.rows][here])
+
+    def noises(self, values: Array) -> Array:
+        """Return how far rounding alone moves the errors of vertices: (vertices, batch, *shape) -> (vertices,)."""
+        flat = values.reshape(len(values), -1)
+        return np.asarray(NOISE * np.finfo(flat.dtype).eps * np.sqrt(row_products(flat, flat)))
+
+    def noise(self, place: int) -> float:
+        """Return the same of one vertex, by its place in the layout."""
+        return float(self.noises(self.value_of(place)())[0])
 
     def of(self, run: int) -> Measured:
         """Return what was measured of a run up to the last tick that was followed; call it before that tick moves."""
@@ -338,13 +348,15 @@ def _update(found: Meter) -> Array:
 def _settled(found: Meter) -> Array:
     """Return the greatest relative distance of a vertex's error from its limit, estimated from its last two steps."""
     changes = (group.change(group.error()) for group in found.groups)
-    moved = np.concatenate([np.sqrt(np.einsum("ij,ij->i", change, change)) for change in changes])
+    moved = np.concatenate([np.sqrt(row_products(change, change)) for change in changes])
     moved_before, found.moved = found.moved, moved
     if moved_before is None or found.tick < max(SETTLED_FROM, int(found.cone.max(initial=0))):
         return np.full(len(found.rows), np.inf)
-    values = [group.value().reshape(group.wanted.shape) for group in found.groups]
-    size = np.concatenate([np.sqrt(np.einsum("ij,ij->i", value, value)) for value in values])
-    noise = NOISE * np.finfo(found.tasks[0].dtype).eps * size
+    left = distance_left(moved, moved_before, found.norm)[found.rows]
+    furthest = found.rows[np.arange(len(left)), left.argmax(axis=1)]
+    if (moved[furthest] > [found.noise(int(place)) for place in furthest]).all():
+        return np.asarray(left.max(axis=1))  # so that no other noise could change it
+    noise = np.concatenate([found.noises(group.value()) for group in found.groups])
     left = distance_left(moved, moved_before, found.norm, noise)
     return np.asarray(np.max(left[found.rows], axis=1, initial=0.0))
 
@@ -379,7 +391,8 @@ def start_meter(
     """Return what follows runs; ``criterion`` is ``gradient``, ``update``, ``settled`` or ``energy``."""
     tasks, task, session = ensemble.tasks, ensemble.task, ensemble.clock
     layouts = session.layout()
-    places = {name: place for place, name in enumerate(name for layout in layouts for name in layout)}
+    order = [name for layout in layouts for name in layout]
+    places = {name: place for place, name in enumerate(order)}
     rows = np.array([[places[name] for name in names.values()] for names in ensemble.names], np.intp)
     rows = rows[:, np.argsort(rows[0], kind="stable")]
     wanted = {
@@ -400,7 +413,8 @@ def start_meter(
         levels[here] = [-1 if (level := found[name]) is None else level for name in names]
         first[here] = [-1 if (tick := cone[name]) is None else tick for name in names]
     losses = _lossy(task, session, places)
-    return Meter(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere)
+    value_of = cache(lambda place: session.reader("value", [order[place]]))
+    return Meter(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere, value_of)
 
 
 def _whole(reference: Reference) -> float:
@@ -434,7 +448,7 @@ def _group_of(
     wanted = np.stack([errors[name].ravel() for name in names])
     rows = slice(start, start + len(names))
     with np.errstate(all="ignore"):
-        scale = np.sqrt(np.einsum("ij,ij->i", wanted, wanted))
+        scale = np.sqrt(row_products(wanted, wanted))
     given = [precision_of(task.graph, name, task.rule) * np.ones(task.graph.vertices[name].shape) for name in names]
     unit = all((one == 1).all() for one in given)
     precision = None if unit else np.stack([np.tile(one.ravel(), task.batch) for one in given]).astype(task.dtype)

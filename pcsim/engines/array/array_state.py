@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.arrays import zeros_in_lines
+from pcsim.arrays import keep_freed_memory, zeros_in_lines
 from pcsim.engines.array.readers import Readers
 from pcsim.engines.array.rows import inside, shifted, take
 from pcsim.engines.array.schedule import EveryRow
@@ -257,6 +257,7 @@ class ArrayState:
     def _allocate(self) -> None:
         """Make every array that lasts for the session."""
         xp, task, program = self.xp, self.task, self.program
+        keep_freed_memory()
 
         def rows(count: int, shape: Shape) -> Array:
             return zeros_in_lines(xp, (count, task.batch, *shape), task.dtype)

@@ -1,0 +1,117 @@
+"""Pieces of work shared out among processes, of which this one is the first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from pcsim.engines.threads import cores
+from pcsim.errors import RunError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+    from pcsim.run.loop import Progress
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+Work = Callable[[Piece, "Progress | None"], Result]
+"""Does a piece of work, and calls back now and then while it does."""
+
+LOOK_EVERY = 0.1
+"""Seconds, at least, between two looks at what other processes have done."""
+
+
+def share_out(
+    work: Work[Piece, Result], pieces: Sequence[Piece], processes: int, keep: Callable[[int, Result], None]
+) -> None:
+    """Do pieces of work in several processes; ``keep`` gets the number and the result of each as it is done.
+
+    The first piece is done in this process, which is there already, while the others start; so is any piece that no
+    other process has begun when this one is free again. ``keep`` is always called here, from the thread of the caller.
+
+    Raises
+    ------
+    RunError
+        If a process ends by itself.
+    """
+    if processes == 1:
+        for number, piece in enumerate(pieces):
+            keep(number, work(piece, None))
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import active_children, get_context
+
+    before = set(active_children())
+    with _fewer_threads(processes):
+        pool = ProcessPoolExecutor(processes - 1, get_context("spawn"), _leave_interrupts)
+        try:
+            _take_turns(work, pieces, pool, keep)
+        except BrokenProcessPool:
+            message = "a worker process ended by itself, perhaps for want of memory; fewer --workers take less"
+            raise RunError(message) from None
+        except BaseException:  # Ctrl-C, here or where results are kept: nobody waits for the rest
+            for process in set(active_children()) - before:
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _take_turns(
+    work: Work[Piece, Result], pieces: Sequence[Piece], pool: Executor, keep: Callable[[int, Result], None]
+) -> None:
+    from concurrent.futures import as_completed
+
+    elsewhere = {pool.submit(work, piece, None): number for number, piece in enumerate(pieces) if number}
+    looked = time.monotonic()
+
+    def take(done: Future[Result]) -> None:
+        keep(elsewhere.pop(done), done.result())
+
+    def look() -> None:
+        nonlocal looked
+        looked = time.monotonic()
+        for done in [future for future in elsewhere if future.done()]:
+            take(done)
+
+    def look_seldom(_ticks: int, _horizon: int) -> None:
+        if time.monotonic() - looked >= LOOK_EVERY:
+            look()
+
+    def do(number: int) -> None:
+        result = work(pieces[number], look_seldom)
+        look()  # first: what is done elsewhere is kept even if this was interrupted
+        keep(number, result)
+
+    if pieces:
+        do(0)
+    for future, number in tuple(elsewhere.items()):
+        if future.cancel():
+            del elsewhere[future]
+            do(number)
+    for done in as_completed(tuple(elsewhere)):
+        take(done)
+
+
+@contextmanager
+def _fewer_threads(processes: int) -> Iterator[None]:
+    """Leave the other cores to the other processes, which inherit this."""
+    before = os.environ.get("PCSIM_THREADS")
+    os.environ.setdefault("PCSIM_THREADS", str(max(1, cores() // processes)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PCSIM_THREADS"]
+
+
+def _leave_interrupts() -> None:
+    """Leave Ctrl-C to the process that started this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
