@@ -100,6 +100,10 @@ class Session(Protocol):
     ``move`` moves the values to the next tick. Readers are valid from ``deliver`` to ``move``.
     """
 
+    @property
+    def task(self) -> Task:
+        """What is run: the data and parameters are those of the last ``restart``."""
+
     def predict(self, tick: int) -> None:
         """Take the values due, compute predictions and errors; raises RunError where one becomes NaN or infinite."""
 

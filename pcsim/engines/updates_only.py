@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
-from pcsim.engines.base import begun_again, data_of, may_freeze
+from pcsim.engines.base import data_of, may_freeze
 from pcsim.errors import wrong
 from pcsim.graph.levels import vertex_levels
 
@@ -44,7 +44,7 @@ class UpdatesOnlySession:
     """
 
     def __init__(self, task: Task, start: Engine) -> None:
-        self.task, self.start = task, start
+        self.rule, self.start = task.rule, start
         self.reduced = start(updates_task(task))
         self.complete: Session | None = None
         self.references: Mapping[str, np.ndarray] | None = None
@@ -52,6 +52,11 @@ class UpdatesOnlySession:
         self.done = False
         """Whether the whole run is over, without what its updates do not need."""
         self.contributors = contributors(task)
+
+    @property
+    def task(self) -> Task:
+        """What is run."""
+        return replace(self.reduced.task, rule=self.rule)
 
     def _follow_all(self) -> Session:
         """Return the session that simulates every actor; from now on it is the one that is read."""
@@ -89,7 +94,7 @@ class UpdatesOnlySession:
         self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
     ) -> None:
         """Advance some ticks; a whole run without what its updates do not need."""
-        if (first, end, last) == (0, self.task.ticks, True) and self.session is self.reduced:
+        if (first, end, last) == (0, self.reduced.task.ticks, True) and self.session is self.reduced:
             self.reduced.advance(first, end, last=last, squares=squares, apart=apart)
             self.done = True
             if self.contributors <= set(self.reduced.fired()):
@@ -104,7 +109,6 @@ class UpdatesOnlySession:
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
         self.reduced.restart(**given)  # refuses what does not fit
-        self.task = begun_again(self.task, **given)
         self.session, self.done = self.reduced, False
 
     def snapshot(self) -> State:

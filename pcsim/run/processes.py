@@ -69,7 +69,8 @@ def _take_turns(
 ) -> None:
     from concurrent.futures import as_completed
 
-    elsewhere = {pool.submit(work, piece, None): number for number, piece in enumerate(pieces) if number}
+    with _interrupts_held():
+        elsewhere = {pool.submit(work, piece, None): number for number, piece in enumerate(pieces) if number}
     looked = time.monotonic()
 
     def take(done: Future[Result]) -> None:
@@ -110,6 +111,22 @@ def _fewer_threads(processes: int) -> Iterator[None]:
     finally:
         if before is None:
             del os.environ["PCSIM_THREADS"]
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment: processes that are started meanwhile never get it, not even as they begin."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing.resource_tracker import ensure_running
+
+    ensure_running()  # which would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_interrupts() -> None:

@@ -98,9 +98,12 @@ class Node:
 
     def write(self, *, only_full: bool = False) -> None:
         """Write the open chunks, or those of them that are full."""
-        for column in self.columns:
-            if column.full(self.rows) or not only_full:
-                column.write(self.rows)
+        for rows, column in self.open_chunks(only_full=only_full):
+            column.write(rows)
+
+    def open_chunks(self, *, only_full: bool = False) -> list[tuple[int, Column]]:
+        """Return the columns, or those of them whose chunk is full, each with the rows to be written of it."""
+        return [(self.rows, column) for column in self.columns if column.full(self.rows) or not only_full]
 
     def turn(self) -> None:
         """Begin the next chunks where these are full and written."""

@@ -15,17 +15,20 @@ from pcsim.errors import RunError
 from pcsim.trace.columns import chunk_shape
 from pcsim.trace.metadata import Documents
 from pcsim.trace.rescue import Rescue
-from pcsim.trace.store import Folder, Target, write_whole
+from pcsim.trace.store import LARGE, Folder, Target, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pcsim.trace.channel import Channel
-    from pcsim.trace.columns import Node
+    from pcsim.trace.columns import Column, Node
 
 ANNOUNCE_EVERY = 0.5
 """Seconds between announcements of full chunks to readers: each replaces several small files."""
+
+WRITERS = 2
+"""Threads that pack and write large chunks: 600 MiB of them take 0.56 s in memory, with one thread 0.85 s."""
 
 
 class DiskTrace:
@@ -78,8 +81,7 @@ class DiskTrace:
         elif not self.closed:
             self._nodes = nodes
             with self._writing():
-                for node in nodes:
-                    node.write(only_full=True)
+                self._write([chunk for node in nodes for chunk in node.open_chunks(only_full=True)])
                 _turn(nodes)
 
     def flush(self, nodes: Sequence[Node]) -> None:
@@ -90,10 +92,22 @@ class DiskTrace:
         with self._writing():
             # data first, lengths second, buffers last: an interrupt anywhere in here can be flushed again
             grown = [node for node in nodes if node.rows > node.kept]
-            for node in grown:
-                node.write()
+            self._write([chunk for node in grown for chunk in node.open_chunks()])
             self._announce(grown)
             _turn(grown)
+
+    def _write(self, columns: Sequence[tuple[int, Column]]) -> None:
+        """Write open chunks, each as far as it is filled; several large ones at once."""
+        if sum(column.buffer.nbytes >= LARGE for _, column in columns) < WRITERS:
+            for rows, column in columns:
+                column.write(rows)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(WRITERS, "trace") as pool:  # which ends when all have ended
+            written = [pool.submit(column.write, rows) for rows, column in columns]
+        for each in written:
+            each.result()
 
     def close(self, nodes: Sequence[Node], attrs: Mapping[str, Any]) -> None:
         """Flush, add final attributes, and write no more; does nothing where writing failed before."""

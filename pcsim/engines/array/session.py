@@ -43,6 +43,11 @@ class ArraySession:
         self.schedule: Schedule = schedule(task, self.state.program)
         self._begin()
 
+    @property
+    def task(self) -> Task:
+        """What is run."""
+        return self.state.task
+
     def _begin(self) -> None:
         """Sweep forward and settle; everything that a run leaves behind has been cleared."""
         with np.errstate(all="ignore"):
