@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from math import prod
 from typing import Any
@@ -35,6 +36,7 @@ def zeros_in_lines(xp: Namespace, shape: Shape, dtype: np.dtype[Any]) -> Array:
     return octets[first : first + size].view(dtype).reshape(shape)
 
 
+@cache
 def keep_freed_memory() -> None:
     """Let the C library keep what arrays leave behind for the next ones.
 

@@ -1,6 +1,6 @@
 """The command line: parses and prints, no logic of its own.
 
-Exit codes: 0 done, 1 the run failed, 2 the input is wrong.
+Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 ended by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from pcsim.errors import InputError, PcsimError, wrong
+from pcsim.interrupts import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(2 if isinstance(error, InputError) else 1) from None
         except KeyboardInterrupt:
             _complain("ended at once")
-            raise typer.Exit(1) from None
+            raise typer.Exit(exit_code()) from None
         except MemoryError as error:
             _complain(f"not enough memory: {error}" if str(error) else "not enough memory")
             raise typer.Exit(1) from None
@@ -178,7 +179,7 @@ def run(
         kept = f"{done.summary['ticks']} of {done.summary['horizon']} ticks done"
         where = f"what was recorded of them is in {target}; go on with: {_resume(target)}" if target else ""
         _complain(f"interrupted: {kept}, {f'and {where}' if where else 'measured as above'}")
-        raise typer.Exit(1)
+        raise typer.Exit(exit_code())
 
 
 def _scenario_of(file: Path | None, settings: list[str] | None, resume: Path | None) -> Scenario:
@@ -251,7 +252,8 @@ def sweep(
         changes = [f"--set={text}" for text in settings or ()]
         again = shlex.join(["pcsim", "sweep", str(file), *changes, "--out", str(target), "--resume"])
         _complain(f"interrupted: {len(found.rows)} of {found.cells} runs done; go on with: {again}")
-    if failed == len(found.rows) or not found.complete:
+        raise typer.Exit(exit_code())
+    if failed == len(found.rows):
         raise typer.Exit(1)
 
 
@@ -373,7 +375,7 @@ def bench(
         out.print(*bench_tables(found), sep="\n")
         _say(f"in {target}: {', '.join(path.name for path in paths)}")
     if found.interrupted:
-        raise typer.Exit(1)
+        raise typer.Exit(exit_code())
 
 
 @app.command("list")

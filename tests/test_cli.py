@@ -337,7 +337,7 @@ def test_a_sweep_stopped_before_its_first_run_names_no_file(tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "simulate", interrupted)
-    result = call("sweep", SKIP, "--out", str(tmp_path / "out"), code=1)
+    result = call("sweep", SKIP, "--out", str(tmp_path / "out"), code=130)
     assert "interrupted: 0 of 3 runs done; go on with: " in result.stderr
     assert "sweep.jsonl" not in result.stdout
     assert "no picture: no run is done" in result.stdout

@@ -19,7 +19,7 @@ import pcsim
 from pcsim.cli import app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).parents[1]
 FIRST = ROOT / "scenarios/first-steps.yaml"
@@ -39,8 +39,8 @@ def pcsim_process():
     """Return a function that starts the command line in a session of its own; what still runs at the end is killed."""
     started = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", "from pcsim.cli import main; main()", *arguments]
+    def start(*arguments: str, python: Sequence[str] = ()) -> subprocess.Popen[str]:
+        command = [sys.executable, *python, "-m", "pcsim", *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(command, **pipes, text=True, start_new_session=True))
         return started[-1]
@@ -99,7 +99,15 @@ def test_the_second_interrupt_ends_at_once_and_says_so(tmp_path):
     assert run.series("value", "h1").sizes["tick"] == run.summary["ticks"] == 6
 
 
-def test_ctrl_c_on_the_command_line(tmp_path, pcsim_process):
+VERBOSE = ("-X", "importtime")
+"""Lets Python name every module that it has imported."""
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+"""What ends a command, and what it then exits with."""
+
+
+@pytest.mark.parametrize(("sent", "code"), SIGNALS)
+def test_a_signal_on_the_command_line(tmp_path, pcsim_process, sent, code):
     arguments = [
         "run",
         str(FIRST),
@@ -113,9 +121,9 @@ def test_ctrl_c_on_the_command_line(tmp_path, pcsim_process):
     process = pcsim_process(*arguments, "--out", str(tmp_path / "run"))
     until((tmp_path / "run/trace.zarr/value/1/value/zarr.json").exists, process)
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == code
     run = pcsim.open_run(tmp_path / "run")
     assert run.manifest["status"] == "interrupted"
     ticks = run.summary["ticks"]
@@ -151,8 +159,58 @@ def test_an_interrupt_inside_a_cell_drops_only_that_cell(tmp_path, monkeypatch):
     assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.parametrize(("sent", "code"), SIGNALS)
+@pytest.mark.parametrize("after", [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8])
+def test_a_signal_in_the_first_moments_ends_it_in_a_line(pcsim_process, sent, code, after):
+    """While modules are imported, arguments read, the first run begun: from when signals are ours."""
+    process = pcsim_process("run", str(FIRST), "--set", "rule.ticks=100000000", "--set", "measure=[]", python=VERBOSE)
+    while "pcsim.interrupts" not in (line := process.stderr.readline()):
+        assert line
+    time.sleep(after)
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=60)
+    said = [line for line in stderr.splitlines() if not line.startswith("import time:")]
+    assert "Traceback" not in stderr
+    assert process.returncode == code
+    assert said[-1].startswith(("ended at once", "interrupted: "))
+
+
+def children(process: subprocess.Popen[str]) -> set[int]:
+    """Return the processes that a process has started, and those that these have."""
+    found, new = set(), {process.pid}
+    while new:
+        listed = [Path(f"/proc/{pid}/task/{pid}/children") for pid in new]
+        new = {int(pid) for file in listed if file.exists() for pid in file.read_text().split()}
+        found |= new
+    return found
+
+
+def running(pids: set[int]) -> set[int]:
+    """Return those that have not ended; one that nobody has asked for its end has."""
+    files = {pid: Path(f"/proc/{pid}/stat") for pid in pids}
+    return {pid for pid, file in files.items() if file.exists() and ") Z " not in file.read_text()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are listed in /proc")
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_worker_outlives_its_sweep(tmp_path, pcsim_process, sent):
+    """The signal reaches the first process alone; the others end within 5 seconds."""
+    axes = "sweep={rule.ticks: [100000000, 100000001, 100000002]}"
+    process = pcsim_process("sweep", str(FIRST), "--set", axes, "--out", str(tmp_path), "--resume", "--workers", "3")
+    until(lambda: len(children(process)) >= 3, process)  # two workers, and what keeps track of resources
+    time.sleep(0.5)
+    started = children(process)
+    process.send_signal(sent)
+    process.wait(timeout=30)
+    ends = time.monotonic() + 5
+    while running(started) and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not running(started)
+
+
+@pytest.mark.parametrize(("sent", "code"), SIGNALS)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_in_a_sweep_says_how_to_go_on(tmp_path, pcsim_process, workers):
+def test_a_signal_in_a_sweep_says_how_to_go_on(tmp_path, pcsim_process, workers, sent, code):
     """One quick cell, and three that take for ever."""
     cases = "[{label: quick}, {rule.ticks: 100000000}, {rule.ticks: 100000001}, {rule.ticks: 100000002}]"
     process = pcsim_process(
@@ -170,9 +228,9 @@ def test_ctrl_c_in_a_sweep_says_how_to_go_on(tmp_path, pcsim_process, workers):
     rows = tmp_path / "all of it/sweep.jsonl"
     until(rows.exists, process)
     time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    os.killpg(process.pid, sent)  # as a terminal does: to all of them
     stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 1, stderr
+    assert process.returncode == code, stderr
     assert len(rows.read_text().splitlines()) == 1
     assert "interrupted: 1 of 4 runs done; go on with: pcsim sweep" in stderr
     assert f"--out '{tmp_path}/all of it' --resume" in stderr
@@ -187,7 +245,7 @@ def test_ctrl_c_before_the_first_tick_is_no_traceback(monkeypatch):
 
     monkeypatch.setattr(importlib.import_module("pcsim.simulate"), "simulate", interrupted)
     result = CliRunner().invoke(app, ["run", str(FIRST)])
-    assert result.exit_code == 1
+    assert result.exit_code == 130
     assert result.stderr.strip() == "ended at once"
 
 

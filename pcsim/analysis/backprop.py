@@ -13,7 +13,7 @@ import numpy as np
 
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.operands import operands_of, source_value
-from pcsim.engines.squares import row_products
+from pcsim.engines.squares import row_products, squares_of
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
@@ -125,6 +125,55 @@ def _backprop(task: Task, local: Mapping[str, Swept]) -> Reference:
     return Reference(
         {name: error[0] for name, error in errors.items()}, {name: value[0] for name, value in gradients.items()}, loss
     )
+
+
+ROUNDINGS = 64
+"""Roundings of what a sum was made of that may be left of it where it is zero."""
+
+
+@kept_by_task
+def rounded_to_zero(task: Task) -> frozenset[str]:
+    """Return the vertices whose backprop error is zero but for rounding, such as behind the sum of a softmax.
+
+    What is left of an error is held against what it is made of: the absolute messages that would have come had their
+    parts not cancelled, for which the parts of each error are multiplied by random numbers around 1.
+    """
+    errors, graph = backprop(task).errors, task.graph
+    most = {name: float(np.max(np.abs(error), initial=0.0)) for name, error in errors.items()}
+    behind = {name: max((most[edge.post] for edge in graph.outgoing[name]), default=0.0) for name in most}
+    eps = float(np.finfo(task.dtype).eps)
+    if not any(0 < most[name] <= np.sqrt(eps) * behind[name] for name in most):
+        return frozenset()
+    with np.errstate(all="ignore"):
+        made_of = _magnitudes(task, sweep(task))
+    return frozenset(name for name in most if 0 < most[name] <= ROUNDINGS * eps * made_of[name])
+
+
+def _magnitudes(task: Task, local: Mapping[str, Swept]) -> dict[str, float]:
+    """Return about how large the messages are that each error is the sum of."""
+    rng, graph = np.random.default_rng(0), task.graph
+    errors = {name: np.abs(error)[None] for name, error in backprop(task).errors.items()}
+    sums = {name: np.zeros_like(error) for name, error in errors.items()}
+    for name in reversed(graph.active):
+        here = np.maximum(errors[name], sums[name])
+        apart = here * rng.uniform(0.5, 1.5, here.shape) * rng.choice([-1.0, 1.0], here.shape)
+        for edge, message in zip(graph.incoming[name], local[name].back(apart.astype(task.dtype)), strict=True):
+            if edge.pre in sums:
+                sums[edge.pre] = sums[edge.pre] + np.abs(message)
+    return {name: float(np.max(each, initial=0.0)) for name, each in sums.items()}
+
+
+@kept_by_task
+def scales(task: Task) -> dict[str, float]:
+    """Return what differences from the backprop error of each vertex are divided by: its norm, L2 over batch and units.
+
+    Where it is zero, or rounding of zero, that of the errors of the whole graph; 1 where that is zero too.
+    """
+    errors, nothing = backprop(task).errors, rounded_to_zero(task)
+    names = list(errors)
+    norms = {name: float(np.sqrt(squares_of(np, errors[name][None])[0])) for name in names}
+    whole = float(np.linalg.norm(list(norms.values()))) or 1.0
+    return {name: whole if name in nothing or norms[name] == 0 else norms[name] for name in names}
 
 
 def weight(vertex: Vertex, error: Array) -> Array:

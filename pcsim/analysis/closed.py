@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from pcsim.analysis.backprop import sweep
-from pcsim.analysis.theory import asymmetric, path_parts, weighed_vertices
+from pcsim.analysis.theory import asymmetric, path_parts, transients, weighed_vertices
 from pcsim.engines.base import begun_again, notes, taken_up
 from pcsim.engines.contributions import contributions_of
 from pcsim.engines.faults import overflowed, report
@@ -97,8 +97,11 @@ def _surplus_kinds(graph: Graph) -> int | None:
 def arrivals(hops: int, ticks: int, step_size: float) -> Array:
     """Return ``c_h(t)`` for h = 0 .. hops and t = 0 .. ticks - 1: (hops + 1, ticks), float64.
 
-    Each row follows from the one before, ``c_h(t+1) = (1 - gamma) c_h(t) + gamma c_{h-1}(t)``, as it does in a run.
+    Up to gamma = 1 each row follows from the one before, ``c_h(t+1) = (1 - gamma) c_h(t) + gamma c_{h-1}(t)``, as it
+    does in a run; above 1 roundings would grow on the way, as they do in a run.
     """
+    if step_size > 1:
+        return np.stack([row for row, _ in transients(hops, ticks, step_size)])
     from scipy.signal import lfilter
 
     table = np.zeros((hops + 1, ticks))

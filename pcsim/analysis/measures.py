@@ -13,12 +13,15 @@ from pcsim.analysis.meter import cone_of
 from pcsim.analysis.theory import (
     SETTLED_FROM,
     arrived,
+    gradient_due,
     has_closed_form,
     paths,
     predicted_gradient_ticks,
     relaxation,
+    rounding_floor,
     weighed_vertices,
 )
+from pcsim.analysis.windows import SHRINKS, TRIPS
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products
 from pcsim.graph.levels import uneven_edges, vertex_levels
@@ -314,14 +317,37 @@ def _under_converged(found: Evidence) -> str | None:
     if not task.rule.compares_with_backprop:
         if meter.converged_at is not None or meter.criterion == "gradient":
             return None
-        what = _STILL[meter.criterion].format(f"{meter.criterion_value:.2g}")
-        return f"under-converged: {what} (tolerance {meter.tolerance:g})"
+        return f"under-converged: {_unrest_now(task, meter)} (tolerance {meter.tolerance:g})"
     if meter.worst <= meter.tolerance:
-        return None
+        due = gradient_due(task, meter.tolerance)
+        text = f"under-converged: near backprop for now, but what is still on its way can change that until tick {due}"
+        return text if meter.tick < due else None
     away = (
         f"under-converged: the error still differs from backprop by {meter.worst:.2g} (tolerance {meter.tolerance:g})"
     )
-    return away + _arrived_so_far(meter)
+    return away + _arrived_so_far(meter) + _below_floor(task, meter)
+
+
+def _unrest_now(task: Task, meter: Measured) -> str:
+    """Return how far a run is from rest, and why, as far as that can be known."""
+    if meter.window > 1 and meter.tick < 3 * meter.window:
+        return (
+            f"nothing is known of where it ends: with these delays that takes {3 * meter.window} ticks, three times "
+            f"{TRIPS} round trips of the slowest edge"
+        )
+    still = _STILL[meter.criterion].format(f"{meter.criterion_value:.2g}")
+    what = still if isfinite(meter.criterion_value) else "no limit is in sight"
+    if meter.window == 1 or not meter.swings >= SHRINKS:
+        return what
+    return f"{what}; it oscillates or grows: step size {task.rule.step_size:g} may be too large for these delays"
+
+
+def _below_floor(task: Task, meter: Measured) -> str:
+    """Return that rounding keeps errors further from backprop than the tolerance; empty where it does not."""
+    floor = rounding_floor(task) if has_closed_form(task) else 0.0
+    return "" if floor <= meter.tolerance else (
+        f"; above step size 1 roundings grow on their way, here perhaps to {floor:.1g}: no more ticks bring it nearer"
+    )  # fmt: skip
 
 
 def _arrived_so_far(meter: Measured) -> str:

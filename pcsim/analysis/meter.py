@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.analysis.theory import SETTLED_FROM, distance_left
+from pcsim.analysis.backprop import scales
+from pcsim.analysis.theory import SETTLED_FROM, gradient_due
+from pcsim.analysis.windows import Held, Windows, window_of
 from pcsim.engines.base import kept_by_task
-from pcsim.engines.squares import row_products
+from pcsim.engines.squares import row_products, squares_of
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
 from pcsim.ops import LOSSES
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pcsim.analysis.backprop import Reference
+    from pcsim.analysis.windows import TwoWindows
     from pcsim.arrays import Shape
     from pcsim.engines.base import Read, Session, Task
     from pcsim.engines.ensembles import Ensemble
@@ -41,8 +44,7 @@ class Group:
     wanted: Array
     """The backprop error."""
     scale: Array
-    """(vertices,): what differences are divided by: the norm of the backprop error, or, where that is zero, of the
-    whole graph's."""
+    """(vertices,): what differences are divided by (``backprop.scales``)."""
     precision: Array | None
     rows: slice
     before: Array
@@ -109,6 +111,10 @@ class Measured:
     first_energy: float
     criterion_value: float
     last_late: int
+    window: int
+    """Ticks that are looked at together."""
+    swings: float
+    """What is left around a vertex's mean in a window, beside the window before; the greatest. Not known: 0."""
 
     @property
     def worst(self) -> float:
@@ -139,6 +145,7 @@ class Meter:
     rows : (runs, vertices), where each run's vertices are in the arrays, all runs in one order of vertices
     names : (vertices,), as the first run calls them
     everywhere : the divergence is recorded, so it is taken of every vertex at every tick
+    window : ticks that are looked at together (``analysis/windows.py``)
     value_of : how to read the value of one vertex, by its place in the layout
     """
 
@@ -152,6 +159,7 @@ class Meter:
     tolerance: float
     losses: Sequence[Lossy]
     everywhere: bool
+    window: int
     value_of: Callable[[int], Read]
     norm: Array = field(init=False)
     divergence: Array = field(init=False)
@@ -162,8 +170,10 @@ class Meter:
     first_energy: Array = field(init=False)
     criterion_value: Array = field(init=False)
     last_late: Array = field(init=False)
+    swings: Array = field(init=False)
     changed: Array = field(init=False)
-    moved: Array | None = None
+    windows: Windows = field(init=False)
+    held: Held = field(init=False)
     tick: int = -1
     shared: bool = False
     """Whether the share of the backprop error that each vertex has is that of the last tick already."""
@@ -173,28 +183,38 @@ class Meter:
 
     def reset(self) -> None:
         """Forget all that has been noted."""
-        self.moved, self.tick, self.shared = None, -1, False
+        self.tick, self.shared = -1, False
+        settles, window = self.criterion == "settled", self.window
+        self.windows = Windows(window, [group.wanted for group in self.groups] if settles else [])
+        self.held = Held(window, len(self.rows))
         count, runs = self.rows.size, len(self.rows)
         self.norm, self.divergence, self.fraction = np.zeros(count), np.zeros(count), np.zeros(count)
         self.learnt, self.arrival = np.full(count, np.inf), np.full(count, -1)
         self.energy, self.first_energy, self.changed = (np.full(runs, np.nan) for _ in range(3))
-        self.criterion_value, self.last_late = np.full(runs, np.inf), np.full(runs, -1)
+        self.criterion_value, self.last_late, self.swings = np.full(runs, np.inf), np.full(runs, -1), np.zeros(runs)
 
     def snapshot(self) -> dict[str, Array]:
         """Return all that has been noted, by name; copies."""
         found = {key: np.array(getattr(self, key)) for key in NOTED}
         found |= {f"before/{number}": group.before.copy() for number, group in enumerate(self.groups)}
-        return found | {"tick": np.array(self.tick)} | ({} if self.moved is None else {"moved": self.moved.copy()})
+        found |= {f"windows/{key}": array for key, array in self.windows.snapshot().items()}
+        return found | {
+            "tick": np.array(self.tick),
+            "held": self.held.values.copy(),
+            "taken": np.array(self.held.taken),
+        }
 
     def load(self, found: Mapping[str, Array]) -> None:
         """Go on from what had been noted; raises InputError where that is of another measure."""
-        if missing := [key for key in (*NOTED, "tick") if key not in found]:
+        if missing := [key for key in (*NOTED, "tick", "held") if key not in found]:
             raise wrong("resume", f"nothing was measured before the checkpoint (no {missing[0]}); measure nothing now")
         for key in NOTED:
             setattr(self, key, np.array(found[key]))
         for number, group in enumerate(self.groups):
             group.before[...] = found[f"before/{number}"]
-        self.tick, self.moved = int(found["tick"]), found.get("moved")
+        self.tick = int(found["tick"])
+        self.windows.load({key.removeprefix("windows/"): array for key, array in found.items()})
+        self.held.values, self.held.taken = np.array(found["held"]), int(found["taken"])
 
     def follow(self, tick: int) -> None:
         """Take the measures of a tick."""
@@ -215,7 +235,8 @@ class Meter:
         """Whether the norms of errors, and of how far they are from backprop's, are all that is looked at."""
         rule = self.tasks[0].rule
         plain = rule.output_variance == 1 and all(group.precision is None for group in self.groups)
-        known = self.criterion in ("gradient", "energy") and not self.losses
+        known = self.criterion == "gradient" or (self.criterion == "energy" and self.window == 1)
+        known = known and not self.losses
         return plain and known and not rule.fires.at_front
 
     def follow_block(self, first: int, squares: Array, apart: Array) -> dict[str, Array]:
@@ -233,7 +254,7 @@ class Meter:
         moved = norms != 0
         fresh = (self.arrival < 0) & moved.any(axis=0)
         self.arrival[fresh] = first + moved[:, fresh].argmax(axis=0)
-        value = self._criteria(divergence, changed)
+        value = self._criteria(first, divergence, changed)
         if first == 0:
             self.first_energy = energy[0]
         late = ~(value <= self.tolerance)
@@ -249,12 +270,29 @@ class Meter:
         self._share(squares[-1], apart[-1])
         return {"norm": norms, "divergence": divergence, "energy": energy}
 
-    def _criteria(self, divergence: Array, changed: Array) -> Array:
+    def _criteria(self, first: int, divergence: Array, changed: Array) -> Array:
         """Return the criterion at each tick of a block: (ticks, runs)."""
         if self.criterion == "energy":
             return np.where(np.isnan(changed), np.inf, changed)
         learnt = np.where(self.levels >= 0, divergence, 0.0)
-        return np.asarray(np.max(learnt[:, self.rows], axis=2, initial=0.0))
+        value = np.asarray(np.max(learnt[:, self.rows], axis=2, initial=0.0))
+        return self.when_due(value, np.arange(first, first + len(value))[:, None])
+
+    def hold(self, value: Array) -> Array:
+        """Return a criterion that has held for as long as anything can be on its way, (runs,)."""
+        late = self.window > 1 and self.tick < int(self.cone.max(initial=0)) + self.window
+        return self.held.value(np.full_like(value, np.inf) if late else value)
+
+    def when_due(self, value: Array, ticks: Array | int) -> Array:
+        """Return the divergence, infinite at ticks at which something under way can still change what is near enough.
+
+        value : (runs,) or (ticks, runs)
+        """
+        near = value <= self.tolerance
+        if not near.any():
+            return value
+        due = np.array([gradient_due(task, self.tolerance) for task in self.tasks])
+        return np.where(near & (ticks < due), np.inf, value)
 
     def _share(self, squares: Array, apart: Array) -> None:
         """Take how much of the backprop error each vertex has: <a, b> = (|a|^2 + |b|^2 - |a - b|^2) / 2."""
@@ -271,7 +309,7 @@ class Meter:
         energies = np.empty_like(self.norm)
         for group in self.groups:
             error = group.error()
-            square = row_products(error, error)
+            square = squares_of(np, error)
             self.norm[group.rows] = np.sqrt(square)
             weighted = square if group.precision is None else np.einsum("ij,ij,ij->i", error, group.precision, error)
             energies[group.rows] = 0.5 * weighted.astype(float)
@@ -299,7 +337,7 @@ class Meter:
     def _compare(self, group: Group, here: Any, firing: Array | None, *, final: bool) -> None:
         sent, wanted = group.sent(self.tasks[0].rule.output_variance)[here], group.wanted[here]
         away = np.subtract(sent, wanted, out=group.work[: len(sent)])
-        found = np.sqrt(row_products(away, away)) / group.scale[here]
+        found = np.sqrt(squares_of(np, away)) / group.scale[here]
         self.divergence[group.rows][here] = found
         fires = np.ones(len(wanted), bool) if firing is None else firing[group.rows][here]
         self.learnt[group.rows][here] = np.where(fires, found, self.learnt[group.rows][here])
@@ -310,7 +348,7 @@ class Meter:
     def noises(self, values: Array) -> Array:
         """Return how far rounding alone moves the errors of vertices: (vertices, batch, *shape) -> (vertices,)."""
         flat = values.reshape(len(values), -1)
-        return np.asarray(NOISE * np.finfo(flat.dtype).eps * np.sqrt(row_products(flat, flat)))
+        return np.asarray(NOISE * np.finfo(flat.dtype).eps * np.sqrt(squares_of(np, flat)))
 
     def noise(self, place: int) -> float:
         """Return the same of one vertex, by its place in the layout."""
@@ -325,45 +363,51 @@ class Meter:
         return Measured(self.tasks[run], self.names, self.levels[rows], self.cone[rows], self.criterion, self.tolerance,
                      self.tick, self.learnt[rows], self.fraction[rows], square[rows], self.arrival[rows],
                      float(self.energy[run]), float(self.first_energy[run]), float(self.criterion_value[run]),
-                     int(self.last_late[run]))  # fmt: skip
+                     int(self.last_late[run]), self.window, float(self.swings[run]))  # fmt: skip
 
 
 NOTED = ("norm", "divergence", "learnt", "fraction", "arrival", "energy", "first_energy", "criterion_value",
-         "last_late", "changed")  # fmt: skip
+         "last_late", "changed", "swings")  # fmt: skip
 """What a meter keeps from tick to tick."""
 
 
 def _gradient(found: Meter) -> Array:
     learnt = np.where(found.levels >= 0, found.learnt, 0.0)
-    return np.asarray(np.max(learnt[found.rows], axis=1, initial=0.0))
+    return found.when_due(np.asarray(np.max(learnt[found.rows], axis=1, initial=0.0)), found.tick)
 
 
 def _update(found: Meter) -> Array:
     moved = [np.max(np.abs(group.change(group.value())), axis=1, initial=0.0) for group in found.groups]
     if found.tick == 0:
         return np.full(len(found.rows), np.inf)
-    return np.asarray(np.max(np.concatenate(moved)[found.rows], axis=1, initial=0.0))
+    return found.hold(np.asarray(np.max(np.concatenate(moved)[found.rows], axis=1, initial=0.0)))
 
 
 def _settled(found: Meter) -> Array:
-    """Return the greatest relative distance of a vertex's error from its limit, estimated from its last two steps."""
-    changes = (group.change(group.error()) for group in found.groups)
-    moved = np.concatenate([np.sqrt(row_products(change, change)) for change in changes])
-    moved_before, found.moved = found.moved, moved
-    if moved_before is None or found.tick < max(SETTLED_FROM, int(found.cone.max(initial=0))):
-        return np.full(len(found.rows), np.inf)
-    left = distance_left(moved, moved_before, found.norm)[found.rows]
+    """Return the greatest relative distance of a vertex's error from its limit, estimated from its last two windows."""
+    shown = found.windows.take([group.error() for group in found.groups], found.norm)
+    if shown is None or found.tick < max(SETTLED_FROM, int(found.cone.max(initial=0))):
+        return found.criterion_value
+    value = _left(found, shown)
+    begun = found.tick - shown.window  # in a window that is found at rest, what comes is so from its beginning on
+    found.last_late = np.where(value <= found.tolerance, np.minimum(found.last_late, begun), found.last_late)
+    return value
+
+
+def _left(found: Meter, shown: TwoWindows) -> Array:
+    """Return the greatest distance from the limit of each run, (runs,)."""
+    found.swings = np.nanmax(shown.growth()[found.rows], axis=1, initial=0.0)
+    left = shown.left()[found.rows]
     furthest = found.rows[np.arange(len(left)), left.argmax(axis=1)]
-    if (moved[furthest] > [found.noise(int(place)) for place in furthest]).all():
+    if (shown.spread[furthest] > [found.noise(int(place)) for place in furthest]).all():
         return np.asarray(left.max(axis=1))  # so that no other noise could change it
     noise = np.concatenate([found.noises(group.value()) for group in found.groups])
-    left = distance_left(moved, moved_before, found.norm, noise)
-    return np.asarray(np.max(left[found.rows], axis=1, initial=0.0))
+    return np.asarray(np.max(shown.left(noise)[found.rows], axis=1, initial=0.0))
 
 
 def _energy(found: Meter) -> Array:
     """Return the relative change of the free energy in this tick; infinite in the first."""
-    return np.where(np.isnan(found.changed), np.inf, found.changed)
+    return found.hold(np.where(np.isnan(found.changed), np.inf, found.changed))
 
 
 _CRITERIA: dict[str, Callable[[Meter], Array]] = {
@@ -398,13 +442,10 @@ def start_meter(
     wanted = {
         ensemble.names[k][name]: error for k, found in enumerate(references) for name, error in found.errors.items()
     }
-    wholes = [_whole(found) for found in references]
-    whole = np.empty(len(places))
-    for run, here in enumerate(rows):
-        whole[here] = wholes[run]
+    scale = {ensemble.names[k][name]: size for k, each in enumerate(tasks) for name, size in scales(each).items()}
     groups, start = [], 0
     for layout in layouts:
-        groups.append(_group_of(task, session, wanted, layout, start, whole))
+        groups.append(_group_of(task, session, wanted, layout, start, scale))
         start += len(layout)
     names = tuple(sorted(ensemble.names[0], key=lambda name: places[ensemble.names[0][name]]))
     found, cone = vertex_levels(tasks[0].graph), cone_of(tasks[0])
@@ -413,15 +454,9 @@ def start_meter(
         levels[here] = [-1 if (level := found[name]) is None else level for name in names]
         first[here] = [-1 if (tick := cone[name]) is None else tick for name in names]
     losses = _lossy(task, session, places)
+    window = max(window_of(each.graph, moving=each.rule.moving) for each in tasks)
     value_of = cache(lambda place: session.reader("value", [order[place]]))
-    return Meter(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere, value_of)
-
-
-def _whole(reference: Reference) -> float:
-    with np.errstate(all="ignore"):
-        return (
-            float(np.sqrt(sum(float(np.sum(error.astype(float) ** 2)) for error in reference.errors.values()))) or 1.0
-        )
+    return Meter(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere, window, value_of)
 
 
 def _lossy(task: Task, session: Session, places: Mapping[str, int]) -> list[Lossy]:
@@ -443,15 +478,18 @@ def _lossy(task: Task, session: Session, places: Mapping[str, int]) -> list[Loss
 
 
 def _group_of(
-    task: Task, session: Session, errors: Mapping[str, Array], names: tuple[str, ...], start: int, whole: Array
+    task: Task,
+    session: Session,
+    errors: Mapping[str, Array],
+    names: tuple[str, ...],
+    start: int,
+    scale: Mapping[str, float],
 ) -> Group:
     wanted = np.stack([errors[name].ravel() for name in names])
     rows = slice(start, start + len(names))
-    with np.errstate(all="ignore"):
-        scale = np.sqrt(row_products(wanted, wanted))
     given = [precision_of(task.graph, name, task.rule) * np.ones(task.graph.vertices[name].shape) for name in names]
     unit = all((one == 1).all() for one in given)
     precision = None if unit else np.stack([np.tile(one.ravel(), task.batch) for one in given]).astype(task.dtype)
     return Group(session.reader("error", names), session.reader("value", names), wanted,
-                 np.where(scale > 0, scale, whole[rows]), precision, rows,
+                 np.array([scale[name] for name in names]), precision, rows,
                  np.zeros_like(wanted), np.empty_like(wanted))  # fmt: skip

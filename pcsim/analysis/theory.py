@@ -14,12 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
-from math import prod
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.analysis.backprop import Swept, sweep, weight
+from pcsim.analysis.backprop import Swept, backprop, rounded_to_zero, scales, sweep, weight
+from pcsim.analysis.windows import TwoWindows, round_trip
 from pcsim.engines.base import kept_by_task
 from pcsim.graph.levels import levels, uneven_edges
 from pcsim.ops import LOSSES
@@ -53,31 +54,21 @@ def arrived(hops: int, tick: Any, step_size: float) -> Any:
     ticks = np.asarray(tick)
     if step_size <= 1:
         return _trials("cdf", ticks - hops, hops, step_size) if hops else (ticks >= 0) * 1.0
-    return _transient(hops, int(ticks.max(initial=0)), step_size)[np.maximum(ticks, 0)] * (ticks >= 0)
+    return _last_transient(hops, ticks, step_size)[0][np.maximum(ticks, 0)] * (ticks >= 0)
 
 
 def missing(hops: int, tick: Any, step_size: float) -> Any:
     """Return ``1 - c_h(t)``, without cancellation where it is small."""
     ticks = np.asarray(tick)
-    if step_size > 1 or not hops:
+    if not hops:
         return 1 - arrived(hops, ticks, step_size)
-    return _trials("sf", ticks - hops, hops, step_size)
+    if step_size <= 1:
+        return _trials("sf", ticks - hops, hops, step_size)
+    return np.where(ticks < 0, 1.0, _last_transient(hops, ticks, step_size)[1][np.maximum(ticks, 0)])
 
 
 SETTLED_FROM = 2
 """The first tick at which a distance from the limit can be estimated."""
-
-
-def distance_left(moved: Array, moved_before: Array, size: Array, noise: Array | float = 0.0) -> Array:
-    """Estimate how far a series still is from its limit, relative to its size.
-
-    A series whose steps shrink by r a tick has ``step * r / (1 - r)`` to go; r is the ratio of its last two
-    steps, and at most 0.9999. A step within ``noise``, what rounding alone moves, has arrived as far as the number
-    format can resolve. All arguments are norms.
-    """
-    with np.errstate(all="ignore"):
-        ratio = np.minimum(moved / moved_before, 0.9999)
-        return np.where(moved <= noise, 0.0, moved / size * ratio / (1 - ratio))
 
 
 def _trials(what: str, failures: Array, successes: int, chance: float) -> Any:
@@ -90,19 +81,50 @@ def _trials(what: str, failures: Array, successes: int, chance: float) -> Any:
     return np.where(failures < 0, 0.0 if what == "cdf" else 1.0, np.clip(inside, 0.0, 1.0))
 
 
-def _transient(hops: int, last: int, step_size: float) -> Array:
-    """Return ``c_h(0..last)`` for gamma > 1, where it is no probability: from the generating function."""
-    series = np.ones(last + 1)
-    for _ in range(hops):
-        shifted = np.concatenate([[0.0], step_size * series[:-1]])
-        series = _filter(shifted, 1 - step_size)
-    return series
+def transients(hops: int, ticks: int, step_size: float) -> Iterator[tuple[Array, Array]]:
+    """Yield ``c_h(t)`` and ``1 - c_h(t)`` for h = 0 .. hops, each (ticks,), for gamma > 1: no probabilities there.
+
+    ``1 - c_h(t) = sum over k < h of C(t, k) gamma^k (1 - gamma)^(t - k)``, the binomial tail. Its terms have both
+    signs; at the first ticks those of ``c_h(t) = gamma^h sum over j of C(h + j - 1, j) (1 - gamma)^j`` cancel less.
+    To 12 digits, which the recursion has not: there roundings grow as errors do.
+    """
+    from scipy.special import gammaln
+
+    t = np.arange(ticks)
+    sign, shrinks = np.where(t % 2, -1.0, 1.0), np.log(step_size - 1)
+    tail, bulk = np.zeros(ticks), np.zeros(ticks)
+    yield np.ones(ticks), np.zeros(ticks)
+    for h in range(1, hops + 1):
+        k = h - 1
+        with np.errstate(over="ignore", invalid="ignore"):
+            late = np.maximum(t - k, 0)
+            size = gammaln(t + 1.0) - gammaln(k + 1.0) - gammaln(late + 1.0) + k * np.log(step_size) + late * shrinks
+            term = np.where(t >= k, np.exp(size), 0.0)
+            tail, bulk = tail + (-1) ** k * sign * term, bulk + term
+            j = t[: max(0, ticks - h)]
+            early = np.exp(gammaln(h + j) - gammaln(h) - gammaln(j + 1.0) + h * np.log(step_size) + j * shrinks)
+            begun = np.concatenate([np.zeros(ticks - len(j)), np.cumsum(sign[: len(j)] * early)])
+            soon = np.concatenate([np.zeros(ticks - len(j)), np.cumsum(early)]) < bulk
+        yield np.where(soon, begun, 1 - tail), np.where(soon, 1 - begun, tail)
 
 
-def _filter(inputs: Array, decay: float) -> Array:
-    from scipy.signal import lfilter
+def _last_transient(hops: int, ticks: Array, step_size: float) -> tuple[Array, Array]:
+    """Return the last that ``transients`` yields, up to the greatest of these ticks."""
+    *_, last = transients(hops, int(ticks.max(initial=0)) + 1, step_size)
+    return last
 
-    return np.asarray(lfilter([1.0], [1.0, -decay], inputs))
+
+def rounding_floor(task: Task) -> float:
+    """Return about how far from backprop rounding keeps errors for ever, relative to them; 0 up to step size 1.
+
+    Above 1 a rounding that alternates in sign is amplified by ``gamma / (2 - gamma)`` at every edge on its way.
+    """
+    gamma, known = task.rule.step_size, paths(task.graph) or {}
+    if not 1 < gamma < 2:
+        return 0.0
+    hops = max((hops for name in _reached(task) for hops, _ in known.get(name, ())), default=0)
+    with np.errstate(over="ignore"):
+        return float(np.finfo(task.dtype).eps * np.float64(gamma / (2 - gamma)) ** hops)
 
 
 def paths(graph: Graph) -> dict[str, set[Path]] | None:
@@ -192,14 +214,15 @@ def has_closed_form(task: Task) -> bool:
 def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
     """Return the first tick from which every vertex is within ``tolerance`` of backprop, as theory has it.
 
-    None: the horizon comes first, or no closed form is known for this rule and graph.
+    None: the horizon comes first, or no closed form is known for this rule and graph, or rounding may keep errors
+    further away (``rounding_floor``).
     """
     if task.rule.fires.at_front:
         levelled = not uneven_edges(task.graph)
         exact = task.rule.step_size == task.rule.exact_step and levelled and not task.initial
         exact = exact and not weighed_vertices(task) and not asymmetric(task.graph)
         return levels(task.graph) - 1 if exact and task.ticks >= levels(task.graph) else None
-    if not has_closed_form(task) or task.ticks > MOST_NUMBERS:
+    if not has_closed_form(task) or task.ticks > MOST_NUMBERS or rounding_floor(task) > tolerance:
         return None
     worst = _worst_missing(task)
     if worst is None:
@@ -209,16 +232,63 @@ def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
     return first if first < task.ticks else None
 
 
+LATE = 20
+"""Successes beyond the last edge of a path, at whose expected tick nothing to speak of is still to come."""
+
+SLACK = 1.01
+"""How much further from backprop than in exact arithmetic a run may be that is within the tolerance already."""
+
+
+@kept_by_task
+def gradient_due(task: Task, tolerance: float) -> int:
+    """Return the first tick at which errors near backprop's may be called converged: nothing takes them away again.
+
+    Where theory says how near they are at every tick it is the tick from which it says so; else, with delays, the tick
+    at which the first errors have come over the longest path, and one round trip more.
+    """
+    if task.rule.fires.at_front:
+        return 0
+    known = not task.rule.moving and has_closed_form(task) and task.ticks <= MOST_NUMBERS
+    worst = _worst_missing(task) if known and rounding_floor(task) <= tolerance else None
+    if worst is not None:
+        late = np.nonzero(~(worst <= SLACK * tolerance))[0]
+        return int(late[-1]) + 1 if len(late) else 0
+    window = round_trip(task.graph, moving=task.rule.moving)
+    return levels(task.graph) - 1 + window if window > 1 else 0
+
+
+@kept_by_task
 def _worst_missing(task: Task) -> Array | None:
-    """Return the greatest relative difference over the vertices at each tick."""
+    """Return the greatest relative difference over the vertices at each tick.
+
+    Where errors come over several kinds of path, also at ticks beyond the horizon: until the last of them have come.
+    """
     found = paths(task.graph)
     if found is None:
         return None
     t, gamma = np.arange(task.ticks), task.rule.step_size
+    reached = _reached(task)
     if all(len(here) <= 1 for here in found.values()):
-        kinds = {path for here in found.values() for path in here}
-        return np.asarray(np.max([np.abs(missing(hops, t - delay, gamma)) for hops, delay in kinds], axis=0))
-    return np.asarray(np.max([_missing_norm(parts, t, gamma) for parts in path_parts(task).values() if parts], axis=0))
+        kinds = {path for name in reached for path in found[name]}
+        series = [np.abs(missing(hops, t - delay, gamma)) for hops, delay in kinds]
+    else:
+        t = np.arange(min(MOST_NUMBERS, task.ticks + _all_there(found, gamma)))
+        scale, every = scales(task), path_parts(task)
+        series = [_missing_norm(parts, t, gamma, scale[name]) for name, parts in every.items() if parts]
+    return np.asarray(np.max(series, axis=0)) if series else np.zeros(task.ticks)
+
+
+def _all_there(found: Mapping[str, set[Path]], gamma: float) -> int:
+    """Return ticks by which nearly all of an error has come over every path."""
+    ends = (delay + (hops + LATE) / min(gamma, 2 - gamma) for here in found.values() for hops, delay in here)
+    return ceil(max(ends, default=0))
+
+
+@kept_by_task
+def _reached(task: Task) -> list[str]:
+    """Return the vertices that an error of backprop reaches: one that is zero, but for rounding, does not count."""
+    nothing = rounded_to_zero(task)
+    return [name for name, error in backprop(task).errors.items() if name not in nothing and error.any()]
 
 
 def divergence_series(task: Task, names: Sequence[str], ticks: Array) -> Array | None:
@@ -231,21 +301,22 @@ def divergence_series(task: Task, names: Sequence[str], ticks: Array) -> Array |
     gamma, series = task.rule.step_size, np.full((len(names), len(ticks)), np.nan)
     parts = None if all(len(here) <= 1 for here in known.values()) else path_parts(task)
     curve = cache(lambda hops, delay: np.abs(missing(hops, ticks - delay, gamma)))
+    reached, scale = set(_reached(task)), scales(task)
     for row, name in enumerate(names):
         if parts is not None and parts[name]:
-            series[row] = _missing_norm(parts[name], ticks, gamma)
+            series[row] = _missing_norm(parts[name], ticks, gamma, scale[name])
         for hops, delay in known[name] if parts is None else ():
-            series[row] = curve(hops, delay)
+            series[row] = curve(hops, delay) if name in reached else 0.0
     return series
 
 
-def _missing_norm(parts: Mapping[Path, Array], t: Array, gamma: float) -> Array:
-    """Return |sum of what is missing of each part| / |sum of parts|, through the parts' inner products."""
+def _missing_norm(parts: Mapping[Path, Array], t: Array, gamma: float, scale: float) -> Array:
+    """Return |sum of what is missing of each part| / scale; parts that cancel in the end need not cancel before."""
     flat = np.stack([part.ravel() for part in parts.values()]).astype(np.float64)
-    gram = flat @ flat.T
     left = np.stack([missing(hops, t - delay, gamma) for hops, delay in parts])
-    whole = gram.sum()
-    return np.sqrt(np.maximum(np.einsum("at,ab,bt->t", left, gram, left), 0) / whole) if whole > 0 else np.zeros(len(t))
+    triangle = np.linalg.qr(flat.T, mode="r") if np.isfinite(flat).all() else flat.T
+    with np.errstate(all="ignore"):
+        return np.asarray(np.linalg.norm(triangle @ left, axis=0) / scale)
 
 
 def linear_chain_eigenvalues(weight: float, edges: int) -> Array:
@@ -316,7 +387,7 @@ class Relaxation:
         at = [self.errors(tick - back) for back in range(3)]
         norms = np.array([[np.linalg.norm(step[rows]) for rows in self.where.values()]
                           for step in (at[0] - at[1], at[1] - at[2], at[0])])  # fmt: skip
-        return float(np.max(distance_left(*norms), initial=0.0))
+        return float(np.max(_unrest(*norms), initial=0.0))
 
     def ticks_until(self, criterion: str, tolerance: float, horizon: int, start: int = 1) -> int | None:
         """Return the first tick from which a criterion stays within a tolerance, before the horizon."""
@@ -337,7 +408,7 @@ class Relaxation:
         for tick, now, before, earlier in self._steps(self.coupling[:, self.free] @ self.vectors, horizon):
             steps = (now - before, before - earlier, now + limit)
             norms = np.array([[np.linalg.norm(step[rows]) for rows in self.where.values()] for step in steps])
-            yield tick, float(np.max(distance_left(*norms), initial=0.0)) if tick >= SETTLED_FROM else float("inf")
+            yield tick, float(np.max(_unrest(*norms), initial=0.0)) if tick >= SETTLED_FROM else float("inf")
 
     def _steps(self, basis: Array, horizon: int) -> Iterator[tuple[int, Array, Array, Array]]:
         """Yield (tick, what moves now, a tick before, two before) in a basis of the modes."""
@@ -349,6 +420,11 @@ class Relaxation:
             now = basis @ modes
             yield tick, now, before, earlier
             earlier, before = before, now
+
+
+def _unrest(step: Array, step_before: Array, size: Array) -> Array:
+    """Return the estimated distances from the limit, (vertices,), from the norms of the last two steps."""
+    return TwoWindows(step, step_before, step, step_before, size, 1).left()
 
 
 @kept_by_task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,15 +51,17 @@ def share_out(
 
     before = set(active_children())
     with _fewer_threads(processes):
-        pool = ProcessPoolExecutor(processes - 1, get_context("spawn"), _leave_interrupts)
+        pool = ProcessPoolExecutor(processes - 1, get_context("spawn"), _depend)
         try:
             _take_turns(work, pieces, pool, keep)
         except BrokenProcessPool:
             message = "a worker process ended by itself, perhaps for want of memory; fewer --workers take less"
             raise RunError(message) from None
         except BaseException:  # Ctrl-C, here or where results are kept: nobody waits for the rest
+            pool.shutdown(wait=False, cancel_futures=True)  # first: its thread cannot end what was taken back
             for process in set(active_children()) - before:
-                process.terminate()
+                process.kill()
+                process.join()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
@@ -115,20 +118,32 @@ def _fewer_threads(processes: int) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment: processes that are started meanwhile never get it, not even as they begin."""
+    """Hold Ctrl-C and SIGTERM back for a moment: processes that are started meanwhile never get them.
+
+    A terminal sends Ctrl-C to all; who starts processes ends them.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     from multiprocessing.resource_tracker import ensure_running
 
     ensure_running()  # which would let Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_interrupts() -> None:
-    """Leave Ctrl-C to the process that started this one."""
+def _depend() -> None:
+    """Leave Ctrl-C to the process that started this one, and end when it ends, however it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+
+
+def _outlive_nobody() -> None:
+    from multiprocessing import parent_process
+
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)

@@ -281,7 +281,7 @@ def test_a_call_costs_little_more_than_its_session(case, name, bound, more):
     assert duel(what, call_of(case, name, **more), {"its session": session}, bound, CALL_SECONDS) <= bound
 
 
-MAIN = [sys.executable, "-c", "from pcsim.cli import main; main()"]
+MAIN = [sys.executable, "-m", "pcsim"]
 FIRST = "scenarios/first-steps.yaml"
 PROCESSES = {
     "import": ([sys.executable, "-c", "import pcsim"], 0.25),

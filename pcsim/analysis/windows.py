@@ -1,0 +1,186 @@
+"""When a run may be called converged, where messages are still on their way.
+
+What an edge carries was sent up to a round trip ago: the value delay of an edge, the error delay on its way back, and
+the tick in which the value moves. A vertex that has stood still for a shorter time may only be waiting, and one that
+turns back every few round trips oscillates. So with delays, windows of several round trips are looked at, and not
+ticks: their means must come to rest, and what is left around the means must be small and must not grow. Without delays
+a window is one tick, and all of this is the step of that tick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcsim.engines.squares import squares_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pcsim.graph.graph import Graph
+
+Array = np.ndarray
+
+TRIPS = 4
+"""Round trips in a window: a delayed feedback that turns its own effect around oscillates with two to four of them."""
+
+AHEAD = 20
+"""Windows for which what is left around the means goes on growing, where it has grown from one to the next."""
+
+SHRINKS = 0.999
+"""A change that is no less than this part of the greatest in the window before may be part of an oscillation."""
+
+
+def window_of(graph: Graph, *, moving: bool) -> int:
+    """Return the ticks of a window."""
+    trip = round_trip(graph, moving=moving)
+    return 1 if trip == 1 else TRIPS * trip
+
+
+def round_trip(graph: Graph, *, moving: bool) -> int:
+    """Return the longest round trip of an edge, in ticks: 1 without delays.
+
+    Values do not travel where predictions are fixed (``moving`` False).
+    """
+    delays = (edge.error_delay + (edge.value_delay if moving else 0) for edge in graph.edges
+              if graph.role(edge.pre) == "free")  # fmt: skip
+    return 1 + max(delays, default=0)
+
+
+@dataclass(frozen=True)
+class TwoWindows:
+    """How far vertices are from rest, as two windows show it; all are norms, (vertices,).
+
+    Attributes
+    ----------
+    drift, drift_before : how far the mean has moved from the window before, and in the window before
+    spread, spread_before : the greatest distance, within the window, from the mean of the window before
+    size : the norm of the mean
+    window : ticks of a window
+    """
+
+    drift: Array
+    drift_before: Array
+    spread: Array
+    spread_before: Array
+    size: Array
+    window: int
+
+    def left(self, noise: Array | float = 0.0) -> Array:
+        """Return the estimated distance of what comes from its limit, relative to its size.
+
+        Without delays, what comes after this tick; else all from the beginning of the window on. A mean whose steps
+        shrink by r a window has ``step r / (1 - r)`` to go; r is the ratio of its last two steps, and at most 0.9999.
+        What lies around the mean stays, or grows for ``AHEAD`` windows as it did from the window before. What moves
+        within ``noise``, what rounding alone moves, has arrived as far as the number format can resolve.
+        """
+        with np.errstate(all="ignore"):
+            ratio = np.minimum(self.drift / self.drift_before, 0.9999)
+            ratio = np.where(self.drift == 0, 0.0, ratio)
+            far = self.drift / self.size * ratio / (1 - ratio)
+            if self.window > 1:
+                growth = np.maximum(self.growth(), 1.0) ** AHEAD
+                far = far + (self.spread + self.drift) / self.size * growth
+            return np.where(self.spread <= noise, 0.0, np.where(np.isnan(far), np.inf, far))
+
+    def growth(self) -> Array:
+        """Return what is left around each mean, beside the window before."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.spread / self.spread_before)
+
+
+class Windows:
+    """Follows arrays tick by tick, several of them at once, in windows; they are (vertices, numbers) each."""
+
+    def __init__(self, window: int, like: Sequence[Array]) -> None:
+        self.window, self.ticks = window, 0
+        self.means = [np.zeros_like(array) for array in like]
+        self.totals = [np.zeros_like(array) for array in like] if window > 1 else []
+        self.work = [np.empty_like(array) for array in like]
+        self.spread, self.spread_before, self.drift, self.drift_before = np.zeros((4, sum(map(len, like))))
+
+    def take(self, arrays: Sequence[Array], norms: Array) -> TwoWindows | None:
+        """Take the arrays of a tick and their norms, and return what the window shows that ends with it.
+
+        None within a window, and before there are three, as the first begins from nothing.
+        """
+        self.ticks += 1
+        apart = self._apart(arrays)
+        if self.window == 1:
+            for mean, array in zip(self.means, arrays, strict=True):
+                mean[...] = array
+            self.drift, self.drift_before = apart, self.drift
+            self.spread, self.spread_before = self.drift, self.drift_before
+            return self._two(norms)
+        self.spread = np.maximum(self.spread, apart)
+        for total, array in zip(self.totals, arrays, strict=True):
+            total += array
+        return self._close() if self.ticks % self.window == 0 else None
+
+    def _two(self, size: Array) -> TwoWindows | None:
+        if self.ticks < 3 * self.window:
+            return None
+        return TwoWindows(self.drift, self.drift_before, self.spread, self.spread_before, size, self.window)
+
+    def _close(self) -> TwoWindows | None:
+        """End a window."""
+        for total in self.totals:
+            total /= self.window
+        self.drift, self.drift_before = self._apart(self.totals), self.drift
+        found = self._two(_norms(self.totals))
+        self.spread_before, self.spread = self.spread, np.zeros_like(self.spread)
+        for mean, total in zip(self.means, self.totals, strict=True):
+            mean[...], total[...] = total, 0
+        return found
+
+    def _apart(self, arrays: Sequence[Array]) -> Array:
+        """Return how far each vertex is from the mean of the window before."""
+        triples = zip(arrays, self.means, self.work, strict=True)
+        return _norms([np.subtract(array, mean, out=work) for array, mean, work in triples])
+
+    def snapshot(self) -> dict[str, Array]:
+        """Return all that is kept, by name; copies."""
+        found = {f"means/{number}": mean.copy() for number, mean in enumerate(self.means)}
+        found |= {f"totals/{number}": total.copy() for number, total in enumerate(self.totals)}
+        return found | {name: getattr(self, name).copy() for name in KEPT} | {"ticks": np.array(self.ticks)}
+
+    def load(self, found: Mapping[str, Array]) -> None:
+        """Go on from a snapshot."""
+        for arrays, kind in ((self.means, "means"), (self.totals, "totals")):
+            for number, array in enumerate(arrays):
+                array[...] = found[f"{kind}/{number}"]
+        for name in KEPT:
+            setattr(self, name, np.array(found[name]))
+        self.ticks = int(found["ticks"])
+
+
+def _norms(arrays: Sequence[Array]) -> Array:
+    return np.concatenate([np.sqrt(squares_of(np, array)) for array in arrays])
+
+
+KEPT = ("spread", "spread_before", "drift", "drift_before")
+"""What ``Windows`` keeps beside means and totals."""
+
+
+class Held:
+    """A criterion that must hold throughout a window, and be less than in the one before where a window is long."""
+
+    def __init__(self, window: int, runs: int) -> None:
+        self.values = np.full((2 * window, runs), np.inf)
+        self.taken = 0
+
+    def value(self, now: Array) -> Array:
+        """Take the criterion at a tick, (runs,); return the greatest in the window, infinite where it does not shrink.
+
+        Where nothing changes at all it need not shrink.
+        """
+        ticks, window = len(self.values), len(self.values) // 2
+        if window == 1:
+            return now
+        self.values[self.taken % ticks] = now
+        self.taken += 1
+        order = np.arange(self.taken, self.taken + ticks) % ticks
+        most, before = self.values[order[window:]].max(0), self.values[order[:window]].max(0)
+        return np.where((most > 0) & ~(most < SHRINKS * before), np.inf, most)
