@@ -97,6 +97,17 @@ def test_small_steps_prove_nothing_while_messages_are_on_their_way(engine, crite
     assert 31 + 4 * 31 < run.summary["ticks"] < 4000
 
 
+@pytest.mark.parametrize("criterion", ["update", "energy"])
+def test_a_vertex_that_no_error_has_reached_yet_is_not_at_its_limit(engine, criterion):
+    """The output is clamped: in the first ticks of a long chain nothing moves but near it, and that hardly."""
+    vertices = {"x": SCALAR, "h0": weighted("x")} | {f"h{k}": weighted(f"h{k - 1}") for k in range(1, 12)}
+    vertices["y"] = weighted("h11", weight=1e-3)
+    document = scenario(
+        vertices, {"name": "il", "step_size": 0.1, "ticks": 60}, stop={"measure": criterion, "below": 1}
+    )
+    assert pcsim.simulate(document, engine=engine).summary["ticks"] == 13
+
+
 def test_without_delays_a_window_is_a_tick():
     chain = pcsim.load_graph({"vertices": {"x": SCALAR, "h": weighted("x"), "y": weighted("h")}, "outputs": ["y"]})
     assert window_of(chain, moving=True) == window_of(chain, moving=False) == 1

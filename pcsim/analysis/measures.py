@@ -77,9 +77,8 @@ def predicted_ticks(task: Task, criterion: str, tolerance: float) -> int | None:
         return None
     cone = cone_of(task)
     reached = max((tick for tick in cone.values() if tick is not None), default=0)
-    return found.ticks_until(
-        criterion, tolerance, task.ticks, start=max(reached, SETTLED_FROM) if criterion == "settled" else 1
-    )
+    first = SETTLED_FROM if criterion == "settled" else 1
+    return found.ticks_until(criterion, tolerance, task.ticks, start=max(reached, first))
 
 
 def _first_arrival(found: Evidence) -> dict[str, Any]:

@@ -273,15 +273,20 @@ class Meter:
     def _criteria(self, first: int, divergence: Array, changed: Array) -> Array:
         """Return the criterion at each tick of a block: (ticks, runs)."""
         if self.criterion == "energy":
-            return np.where(np.isnan(changed), np.inf, changed)
+            ticks = np.arange(first, first + len(changed))[:, None]
+            return np.where(np.isnan(changed) | (ticks < self.arrived), np.inf, changed)
         learnt = np.where(self.levels >= 0, divergence, 0.0)
         value = np.asarray(np.max(learnt[:, self.rows], axis=2, initial=0.0))
         return self.when_due(value, np.arange(first, first + len(value))[:, None])
 
     def hold(self, value: Array) -> Array:
         """Return a criterion that has held for as long as anything can be on its way, (runs,)."""
-        late = self.window > 1 and self.tick < int(self.cone.max(initial=0)) + self.window
-        return self.held.value(np.full_like(value, np.inf) if late else value)
+        return self.held.value(value if self.tick >= self.arrived else np.full_like(value, np.inf))
+
+    @cached_property
+    def arrived(self) -> int:
+        """The tick by which every vertex has an error, where it can; with delays, a window later."""
+        return int(self.cone.max(initial=0)) + (self.window if self.window > 1 else 0)
 
     def when_due(self, value: Array, ticks: Array | int) -> Array:
         """Return the divergence, infinite at ticks at which something under way can still change what is near enough.
