@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,18 +41,57 @@ Progress = Callable[[int, int, Row], None]
 class Sweep:
     """The results of a sweep: ``rows``, one for each cell in the order of the grid, and what was swept.
 
-    A row holds the values of the swept keys and the summary of its run.
+    A row holds the values of the swept keys and the summary of its run; ``coordinates`` are those values alone, one
+    text for each that is a mapping.
     """
 
     title: str
     keys: tuple[str, ...]
     rows: tuple[Row, ...]
     cells: int
+    coordinates: tuple[Row, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether every cell of the grid has a row."""
         return len(self.rows) == self.cells
+
+    def to_dataframe(self) -> Any:
+        """Return a pandas DataFrame: a row for each run, by its coordinates; columns ``divergence.worst_vertex`` and so on.
+
+        Measures of single vertices and parameters are left to the runs.
+        """
+        pandas = import_module("pandas")
+        columns = [dict(_columns(row)) for row in self.rows]
+        labels = [[each[key] for key in self.keys] for each in self.coordinates]
+        index = pandas.MultiIndex.from_tuples(labels, names=self.keys) if len(self.keys) > 1 else pandas.Index(
+            [label for label, in labels], name=self.keys[0]
+        )  # fmt: skip
+        return pandas.DataFrame(columns, index=index).drop(columns=list(self.keys), errors="ignore")
+
+    def to_xarray(self) -> Any:
+        """Return the same as an xarray Dataset, with a dimension for each swept key; cells without a run are NaN.
+
+        Raises InputError where two cells have the same coordinates.
+        """
+        table = self.to_dataframe()
+        if not table.index.is_unique:
+            twice = table.index[table.index.duplicated()][0]
+            raise wrong("sweep", f"two runs have the coordinates {twice!r}; a Dataset has room for one")
+        return table.to_xarray()
+
+
+def _columns(row: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what a row says in single numbers and texts, by dotted names."""
+    for key, value in row.items():
+        if isinstance(value, Mapping) and key not in _BY_NAME:
+            yield from _columns(value, f"{head}{key}.")
+        elif not isinstance(value, Mapping | list | tuple):
+            yield f"{head}{key}", value
+
+
+_BY_NAME = ("vertices", "parameters")
+"""Parts of a summary with an entry for each vertex or parameter."""
 
 
 CASES = "cases"
@@ -135,28 +175,29 @@ def sweep(
     processes, groups = _shared_out(todo, scenarios, engine, workers, together=together)
     with suppress(KeyboardInterrupt):
         pieces = [[cells[index] for index in group] for group in groups]
-        keep = partial(_keep, store, groups, digests, progress)
+        keep = partial(_keep, store, groups, list(zip(digests, map(_coordinates, cells), strict=True)), progress)
         share_out(partial(_cells, source, given, engine), pieces, processes, keep)
     pairs = zip(cells, digests, strict=True)
-    rows = tuple({**_named(cell), **store.known[digest]} for cell, digest in pairs if digest in store.known)
-    return Sweep(title, tuple(axes), rows, len(cells))
+    done = [(cell, store.known[digest]) for cell, digest in pairs if digest in store.known]
+    rows = tuple({**_named(cell), **row} for cell, row in done)
+    return Sweep(title, tuple(axes), rows, len(cells), tuple(_coordinates(cell) for cell, _ in done))
 
 
 def _keep(
     store: _Store,
     groups: Sequence[Sequence[int]],
-    digests: Sequence[str],
+    cells: Sequence[tuple[str, Row]],
     progress: Progress | None,
     number: int,
     rows: Sequence[Row | None],
 ) -> None:
-    """Keep the rows of a group of cells; raises KeyboardInterrupt at one that was interrupted."""
+    """Keep the rows of a group of cells (digest, coordinates); raises KeyboardInterrupt at an interrupted one."""
     for index, row in zip(groups[number], rows, strict=True):
         if row is None:
             raise KeyboardInterrupt
-        store.add(digests[index], row)
+        store.add(*cells[index], row)
         if progress is not None:
-            progress(sum(digest in store.known for digest in digests), len(digests), row)
+            progress(sum(digest in store.known for digest, _ in cells), len(cells), row)
 
 
 def _nanoseconds(scenario: Scenario) -> float:
@@ -210,6 +251,11 @@ def _axes(
 def _named(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return a cell with its case called by its label."""
     return {key: label_of(value) if key == CASES else value for key, value in cell.items()}
+
+
+def _coordinates(cell: Mapping[str, Any]) -> Row:
+    """Return where a cell lies on each axis: a number or a text for each."""
+    return {key: label_of(value) if isinstance(value, Mapping) else value for key, value in cell.items()}
 
 
 def _checked(source: Source, given: Mapping[str, Any], engine: str | None, cell: Mapping[str, Any]) -> Scenario:
@@ -303,11 +349,11 @@ class _Store:
             msg = f"cannot write to {path.parent}: {error.strerror or error}"
             raise RunError(msg) from error
 
-    def add(self, digest: str, row: Row) -> None:
+    def add(self, digest: str, coordinates: Row, row: Row) -> None:
         """Keep a row; raises RunError where it cannot be written."""
         self.known[digest] = row
         if self.path is not None:
-            line = json.dumps({"digest": digest, "row": row}, default=str, allow_nan=False)
+            line = json.dumps({"digest": digest, "coordinates": coordinates, "row": row}, default=str, allow_nan=False)
             try:
                 with self.path.open("a") as file:
                     file.write(line + "\n")

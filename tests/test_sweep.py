@@ -148,7 +148,7 @@ def test_a_line_cut_short_is_run_again_and_spoils_no_other(tmp_path, counted):
 def test_rows_on_disk_are_json_by_digest(tmp_path):
     pcsim.sweep(SKIP, out=tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "sweep.jsonl").read_text().splitlines()]
-    assert [set(line) for line in lines] == [{"digest", "row"}] * 3
+    assert [set(line) for line in lines] == [{"digest", "coordinates", "row"}] * 3
     assert len({line["digest"] for line in lines}) == 3
     assert lines[0]["digest"] == pcsim.load(SKIP, {"level": "none", "sweep": {}}).digest
 
@@ -234,3 +234,33 @@ def test_as_many_processes_as_pay_give_the_same_rows(monkeypatch):
     monkeypatch.setattr(importlib.import_module("pcsim.sweep"), "WORTH_A_PROCESS", 1.0)
     axes = {"graph.edges": [2, 3, 4]}
     assert same(pcsim.sweep(CHAIN, steps(axes)), pcsim.sweep(CHAIN, steps(axes), workers=None))
+
+
+def test_a_sweep_is_a_table_with_its_coordinates(tmp_path):
+    axes = {"graph.edges": [2, 3], "rule": [{"name": "il", "ticks": 9}, {"name": "fpa", "ticks": 9}]}
+    changes = {"sweep": axes, "measure": ["divergence"]}
+    found = pcsim.sweep(CHAIN, changes, out=tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "sweep.jsonl").read_text().splitlines()]
+    assert [line["coordinates"] for line in lines] == list(found.coordinates)
+    assert lines[3]["coordinates"] == {"graph.edges": 3, "rule": "name=fpa, ticks=9"}
+    table = found.to_dataframe()
+    assert table.index.names == ["graph.edges", "rule"]
+    assert table.loc[(3, "name=fpa, ticks=9"), "horizon"] == 9
+    relative = [row["divergence"]["updates"]["relative"] for row in found.rows]
+    assert table["divergence.updates.relative"].tolist() == relative
+    data = found.to_xarray()
+    assert dict(data.sizes) == {"graph.edges": 2, "rule": 2}
+    here = data["divergence.updates.relative"].sel({"graph.edges": 3, "rule": "name=il, ticks=9"})
+    assert here.item() == found.rows[2]["divergence"]["updates"]["relative"]
+    again = pcsim.sweep(CHAIN, changes, out=tmp_path, resume=True)
+    assert again.coordinates == found.coordinates
+
+
+def test_one_axis_and_runs_that_are_missing(tmp_path):
+    axes = {"rule.step_size": [0.4, 3.0]}
+    found = pcsim.sweep(CHAIN, steps(axes))
+    assert found.to_dataframe().index.tolist() == [0.4, 3.0]
+    assert found.to_xarray()["error"].sel({"rule.step_size": 3.0}).item().startswith("vertex")
+    twice = pcsim.sweep(CHAIN, steps({"rule.step_size": [0.4, 0.4]}))
+    with pytest.raises(pcsim.InputError, match="two runs have the coordinates"):
+        twice.to_xarray()
