@@ -57,9 +57,9 @@ class Sweep:
         return len(self.rows) == self.cells
 
     def to_dataframe(self) -> Any:
-        """Return a pandas DataFrame: a row for each run, by its coordinates; columns ``divergence.worst_vertex`` and so on.
+        """Return a pandas DataFrame: a row for each run, by its coordinates.
 
-        Measures of single vertices and parameters are left to the runs.
+        Columns are as ``divergence.worst_vertex``. Measures of single vertices and parameters are left to the runs.
         """
         pandas = import_module("pandas")
         columns = [dict(_columns(row)) for row in self.rows]
