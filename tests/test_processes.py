@@ -76,7 +76,7 @@ def test_what_others_have_done_is_kept_while_this_process_is_at_its_own():
 
 def test_a_process_that_dies_ends_the_whole_with_a_reason():
     with pytest.raises(RunError, match="ended by itself"):
-        share_out(die, [DEADLINE, 0], 2, lambda *_: None)
+        share_out(die, [DEADLINE, 0, 0, 0, 0], 2, lambda *_: None)
     assert not multiprocessing.active_children()
 
 

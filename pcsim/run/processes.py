@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -24,8 +25,8 @@ Result = TypeVar("Result")
 Work = Callable[[Piece, "Progress | None"], Result]
 """Does a piece of work, and calls back now and then while it does."""
 
-LOOK_EVERY = 0.1
-"""Seconds, at least, between two looks at what other processes have done."""
+LOOK_EVERY = 0.02
+"""Seconds, at least, between two looks at what other processes have done; each has a piece more than it works on."""
 
 
 def share_out(
@@ -53,12 +54,12 @@ def share_out(
     with _fewer_threads(processes):
         pool = ProcessPoolExecutor(processes - 1, get_context("spawn"), _depend)
         try:
-            _take_turns(work, pieces, pool, keep)
+            _take_turns(work, pieces, pool, processes, keep)
         except BrokenProcessPool:
             message = "a worker process ended by itself, perhaps for want of memory; fewer --workers take less"
             raise RunError(message) from None
         except BaseException:  # Ctrl-C, here or where results are kept: nobody waits for the rest
-            pool.shutdown(wait=False, cancel_futures=True)  # first: its thread cannot end what was taken back
+            pool.shutdown(wait=False, cancel_futures=True)  # first: else its thread takes their end for a fault
             for process in set(active_children()) - before:
                 process.kill()
                 process.join()
@@ -68,40 +69,43 @@ def share_out(
 
 
 def _take_turns(
-    work: Work[Piece, Result], pieces: Sequence[Piece], pool: Executor, keep: Callable[[int, Result], None]
+    work: Work[Piece, Result],
+    pieces: Sequence[Piece],
+    pool: Executor,
+    at_once: int,
+    keep: Callable[[int, Result], None],
 ) -> None:
-    from concurrent.futures import as_completed
+    """Hand out pieces in order, ``at_once`` of them elsewhere at any time, and do one here whenever this is free."""
+    from concurrent.futures import FIRST_COMPLETED, wait
 
-    with _interrupts_held():
-        elsewhere = {pool.submit(work, piece, None): number for number, piece in enumerate(pieces) if number}
+    waiting = deque(range(len(pieces)))
+    elsewhere: dict[Future[Result], int] = {}
     looked = time.monotonic()
-
-    def take(done: Future[Result]) -> None:
-        keep(elsewhere.pop(done), done.result())
 
     def look() -> None:
         nonlocal looked
         looked = time.monotonic()
         for done in [future for future in elsewhere if future.done()]:
-            take(done)
+            keep(elsewhere.pop(done), done.result())
+        with _interrupts_held():
+            while waiting and len(elsewhere) < at_once:
+                number = waiting.popleft()
+                elsewhere[pool.submit(work, pieces[number], None)] = number
 
     def look_seldom(_ticks: int, _horizon: int) -> None:
         if time.monotonic() - looked >= LOOK_EVERY:
             look()
 
-    def do(number: int) -> None:
+    while waiting or elsewhere:
+        if not waiting:
+            wait(elsewhere, return_when=FIRST_COMPLETED)
+            look()
+            continue
+        number = waiting.popleft()
+        look()
         result = work(pieces[number], look_seldom)
         look()  # first: what is done elsewhere is kept even if this was interrupted
         keep(number, result)
-
-    if pieces:
-        do(0)
-    for future, number in tuple(elsewhere.items()):
-        if future.cancel():
-            del elsewhere[future]
-            do(number)
-    for done in as_completed(tuple(elsewhere)):
-        take(done)
 
 
 @contextmanager
