@@ -290,7 +290,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path, monkeypatch):
     command = ["bench", "--zoo", "deep-chain", "--engine", "numpy", "--seconds", "0.2", "--out", str(tmp_path)]
     done = CliRunner().invoke(app, command)
     assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
-    assert done.exit_code == 1
+    assert done.exit_code == 130
     assert "interrupted" in done.stdout
     stored = json.loads((tmp_path / "results.json").read_text())
     assert [row["rule"] for row in stored["rows"]] == ["fpa", "il"]
