@@ -40,9 +40,9 @@ def zeros_in_lines(xp: Namespace, shape: Shape, dtype: np.dtype[Any]) -> Array:
 def keep_freed_memory() -> None:
     """Let the C library keep what arrays leave behind for the next ones.
 
-    glibc gives freed arrays of more than 128 KiB back to the system, and a new one costs a page fault for every 4 KiB:
-    a fifth of the time of a tick with arrays of 1 MiB (570,000 faults in 1,600 ticks, 3,600 with this). Once an array
-    of nearly 32 MiB has been freed, it keeps 64 MiB. Nothing is written to this one, so that it takes no memory.
+    glibc may give freed arrays of more than 128 KiB back to the system, and a new one then costs a page fault for every
+    4 KiB: up to a seventh of the time of ticks with arrays of 1 MiB (570,000 faults in 1,600 ticks; 30 with this). Once
+    an array of nearly 32 MiB has been freed, it keeps 64 MiB. Nothing is written to this one: it takes no memory.
     """
     np.empty(31 * 2**20, np.uint8)
 
