@@ -288,17 +288,21 @@ def trace(
     vertex: Annotated[str | None, typer.Option(help="what this vertex or parameter held")] = None,
     edge: Annotated[str | None, typer.Option(help="what crossed this edge: a->b")] = None,
     kind: Annotated[str | None, typer.Option(help="for an edge: value or error")] = None,
+    picture: Annotated[bool, typer.Option("--picture", help="where errors and messages are at a tick")] = False,
     as_json: Json = False,
 ) -> None:
     """Tell what a vertex held, what crossed an edge, and when.
 
-    Without a question: what was recorded, and when errors first arrived.
+    A vertex at one tick: what arrived, and what it made of it. Without a question: what was recorded, and when
+    errors first arrived.
     """
     from pcsim.run.result import open_run
-    from pcsim.view.run_tables import trace_answers, trace_tables
+    from pcsim.view.progress import Bar
+    from pcsim.view.trace_answers import answer
 
-    found = trace_answers(open_run(folder), tick, vertex, edge, kind)
-    _print_json(found) if as_json else out.print(*trace_tables(found), sep="\n")
+    with Bar(err, "ticks computed again", quiet=as_json) as bar:
+        plain, tables = answer(open_run(folder), tick, vertex, edge, kind, picture=picture, progress=bar.ticks)
+    _print_json(plain) if as_json else out.print(*tables, sep="\n")
 
 
 @app.command()

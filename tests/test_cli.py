@@ -419,7 +419,7 @@ def test_a_run_that_recorded_no_tick_says_so(tmp_path, monkeypatch):
     text = call("trace", str(tmp_path / "run")).stdout
     assert "no tick was recorded" in text
     assert "never" not in text
-    asked = ["trace", str(tmp_path / "run"), "--vertex", "h1", "--tick", "3"]
+    asked = ["trace", str(tmp_path / "run"), "--vertex", "h1", "--tick", "3:4"]
     assert call(*asked, code=2).stderr.strip().endswith("no tick was recorded")
 
 

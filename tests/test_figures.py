@@ -34,6 +34,7 @@ from pcsim.view.heat import by_level
 from pcsim.view.lanes import Link, crossings, is_lane, layout
 from pcsim.view.picture import picture
 from pcsim.view.scales import decades
+from pcsim.view.space_time import space_time, strokes_of
 from pcsim.view.style import COLOURS, PALE, VERMILLION, legend_columns, save, short, text_size
 
 
@@ -582,12 +583,43 @@ def test_plot_run_draws_what_the_series_allow(twelve, tmp_path):
     )
     tree = xr.DataTree.from_dict({"/series": node})
     paths = plot_run(tree, twelve, tmp_path / "plots", "a run", tolerance=1e-6)
-    names = ["convergence", "errors", "heat-map", "energy", "graph"]
+    names = ["convergence", "errors", "heat-map", "space-time", "energy", "graph"]
     assert [path.name for path in paths] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     assert all(path.stat().st_size > 1000 for path in paths)
     only = plot_run(xr.DataTree.from_dict({"/series": node[["energy"]]}), None, tmp_path, "a run")
     assert [path.name for path in only] == ["energy.png", "energy.svg"]
     assert [path.name for path in plot_run(xr.DataTree(), twelve, tmp_path, "")] == ["graph.png", "graph.svg"]
+
+
+def late_chain():
+    """A chain of three scalars with a delay of 4 ticks, and errors of 1 within its light cone, over 20 ticks."""
+    late = op("tanh", {"from": "a", "delay": 4})
+    vertices = {"x": {"op": "input", "shape": []}, "a": op("tanh", "x"), "b": late, "y": op("tanh", "b")}
+    ticks, levels = np.arange(20), {"a": 6, "b": 1, "y": 0}
+    data = np.stack([(ticks >= level).astype(float) for level in levels.values()], axis=1)
+    norm = xr.DataArray(data, dims=("tick", "vertex"), coords={"tick": ticks, "vertex": list(levels)})
+    return norm, graph_from({"vertices": vertices})
+
+
+def test_strokes_go_from_where_an_error_was_sent_to_where_it_acts():
+    strokes = strokes_of(*late_chain())
+    (sent, low), (acts, high) = strokes.ends[:, 0].T, strokes.ends[:, 1].T
+    assert len(strokes.norms) == 20 + 19  # y at every tick, b at all but the first; nothing is sent to the source
+    np.testing.assert_array_equal(high - low, acts - sent)
+    assert (sent >= low).all()
+
+
+def test_messages_of_many_ticks_are_thinned_out(monkeypatch):
+    monkeypatch.setattr("pcsim.view.space_time.MOST_STROKES", 10)
+    strokes = strokes_of(*late_chain())
+    assert strokes.every == 4
+    assert sorted(set(strokes.ends[:, 0, 0])) == [0, 4, 8, 12, 16]
+
+
+def test_a_run_without_errors_says_so_in_the_space_time_figure():
+    norm, graph = late_chain()
+    [axes] = space_time(0 * norm, graph, {}, "silent").axes
+    assert [text.get_text() for text in axes.texts] == ["no error was sent to a free vertex"]
 
 
 @pytest.mark.parametrize("tree", [xr.DataTree(), xr.DataTree.from_dict({"/series": xr.Dataset()})])

@@ -57,6 +57,7 @@ SAME_STEM = {
 INNER_IMPORTS = {
     "pcsim/__init__.py": "`import pcsim` loads a name when it is first used",
     "pcsim/__main__.py": "Ctrl-C is taken from the first moment, before the rest is imported",
+    "pcsim/run/result.py": "a run is opened without the engines that its ledger needs",
     "pcsim/cli.py": "a command imports what it runs, so that `--help` is quick",
     "pcsim/bench/cold.py": "it measures how long these imports take",
 }

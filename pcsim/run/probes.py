@@ -14,7 +14,7 @@ from pcsim.engines.base import kept_by_task
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.levels import vertex_levels
 from pcsim.program.program import rows_of
-from pcsim.trace.channel import Channel, Static, shape_key
+from pcsim.trace.channel import NONE, Channel, Static, shape_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pcsim.engines.base import Read, Session, Task
     from pcsim.graph.graph import Graph
     from pcsim.scenario.scenario_document import RecordEntry
+    from pcsim.trace.channel import Coordinates
 
 UNITS = ("value", "prediction", "error")
 SERIES = ("energy", "norm", "divergence")
@@ -157,11 +158,13 @@ class _Probe:
             for shape, members in _by_shape(kept, lambda name: vertices[name].shape).items()
         ]
 
-    def batched(self, path: str, label: str, names: list[str], shape: Shape, read: Read) -> Channel:
+    def batched(
+        self, path: str, label: str, names: list[str], shape: Shape, read: Read, coords: Coordinates = NONE
+    ) -> Channel:
         full = (len(names), self.task.batch, *shape)
         dims = (label, "batch", *_axes(shape))
         node = f"{path}/{shape_key(shape)}"
-        return Channel(node, self.what, dims, full, self.task.dtype, read, tuple(names), {}, self.every)
+        return Channel(node, self.what, dims, full, self.task.dtype, read, tuple(names), coords, self.every)
 
     def joined(self, names: list[str]) -> Read:
         """Return a reader over active vertices and sources alike."""
@@ -227,10 +230,11 @@ class _Probe:
     def messages(self, names: list[str]) -> list[Channel]:
         graph = self.task.graph
         return [
-            self.batched(f"message/{kind}", "edge", members, shape, self.session.reader(f"{kind} message", members))
+            self.batched(f"message/{kind}", "edge", members, shape, self.session.reader(f"{kind} message", members),
+                         edge_coordinates(graph, members, kind))
             for kind, kept in (("value", names), ("error", [n for n in names if graph.carries_errors(graph.edge(n))]))
             for shape, members in _by_shape(kept, lambda name: graph.vertices[graph.edge(name).pre].shape).items()
-        ]
+        ]  # fmt: skip
 
     def updates(self, names: list[str]) -> list[Channel]:
         return [
@@ -245,6 +249,17 @@ class _Probe:
             return np.stack([found[name] for name in names])
 
         return read
+
+
+def edge_coordinates(graph: Graph, names: Iterable[str], kind: str) -> Coordinates:
+    """Return what is to know of edges: pre, post, slot, and the delay of messages of a kind, in ticks."""
+    edges = [graph.edge(name) for name in names]
+    return {
+        "pre": ("edge", np.array([edge.pre for edge in edges])),
+        "post": ("edge", np.array([edge.post for edge in edges])),
+        "slot": ("edge", np.array([edge.slot for edge in edges], int)),
+        "delay": ("edge", np.array([getattr(edge, f"{kind}_delay") for edge in edges], int)),
+    }
 
 
 @kept_by_task

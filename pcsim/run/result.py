@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from pcsim.run.checkpoint import Checkpoint
+    from pcsim.run.ledger import Ledger
+    from pcsim.run.numbers import Numbers
     from pcsim.run.outcome import Outcome
     from pcsim.trace.memory_trace import MemoryTrace
 
@@ -74,6 +76,27 @@ class Run:
             If it was not recorded; the message says what was.
         """
         return series(self.trace, quantity, name, kind)
+
+    def ledger(self, vertex: str, tick: int) -> Ledger:
+        """Return what a vertex did in a tick: what arrived, prediction, error, the change, and that they add up.
+
+        What was not recorded is computed again from the scenario.
+
+        Raises
+        ------
+        InputError
+            If the graph has no such vertex, or the run no such tick.
+        """
+        from pcsim.run.ledger import ledger_of  # needs engines, which to open a run does not
+
+        return ledger_of(self.numbers, vertex, tick)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """Every number of the run, tick by tick: recorded ones, and for the rest the run computed again."""
+        from pcsim.run.numbers import Numbers
+
+        return Numbers(self)
 
     @cached_property
     def updates(self) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from pcsim.scenario.reader import load
 from pcsim.view.curves import convergence, norms, series_figure
 from pcsim.view.drawing import drawing
 from pcsim.view.heat import heat_map
+from pcsim.view.space_time import space_time
 from pcsim.view.style import save
 from pcsim.view.ticks import Point, ticks_against
 
@@ -105,6 +106,8 @@ def _figures(
         found["errors"] = lambda: norms(norm, title)
     if norm is not None and "level" in norm.coords and (norm["level"] >= 0).any():
         found["heat-map"] = lambda: heat_map(norm, cone, title)
+    if norm is not None and graph is not None and graph.edges:
+        found["space-time"] = lambda: space_time(norm, graph, cone, title)
     if "energy" in series:
         found["energy"] = lambda: series_figure(series["energy"], title)
     return found if graph is None else found | {"graph": lambda: drawing(graph)}

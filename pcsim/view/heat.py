@@ -37,7 +37,7 @@ def heat_map(norm: xr.DataArray, cone: Mapping[int, int] | None = None, title: s
     figure, axes = new_axes(3.2 + 0.05 * min(20, len(levels)), title)
     mesh = _mesh(axes, norm["tick"].to_numpy(), values)
     label = "log₁₀ of the error's norm"
-    bar = figure.colorbar(mesh, ax=axes, label=label, ticks=_whole(7), format=whole_numbers())
+    bar = figure.colorbar(mesh, ax=axes, label=label, ticks=whole_numbers_of(7), format=whole_numbers())
     bar.outline.set_visible(False)
     _level_axis(axes, levels)
     legend_below(figure, [*_zeros(values), *(_cone(axes, levels, cone) if cone else ())])
@@ -80,7 +80,8 @@ def _colours() -> Any:
     return mpl.colormaps["viridis"].with_extremes(under=PALE, bad="white")
 
 
-def _whole(most: int) -> Any:
+def whole_numbers_of(most: int) -> Any:
+    """Return a locator of at most so many whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(nbins=most, integer=True, min_n_ticks=1)
@@ -112,11 +113,16 @@ def _zeros(values: Array) -> list[Artist]:
 
 
 def _cone(axes: Axes, levels: Array, cone: Mapping[int, int]) -> list[Artist]:
-    from matplotlib.patheffects import Normal, Stroke
-
     rows = [row for row, level in enumerate(levels) if int(level) in cone]
     first = np.repeat([cone[int(levels[row])] - 0.5 for row in rows], 2)
     height = np.ravel([(row - 0.5, row + 0.5) for row in rows])
-    [line] = axes.plot(first, height, color=BLACK, linewidth=1.5, label="light cone", scalex=False)
+    return [cone_line(axes, first, height)]
+
+
+def cone_line(axes: Axes, ticks: Array, heights: Array) -> Artist:
+    """Draw the light cone: a black line with a white border, seen on any colour."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    [line] = axes.plot(ticks, heights, color=BLACK, linewidth=1.5, label="light cone", scalex=False)
     line.set_path_effects([Stroke(linewidth=3.5, foreground="white"), Normal()])
-    return [line]
+    return line

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from pcsim.errors import InputError, nearest, wrong
-from pcsim.scenario.reader import load
 from pcsim.trace.compare import compare
-from pcsim.trace.queries import NO_TICK, ask, overview, parse_ticks
+from pcsim.trace.queries import NO_TICK
 from pcsim.view.text import columns, number, size, titled
 
 if TYPE_CHECKING:
@@ -93,33 +91,6 @@ def _fraction(value: float) -> str:
     return f"{value:.6f}" if abs(value) < 1000 else f"{value:.4g}"
 
 
-def trace_answers(run: Run, tick: str | None, vertex: str | None, edge: str | None, kind: str | None) -> dict[str, Any]:
-    """Return the answer of ``pcsim trace``: rows, or without a question what there is to ask about."""
-    if tick is None and vertex is None and edge is None and kind is None:
-        return {**overview(run.trace, _measured_arrivals(run)), "ended": ended(run)}
-    ticks = parse_ticks(tick) if tick is not None else None
-    try:
-        rows = ask(run.trace, ticks=ticks, vertex=vertex, edge=edge, kind=kind)
-    except InputError:
-        _check_names(run, vertex, edge)
-        raise
-    return {"rows": [row.as_dict() for row in rows]}
-
-
-def _check_names(run: Run, vertex: str | None, edge: str | None) -> None:
-    """Raise InputError for a name that the graph of a run lacks: that it was not recorded is then no news."""
-    try:
-        graph = load(run.manifest["scenario"]).levelled
-    except InputError:  # files of the scenario are gone
-        return
-    if vertex is not None and vertex not in (known := [*graph.vertices, *graph.parameters]):
-        raise wrong("vertex", f"the graph has no vertex {vertex!r}" + nearest(vertex, known))
-    if edge is not None and edge not in (edges := {edge.name: (edge.pre, edge.post) for edge in graph.edges}):
-        asked = edge.split("->")
-        near = [name for name, ends in edges.items() if set(ends) & set(asked)]
-        raise wrong("edge", f"the graph has no edge {edge!r}" + nearest(edge, near or edges))
-
-
 def ended(run: Run) -> dict[str, Any]:
     """Return how a run ended, and after how many ticks of how many."""
     summary = run.summary
@@ -129,12 +100,6 @@ def ended(run: Run) -> dict[str, Any]:
         "ticks": summary["ticks"],
         "horizon": summary["horizon"],
     }
-
-
-def _measured_arrivals(run: Run) -> dict[str, int | None] | None:
-    """Return the first arrivals that the run measured at every tick, if it did."""
-    measured = (run.manifest.get("summary") or {}).get("first_arrival") or {}
-    return {name: row["tick"] for name, row in measured["vertices"].items()} if "vertices" in measured else None
 
 
 def trace_tables(found: dict[str, Any]) -> list[Any]:
