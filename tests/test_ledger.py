@@ -181,6 +181,34 @@ def test_what_is_not_there_is_refused(vertex, tick, said):
         pcsim.simulate(chain()).ledger(vertex, tick)
 
 
+def test_the_last_tick_of_a_run_that_failed_says_why_its_sum_is_not_known():
+    with pytest.raises(pcsim.RunError) as failed:
+        pcsim.simulate(chain(rule={"name": "il", "step_size": 40, "ticks": 400}))
+    run = failed.value.run
+    ledger = run.ledger("a", run.summary["ticks"] - 1)
+    assert ledger.residual is None
+    assert not ledger.adds_up
+    assert any("grew beyond float64" in note for note in ledger.notes)
+
+
+def test_a_vertex_that_is_frozen_says_so():
+    growing = {
+        "pcsim": "graph/1",
+        "vertices": {
+            "x": {"op": "input", "shape": []}, "a": {"op": "exp", "inputs": ["x"]}, "b": {"op": "exp", "inputs": ["a"]},
+            "c": {"op": "exp", "inputs": ["b"]}, "d": {"op": "identity", "inputs": ["c"]},
+            "y": {"op": "identity", "inputs": ["d"]},
+        },
+        "outputs": ["y"],
+    }  # fmt: skip
+    run = pcsim.simulate(
+        chain(graph=growing, inputs={"x": 0.4}, targets={"y": 1e200}, rule={"name": "zil"}, exact_dynamics=True)
+    )
+    roles = {(name, tick): run.ledger(name, tick) for name in "abcd" for tick in range(run.summary["ticks"])}
+    assert all(ledger.adds_up for ledger in roles.values())
+    assert "frozen" in {ledger.role for ledger in roles.values()}
+
+
 def test_ticks_may_be_asked_for_in_any_order():
     run, again = pcsim.simulate(chain()), pcsim.simulate(chain())
     for tick in (7, 2, 3, 2, 11, 0):

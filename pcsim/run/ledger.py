@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,26 +131,28 @@ def ledger_of(numbers: Numbers, vertex: str, tick: int) -> Ledger:
     InputError
         If there is no such vertex with units, or the run had no such tick.
     """
-    task = numbers.task
-    _check_vertex(task, vertex)
+    _check_vertex(numbers.task, vertex)
     check_tick(numbers.run, tick)
-    entry, role = task.graph.vertices[vertex], _role(task, vertex)
+    with np.errstate(all="ignore"):  # a run that failed has numbers near the end of their format
+        made = _made(numbers, vertex, tick, _role(numbers.task, vertex))
+        if not made.adds_up and _frozen(numbers, vertex, tick + 1):
+            made = _made(numbers, vertex, tick, "frozen")
+    return replace(made, notes=tuple(numbers.notes))
+
+
+def _made(numbers: Numbers, vertex: str, tick: int, role: str) -> Ledger:
+    task = numbers.task
     now, inbox = _inbox(numbers, vertex, tick)
     after = numbers.at(tick + 1, _units(task, vertex) if role == "output" else [("value", vertex)])
-    if role != "source" and _frozen(numbers, vertex, tick + 1):
-        role = "frozen"
-    before = now["value", vertex]
+    before, last = now["value", vertex], after["value", vertex]
     lines = [Line("value before", before.numbers, before.origin, f"x({tick})")]
     if role != "source":
         lines += _error_lines(task, vertex, now, inbox)
     lines.append(_change(task, vertex, role, lines, now, after))
-    last = after["value", vertex]
     lines.append(Line("value after", last.numbers, last.origin, f"x({tick + 1})"))
-    gamma = task.step_sizes.get(vertex, task.rule.step_size)
-    return Ledger(
-        vertex, tick, entry.op.name, role, entry.shape, task.batch, vertex_levels(task.graph)[vertex], tuple(inbox),
-        tuple(lines), gamma, tuple(numbers.notes),
-    )  # fmt: skip
+    entry, gamma = task.graph.vertices[vertex], task.step_sizes.get(vertex, task.rule.step_size)
+    level = vertex_levels(task.graph)[vertex]
+    return Ledger(vertex, tick, entry.op.name, role, entry.shape, task.batch, level, tuple(inbox), tuple(lines), gamma)
 
 
 def _check_vertex(task: Task, vertex: str) -> None:
