@@ -321,3 +321,17 @@ def test_no_difference_is_no_negative_zero():
         found = compare(np.ones(size), np.ones(size))
         assert (found["relative"], found["euclidean"], found["max_abs"]) == (0, 0, 0)
         assert not np.signbit([found["relative"], found["euclidean"], found["max_abs"]]).any()
+
+
+def test_a_loss_beyond_float64_is_told_and_the_run_can_be_saved(tmp_path):
+    document = {
+        "pcsim": "scenario/1",
+        "graph": {"vertices": {"x": {"op": "input", "shape": []}, "h": {"op": "identity", "inputs": ["x"]},
+                               "y": {"op": "identity", "inputs": ["h"]}}, "outputs": ["y"]},
+        "inputs": {"x": 1.0}, "targets": {"y": 1e160}, "rule": "zil",
+    }  # fmt: skip
+    run = pcsim.simulate(document)
+    assert run.summary["energy"]["loss"] is None
+    assert any("beyond float64" in text for text in run.summary["warnings"])
+    opened = pcsim.open_run(run.save(tmp_path / "run"))
+    assert opened.summary == run.summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import isfinite, isinf, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -223,7 +223,7 @@ def blame(task: Task) -> list[str]:
 
 def _energy(found: Evidence) -> dict[str, Any]:
     first, last = found.meter.first_energy, found.meter.energy
-    return {"first": _finite(first), "last": _finite(last), "loss": found.reference.loss}
+    return {"first": _finite(first), "last": _finite(last), "loss": _finite(found.reference.loss)}
 
 
 @kept_by_task
@@ -404,7 +404,22 @@ def _fired_late(found: Evidence) -> str | None:
     return f"fired late, with an error exactly zero when it was due: {', '.join(late[:5])}" if late else None
 
 
-WARNINGS = (_under_converged, _unlevelled, _inexact_step, _never_fired, _inexact_precision, _frozen, _fired_late)
+def _beyond_format(found: Evidence) -> str | None:
+    energies = (found.meter.first_energy, found.meter.energy, found.reference.loss)
+    what = "squares of errors are beyond float64: energy and norms are left out where they would be infinite"
+    return f"{what}; errors and updates do not depend on them" if any(map(isinf, energies)) else None
+
+
+WARNINGS = (
+    _beyond_format,
+    _under_converged,
+    _unlevelled,
+    _inexact_step,
+    _never_fired,
+    _inexact_precision,
+    _frozen,
+    _fired_late,
+)
 
 
 def warnings(found: Evidence) -> list[str]:
