@@ -185,6 +185,7 @@ def run(
 def _scenario_of(file: Path | None, settings: list[str] | None, resume: Path | None) -> Scenario:
     """Return the scenario of a file, or of the run that is resumed."""
     from pcsim.run.result import open_run
+    from pcsim.run.span import scenario_of
     from pcsim.scenario.reader import load
 
     if resume is None:
@@ -193,7 +194,7 @@ def _scenario_of(file: Path | None, settings: list[str] | None, resume: Path | N
         return load(file, _overrides(settings))
     if file is not None or settings:
         raise wrong((), "--resume goes on with the scenario that the run began with: give no file and no --set")
-    return load(open_run(resume).manifest["scenario"])
+    return scenario_of(open_run(resume))
 
 
 def _print_run(done: Run, target: Path | None, *, as_json: bool) -> None:

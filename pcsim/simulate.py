@@ -80,7 +80,7 @@ def simulate(
     name, start = engine_of(scenario, engine or span.engine)
     with _room(), folder_of(out, stretch.get("resume")) as folder:
         prepared = prepare(scenario, name, initial)  # level
-        keeper = ManifestKeeper(scenario, name, folder)
+        keeper = ManifestKeeper(scenario, name, folder, before=span.before)
         with keeper.keeping():
             keeper.begin()
             ensemble = prepared.begin(start)  # lower, verify: a session at tick 0

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from pcsim.errors import InputError, RunError
 from pcsim.graph.levels import levels
+from pcsim.run.provenance import now, provenance
 from pcsim.run.result import Run, write_manifest
 from pcsim.trace.writer import TraceWriter
 
@@ -36,8 +34,11 @@ class ManifestKeeper:
     flushed: float = 0.0
     run: Run | None = None
     begun: bool = False
+    began: str = field(default_factory=now)
     executed: Mapping[str, str] = field(default_factory=dict)
     """What worked out each vertex, once the run has ended."""
+    before: Mapping[str, Any] | None = None
+    """The manifest of the run that this one goes on from."""
 
     def begin(self) -> None:
         """Say in the run's folder, where it has one, that it is running."""
@@ -85,7 +86,11 @@ class ManifestKeeper:
             "dtype": scenario.document.dtype,
             "digest": scenario.digest,
             "parameters_digest": scenario.parameters_digest,
-            "versions": versions(),
+            "data_digest": scenario.data_digest,
+            **provenance(scenario),
+            "began": self.began,
+            "ended": None if status == "running" else now(),
+            "resumed": resumed_from(self.before),
             "seconds": round(time.perf_counter() - self.clock, 3),
             "summary": summary,
             "scenario": scenario.plain,
@@ -126,6 +131,18 @@ class ManifestKeeper:
         return manifest
 
 
+ORIGIN = ("source", "command", "versions", "commit", "host", "began", "ended")
+"""What a run that goes on keeps of the one before it."""
+
+
+def resumed_from(before: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the origin of each run that came before one that goes on, the first one first."""
+    if before is None:
+        return []
+    last = {key: before.get(key) for key in ORIGIN}
+    return [*before.get("resumed", ()), {**last, "ticks": before["summary"]["ticks"]}]
+
+
 NAMED = 100
 """So many vertices of each kind of execution are named in a manifest."""
 
@@ -136,20 +153,3 @@ def executed_by(executed: Mapping[str, str]) -> dict[str, Any]:
     for name, how in executed.items():
         found.setdefault(how, []).append(name)
     return {how: {"vertices": len(names), "names": names[:NAMED]} for how, names in found.items()}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result may depend on."""
-    return dict(_versions())
-
-
-@cache
-def _versions() -> dict[str, str]:
-    # reading them takes as long as a small run
-    found = {"python": platform.python_version()}
-    for name in ("pcsim", "numpy", "scipy", "xarray", "zarr"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pcsim.engines import ENGINES
 from pcsim.errors import wrong
 from pcsim.run.result import Run, open_run
+from pcsim.scenario.reader import load
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from pcsim.run.checkpoint import Checkpoint
     from pcsim.scenario.scenario import Scenario
@@ -60,6 +62,11 @@ class Span:
         engine = None if self.resumed is None else self.resumed.run.manifest["engine"]
         return engine if engine in ENGINES else None
 
+    @property
+    def before(self) -> Mapping[str, Any] | None:
+        """The manifest of the run that is taken up."""
+        return None if self.resumed is None else self.resumed.run.manifest
+
 
 WHOLE = Span()
 """A run from its first tick to its last."""
@@ -88,9 +95,27 @@ def digest_of(scenario: Scenario) -> str:
     return f"{scenario.digest}-{scenario.parameters_digest}"
 
 
+def scenario_of(run: Run) -> Scenario:
+    """Return the scenario of a run; its files are sought where they were, or, where that folder is gone, here."""
+    folder = Path(run.manifest.get("source", {}).get("folder") or "")
+    return load(run.manifest["scenario"], folder=folder if folder.is_dir() else None)
+
+
+def _check_files(scenario: Scenario, run: Run) -> None:
+    """Raise InputError where a file of the scenario is not what it was when the run began."""
+    known = run.manifest.get("files", {})
+    changed = [name for name, content in known.items() if scenario.files.get(name, content) != content]
+    if changed:
+        names = ", ".join(str(scenario.folder / name) for name in changed)
+        verb = "has" if len(changed) == 1 else "have"
+        hint = "a run goes on with the data it began with: put them back, or begin a new run"
+        raise wrong("resume", f"{names} {verb} changed since the run began; {hint}")
+
+
 def _resumed(scenario: Scenario, resume: Run | str | Path) -> Resumed:
     run = resume if isinstance(resume, Run) else open_run(resume)
     checkpoint = run.checkpoint()
+    _check_files(scenario, run)
     if checkpoint.digest != digest_of(scenario):
         text = "the run is of another scenario, or began with other parameters; a run goes on with those it began with"
         raise wrong("resume", text)

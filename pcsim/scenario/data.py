@@ -46,6 +46,8 @@ class Dataset:
     summary: str
     samples: int
     fields: Mapping[str, Field]
+    files: Callable[[], list[Path]] = list
+    """Where it lies, if that is for the user to say; what comes with a library is as its version says."""
 
 
 @cache
@@ -59,8 +61,12 @@ def _digits() -> Array:
     return np.loadtxt(path, delimiter=",")
 
 
+def _mnist_folder() -> Path:
+    return Path(os.environ.get("PCSIM_DATA", "../shared/data")) / "mnist10k"
+
+
 def _mnist(name: str) -> Array:
-    folder = Path(os.environ.get("PCSIM_DATA", "../shared/data")) / "mnist10k"
+    folder = _mnist_folder()
     found = sorted(folder.glob(f"*{name}*"))
     if not found:
         message = f"data set 'mnist' is not in {folder}; set PCSIM_DATA to the folder that holds 'mnist10k'"
@@ -88,7 +94,7 @@ _MNIST = Dataset(
         "images": Field((28, 28), lambda: _mnist("images") / 255),
         "labels": Field((), lambda: _mnist("labels")),
         "one_hot": Field((10,), lambda: one_hot(_mnist("labels"), 10)),
-    },
+    }, lambda: sorted(_mnist_folder().glob("*")),
 )  # fmt: skip
 DATASETS = {row.name: row for row in (_DIGITS, _MNIST)}
 

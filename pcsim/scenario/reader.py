@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcsim.documents import located, plain, sorted_problems
@@ -24,20 +25,21 @@ __all__ = ["Reading", "Source", "load", "load_graph", "override", "read_scenario
 Values = Mapping[str, Any]
 
 
-def load(source: Source, overrides: Values | None = None) -> Scenario:
+def load(source: Source, overrides: Values | None = None, *, folder: str | Path | None = None) -> Scenario:
     """Read a scenario.
 
     Parameters
     ----------
     source : path of a YAML file, or the document as a mapping
     overrides : {dotted key: value}, such as ``{"graph.depth": 16, "rule.step_size": 0.5}``
+    folder : files named in the scenario are sought here; default: the folder of its own file, or the working folder
 
     Raises
     ------
     InputError
         With every problem found, each with file, line and column.
     """
-    reading = read_scenario(source, overrides)
+    reading = read_scenario(source, overrides, folder)
     scenario = reading.scenario()
     if reading.problems or scenario is None:
         raise InputError(sorted_problems(reading.problems))
@@ -54,12 +56,13 @@ def load_graph(source: Source, args: Values | None = None) -> Graph:
         raise InputError(sorted_problems(located(error, document).problems)) from None
 
 
-def read_scenario(source: Source, overrides: Values | None = None) -> Reading:
+def read_scenario(source: Source, overrides: Values | None = None, files_in: str | Path | None = None) -> Reading:
     """Read as much of a scenario as is right, and note everything that is not.
 
     Raises InputError where there is no document at all.
     """
     node, folder = read_document(source)
+    folder = folder if files_in is None else Path(files_in)
     reading = Reading(node, folder)
     for key, value in (overrides or {}).items():
         reading.node = reading.attempt(lambda: override(reading.node, key, value)) or reading.node  # noqa: B023

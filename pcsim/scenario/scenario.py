@@ -20,6 +20,7 @@ from pcsim.graph.initialise import initialise
 from pcsim.graph.levels import level
 from pcsim.program.lower import ticks_of
 from pcsim.scenario.given_parameters import frozen_parameters, parameters_of_file
+from pcsim.scenario.named_files import named_files
 from pcsim.scenario.scenario_document import InitialEntry
 from pcsim.scenario.task_data import TaskData
 
@@ -39,6 +40,7 @@ MOST_NUMBERS = 10**10
 
 _WITHOUT_PARAMETERS = (
     "plain",
+    "files",
     "levelled",
     "memory",
     "_data",
@@ -98,11 +100,23 @@ class Scenario:
         return whole
 
     @cached_property
+    def files(self) -> dict[str, str]:
+        """Fingerprints of the files with data, parameters or synapses: {name in the scenario: content}."""
+        return named_files(self.plain, self.folder)
+
+    @cached_property
     def digest(self) -> str:
-        """A fingerprint of everything that decides the result, but for the content of files."""
+        """A fingerprint of everything that decides the result, the content of files included."""
         text = json.dumps(self.plain, sort_keys=True, default=str)
-        given = "".join(f"{name} {values.digest}" for name, values in sorted(self.given.items()))
-        return sha256((text + given).encode()).hexdigest()[:16]
+        given = [f"{name} {values.digest}" for name, values in sorted(self.given.items())]
+        read = [f"{name} {content}" for name, content in self.files.items()]
+        return sha256("".join([text, *given, *read]).encode()).hexdigest()[:16]
+
+    @cached_property
+    def data_digest(self) -> str:
+        """A fingerprint of the data that a run is given: inputs, targets, and values at tick 0."""
+        parts = {"inputs": self._inputs, "targets": self._targets, "initial": self._initial}
+        return digest_of({f"{part} {name}": array for part, arrays in parts.items() for name, array in arrays.items()})
 
     @cached_property
     def parameters_digest(self) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from pcsim.engines import ENGINES, open_engine
 from pcsim.engines.threads import cores, threads_wanted
 from pcsim.errors import InputError
-from pcsim.run.manifest import versions
+from pcsim.run.provenance import versions
 
 OPTIONAL = {
     "scikit-learn": "the data set 'digits': pip install \"pcsim[data]\"",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
-from pcsim.scenario.reader import load
+from pcsim.run.span import scenario_of
 from pcsim.view.curves import convergence, norms, series_figure
 from pcsim.view.drawing import drawing
 from pcsim.view.heat import heat_map
@@ -40,7 +40,7 @@ __all__ = [
 
 def run_figures(run: Run, folder: Path) -> list[Path]:
     """Draw every figure that a run allows; return the files."""
-    scenario = load(run.manifest["scenario"])
+    scenario = scenario_of(run)
     return plot_run(
         run.trace,
         scenario.levelled,

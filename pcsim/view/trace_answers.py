@@ -8,7 +8,7 @@ from pcsim.errors import InputError, RunError, nearest, wrong
 from pcsim.run.ledger import check_tick, ledger_of
 from pcsim.run.numbers import Numbers
 from pcsim.run.under_way import moment
-from pcsim.scenario.reader import load
+from pcsim.run.span import scenario_of
 from pcsim.trace.queries import Ticks, ask, overview, parse_ticks
 from pcsim.view.ledger_tables import ledger_tables
 from pcsim.view.run_tables import ended, trace_tables
@@ -94,7 +94,7 @@ def _rows(run: Run, ticks: Ticks | None, vertex: str | None, edge: str | None, k
 def _check_names(run: Run, vertex: str | None, edge: str | None) -> None:
     """Raise InputError for a name that the graph of a run lacks: that it was not recorded is then no news."""
     try:
-        graph = load(run.manifest["scenario"]).levelled
+        graph = scenario_of(run).levelled
     except InputError:  # files of the scenario are gone
         return
     if vertex is not None and vertex not in (known := [*graph.vertices, *graph.parameters]):
