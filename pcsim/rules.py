@@ -44,6 +44,11 @@ class Firing:
     at_front: bool = False
     only_last: bool = False
 
+    def __reduce__(self) -> Any:
+        """Let pickle and copy keep the name of a row of ``FIRINGS``: its function cannot be written down."""
+        known = FIRINGS.get(self.name) is self
+        return (firing_named, (self.name,)) if known else object.__reduce_ex__(self, 2)
+
 
 _FIRINGS = (
     Firing("end", "once, in the last tick", lambda _tick, _level, last: last, only_last=True),
@@ -55,6 +60,11 @@ _FIRINGS = (
 )  # fmt: skip
 
 FIRINGS: dict[str, Firing] = {row.name: row for row in _FIRINGS}
+
+
+def firing_named(name: str) -> Firing:
+    """Return a firing policy by its name; raises KeyError where this process has none."""
+    return FIRINGS[name]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, wraps
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -93,6 +93,10 @@ class Graph:
     outputs: tuple[str, ...]
     title: str = ""
     source: str = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and copy keep: the graph, without what was worked out of it."""
+        return {row.name: getattr(self, row.name) for row in fields(self)}
 
     def __repr__(self) -> str:
         return (

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import copyreg
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcsim.ops import (
     arithmetic,
@@ -62,6 +63,24 @@ FAMILIES = (
 OPS = table(*(family.ROWS for family in FAMILIES))
 LOSSES = table(losses.ROWS)
 FEEDBACKS = table(feedback.ROWS)
+
+TABLES: dict[str, dict[str, Any]] = {"op": OPS, "loss": LOSSES, "feedback": FEEDBACKS}
+
+
+def row_named(kind: str, name: str) -> Op | Loss | Feedback:
+    """Return a row by the kind of its table and its name; raises KeyError where this process has none."""
+    row: Op | Loss | Feedback = TABLES[kind][name]
+    return row
+
+
+def _by_name(row: Any) -> Any:
+    """Let pickle and copy keep the name of a row: its functions cannot be written down."""
+    kind = type(row).__name__.lower()
+    return (row_named, (kind, row.name)) if TABLES[kind].get(row.name) is row else row.__reduce_ex__(2)
+
+
+for _type in (Op, Loss, Feedback):
+    copyreg.pickle(_type, _by_name)
 
 __all__ = [
     "ACTIVATIONS",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pcsim.engines import Session, Task
+    from pcsim.graph.graph import Graph
 
 Arrays = dict[str, "np.ndarray"]
 
@@ -20,9 +21,15 @@ class Outcome:
     """Updates, parameters and state of a run that has ended; each is copied when it is first asked for."""
 
     def __init__(self, task: Task, session: Session) -> None:
-        self.task = task
+        self._followed = task.exact_dynamics
+        self._graph: Graph | None = task.graph
         self._session: Session | None = session
         self._known: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and copy keep: all that may be asked for, without the session."""
+        self._read()
+        return {**vars(self), "_session": None, "_graph": None}
 
     @property
     def updates(self) -> Arrays:
@@ -37,7 +44,7 @@ class Outcome:
     @property
     def state(self) -> Arrays:
         """The free values: {vertex: (batch, *shape)}; raises InputError where they were not followed to the end."""
-        if not self.task.exact_dynamics:
+        if not self._followed:
             hint = "nothing was recorded or measured; with 'literal: true' every value is"
             text = "the values of this run were not followed to its end, as no update depends on them and"
             raise wrong("state", f"{text} {hint}")
@@ -45,14 +52,19 @@ class Outcome:
 
     def release(self) -> None:
         """Copy all that may still be asked for: the session is about to be used for something else."""
+        self._read()
+        self._session = None
+
+    def _read(self) -> None:
+        """Copy all that may be asked for, where the session still has it."""
         if self._session is not None:
             self.updates, self.parameters  # noqa: B018  what is asked for is kept
-            if self.task.exact_dynamics:
+            if self._followed:
                 self.state  # noqa: B018
-            self._session = None
 
     def _state(self, session: Session) -> Arrays:
-        graph = self.task.graph
+        graph = self._graph
+        assert graph is not None
         free = [name for name in graph.active if graph.role(name) == "free"]
         return {name: session.reader("value", [name])()[0] for name in free}
 

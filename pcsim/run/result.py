@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +44,13 @@ class Run:
 
     manifest: Mapping[str, Any]
     store: Path | MemoryTrace
-    outcome: Outcome | None = field(default=None, repr=False)
-    _checkpoint: Checkpoint | None = field(default=None, repr=False)
+    outcome: Outcome | None = field(default=None, repr=False, compare=False)
+    _checkpoint: Checkpoint | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and copy keep: of a run on disk its folder and manifest, of one in memory all of it."""
+        kept = {row.name: getattr(self, row.name) for row in fields(self)}
+        return kept | ({"outcome": None, "_checkpoint": None} if isinstance(self.store, Path) else {})
 
     def __repr__(self) -> str:
         ended = f"{self.manifest['status']}: {self.summary['stop_reason']}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import sha256
 from math import prod
@@ -79,6 +79,10 @@ class Scenario:
     given: Mapping[str, FrozenArray] = field(default_factory=dict, repr=False)
     sessions: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Sessions of runs that have ended, by engine: the next run begins there (``run/ready.py``)."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and copy keep: the scenario, without its sessions and what was worked out of it."""
+        return {row.name: getattr(self, row.name) for row in fields(self)} | {"sessions": {}}
 
     def __repr__(self) -> str:
         return f"Scenario({self.document.title!r}, rule {self.rule.name}, {self.graph!r})"

@@ -69,7 +69,7 @@ class StaticArray:
         return write_whole(folder, name, self.values, self.dims)
 
 
-@dataclass
+@dataclass(eq=False)
 class MemoryTrace:
     """What was recorded, by node."""
 
@@ -79,6 +79,16 @@ class MemoryTrace:
     closed: bool = False
     pending: list[Callable[[], Iterable[Static]]] = field(default_factory=list)
     """Makes arrays that have no ticks, when somebody asks for them."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MemoryTrace) and self.tree().identical(other.tree())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickle and copy keep: everything, what was still to be made included."""
+        self._settle()
+        return vars(self)
 
     @property
     def store(self) -> MemoryTrace:
