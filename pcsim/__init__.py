@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pcsim.scenario.reader import load, load_graph
     from pcsim.scenario.scenario import Scenario
     from pcsim.simulate import gradients, parameters, simulate, simulate_many
-    from pcsim.sweep import sweep
+    from pcsim.sweep import open_sweep, sweep
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ __all__ = [
     "load",
     "load_graph",
     "open_run",
+    "open_sweep",
     "parameters",
     "simulate",
     "simulate_many",
@@ -55,7 +56,7 @@ _MODULES = {
     "pcsim.scenario.reader": ("load", "load_graph"),
     "pcsim.scenario.scenario": ("Scenario",),
     "pcsim.simulate": ("gradients", "parameters", "simulate", "simulate_many"),
-    "pcsim.sweep": ("sweep",),
+    "pcsim.sweep": ("open_sweep", "sweep"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

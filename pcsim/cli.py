@@ -201,10 +201,12 @@ def _print_run(done: Run, target: Path | None, *, as_json: bool) -> None:
     from pcsim.view.run_tables import run_tables
 
     if as_json:
-        _print_json({"status": done.manifest["status"], **done.summary})
+        _print_json({"status": done.manifest["status"], "folder": target, **done.summary})
         return
     out.print(*run_tables(done), sep="\n")
-    if target is not None:
+    if target is None:
+        _say("nothing of this run is kept: --out FOLDER keeps its trace and its measures")
+    else:
         _say(f"run in {target}: pcsim trace {target}, pcsim plot {target}")
         if done.manifest["status"] == "paused":
             _say(f"paused: go on with: {_resume(target)}")
@@ -228,7 +230,8 @@ def sweep(
 ) -> None:  # fmt: skip
     """Run a scenario over the grid of its sweep.
 
-    Prints a table, measured beside theory, and draws a picture of it.
+    Prints a table, measured beside theory, and draws a picture of it. Where the scenario says what to record, each run
+    is kept with its trace in the folder: runs/0000, runs/0001, ..., named in its row.
     """
     from pcsim.sweep import sweep as run_sweep
     from pcsim.view.progress import Bar
@@ -259,16 +262,15 @@ def sweep(
 
 
 def _print_sweep(found: Sweep, target: Path, *, as_json: bool) -> None:
-    from pcsim.sweep import ROWS, table
-    from pcsim.view.sweep_results import no_picture, sweep_picture, sweep_tables
+    from pcsim.view.sweep_results import no_picture, sweep_data, sweep_notes, sweep_picture, sweep_tables
 
     pictures = sweep_picture(found, target)
     if as_json:
-        _print_json({"title": found.title, "complete": found.complete, "rows": table(found), "pictures": pictures})
+        _print_json(sweep_data(found, pictures))
         return
     out.print(*sweep_tables(found), sep="\n")
-    if found.rows:
-        _say(f"in {target}: {', '.join([ROWS, *(path.name for path in pictures)])}")
+    for note in sweep_notes(found, target, pictures):
+        _say(note)
     if not pictures:
         _say(no_picture(found))
 
@@ -320,13 +322,13 @@ def compare(first: RunFolder, second: RunFolder, as_json: Json = False) -> None:
 @app.command()
 @_guarded
 def plot(
-    folder: RunFolder, target: Annotated[Path | None, typer.Option("--out", help="default: the run's folder")] = None
+    folder: Annotated[Path, typer.Argument(help="the folder of a run or of a sweep")],
+    target: Annotated[Path | None, typer.Option("--out", help="default: the same folder")] = None,
 ) -> None:
-    """Draw the figures of a run as PNG and SVG."""
-    from pcsim.run.result import open_run
-    from pcsim.view.figures import run_figures
+    """Draw the figures of a run, or the picture of a sweep, as PNG and SVG."""
+    from pcsim.view.folder_figures import folder_figures
 
-    for path in run_figures(open_run(folder), target or folder):
+    for path in folder_figures(folder, target or folder):
         _say(str(path))
 
 

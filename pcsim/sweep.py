@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pcsim.engines import ENGINES, nanoseconds, open_engine
 from pcsim.engines.array.memory import HostMemory, available
 from pcsim.engines.threads import cores
 from pcsim.errors import InputError, RunError, wrong
+from pcsim.run.grouping import SMALL_RUN, state_bytes
 from pcsim.run.grouping import groups as groups_of
-from pcsim.run.grouping import state_bytes
 from pcsim.run.processes import share_out
+from pcsim.run.result import Run, open_run
+from pcsim.run.sweep_folder import ROWS, Cell, Row, SweepFolder, about, facts_of, read_lines
 from pcsim.run.task import check, check_engine, engine_of
 from pcsim.scenario.reader import Source, load
 from pcsim.simulate import simulate, simulate_many
 
 if TYPE_CHECKING:
     from pcsim.run.loop import Progress as Ticks
-    from pcsim.run.result import Run
     from pcsim.scenario.scenario import Scenario
 
-ROWS = "sweep.jsonl"
-Row = dict[str, Any]
+__all__ = ["ROWS", "Row", "Sweep", "grid", "open_sweep", "sweep", "table"]
+
 WORTH_A_PROCESS = 2e9
 """Nanoseconds of work, about, for which another process pays: to start one takes half a second."""
 
@@ -42,7 +42,8 @@ class Sweep:
     """The results of a sweep: ``rows``, one for each cell in the order of the grid, and what was swept.
 
     A row holds the values of the swept keys and the summary of its run; ``coordinates`` are those values alone, one
-    text for each that is a mapping.
+    text for each that is a mapping. ``replaced`` says how many rows a resumed sweep ran again because what they were
+    made from had changed.
     """
 
     title: str
@@ -50,11 +51,28 @@ class Sweep:
     rows: tuple[Row, ...]
     cells: int
     coordinates: tuple[Row, ...] = ()
+    folder: Path | None = field(default=None, compare=False)
+    replaced: int = field(default=0, compare=False)
+    runs: Mapping[str, Run] = field(default_factory=dict, repr=False, compare=False)
+    """The runs that were kept in memory, by the name in their row."""
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.title!r}, {', '.join(self.keys)}, {len(self.rows)} of {self.cells} runs)"
 
     @property
     def complete(self) -> bool:
         """Whether every cell of the grid has a row."""
         return len(self.rows) == self.cells
+
+    def run(self, number: int) -> Run:
+        """Return the run of a row, with its trace.
+
+        Raises InputError where there is none: runs are kept where the scenario says what to ``record``.
+        """
+        name = self.rows[number].get("run")
+        if name is None:
+            raise wrong("record", "this run was not kept; a sweep keeps those of a scenario with 'record: [...]'")
+        return self.runs[name] if self.folder is None else open_run(self.folder / name)
 
     def to_dataframe(self) -> Any:
         """Return a pandas DataFrame: a row for each run, by its coordinates.
@@ -148,8 +166,9 @@ def sweep(
 
     Parameters
     ----------
-    out : a folder; each row is added to ``sweep.jsonl`` in it as soon as it is known
-    resume : keep the rows that ``out`` already has for equal scenarios and run only the others
+    out : a folder; each row is added to ``sweep.jsonl`` in it as soon as it is known, ``sweep.json`` says what was
+        asked for, and where the scenario says what to ``record``, each run is kept in ``runs/0000``, ``runs/0001``, ...
+    resume : keep the rows that ``out`` already has for equal scenarios, content of files included; run the others
     workers : processes; None: as many as pay, one for each core at most, and the longest run begins first
     together : let small cells that differ only in seed, step size, inputs or targets tick side by side, as one program
 
@@ -157,6 +176,7 @@ def sweep(
     -------
     Sweep
         A run that fails is a row too, with ``error``. After Ctrl-C it has the rows so far, and is not ``complete``.
+        Runs with a trace are opened by `Sweep.run`.
 
     Raises
     ------
@@ -166,38 +186,111 @@ def sweep(
         If a row cannot be written, or a worker process dies.
     """
     given = dict(overrides or {})
-    title, axes = _axes(source, given, engine, workers)
-    cells = grid(axes)
-    scenarios = [_checked(source, given, engine, cell) for cell in cells]
-    digests = [scenario.digest for scenario in scenarios]
-    store = _Store(Path(out) / ROWS if out else None, resume)
-    todo = [index for index, digest in enumerate(digests) if digest not in store.known]
+    base, axes = _axes(source, given, engine, workers)
+    scenarios = [_checked(source, given, engine, cell) for cell in grid(axes)]
+    cells = [_cell_of(*pair) for pair in zip(grid(axes), scenarios, strict=True)]
+    files = {name: content for scenario in scenarios for name, content in scenario.files.items()}
+    store = SweepFolder(Path(out) if out else None)
+    store.begin(cells, facts_of(base, axes, cells, files), resume=resume)
+    todo = [index for index, cell in enumerate(cells) if cell.digest not in store.known]
     processes, groups = _shared_out(todo, scenarios, engine, workers, together=together)
-    with suppress(KeyboardInterrupt):
-        pieces = [[cells[index] for index in group] for group in groups]
-        keep = partial(_keep, store, groups, list(zip(digests, map(_coordinates, cells), strict=True)), progress)
-        share_out(partial(_cells, source, given, engine), pieces, processes, keep)
-    pairs = zip(cells, digests, strict=True)
-    done = [(cell, store.known[digest]) for cell, digest in pairs if digest in store.known]
-    rows = tuple({**_named(cell), **row} for cell, row in done)
-    return Sweep(title, tuple(axes), rows, len(cells), tuple(_coordinates(cell) for cell, _ in done))
+    work = _Work(cells, groups, store, progress)
+    with work.kept():
+        share_out(partial(_cells, source, given, engine), work.pieces(), processes, work.keep)
+    return replace(_assembled(base.document.title, axes, cells, store), runs=work.runs)
 
 
-def _keep(
-    store: _Store,
-    groups: Sequence[Sequence[int]],
-    cells: Sequence[tuple[str, Row]],
-    progress: Progress | None,
-    number: int,
-    rows: Sequence[Row | None],
-) -> None:
-    """Keep the rows of a group of cells (digest, coordinates); raises KeyboardInterrupt at an interrupted one."""
-    for index, row in zip(groups[number], rows, strict=True):
-        if row is None:
-            raise KeyboardInterrupt
-        store.add(*cells[index], row)
-        if progress is not None:
-            progress(sum(digest in store.known for digest, _ in cells), len(cells), row)
+def open_sweep(folder: str | Path) -> Sweep:
+    """Open the folder of a sweep: the rows that are known, complete or not.
+
+    Raises
+    ------
+    InputError
+        If it is none, or what it says of the sweep is damaged.
+    """
+    path = Path(folder)
+    facts = about(path)
+    pairs = zip(grid(facts["axes"]), facts["digests"], strict=False)
+    cells = [Cell(overrides, digest, _coordinates(overrides)) for overrides, digest in pairs]
+    known = {line.digest: line.row for line in read_lines(path / ROWS)}
+    store = SweepFolder(path, known, facts.get("replaced", 0))
+    return _assembled(str(facts.get("title", "")), facts["axes"], cells, store)
+
+
+def _assembled(title: str, axes: Mapping[str, Any], cells: Sequence[Cell], store: SweepFolder) -> Sweep:
+    """Return the sweep of the rows that are known, in the order of the grid."""
+    done = [cell for cell in cells if cell.digest in store.known]
+    rows = tuple({**_named(cell.overrides), **store.known[cell.digest]} for cell in done)
+    coordinates = tuple(cell.coordinates for cell in done)
+    return Sweep(title, tuple(axes), rows, len(cells), coordinates, store.path, store.replaced)
+
+
+def _cell_of(overrides: Row, scenario: Scenario) -> Cell:
+    return Cell(overrides, scenario.digest, _coordinates(overrides), traced=bool(scenario.document.record))
+
+
+class _Result(NamedTuple):
+    """What comes of a cell: its row, None if it was interrupted, and its run where that is kept in memory."""
+
+    row: Row | None
+    run: Run | None = None
+
+
+class _Piece(NamedTuple):
+    """A cell as it is handed to a process; ``out`` is the folder that its run is kept in."""
+
+    overrides: Row
+    traced: bool
+    out: Path | None
+
+
+@dataclass
+class _Work:
+    """Groups of cells that are to be run, and where their results go."""
+
+    cells: Sequence[Cell]
+    groups: Sequence[Sequence[int]]
+    store: SweepFolder
+    progress: Progress | None
+    names: dict[int, str] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
+
+    def pieces(self) -> list[list[_Piece]]:
+        """Return each group of cells, with the folders that their runs are kept in."""
+        traced = sorted(index for group in self.groups for index in group if self.cells[index].traced)
+        self.names = {index: self.store.new_run() for index in traced}
+        return [[self._piece(index) for index in group] for group in self.groups]
+
+    def _piece(self, index: int) -> _Piece:
+        cell, path = self.cells[index], self.store.path
+        out = path / self.names[index] if path is not None and cell.traced else None
+        return _Piece(cell.overrides, cell.traced, out)
+
+    def keep(self, number: int, results: Sequence[_Result]) -> None:
+        """Keep the results of a group; raises KeyboardInterrupt at an interrupted one."""
+        for index, (row, run) in zip(self.groups[number], results, strict=True):
+            if row is None:
+                raise KeyboardInterrupt
+            name = self.names.get(index)
+            if name is not None and (run is not None or self.store.has_run(name)):
+                row = {**row, "run": name}
+            if name is not None and run is not None:
+                self.runs[name] = run
+            self.store.add(self.cells[index], row)
+            if self.progress is not None:
+                self.progress(sum(cell.digest in self.store.known for cell in self.cells), len(self.cells), row)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Say in the folder how the sweep ended; an interrupted one has the rows so far."""
+        status = "failed"
+        try:
+            yield
+            status = "done"
+        except KeyboardInterrupt:
+            status = "interrupted"
+        finally:
+            self.store.end(status)
 
 
 def _nanoseconds(scenario: Scenario) -> float:
@@ -209,8 +302,15 @@ def _shared_out(
 ) -> tuple[int, list[list[int]]]:
     """Return how many processes run the cells ``todo``, and which cells are run side by side, in order."""
     processes = workers or _worthwhile([scenarios[index] for index in todo], engine)
-    groups = _groups(todo, scenarios, engine, processes) if together else [[index] for index in todo]
+    alone = {index for index in todo if not together or _streams(scenarios[index])}
+    others = [index for index in todo if index not in alone]
+    groups = sorted([*_groups(others, scenarios, engine, processes), *([index] for index in alone)])
     return processes, groups if workers else _longest_first(groups, scenarios, processes)
+
+
+def _streams(scenario: Scenario) -> bool:
+    """Return whether a run records so much that it is better written as it goes on than held in memory to its end."""
+    return bool(scenario.document.record) and state_bytes(scenario) * scenario.ticks > SMALL_RUN
 
 
 def _longest_first(groups: list[list[int]], scenarios: Sequence[Scenario], processes: int) -> list[list[int]]:
@@ -233,9 +333,10 @@ def _worthwhile(scenarios: Sequence[Scenario], engine: str | None) -> int:
 
 def _axes(
     source: Source, given: Mapping[str, Any], engine: str | None, workers: int | None
-) -> tuple[str, dict[str, Any]]:
-    """Return the title and the axes of a sweep: those of the scenario that no override has fixed."""
-    document = load(source, given).document
+) -> tuple[Scenario, dict[str, Any]]:
+    """Return what is swept and the axes of a sweep: those of the scenario that no override has fixed."""
+    scenario = load(source, given)
+    document = scenario.document
     if not document.sweep:
         hint = "give keys and lists, such as sweep: {graph.depth: [1, 2, 4]}"
         raise wrong("sweep", f"the scenario has no 'sweep'; {hint}")
@@ -245,7 +346,7 @@ def _axes(
     axes = {key: values for key, values in document.sweep.items() if key not in given}
     for case in axes.get(CASES, ()):
         label_of(case)
-    return document.title, axes
+    return scenario, axes
 
 
 def _named(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -285,19 +386,25 @@ def _groups(todo: Sequence[int], scenarios: Sequence[Scenario], engine: str | No
 
 
 def _cells(
-    source: Source,
-    given: Mapping[str, Any],
-    engine: str | None,
-    cells: Sequence[Mapping[str, Any]],
-    progress: Ticks | None,
-) -> list[Row | None]:
-    """Run cells, side by side where they are several; None for those that were interrupted."""
+    source: Source, given: Mapping[str, Any], engine: str | None, cells: Sequence[_Piece], progress: Ticks | None
+) -> list[_Result]:
+    """Run cells, side by side where they are several; those that were interrupted have no row."""
     if len(cells) == 1:
         return [_cell(source, given, engine, cells[0], progress)]
-    scenarios = [load(source, {**_merged(given, cell), "record": []}) for cell in cells]
-    runs = simulate_many(scenarios, engine=engine, progress=progress)
-    rows = [_row(run, len(cells)) for run in runs]
-    return rows + [None] * (len(cells) - len(rows))
+    scenarios = [load(source, _overrides(given, cell)) for cell in cells]
+    folders = [cell.out for cell in cells if cell.out is not None]
+    runs = simulate_many(scenarios, engine=engine, out=folders or None, progress=progress)
+    done = [_result(run, cell, len(cells)) for run, cell in zip(runs, cells, strict=False)]
+    return done + [_Result(None)] * (len(cells) - len(done))
+
+
+def _result(run: Run, cell: _Piece, share: int) -> _Result:
+    return _Result(_row(run, share), run if cell.traced and cell.out is None else None)
+
+
+def _overrides(given: Mapping[str, Any], cell: _Piece) -> dict[str, Any]:
+    """Return the overrides of a cell, of which nothing is recorded unless its run is kept."""
+    return {**_merged(given, cell.overrides), **({} if cell.traced else {"record": []})}
 
 
 def _row(run: Run, share: int) -> Row | None:
@@ -312,63 +419,21 @@ def _row(run: Run, share: int) -> Row | None:
 
 
 def _cell(
-    source: Source, given: Mapping[str, Any], engine: str | None, cell: Mapping[str, Any], progress: Ticks | None
-) -> Row | None:
-    """Run one cell; None if it was interrupted."""
-    overrides = {**_merged(given, cell), "record": []}
+    source: Source, given: Mapping[str, Any], engine: str | None, cell: _Piece, progress: Ticks | None
+) -> _Result:
+    """Run one cell."""
+    overrides = _overrides(given, cell)
     try:
-        run = simulate(source, overrides, engine=engine, progress=progress)
+        run = simulate(source, overrides, engine=engine, out=cell.out, progress=progress)
     except RunError as error:
         scenario = load(source, overrides)
-        return {**_head(scenario.rule.name, scenario.rule.step_size), "horizon": scenario.ticks, "error": str(error)}
-    return _row(run, 1)
+        head = {**_head(scenario.rule.name, scenario.rule.step_size), "horizon": scenario.ticks, "error": str(error)}
+        return _Result(head, error.run if cell.traced and cell.out is None else None)
+    return _result(run, cell, 1)
 
 
 def _head(rule: str, step_size: float) -> Row:
     return {"rule": rule, "step_size": step_size}
-
-
-class _Store:
-    """Rows on disk, one JSON object a line; a line cut short by a crash is run again."""
-
-    def __init__(self, path: Path | None, resume: bool) -> None:
-        self.path = path
-        self.known: dict[str, Row] = {}
-        if path is None:
-            return
-        if path.exists() and not resume:
-            raise wrong("out", f"{path} exists; resume the sweep (--resume) or name another folder")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                self.known = dict(_lines(path))
-                if not path.read_bytes().endswith(b"\n"):
-                    with path.open("a") as file:
-                        file.write("\n")
-        except OSError as error:
-            msg = f"cannot write to {path.parent}: {error.strerror or error}"
-            raise RunError(msg) from error
-
-    def add(self, digest: str, coordinates: Row, row: Row) -> None:
-        """Keep a row; raises RunError where it cannot be written."""
-        self.known[digest] = row
-        if self.path is not None:
-            line = json.dumps({"digest": digest, "coordinates": coordinates, "row": row}, default=str, allow_nan=False)
-            try:
-                with self.path.open("a") as file:
-                    file.write(line + "\n")
-            except OSError as error:
-                msg = f"cannot write {self.path}: {error.strerror or error}; the rows before are kept"
-                raise RunError(msg) from error
-
-
-def _lines(path: Path) -> Iterator[tuple[str, Row]]:
-    for line in path.read_text().splitlines():
-        try:
-            found = json.loads(line)
-            yield found["digest"], found["row"]
-        except (ValueError, KeyError, TypeError):
-            continue
 
 
 def table(found: Sweep) -> list[Row]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import pcsim
+from pcsim.cli import app
 from pcsim.sweep import _longest_first, _worthwhile, grid, label_of, overrides_of, table
 
 ROOT = Path(__file__).parents[1]
@@ -264,3 +268,146 @@ def test_one_axis_and_runs_that_are_missing(tmp_path):
     twice = pcsim.sweep(CHAIN, steps({"rule.step_size": [0.4, 0.4]}))
     with pytest.raises(pcsim.InputError, match="two runs have the coordinates"):
         twice.to_xarray()
+
+
+DATA = {
+    "graph": {
+        "vertices": {
+            "x": {"op": "input", "shape": [2]},
+            "h": {"op": "affine", "units": 2, "activation": "tanh", "inputs": ["x"]},
+            "y": {"op": "affine", "units": 1, "inputs": ["h"]},
+        }
+    },
+    "inputs": {"x": {"file": "x.npz", "key": "a"}},
+    "targets": {"y": 0.0},
+    "rule": {"name": "il", "ticks": 12},
+    "sweep": {"rule.step_size": [0.1, 0.2], "seed": [0, 1]},
+}
+"""Four cells that tick together, whose data are in a file."""
+
+TRACED = [{"what": ["value", "error", "norm"]}]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Its scenario, in a file beside its data."""
+    np.savez(tmp_path / "x.npz", a=np.ones((1, 2)))
+    (tmp_path / "s.json").write_text(json.dumps(DATA))
+    return tmp_path / "s.json"
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_rows_made_from_a_file_that_has_changed_are_run_again(tmp_path, file):
+    out = tmp_path / "out"
+    before = pcsim.sweep(file, out=out)
+    again = pcsim.sweep(file, out=out, resume=True)
+    assert (again.replaced, same(again, before)) == (0, True)
+    np.savez(tmp_path / "x.npz", a=np.array([[5.0, -3.0]]))
+    after = pcsim.sweep(file, out=out, resume=True)
+    assert after.replaced == 4
+    assert same(after, pcsim.sweep(file))
+    assert not same(after, before)
+    lines, former = lines_of(out / "sweep.jsonl"), lines_of(out / "sweep.before.jsonl")
+    assert len(lines) == len(former) == 4
+    assert {line["digest"] for line in lines}.isdisjoint(line["digest"] for line in former)
+    # rows that were replaced count again once the file is what it was
+    np.savez(tmp_path / "x.npz", a=np.ones((1, 2)))
+    assert pcsim.sweep(file, out=out, resume=True).rows == before.rows
+
+
+def test_the_command_says_how_many_rows_were_run_again(tmp_path, file):
+    arguments = ["sweep", str(file), "--out", str(tmp_path / "out")]
+    assert "run again" not in CliRunner().invoke(app, arguments).stdout
+    result = CliRunner().invoke(app, [*arguments, "--resume", "--set", "tolerance=0.01"])
+    assert "4 of 4 rows were run again: the scenario, or a file that it names, has changed since" in result.stdout
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("together", [True, False])
+def test_runs_are_kept_where_the_scenario_says_what_to_record(tmp_path, file, workers, together):
+    found = pcsim.sweep(file, {"record": TRACED}, out=tmp_path / "out", workers=workers, together=together)
+    assert sorted(row["run"] for row in found.rows) == [f"runs/000{number}" for number in range(4)]
+    for number, row in enumerate(found.rows):
+        cell = {"rule.step_size": row["rule.step_size"], "seed": row["seed"], "record": TRACED, "sweep": {}}
+        alone = pcsim.simulate(file, cell)
+        assert found.run(number).trace.identical(alone.trace)
+        assert found.run(number).summary == alone.summary
+    again = pcsim.sweep(file, {"record": TRACED}, out=tmp_path / "out", resume=True)
+    assert again == found
+    assert len(list((tmp_path / "out/runs").iterdir())) == 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_runs_are_kept_in_memory_where_there_is_no_folder(file, workers):
+    found = pcsim.sweep(file, {"record": TRACED}, workers=workers)
+    alone = pcsim.simulate(file, {"rule.step_size": 0.2, "seed": 1, "record": TRACED, "sweep": {}})
+    assert found.run(3).trace.identical(alone.trace)
+
+
+@pytest.mark.parametrize("record", [None, []])
+def test_nothing_is_kept_where_nothing_is_to_be_recorded(tmp_path, file, record):
+    found = pcsim.sweep(file, {"record": record}, out=tmp_path / "out")
+    assert not (tmp_path / "out/runs").exists()
+    with pytest.raises(pcsim.InputError, match="this run was not kept"):
+        found.run(0)
+
+
+def test_a_run_that_is_missing_is_run_again_under_a_new_name(tmp_path, file):
+    found = pcsim.sweep(file, {"record": TRACED}, out=tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/runs/0002")
+    (tmp_path / "out/runs/0004").mkdir()
+    (tmp_path / "out/runs/0004/half").write_text("left by a run that was killed")
+    again = pcsim.sweep(file, {"record": TRACED}, out=tmp_path / "out", resume=True)
+    assert [row["run"] for row in again.rows] == ["runs/0000", "runs/0001", "runs/0004", "runs/0003"]
+    assert again.run(2).trace.identical(pcsim.sweep(file, {"record": TRACED}).run(2).trace)
+    assert same(again, found) is False  # by the name alone
+    assert again.complete
+
+
+def test_a_cell_that_fails_keeps_the_trace_up_to_there(tmp_path):
+    axes = {"rule.step_size": [0.4, 3.0]}
+    for together in (True, False):
+        out = tmp_path / str(together)
+        found = pcsim.sweep(CHAIN, steps(axes, record=TRACED, **{"rule.ticks": 3000}), out=out, together=together)
+        assert "grew beyond float64" in found.rows[1]["error"]
+        assert found.run(1).manifest["status"] == "failed"
+        assert found.run(1).series("norm", "x1").sizes["tick"] > 100
+
+
+def test_a_folder_is_a_sweep_again(tmp_path, file):
+    """With rows, coordinates, runs, and all that is to be cited."""
+    found = pcsim.sweep(file, {"record": TRACED}, out=tmp_path / "out")
+    again = pcsim.open_sweep(tmp_path / "out")
+    assert again == found
+    assert table(again) == table(found)
+    assert again.run(3).trace.identical(found.run(3).trace)
+    about = json.loads((tmp_path / "out/sweep.json").read_text())
+    assert (about["status"], about["cells"], about["rows"], about["command"]) == ("done", 4, 4, "python")
+    assert about["scenario"] == pcsim.load(file, {"record": TRACED}).plain
+    assert about["files"] == pcsim.load(file).files
+    assert {"commit", "host", "began", "ended", "versions", "seed", "source"} <= set(about)
+    pcsim.sweep(file, {"record": TRACED}, out=tmp_path / "out", resume=True)
+    (before,) = json.loads((tmp_path / "out/sweep.json").read_text())["resumed"]
+    assert (before["began"], before["rows"]) == (about["began"], 4)
+
+
+def test_a_sweep_that_has_not_ended_opens_with_the_rows_so_far(tmp_path):
+    def look(done: int, _cells: int, _row: Any) -> None:
+        seen = pcsim.open_sweep(tmp_path)
+        assert len(seen.rows) == done
+        assert not seen.complete or done == 3
+        assert json.loads((tmp_path / "sweep.json").read_text())["status"] == "running"
+
+    pcsim.sweep(SKIP, out=tmp_path, progress=look)
+    assert pcsim.open_sweep(tmp_path).complete
+
+
+def test_the_picture_of_a_sweep_is_drawn_from_its_folder(tmp_path):
+    arguments = ["sweep", str(CHAIN), "--set", "sweep={graph.edges: [2, 3]}", "--out", str(tmp_path / "a")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    result = CliRunner().invoke(app, ["plot", str(tmp_path / "a"), "--out", str(tmp_path / "b")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "a/ticks.svg").read_bytes() == (tmp_path / "b/ticks.svg").read_bytes()

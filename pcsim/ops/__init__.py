@@ -76,7 +76,8 @@ def row_named(kind: str, name: str) -> Op | Loss | Feedback:
 def _by_name(row: Any) -> Any:
     """Let pickle and copy keep the name of a row: its functions cannot be written down."""
     kind = type(row).__name__.lower()
-    return (row_named, (kind, row.name)) if TABLES[kind].get(row.name) is row else row.__reduce_ex__(2)
+    known = any(row is other for other in TABLES[kind].values())
+    return (row_named, (kind, row.name)) if known else row.__reduce_ex__(2)
 
 
 for _type in (Op, Loss, Feedback):

@@ -90,7 +90,7 @@ class ManifestKeeper:
             **provenance(scenario),
             "began": self.began,
             "ended": None if status == "running" else now(),
-            "resumed": resumed_from(self.before),
+            "resumed": earlier(self.before, ticks=self.before["summary"]["ticks"]) if self.before else [],
             "seconds": round(time.perf_counter() - self.clock, 3),
             "summary": summary,
             "scenario": scenario.plain,
@@ -135,12 +135,9 @@ ORIGIN = ("source", "command", "versions", "commit", "host", "began", "ended")
 """What a run that goes on keeps of the one before it."""
 
 
-def resumed_from(before: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the origin of each run that came before one that goes on, the first one first."""
-    if before is None:
-        return []
-    last = {key: before.get(key) for key in ORIGIN}
-    return [*before.get("resumed", ()), {**last, "ticks": before["summary"]["ticks"]}]
+def earlier(before: Mapping[str, Any], **done: int) -> list[dict[str, Any]]:
+    """Return the origin of each run (or sweep) that came before one that goes on, the first one first."""
+    return [*before.get("resumed", ()), {**{key: before.get(key) for key in ORIGIN}, **done}]
 
 
 NAMED = 100

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 TRACE = "trace.zarr"
 MANIFEST = "manifest.json"
+SWEEP = "sweep.json"
+"""What stands in the folder of a sweep where a run has its manifest."""
 
 
 @dataclass(frozen=True)
@@ -189,9 +191,14 @@ def folder_of(out: str | Path | None, resume: Any) -> Iterator[Path | None]:
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest so that a reader finds the old one or the new one, never half of it."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / (MANIFEST + ".part")
-    part.write_text(json.dumps(manifest, indent=1, default=_plain, allow_nan=False) + "\n")
-    part.replace(folder / MANIFEST)
+    write_json(folder / MANIFEST, manifest)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a file so that a reader finds the old one or the new one, never half of it; raises OSError."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(data, indent=1, default=_plain, allow_nan=False) + "\n")
+    part.replace(path)
 
 
 def _plain(value: Any) -> Any:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from pcsim.run.result import SWEEP
+from pcsim.run.sweep_folder import FORMER, ROWS
 from pcsim.sweep import table
 from pcsim.view.style import save
 from pcsim.view.text import columns, titled
 from pcsim.view.ticks import Point, ticks_against
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from pcsim.sweep import Row, Sweep
@@ -152,6 +153,32 @@ def _short(key: str) -> str:
 
 def _text(value: object) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def sweep_data(found: Sweep, pictures: list[Path]) -> dict[str, Any]:
+    """Return a sweep as plain data for machines; each row names its run, where that is kept."""
+    named = [{"run": row["run"]} if "run" in row else {} for row in found.rows]
+    rows = [{**short, **name} for short, name in zip(table(found), named, strict=True)]
+    return {
+        "title": found.title,
+        "complete": found.complete,
+        "replaced": found.replaced,
+        "rows": rows,
+        "pictures": pictures,
+    }
+
+
+def sweep_notes(found: Sweep, folder: Path, pictures: list[Path]) -> list[str]:
+    """Return where a sweep is kept, and how many of its rows were run again."""
+    notes = []
+    if found.replaced:
+        why = "the scenario, or a file that it names, has changed since"
+        notes.append(f"{found.replaced} of {found.cells} rows were run again: {why}; the former ones are in {FORMER}")
+    if found.rows:
+        notes.append(f"in {folder}: {', '.join([SWEEP, ROWS, *(path.name for path in pictures)])}")
+    if names := [row["run"] for row in found.rows if "run" in row]:
+        notes.append(f"runs with their traces: {folder / names[0]} to {Path(names[-1]).name}, each named in its row")
+    return notes
 
 
 def sweep_picture(found: Sweep, folder: Path) -> list[Path]:
