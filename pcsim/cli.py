@@ -325,7 +325,7 @@ def plot(
     folder: Annotated[Path, typer.Argument(help="the folder of a run or of a sweep")],
     target: Annotated[Path | None, typer.Option("--out", help="default: the same folder")] = None,
 ) -> None:
-    """Draw the figures of a run, or the picture of a sweep, as PNG and SVG."""
+    """Draw the figures of a run or a sweep as PNG and SVG."""
     from pcsim.view.folder_figures import folder_figures
 
     for path in folder_figures(folder, target or folder):

@@ -213,7 +213,7 @@ def test_sweep_prints_a_table_and_draws_a_picture(tmp_path):
     assert "il γ=0.4" in text
     assert "5 (5)" in text
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"sweep.jsonl", "ticks.png", "ticks.svg"}
+    assert names == {"sweep.json", "sweep.jsonl", "ticks.png", "ticks.svg"}
     assert f"in {tmp_path / 'out'}: sweep.jsonl, ticks" in text
 
 
@@ -322,7 +322,7 @@ def test_a_sweep_in_which_every_run_fails_exits_with_1_and_draws_nothing(tmp_pat
     result = call(*arguments, code=1)
     assert result.stderr.splitlines()[-1] == "2 of 2 runs failed"
     assert "no picture: every run failed" in result.stdout
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sweep.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["sweep.json", "sweep.jsonl"]
 
 
 def test_a_sweep_in_which_some_runs_fail_says_how_many(tmp_path):

@@ -30,7 +30,7 @@ RUNS = "runs"
 
 FORMAT = "sweep/1"
 
-NEEDED = ("rule", "step_size", "horizon")
+IN_EVERY_ROW = ("rule", "step_size", "horizon")
 """What every row has, also that of a run that failed."""
 
 
@@ -223,7 +223,11 @@ def _line(text: str) -> Line | None:
     try:
         found = json.loads(text)
         digest, coordinates, row = found["digest"], found.get("coordinates"), found["row"]
-        return Line(digest, coordinates, row) if isinstance(digest, str) and all(key in row for key in NEEDED) else None
+        return (
+            Line(digest, coordinates, row)
+            if isinstance(digest, str) and all(key in row for key in IN_EVERY_ROW)
+            else None
+        )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from pcsim.run.result import SWEEP
 from pcsim.run.sweep_folder import FORMER, ROWS
 from pcsim.sweep import table
 from pcsim.view.style import save
@@ -175,7 +174,7 @@ def sweep_notes(found: Sweep, folder: Path, pictures: list[Path]) -> list[str]:
         why = "the scenario, or a file that it names, has changed since"
         notes.append(f"{found.replaced} of {found.cells} rows were run again: {why}; the former ones are in {FORMER}")
     if found.rows:
-        notes.append(f"in {folder}: {', '.join([SWEEP, ROWS, *(path.name for path in pictures)])}")
+        notes.append(f"in {folder}: {', '.join([ROWS, *(path.name for path in pictures)])}")
     if names := [row["run"] for row in found.rows if "run" in row]:
         notes.append(f"runs with their traces: {folder / names[0]} to {Path(names[-1]).name}, each named in its row")
     return notes
