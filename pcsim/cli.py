@@ -184,8 +184,8 @@ def run(
 
 def _scenario_of(file: Path | None, settings: list[str] | None, resume: Path | None) -> Scenario:
     """Return the scenario of a file, or of the run that is resumed."""
+    from pcsim.run.provenance import scenario_of
     from pcsim.run.result import open_run
-    from pcsim.run.span import scenario_of
     from pcsim.scenario.reader import load
 
     if resume is None:

@@ -12,24 +12,26 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pcsim.engines import Session, Task
-    from pcsim.graph.graph import Graph
 
 Arrays = dict[str, "np.ndarray"]
 
 
 class Outcome:
-    """Updates, parameters and state of a run that has ended; each is copied when it is first asked for."""
+    """Updates, parameters and state of a run that has ended; each is copied when it is first asked for.
+
+    ``task`` is what was run; it does not come along when an outcome is pickled.
+    """
 
     def __init__(self, task: Task, session: Session) -> None:
+        self.task: Task | None = task
         self._followed = task.exact_dynamics
-        self._graph: Graph | None = task.graph
         self._session: Session | None = session
         self._known: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and copy keep: all that may be asked for, without the session."""
         self._read()
-        return {**vars(self), "_session": None, "_graph": None}
+        return {**vars(self), "_session": None, "task": None}
 
     @property
     def updates(self) -> Arrays:
@@ -63,8 +65,8 @@ class Outcome:
                 self.state  # noqa: B018
 
     def _state(self, session: Session) -> Arrays:
-        graph = self._graph
-        assert graph is not None
+        assert self.task is not None
+        graph = self.task.graph
         free = [name for name in graph.active if graph.role(name) == "free"]
         return {name: session.reader("value", [name])()[0] for name in free}
 

@@ -12,7 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pcsim.scenario.reader import load
+
 if TYPE_CHECKING:
+    from pcsim.run.result import Run
     from pcsim.scenario.scenario import Scenario
 
 PACKAGE = Path(__file__).parents[1]
@@ -95,3 +98,9 @@ def _commit_of(folder: Path, name: str) -> str:
             return (root / name).read_text().strip()
     listed = (roots[-1] / "packed-refs").read_text()
     return next((line.split()[0] for line in listed.splitlines() if line.endswith(f" {name}")), "")
+
+
+def scenario_of(run: Run) -> Scenario:
+    """Return the scenario of a run; its files are sought where they were, or, where that folder is gone, here."""
+    folder = Path(run.manifest.get("source", {}).get("folder") or "")
+    return load(run.manifest["scenario"], folder=folder if folder.is_dir() else None)

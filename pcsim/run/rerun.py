@@ -13,7 +13,7 @@ import numpy as np
 from pcsim.analysis.closed import closed_form
 from pcsim.engines import ENGINES, open_engine
 from pcsim.errors import InputError, RunError, wrong
-from pcsim.scenario.reader import load
+from pcsim.run.provenance import scenario_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,10 +46,10 @@ def task_again(run: Run) -> Task:
     InputError
         If the scenario, its files or its parameters are no longer what the run began with.
     """
-    if run.outcome is not None:
+    if run.outcome is not None and run.outcome.task is not None:
         return run.outcome.task
     manifest = run.manifest
-    scenario = load(manifest["scenario"])
+    scenario = scenario_of(run)
     if scenario.digest != manifest["digest"] or scenario.parameters_digest != manifest["parameters_digest"]:
         kept = {} if scenario.rule.fires.applies else run.parameters
         scenario = scenario.with_parameters(kept)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pcsim.engines import ENGINES
 from pcsim.errors import wrong
 from pcsim.run.result import Run, open_run
-from pcsim.scenario.reader import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from pcsim.run.checkpoint import Checkpoint
     from pcsim.scenario.scenario import Scenario
@@ -93,12 +92,6 @@ def span_of(
 def digest_of(scenario: Scenario) -> str:
     """Return a fingerprint of a scenario and of the values that its parameters start from."""
     return f"{scenario.digest}-{scenario.parameters_digest}"
-
-
-def scenario_of(run: Run) -> Scenario:
-    """Return the scenario of a run; its files are sought where they were, or, where that folder is gone, here."""
-    folder = Path(run.manifest.get("source", {}).get("folder") or "")
-    return load(run.manifest["scenario"], folder=folder if folder.is_dir() else None)
 
 
 def _check_files(scenario: Scenario, run: Run) -> None:

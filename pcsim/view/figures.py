@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
-from pcsim.run.span import scenario_of
+from pcsim.run.provenance import scenario_of
 from pcsim.view.curves import convergence, norms, series_figure
 from pcsim.view.drawing import drawing
 from pcsim.view.heat import heat_map

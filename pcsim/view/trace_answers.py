@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pcsim.errors import InputError, RunError, nearest, wrong
 from pcsim.run.ledger import check_tick, ledger_of
 from pcsim.run.numbers import Numbers
+from pcsim.run.provenance import scenario_of
 from pcsim.run.under_way import moment
-from pcsim.run.span import scenario_of
 from pcsim.trace.queries import Ticks, ask, overview, parse_ticks
 from pcsim.view.ledger_tables import ledger_tables
 from pcsim.view.run_tables import ended, trace_tables
