@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from math import comb, pi, sqrt
+from fractions import Fraction
+from math import comb, pi, prod, sqrt
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import sparse, stats
 from strategies import make_task, run_task
 
@@ -208,6 +211,59 @@ def test_delays_of_several_kinds():
     normal = drawn({"rule": "all_to_all"}, 100, 100, delays={"normal": [10, 2]}).delay
     assert normal.mean() == pytest.approx(10, abs=0.1)
     assert normal.std() == pytest.approx(sqrt(4 + 1 / 12), abs=0.1)
+
+
+def ticks_between(k: int, j: int, before: list[int], after: list[int], periodic: bool, speed: float) -> int:
+    """Return the ticks between two neurons, each amid its cell of a grid on the unit square, in fractions."""
+    square = Fraction(0)
+    for axis in range(len(before)):
+        n, m = before[axis], after[axis]
+        here, there = k // prod(before[axis + 1 :]) % n, j // prod(after[axis + 1 :]) % m
+        apart = abs(Fraction(2 * here + 1, 2 * n) - Fraction(2 * there + 1, 2 * m))
+        square += (min(apart, 1 - apart) if periodic else apart) ** 2
+    return round(sqrt(square) / speed)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=3),
+    st.booleans(), st.sampled_from([0.01, 0.07, 0.1, 2.0]), st.integers(0, 5),
+)  # fmt: skip
+def test_delays_by_distance_are_those_of_a_loop_over_synapses(grids, periodic, speed, least):
+    before, after = map(list, zip(*grids, strict=True))
+    wish = {"speed": speed, "least": least, "before": before, "after": after, "periodic": periodic}
+    found = drawn({"rule": "all_to_all"}, prod(before), prod(after), delays={"distance": wish})
+    pairs = zip(found.pre.tolist(), found.post.tolist(), strict=True)
+    assert found.delay.tolist() == [
+        least + ticks_between(pre, post, before, after, periodic, speed) for pre, post in pairs
+    ]
+
+
+def test_delays_by_distance_are_on_the_grids_of_the_rule():
+    connect = {**DISTANCE, "dimensions": 2, "periodic": False}
+    found = drawn(connect, 400, 400, delays={"distance": {"speed": 0.02}})
+    assert found.delay.tolist() == [
+        ticks_between(pre, post, [20, 20], [20, 20], False, 0.02)
+        for pre, post in zip(found.pre.tolist(), found.post.tolist(), strict=True)
+    ]
+    with pytest.raises(InputError, match=r"delays\.distance\.periodic: rule 'distance_dependent' places the neurons"):
+        drawn(connect, 400, 400, delays={"distance": {"speed": 0.02, "periodic": True}})
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({}, "speed: delays by distance needs the key 'speed': extents of the grids that a message travels in a tick"),
+        ({"sped": 1}, "sped: unknown key 'sped' of delays by distance; did you mean 'speed'"),
+        ({"speed": 0}, "speed: got 0, expected a number above 0"),
+        ({"speed": 1, "least": 0.5}, r"least: got 0\.5, expected a whole number"),
+        ({"speed": 1e-9}, "speed: the longest of these distances would take .* ticks, expected at most 1,000,000"),
+        ({"speed": 1, "before": [3, 3], "after": [6]}, r"before: \[3, 3\] holds 9 neurons, expected 8"),
+        ({"speed": 1, "before": [4, 2]}, "before: the grids have 2 and 1 axes, expected as many"),
+    ],
+)
+def test_mistakes_in_delays_by_distance(wish, message):
+    with pytest.raises(InputError, match=rf"vertices\.p\.delays\.distance\.{message}"):
+        drawn(FEW, delays={"distance": wish})
 
 
 def test_equal_files_make_equal_calls_that_share_a_step(tmp_path):
@@ -502,9 +558,10 @@ def impulse_response(graph: Graph, synapses: Synapses, weight: np.ndarray, error
     return arrived
 
 
-def test_each_message_arrives_with_the_delay_of_its_synapse(engine):
+@pytest.mark.parametrize("delays", [{"uniform": [0, 5]}, {"distance": {"speed": 0.2, "least": 1, "periodic": False}}])
+def test_each_message_arrives_with_the_delay_of_its_synapse(engine, delays):
     """A constant error of an output is sent at every tick: what is new at tick t came over synapses of delay t."""
-    linear = document({"rule": "all_to_all"}, 4, 3, delays={"uniform": [0, 5]}, bias=False)
+    linear = document({"rule": "all_to_all"}, 4, 3, delays=delays, bias=False)
     linear["vertices"]["p"]["inputs"] = ["h"]
     linear["vertices"]["h"] = {"op": "identity", "inputs": ["x"]}
     linear["vertices"]["x"]["shape"] = [4]

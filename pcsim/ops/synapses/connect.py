@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from pcsim.errors import nearest, wrong
-from pcsim.ops.attributes import MAX_ELEMENTS, boolean, choice, index, listed, number, positive
+from pcsim.errors import InputError, nearest, wrong
+from pcsim.ops.attributes import MAX_ELEMENTS, boolean, choice, number, positive
 from pcsim.ops.op import Attribute
 from pcsim.ops.settings import Settings, settings
 from pcsim.ops.synapses import distance
-from pcsim.ops.synapses.distance import PROFILES
+from pcsim.ops.synapses.distance import GRID_KEYS, PROFILES, Grids, above_zero, grids
 from pcsim.ops.synapses.edge_files import SynapseList, read_edges
 from pcsim.ops.synapses.sampling import Wanted, chosen, distinct, distinct_places, joined, pairs
 
@@ -37,6 +37,7 @@ class Connection:
     count : (settings, wanted) -> synapses to expect, before any is drawn; raises InputError where settings do not
         fit the populations
     synapses : (settings, wanted) -> the synapses, in any order
+    on_grids : whether its settings place the neurons on grids
     """
 
     name: str
@@ -44,6 +45,7 @@ class Connection:
     count: Callable[[Settings, Wanted], float]
     synapses: Callable[[Settings, Wanted], SynapseList]
     keys: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
+    on_grids: bool = False
 
 
 def connection(value: Any) -> Settings:
@@ -74,6 +76,25 @@ def connect(given: Settings, wanted: Wanted) -> SynapseList:
     return found
 
 
+def grids_of(connection: Settings | None, delays: Any, before: int, after: int) -> Grids | None:
+    """Return the grids that the neurons of two populations are on; None where nothing places them.
+
+    A rule of connection may place them, else delays by distance do.
+    """
+    by_distance = delays.get("distance") if isinstance(delays, Settings) else None
+    on_grids = connection is not None and CONNECTIONS[connection["rule"]].on_grids
+    if connection is not None and on_grids:
+        if by_distance is not None and (twice := sorted(set(by_distance) & set(GRID_KEYS))):
+            raise wrong(("delays", "distance", twice[0]), f"rule {connection['rule']!r} places the neurons already")
+        return grids(connection, before, after)
+    if by_distance is None:
+        return None
+    try:
+        return grids(by_distance, before, after)
+    except InputError as error:
+        raise error.map(lambda problem: problem.under("delays", "distance")) from None
+
+
 def probability(value: Any) -> float:
     """Return a number from 0 to 1."""
     found = number(value)
@@ -82,33 +103,18 @@ def probability(value: Any) -> float:
     return found
 
 
-def above_zero(value: Any) -> float:
-    """Return a number above 0."""
-    if (found := number(value)) <= 0:
-        raise ValueError("expected a number above 0")
-    return found
-
-
-def extents(value: Any) -> tuple[int, ...]:
-    """Return the extents of a grid of neurons."""
-    found = tuple(map(positive, listed(value, "expected the extents of a grid, such as [40, 25]")))
-    if not 1 <= len(found) <= 3:
-        raise ValueError("expected one to three extents, such as [40, 25]")
-    return found
-
-
-def axes(value: Any) -> int:
-    """Return a number of axes."""
-    if not 1 <= (found := index(value)) <= 3:
-        raise ValueError("expected 1, 2 or 3")
-    return found
-
-
 def text(value: Any) -> str:
     """Return text."""
     if not isinstance(value, str):
         raise ValueError("expected text")
     return value
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Return a list of names."""
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValueError("expected a list of names, such as [model_template]")
+    return tuple(value)
 
 
 # -- one to one, all to all ----------------------------------------------------------------------------------
@@ -201,7 +207,6 @@ def _probability(given: Settings, wanted: Wanted) -> SynapseList:
 # -- the table -----------------------------------------------------------------------------------------------
 
 _MULTIPLE = {"multiple": Attribute(boolean, False, summary="whether a pair may be connected more than once")}
-_GRID = Attribute(extents, summary="extents of the grid of that population")
 
 ROWS = (
     Connection("one_to_one", "neuron i to neuron i", _same_size, _one_to_one),
@@ -243,12 +248,10 @@ ROWS = (
             "scale": Attribute(above_zero, required=True, summary="of the profile, as a share of the extent"),
             "profile": Attribute(choice("a profile", PROFILES), "gaussian", summary="of the distance over scale"),
             "probability": Attribute(probability, 1.0, summary="at distance 0"),
-            "dimensions": Attribute(axes, 1, summary="axes of the grids: 1, 2 or 3"),
-            "before": _GRID,
-            "after": _GRID,
-            "periodic": Attribute(boolean, True, summary="whether opposite edges meet: a ring, a torus"),
+            **GRID_KEYS,
             "cutoff": Attribute(above_zero, summary="distance, in scales, beyond which there are no synapses"),
         },
+        on_grids=True,
     ),
     Connection(
         "from_file",
@@ -258,6 +261,8 @@ ROWS = (
         {
             "file": Attribute(text, required=True, summary="path of the file"),
             "edges": Attribute(text, summary="of a SONATA file that holds several: the name under /edges"),
+            "types": Attribute(text, summary="path of the table of edge types (.csv) of a SONATA file"),
+            "ignore": Attribute(names, summary="columns and attributes of the file that are left out on purpose"),
             "tick": Attribute(above_zero, 1.0, summary="length of a tick in the unit of the file's delays"),
         },
     ),

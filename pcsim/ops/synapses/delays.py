@@ -1,4 +1,4 @@
-"""Delays of synapses: one for all, or drawn for each."""
+"""Delays of synapses: one for all, drawn for each, or by distance."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.errors import InputError, wrong
 from pcsim.ops.attributes import MOST_TICKS, listed, number, whole
 from pcsim.ops.op import Attribute
 from pcsim.ops.settings import Settings, settings
+from pcsim.ops.synapses.distance import GRID_KEYS, above_zero
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from pcsim.ops.synapses.distance import Grids
+    from pcsim.ops.synapses.edge_files import SynapseList
 
 
 def ticks(value: Any) -> int:
@@ -49,10 +54,30 @@ def _several(value: Any) -> tuple[int, ...]:
     return tuple(map(ticks, value))
 
 
+_DISTANCE = {
+    "speed": Attribute(above_zero, required=True, summary="extents of the grids that a message travels in a tick"),
+    "least": Attribute(ticks, 0, summary="ticks at distance 0"),
+    **GRID_KEYS,
+}
+
+
+def _by_distance(value: Any) -> Settings:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a speed in extents per tick, such as {speed: 0.1, least: 1}")
+    try:
+        return settings("delays by distance", value, _DISTANCE)
+    except InputError as error:
+        raise error.map(lambda problem: problem.under("distance")) from None
+
+
 _DELAYS = {
     "uniform": Attribute(_interval, summary="[shortest, longest], every whole number between them equally likely"),
     "normal": Attribute(_normal, summary="[mean, standard deviation], rounded to whole ticks, 0 or more"),
     "values": Attribute(_several, summary="delays, each equally likely"),
+    "distance": Attribute(
+        _by_distance,
+        summary="{speed: 0.1, least: 1}: least + distance / speed, rounded to whole ticks; distance 1 is the extent",
+    ),
 }
 
 
@@ -67,15 +92,31 @@ def delays(value: Any) -> int | Settings:
     return found
 
 
-def drawn(wish: int | Settings, count: int, rng: np.random.Generator) -> int | NDArray[np.int32]:
-    """Return the delay of each synapse, or one for all."""
+def drawn(
+    wish: int | Settings, synapses: SynapseList, grids: Grids | None, rng: np.random.Generator
+) -> int | NDArray[np.int32]:
+    """Return the delay of each synapse, or one for all; raises InputError where a distance takes too long."""
     if isinstance(wish, int):
         return wish
     ((kind, argument),) = wish.items()
+    count = len(synapses.pre)
     if kind == "uniform":
         return rng.integers(argument[0], argument[1] + 1, count, dtype=np.int32)
     if kind == "values":
         several: NDArray[np.int32] = np.array(argument, np.int32)
         return several[rng.integers(0, len(argument), count, dtype=np.int32)]
+    if kind == "distance":
+        assert grids is not None
+        return _travelled(grids.distances(synapses.pre, synapses.post), argument)
     mean, spread = argument
     return np.clip(np.rint(rng.normal(mean, spread, count)), 0, MOST_TICKS).astype(np.int32)
+
+
+def _travelled(distances: NDArray[np.float64], given: Settings) -> NDArray[np.int32]:
+    """Return the ticks that distances take."""
+    found = np.rint(distances / given["speed"]) + given.get("least", 0)
+    if (longest := found.max(initial=0)) > MOST_TICKS:
+        message = f"the longest of these distances would take {longest:.3g} ticks, expected at most {MOST_TICKS:,}"
+        raise wrong(("delays", "distance", "speed"), message)
+    whole_ticks: NDArray[np.int32] = found.astype(np.int32)
+    return whole_ticks

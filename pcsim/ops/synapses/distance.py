@@ -1,4 +1,4 @@
-"""Connections whose probability falls with the distance between neurons on grids."""
+"""Distances between neurons on grids, and connections whose probability falls with them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
+from pcsim.ops.attributes import boolean, index, listed, number, positive
+from pcsim.ops.op import Attribute
 from pcsim.ops.synapses.sampling import Wanted, chosen, joined
 
 if TYPE_CHECKING:
@@ -33,16 +35,77 @@ PROFILES: Mapping[str, tuple[Callable[[Any], Any], float, tuple[float, float, fl
 """Profile by distance over scale, where it is cut off, and its integral over one, two and three axes."""
 
 
+def above_zero(value: Any) -> float:
+    """Return a number above 0."""
+    if (found := number(value)) <= 0:
+        raise ValueError("expected a number above 0")
+    return found
+
+
+def extents(value: Any) -> tuple[int, ...]:
+    """Return the extents of a grid of neurons."""
+    found = tuple(map(positive, listed(value, "expected the extents of a grid, such as [40, 25]")))
+    if not 1 <= len(found) <= 3:
+        raise ValueError("expected one to three extents, such as [40, 25]")
+    return found
+
+
+def axes(value: Any) -> int:
+    """Return a number of axes."""
+    if not 1 <= (found := index(value)) <= 3:
+        raise ValueError("expected 1, 2 or 3")
+    return found
+
+
+GRID_KEYS = {
+    "dimensions": Attribute(axes, 1, summary="axes of the grids: 1, 2 or 3"),
+    "before": Attribute(extents, summary="extents of the grid of the population before"),
+    "after": Attribute(extents, summary="extents of the grid of the population after"),
+    "periodic": Attribute(boolean, True, summary="whether opposite edges meet: a ring, a torus"),
+}
+"""What places neurons: by default a line, a square or a cube of as many neurons along each axis."""
+
+
 @dataclass(frozen=True)
-class _Space:
-    """Two populations on grids that fill the same unit line, square or cube, each neuron amid its cell."""
+class Grids:
+    """Two populations on grids that fill the same unit line, square or cube, each neuron amid its cell.
+
+    Attributes
+    ----------
+    before, after : extents of the grids; the last axis runs fastest
+    periodic : whether opposite edges meet
+    """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
+    periodic: bool
+
+    def positions(self, side: str, neurons: Whole) -> tuple[NDArray[np.float64], ...]:
+        """Return the coordinate of neurons ``before`` or ``after`` along each axis, as a share of the extent."""
+        grid: tuple[int, ...] = getattr(self, side)
+        return tuple((at + 0.5) / n for at, n in zip(np.unravel_index(neurons, grid), grid, strict=True))
+
+    def distances(self, pre: Whole, post: Whole) -> NDArray[np.float64]:
+        """Return how far apart the neurons of each pair are: (pairs,), where 1 is the extent.
+
+        Pairs that are equally far apart along each axis get equal numbers: the steps are whole until the last division.
+        """
+        square = np.zeros(len(pre))
+        here, there = np.unravel_index(pre, self.before), np.unravel_index(post, self.after)
+        for n, m, k, j in zip(self.before, self.after, here, there, strict=True):
+            apart = np.abs((2 * k.astype(np.int64) + 1) * m - (2 * j.astype(np.int64) + 1) * n)
+            apart = np.minimum(apart, 2 * n * m - apart) if self.periodic else apart
+            square += (apart / (2 * n * m)) ** 2
+        return np.sqrt(square)
+
+
+@dataclass(frozen=True)
+class _Space(Grids):
+    """Two populations on grids, and how likely a synapse is by distance."""
+
     scale: float
     cutoff: float
     chance: float
-    periodic: bool
     profile: str
 
     @property
@@ -58,11 +121,17 @@ class _Space:
 
 def _space(given: Settings, wanted: Wanted) -> _Space:
     profile = given.get("profile", "gaussian")
-    before, after = (_grid(given, side, getattr(wanted, side)) for side in ("before", "after"))
+    on = grids(given, wanted.before, wanted.after)
+    cutoff, chance = given.get("cutoff", PROFILES[profile][1]), given.get("probability", 1.0)
+    return _Space(on.before, on.after, on.periodic, given["scale"], cutoff, chance, profile)
+
+
+def grids(given: Settings, neurons_before: int, neurons_after: int) -> Grids:
+    """Return the grids that settings place two populations on; raises InputError where they do not fit."""
+    before, after = _grid(given, "before", neurons_before), _grid(given, "after", neurons_after)
     if len(before) != len(after):
         raise wrong("before", f"the grids have {len(before)} and {len(after)} axes, expected as many")
-    cutoff, chance = given.get("cutoff", PROFILES[profile][1]), given.get("probability", 1.0)
-    return _Space(before, after, given["scale"], cutoff, chance, given.get("periodic", True), profile)
+    return Grids(before, after, given.get("periodic", True))
 
 
 def _grid(given: Settings, side: str, neurons: int) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -12,6 +12,7 @@ import numpy as np
 from pcsim.arrays import sparse
 from pcsim.errors import nearest, wrong
 from pcsim.ops.attributes import MAX_ELEMENTS, MOST_TICKS
+from pcsim.ops.synapses.sonata import Reading, read_population, slip_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ class SynapseList:
     post: Column
     delay: Column | None = None
     weight: Column | None = None
+    notes: tuple[str, ...] = ()
+    """What to know of a file: what of it is left out."""
 
 
 def read_edges(given: Mapping[str, Any], folder: Path, before: int, after: int) -> SynapseList:
@@ -47,53 +50,42 @@ def read_edges(given: Mapping[str, Any], folder: Path, before: int, after: int) 
     if not path.is_file():
         raise wrong("file", f"cannot read {path}: no such file")
     try:
-        columns = _READERS[path.suffix](path, {**given, "shape": (after, before)})
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        columns, notes = _READERS[path.suffix](path, {**given, "shape": (after, before), "folder": folder})
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError, TypeError) as error:
         raise wrong("file", f"cannot read {path}: {error}") from None
-    return _checked(path, columns, given.get("tick", 1.0), before, after)
+    return replace(_checked(path, columns, given.get("tick", 1.0), before, after), notes=notes)
 
 
-def _npz(path: Path, given: Mapping[str, Any]) -> dict[str, Column]:
+def _npz(path: Path, given: Mapping[str, Any]) -> Reading:
     """Read weights, (after, before): a synapse for each entry that is stored."""
     matrix = sparse(np).load_npz(path).tocoo()
     if matrix.shape != given["shape"]:
         message = f"shape {matrix.shape}, expected {given['shape']}: rows are neurons after, columns neurons before"
         raise ValueError(message)
-    return {"pre": matrix.col, "post": matrix.row, "weight": matrix.data}
+    return {"pre": matrix.col, "post": matrix.row, "weight": matrix.data}, ()
 
 
-def _parquet(path: Path, given: Mapping[str, Any]) -> dict[str, Column]:
+def _parquet(path: Path, given: Mapping[str, Any]) -> Reading:
     module = _library("pyarrow.parquet", "Parquet files", "pyarrow")
     names = module.read_schema(path).names
     problems = [name for name in ("pre", "post") if name not in names]
     if problems:
         message = f"{path} has no column {problems[0]!r}" + nearest(problems[0], names)
         raise wrong("file", message)
+    others = sorted({*names} - {*_COLUMNS, *given.get("ignore", ())})
+    for name in others:
+        if close := slip_of(name, _COLUMNS):
+            message = f"{path}: unknown column {name!r}; did you mean {close!r}? (or list it under 'ignore')"
+            raise wrong("file", message)
     table = module.read_table(path, columns=[name for name in _COLUMNS if name in names])
-    return {name: table.column(name).to_numpy() for name in table.column_names}
+    notes = (f"{path.name}: columns that are not read: {', '.join(others)}",) if others else ()
+    return {name: table.column(name).to_numpy() for name in table.column_names}, notes
 
 
-def _sonata(path: Path, given: Mapping[str, Any]) -> dict[str, Column]:
+def _sonata(path: Path, given: Mapping[str, Any]) -> Reading:
     module = _library("h5py", "SONATA files", "h5py")
     with module.File(path, "r") as file:
-        return _of_population(path, file, given.get("edges"))
-
-
-def _of_population(path: Path, file: Any, name: str | None) -> dict[str, Column]:
-    populations = list(file["edges"]) if "edges" in file else []
-    if name is None and len(populations) == 1:
-        name = populations[0]
-    if name not in populations:
-        message = f"{path} holds the edges {', '.join(populations) or 'of none'}" + nearest(str(name), populations)
-        raise wrong("edges", message)
-    edges = file["edges"][name]
-    found = {"pre": edges["source_node_id"][:], "post": edges["target_node_id"][:]}
-    if "edge_group_id" in edges and edges["edge_group_id"][:].any():
-        raise wrong("file", f"{path}: /edges/{name} has several groups, expected group 0 alone")
-    group = edges.get("0", {})
-    rows = edges["edge_group_index"][:] if "edge_group_index" in edges else slice(None)
-    names = {"delay": "delay", "weight": "weight", "syn_weight": "weight"}
-    return found | {names[key]: group[key][:][rows] for key in names if key in group}
+        return read_population(path, file, given, given["folder"])
 
 
 def _library(module: str, what: str, name: str) -> Any:
@@ -104,7 +96,7 @@ def _library(module: str, what: str, name: str) -> Any:
 
 
 _COLUMNS = ("pre", "post", "delay", "weight")
-_READERS: dict[str, Callable[[Path, Mapping[str, Any]], dict[str, Column]]] = {
+_READERS: dict[str, Callable[[Path, Mapping[str, Any]], Reading]] = {
     ".npz": _npz,
     ".parquet": _parquet,
     ".h5": _sonata,

@@ -8,6 +8,7 @@ matrix of weights multiplies, whose rows are neurons after and whose columns are
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from pcsim.ops.elementwise import ACTIVATIONS
 from pcsim.ops.leading import fold, lead
 from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec, Realised, Site
 from pcsim.ops.segment_sums import segment_sums
-from pcsim.ops.synapses.connect import connect, connection
+from pcsim.ops.synapses.connect import connect, connection, grids_of
 from pcsim.ops.synapses.delays import delays, drawn
 from pcsim.ops.synapses.sampling import Wanted
 from pcsim.ops.synapses.synapse import Synapses, arranged
@@ -74,10 +75,12 @@ def _synapses(given: dict[str, Any], site: Site) -> Synapses:
     except InputError as error:
         raise error.map(lambda problem: problem.under("connect")) from None
     wish = given["delays"]
-    delay = found.delay if wish is None else drawn(wish, len(found.pre), site.draws(given["seed"], "delays"))
+    grids = grids_of(given["connect"], wish, wanted.before, wanted.after)
+    delay = found.delay if wish is None else drawn(wish, found, grids, site.draws(given["seed"], "delays"))
     sizes = {"fan_out": wanted.before, "units": wanted.after}
     try:
-        return arranged(found.pre, found.post, 0 if delay is None else delay, weight=found.weight, **sizes)
+        made = arranged(found.pre, found.post, 0 if delay is None else delay, weight=found.weight, **sizes)
+        return replace(made, notes=found.notes)
     except ValueError as error:
         raise wrong("delays", str(error)) from None
 
@@ -249,7 +252,8 @@ ROWS = (
             "units": Attribute(positive, required=True, summary="neurons of the population"),
             "connect": Attribute(optional(connection), summary="which neuron feeds which: {rule: ...}"),
             "delays": Attribute(
-                optional(delays), summary="ticks, one number, or {uniform: [0, 7]}, {normal: ...}, {values: ...}"
+                optional(delays),
+                summary="ticks: one number, or {uniform: [0, 7]}, {normal: ...}, {values: ...}, {distance: ...}",
             ),
             "activation": Attribute(
                 lambda value: "none" if value is None else choice("an activation", ACTIVATIONS)(value),

@@ -42,6 +42,7 @@ class Synapses:
     fan_out : neurons of the population before
     units : neurons of the population after
     weight : (synapses,) float64 that a file gave, None if none did
+    notes : what to know of that file: what of it is left out
     """
 
     pre: NDArray[np.int32]
@@ -50,6 +51,7 @@ class Synapses:
     fan_out: int
     units: int
     weight: NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for array in (self.pre, self.post, self.delay, self.weight):
