@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pcsim.run.result import Run, open_run
     from pcsim.scenario.reader import load, load_graph
     from pcsim.scenario.scenario import Scenario
-    from pcsim.simulate import gradients, parameters, simulate, simulate_many
+    from pcsim.simulate import gradients, parameters, simulate, simulate_many, synapses
     from pcsim.sweep import open_sweep, sweep
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ __all__ = [
     "simulate",
     "simulate_many",
     "sweep",
+    "synapses",
 ]
 
 _MODULES = {
@@ -55,7 +56,7 @@ _MODULES = {
     "pcsim.run.result": ("Run", "open_run"),
     "pcsim.scenario.reader": ("load", "load_graph"),
     "pcsim.scenario.scenario": ("Scenario",),
-    "pcsim.simulate": ("gradients", "parameters", "simulate", "simulate_many"),
+    "pcsim.simulate": ("gradients", "parameters", "simulate", "simulate_many", "synapses"),
     "pcsim.sweep": ("open_sweep", "sweep"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -345,6 +345,21 @@ def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML
 
 @app.command()
 @_guarded
+def synapses(
+    file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML)")],
+    vertex: Annotated[str | None, typer.Option(help="a population; default: the only one")] = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """List the synapses of a population as CSV, with delays in ticks."""
+    from pcsim.view.synapse_listing import csv_of, plain_of, synapses_of
+
+    found = synapses_of(file, vertex, _overrides(settings))
+    _print_json(plain_of(found)) if as_json else sys.stdout.writelines(csv_of(found))
+
+
+@app.command()
+@_guarded
 def bench(
     family: Annotated[
         list[str] | None, typer.Option("--family", "--zoo", help="a family of benchmark graphs; default: all")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from pcsim.analysis.backprop import backprop
 from pcsim.engines.ensembles import agree, together
 from pcsim.errors import RunError, wrong
+from pcsim.graph import Graph
 from pcsim.run.grouping import groups
 from pcsim.run.loop import run_ticks
 from pcsim.run.manifest import ManifestKeeper
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
+    import xarray as xr
 
     from pcsim.run.loop import Progress
     from pcsim.run.result import Run
@@ -197,6 +199,27 @@ def gradients(source: Scenario | Source) -> dict[str, np.ndarray]:
     """Return {parameter: (*shape)}: the descent direction -dL/dp, summed over the batch, by reverse-mode backprop."""
     scenario = _loaded(source)
     return dict(backprop(scenario.task()).gradients)
+
+
+def synapses(source: Graph | Scenario | Source, vertex: str, overrides: Mapping[str, Any] | None = None) -> xr.Dataset:
+    """Return the synapses of a population, a row for each: ``pcsim.Graph.synapses``.
+
+    Parameters
+    ----------
+    source : a scenario or whatever ``pcsim.load`` takes, for the weights that a run starts from and the delays of the
+        graph that is run, levelled as it asks; or a graph
+    vertex : a population, that is, a vertex whose op is ``projection``
+    overrides : {dotted key: value}, for a path or mapping
+
+    Raises
+    ------
+    InputError
+        Where there is no such population, or the source is wrong.
+    """
+    if isinstance(source, Graph):
+        return source.synapses(vertex)
+    scenario = _loaded(source, overrides)
+    return scenario.levelled.synapses(vertex, scenario.parameters())
 
 
 def _loaded(

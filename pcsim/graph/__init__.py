@@ -4,6 +4,7 @@ from pcsim.graph.build import graph_from
 from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
 from pcsim.graph.interop import from_networkx, to_networkx
 from pcsim.graph.levels import level, levels, light_cone, uneven_edges, vertex_levels
+from pcsim.graph.synapse_table import synapses
 
 __all__ = [
     "Edge",
@@ -18,6 +19,7 @@ __all__ = [
     "vertex_levels",
 ]
 
-# Methods, but set here: what makes a graph needs the class, so the class cannot import it.
+# Methods, but set here: these modules need the class, so the class cannot import them.
 Graph.to_networkx = to_networkx
 Graph.from_networkx = staticmethod(from_networkx)
+Graph.synapses = synapses

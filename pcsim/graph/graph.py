@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import networkx as nx
+    import xarray as xr
 
     from pcsim.arrays import Shape
     from pcsim.ops.op import Call, Feedback, Format, Op
@@ -165,7 +166,8 @@ class Graph:
 
     to_networkx: ClassVar[Callable[[Graph], nx.MultiDiGraph[str]]]
     from_networkx: ClassVar[Callable[[nx.DiGraph[Any]], Graph]]
-    """Both are defined in ``pcsim.graph.interop``, which needs this class, and set in ``pcsim/graph/__init__.py``."""
+    synapses: ClassVar[Callable[..., xr.Dataset]]
+    """These are defined in modules that need this class, and set in ``pcsim/graph/__init__.py``."""
 
 
 def number_format(vertex: Vertex) -> Format:

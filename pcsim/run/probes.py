@@ -13,8 +13,10 @@ from pcsim.analysis.theory import MOST_NUMBERS, divergence_series
 from pcsim.engines.base import kept_by_task
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.levels import vertex_levels
+from pcsim.graph.synapse_table import synapse_columns
 from pcsim.program.program import rows_of
 from pcsim.trace.channel import NONE, Channel, Static, shape_key
+from pcsim.trace.entries import SYNAPSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -266,6 +268,12 @@ def edge_coordinates(graph: Graph, names: Iterable[str], kind: str) -> Coordinat
 def theory_curves(task: Task, names: tuple[str, ...], every: int) -> np.ndarray | None:
     """Return the divergence that theory gives at the recorded ticks: (vertices, records); None where it gives none."""
     return divergence_series(task, names, np.arange(0, task.ticks, every))
+
+
+def by_synapse(graph: Graph, population: str) -> list[Static]:
+    """Return which neurons the synapses of a population connect, and their ticks, in the order of its weights."""
+    columns = synapse_columns(graph, population)
+    return [(f"{SYNAPSES}/{population}", name, ("synapse",), column, ()) for name, column in columns.items()]
 
 
 def by_parameter(group: str, arrays: Mapping[str, np.ndarray]) -> list[Static]:

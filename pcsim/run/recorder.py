@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.graph.synapse_table import populations
 from pcsim.run.checkpoint import CHECKPOINT
 from pcsim.run.outcome import Outcome
-from pcsim.run.probes import by_parameter, theory_curves
+from pcsim.run.probes import by_parameter, by_synapse, theory_curves
 from pcsim.run.result import TRACE, Run
 from pcsim.trace.writer import TraceWriter
 
@@ -129,5 +130,7 @@ class RunRecorder:
 
 
 def learnt(outcome: Outcome) -> list[Static]:
-    """Return what is kept of the parameters, as arrays of a trace without ticks."""
-    return by_parameter("learnt", outcome.updates) + by_parameter("parameters", outcome.parameters)
+    """Return what is kept of the parameters and their synapses, as arrays of a trace without ticks."""
+    graph = outcome.task.graph
+    kept = by_parameter("learnt", outcome.updates) + by_parameter("parameters", outcome.parameters)
+    return kept + [array for name in populations(graph) for array in by_synapse(graph, name)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.documents import sorted_problems
 from pcsim.errors import InputError, Problem
+from pcsim.graph.synapse_table import synapse_notes
 from pcsim.run.task import check, recorded
 from pcsim.scenario.document_kind import kind_of
 from pcsim.scenario.reader import load_graph, read_scenario
@@ -13,13 +14,15 @@ from pcsim.scenario.reader import load_graph, read_scenario
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pcsim.graph import Graph
     from pcsim.scenario.scenario import Scenario
 
 
 def validate_file(path: Path) -> str:
-    """Return a line that says a file is right; raises InputError with everything that is not."""
+    """Return a line that says a file is right, and one for each note; raises InputError with everything that is not."""
     if kind_of(path) == "graph":
-        return f"{path}: ok: {load_graph(path)!r}"
+        graph = load_graph(path)
+        return "\n".join((f"{path}: ok: {graph!r}", *_notes(graph)))
     reading = read_scenario(path)
     scenario = reading.scenario()
     problems = list(reading.problems)
@@ -29,7 +32,12 @@ def validate_file(path: Path) -> str:
         problems += [problem for problem in _later(scenario) if problem.path[:1] not in known]
     if problems:
         raise InputError(sorted_problems(problems))
-    return f"{path}: ok: {scenario!r}"
+    assert scenario is not None
+    return "\n".join((f"{path}: ok: {scenario!r}", *_notes(scenario.graph)))
+
+
+def _notes(graph: Graph) -> list[str]:
+    return [f"note: {text}" for text in synapse_notes(graph)]
 
 
 def _later(scenario: Scenario) -> list[Problem]:

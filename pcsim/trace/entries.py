@@ -25,6 +25,9 @@ SIDES = ("value", "error")
 STACKED = ("value", "prediction", "error", "message", "update", "learnt")
 """Quantities that are stacked by shape; all others are series."""
 
+SYNAPSES = "synapses"
+"""The node of what synapses are; nothing in it was recorded."""
+
 QUANTITIES = (*STACKED, "energy", "norm", "divergence")
 """What a scenario can ask to be recorded, and what was learnt."""
 
@@ -83,6 +86,8 @@ def entries(tree: xr.DataTree) -> list[Entry]:
     found = []
     for node in tree.subtree:
         parts = node.path.strip("/").split("/")
+        if parts[0] == SYNAPSES:
+            continue
         for variable, array in node.data_vars.items():
             quantity = parts[0] if parts[0] in STACKED else str(variable)
             found.append(Entry(quantity, parts[1] if quantity == "message" else None, array))
