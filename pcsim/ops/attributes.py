@@ -1,14 +1,16 @@
 """Checks that turn what a document says into the hashable value that an op keeps.
 
-Each raises ``ValueError("expected ...")``; ``parse_attributes`` puts what was got in front of it.
+Each raises ``ValueError("expected ...")``; ``parse_attributes`` puts what was got in front of it. Each also says as a
+JSON Schema what it takes: the reference and the schemas of documents are made of that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf, isfinite, prod
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pcsim.errors import nearest
 
@@ -27,8 +29,36 @@ MOST_TICKS = 1_000_000
 """The longest delay that a document may ask for, in ticks."""
 
 Parse = Callable[[Any], Any]
+T = TypeVar("T")
+Schema = Mapping[str, Any]
+
+SIZE = {"type": "integer", "minimum": 1, "maximum": MAX_ELEMENTS}
 
 
+@dataclass(frozen=True)
+class Check(Generic[T]):
+    """A check that says what it takes, as a JSON Schema, which is asked for late: tables may grow."""
+
+    parse: Callable[[Any], T]
+    schema: Callable[[], Schema]
+
+    def __call__(self, value: Any) -> T:
+        """Return the value that an op keeps, or raise ValueError."""
+        return self.parse(value)
+
+
+def takes(*forms: Schema, **schema: Any) -> Callable[[Callable[[Any], T]], Check[T]]:
+    """Return the decorator of a check: the JSON Schema of what it takes, or several of which one holds."""
+    whole_schema = {"anyOf": forms} if forms else schema
+    return lambda parse: Check(parse, lambda: whole_schema)
+
+
+def schema_of(parse: Parse) -> dict[str, Any]:
+    """Return the JSON Schema of what a check takes; of a plain function it is not known: anything."""
+    return dict(parse.schema()) if isinstance(parse, Check) else {}
+
+
+@takes(type="number")
 def number(value: Any) -> float:
     """Return a finite number; truth values and text are none."""
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -42,6 +72,7 @@ def number(value: Any) -> float:
     return result
 
 
+@takes(type="integer")
 def whole(value: Any) -> int:
     """Return a whole number; 3.0 is one, True is not."""
     if not isinstance(value, bool):
@@ -52,6 +83,7 @@ def whole(value: Any) -> int:
     raise ValueError("expected a whole number")
 
 
+@takes(**SIZE)
 def positive(value: Any) -> int:
     """Return a whole number from 1 up to the largest size allowed."""
     count = whole(value)
@@ -60,6 +92,7 @@ def positive(value: Any) -> int:
     return count
 
 
+@takes(type="integer")
 def index(value: Any) -> int:
     """Return a whole number of either sign that can count elements or axes."""
     place = whole(value)
@@ -68,6 +101,7 @@ def index(value: Any) -> int:
     return place
 
 
+@takes(type="number", minimum=0)
 def non_negative(value: Any) -> float:
     """Return a finite number of at least 0."""
     if (result := number(value)) < 0:
@@ -75,6 +109,7 @@ def non_negative(value: Any) -> float:
     return result
 
 
+@takes(type="number", minimum=0, exclusiveMaximum=1)
 def fraction(value: Any) -> float:
     """Return a number from 0 up to, but not including, 1."""
     if not 0 <= (result := number(value)) < 1:
@@ -82,6 +117,7 @@ def fraction(value: Any) -> float:
     return result
 
 
+@takes(type="boolean")
 def boolean(value: Any) -> bool:
     """Return true or false; 0 and 1 are neither."""
     if not isinstance(value, bool):
@@ -89,15 +125,19 @@ def boolean(value: Any) -> bool:
     return value
 
 
-def optional(parse: Parse) -> Parse:
+def optional(parse: Parse) -> Check[Any]:
     """Return the same check, which lets null through."""
-    return lambda value: None if value is None else parse(value)
+    return Check(
+        lambda value: None if value is None else parse(value),
+        lambda: {"anyOf": [schema_of(parse), {"type": "null"}]},
+    )
 
 
-def choice(kind: str, names: Iterable[str]) -> Parse:
+def choice(kind: str, names: Iterable[str]) -> Check[str]:
     """Return the check that a value is one of some names; ``kind`` says what they name."""
     legal = tuple(names)
 
+    @takes(type="string", enum=list(legal))
     def parse(value: Any) -> str:
         if not isinstance(value, str) or value not in legal:
             message = f"expected {kind}{nearest(value, legal)}"
@@ -107,12 +147,14 @@ def choice(kind: str, names: Iterable[str]) -> Parse:
     return parse
 
 
+@takes(type="array", items=SIZE, maxItems=MAX_RANK)
 def shape(value: Any) -> Shape:
     """Return the shape of a vertex; [] is a scalar."""
     extents = tuple(map(positive, listed(value, "expected a shape, a list such as [28, 28]")))
     return small(extents)
 
 
+@takes(type="array", items={"type": "integer"}, maxItems=MAX_RANK)
 def partial_shape(value: Any) -> Shape:
     """Return a shape in which one extent may be -1, to be worked out."""
     extents = tuple(map(whole, listed(value, "expected a shape, a list such as [4, -1]")))
@@ -122,6 +164,7 @@ def partial_shape(value: Any) -> Shape:
     return extents
 
 
+@takes({"type": "integer"}, {"type": "array", "items": {"type": "integer"}, "maxItems": MAX_RANK})
 def axes(value: Any) -> tuple[int, ...]:
     """Return axes of a vertex, from one axis or a list of axes."""
     if isinstance(value, list | tuple):
@@ -129,14 +172,19 @@ def axes(value: Any) -> tuple[int, ...]:
     return (index(value),)
 
 
-def nested(value: Any, depth: int = MAX_RANK) -> Any:
+@takes({"type": "number"}, {"type": "array"})
+def nested(value: Any) -> Any:
     """Return a number, or lists of numbers (equal lengths at each depth) as tuples."""
+    return _nested(value, MAX_RANK)
+
+
+def _nested(value: Any, depth: int) -> Any:
     if not isinstance(value, list | tuple):
         return number(value)
     if not value or not depth:
         message = f"expected numbers in lists at most {MAX_RANK} deep, none of them empty"
         raise ValueError(message)
-    items = tuple(nested(item, depth - 1) for item in value)
+    items = tuple(_nested(item, depth - 1) for item in value)
     if len(set(map(nested_shape, items))) > 1:
         raise ValueError("expected lists of equal lengths")
     return items

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pcsim.arrays import Array, special, unbroadcast
-from pcsim.ops.attributes import number
+from pcsim.ops.attributes import Check, choice, number, optional
 from pcsim.ops.op import Attribute, Call, Cost, Op
 
 if TYPE_CHECKING:
@@ -118,6 +118,10 @@ UNARY = {
 
 ACTIVATIONS = {"none": UNARY["identity"]} | {name: f for name, f in UNARY.items() if f.outside is None}
 """The functions that a layer may apply; each takes its attributes at their defaults."""
+
+_OR_NULL = optional(choice("an activation", ACTIVATIONS))
+activation: Check[str] = Check(lambda value: _OR_NULL(value) or "none", _OR_NULL.schema)
+"""The check of an activation; null is none."""
 
 
 def same_shape(call: Call) -> Shape:

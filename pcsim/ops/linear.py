@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.arrays import LEAD, Array, unbroadcast
 from pcsim.ops.attributes import boolean, choice, positive
-from pcsim.ops.elementwise import ACTIVATIONS
+from pcsim.ops.elementwise import ACTIVATIONS, activation
 from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec
 
 if TYPE_CHECKING:
@@ -186,11 +186,7 @@ ROWS = (
         cost=affine_cost,
         attributes={
             "units": Attribute(positive, required=True, summary="extent of the last axis of the result"),
-            "activation": Attribute(
-                lambda value: "none" if value is None else choice("an activation", ACTIVATIONS)(value),
-                "none",
-                summary="function applied to each element",
-            ),
+            "activation": Attribute(activation, "none", summary="function applied to each element"),
             "bias": Attribute(boolean, True, summary="whether a bias is added"),
             "convention": Attribute(
                 choice("a convention", (OUTER, INNER)),

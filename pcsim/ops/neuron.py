@@ -7,8 +7,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from pcsim.arrays import LEAD, Array, unbroadcast
-from pcsim.ops.attributes import boolean, choice
-from pcsim.ops.elementwise import ACTIVATIONS
+from pcsim.ops.attributes import boolean
+from pcsim.ops.elementwise import ACTIVATIONS, activation
 from pcsim.ops.leading import fold, lead
 from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec
 
@@ -102,11 +102,7 @@ ROWS = (
         params=neuron_params,
         cost=neuron_cost,
         attributes={
-            "activation": Attribute(
-                lambda value: "none" if value is None else choice("an activation", ACTIVATIONS)(value),
-                "none",
-                summary="function applied to the sum",
-            ),
+            "activation": Attribute(activation, "none", summary="function applied to the sum"),
             "bias": Attribute(boolean, True, summary="whether a bias is added"),
         },
     ),

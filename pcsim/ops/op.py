@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pcsim.arrays import Array, Namespace, Shape
+from pcsim.ops.attributes import schema_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,12 @@ class Attribute:
     summary: str = ""
     follows: str = ""
     """The attribute that this one is worked out from: it is written out only where that one is not given."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the key, with what it is for and its default."""
+        known = {} if self.required else {"default": self.default}
+        return {**schema_of(self.parse), "description": self.summary, **known}
 
 
 @dataclass(frozen=True)

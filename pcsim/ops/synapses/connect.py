@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from pcsim.errors import InputError, nearest, wrong
-from pcsim.ops.attributes import MAX_ELEMENTS, boolean, choice, number, positive
+from pcsim.ops.attributes import MAX_ELEMENTS, Check, boolean, choice, number, positive, takes
 from pcsim.ops.op import Attribute
-from pcsim.ops.settings import Settings, settings
+from pcsim.ops.settings import Settings, keys_schema, settings
 from pcsim.ops.synapses import distance
 from pcsim.ops.synapses.distance import GRID_KEYS, PROFILES, Grids, above_zero, grids
 from pcsim.ops.synapses.edge_files import SynapseList, read_edges
@@ -48,7 +48,7 @@ class Connection:
     on_grids: bool = False
 
 
-def connection(value: Any) -> Settings:
+def _connection(value: Any) -> Settings:
     """Return the settings of a connection rule; raises InputError with every problem."""
     if not isinstance(value, Mapping) or "rule" not in value:
         raise ValueError("expected a rule such as {rule: fixed_in_degree, degree: 10}")
@@ -57,6 +57,14 @@ def connection(value: Any) -> Settings:
         raise wrong("rule", f"unknown connection rule {name!r}" + nearest(name, CONNECTIONS))
     given = {key: inner for key, inner in value.items() if key != "rule"}
     return Settings((("rule", name), *settings(f"rule {name!r}", given, CONNECTIONS[name].keys).pairs))
+
+
+def _schema() -> dict[str, Any]:
+    return {"anyOf": [keys_schema(row.keys, rule=name) for name, row in CONNECTIONS.items()]}
+
+
+connection = Check(_connection, _schema)
+"""The check of a connection rule with its keys."""
 
 
 def connect(given: Settings, wanted: Wanted) -> SynapseList:
@@ -95,6 +103,7 @@ def grids_of(connection: Settings | None, delays: Any, before: int, after: int) 
         raise error.map(lambda problem: problem.under("delays", "distance")) from None
 
 
+@takes(type="number", minimum=0, maximum=1)
 def probability(value: Any) -> float:
     """Return a number from 0 to 1."""
     found = number(value)
@@ -103,6 +112,7 @@ def probability(value: Any) -> float:
     return found
 
 
+@takes(type="string")
 def text(value: Any) -> str:
     """Return text."""
     if not isinstance(value, str):

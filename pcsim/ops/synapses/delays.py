@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsim.errors import InputError, wrong
-from pcsim.ops.attributes import MOST_TICKS, listed, number, whole
+from pcsim.ops.attributes import MOST_TICKS, Check, listed, number, takes, whole
 from pcsim.ops.op import Attribute
-from pcsim.ops.settings import Settings, settings
+from pcsim.ops.settings import Settings, keys_schema, settings
 from pcsim.ops.synapses.distance import GRID_KEYS, above_zero
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pcsim.ops.synapses.edge_files import SynapseList
 
 
+_TICKS = {"type": "integer", "minimum": 0, "maximum": MOST_TICKS}
+
+
+@takes(**_TICKS)
 def ticks(value: Any) -> int:
     """Return a delay in ticks."""
     found = whole(value)
@@ -28,6 +33,7 @@ def ticks(value: Any) -> int:
     return found
 
 
+@takes(type="array", prefixItems=[_TICKS, _TICKS], minItems=2, maxItems=2)
 def _interval(value: Any) -> tuple[int, int]:
     low, high = _pair(value, "expected [shortest, longest], whole numbers of ticks")
     if ticks(low) > ticks(high):
@@ -35,6 +41,7 @@ def _interval(value: Any) -> tuple[int, int]:
     return ticks(low), ticks(high)
 
 
+@takes(type="array", prefixItems=2 * [{"type": "number", "minimum": 0}], minItems=2, maxItems=2)
 def _normal(value: Any) -> tuple[float, float]:
     mean, spread = map(number, _pair(value, "expected [mean, standard deviation], in ticks"))
     if mean < 0 or spread < 0:
@@ -48,48 +55,60 @@ def _pair(value: Any, message: str) -> tuple[Any, ...]:
     return found
 
 
+@takes(type="array", items=_TICKS, minItems=1)
 def _several(value: Any) -> tuple[int, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("expected a list of delays")
     return tuple(map(ticks, value))
 
 
-_DISTANCE = {
+DISTANCE = {
     "speed": Attribute(above_zero, required=True, summary="extents of the grids that a message travels in a tick"),
     "least": Attribute(ticks, 0, summary="ticks at distance 0"),
     **GRID_KEYS,
 }
+"""The keys of delays by distance."""
 
 
 def _by_distance(value: Any) -> Settings:
     if not isinstance(value, Mapping):
         raise ValueError("expected a speed in extents per tick, such as {speed: 0.1, least: 1}")
     try:
-        return settings("delays by distance", value, _DISTANCE)
+        return settings("delays by distance", value, DISTANCE)
     except InputError as error:
         raise error.map(lambda problem: problem.under("distance")) from None
 
 
-_DELAYS = {
+DELAYS: dict[str, Attribute] = {
     "uniform": Attribute(_interval, summary="[shortest, longest], every whole number between them equally likely"),
     "normal": Attribute(_normal, summary="[mean, standard deviation], rounded to whole ticks, 0 or more"),
     "values": Attribute(_several, summary="delays, each equally likely"),
     "distance": Attribute(
-        _by_distance,
+        Check(_by_distance, lambda: keys_schema(DISTANCE)),
         summary="{speed: 0.1, least: 1}: least + distance / speed, rounded to whole ticks; distance 1 is the extent",
     ),
 }
+"""How delays of synapses are drawn."""
 
 
-def delays(value: Any) -> int | Settings:
+def _delays(value: Any) -> int | Settings:
     """Return one delay for all synapses, or how each is drawn."""
     if not isinstance(value, Mapping):
         return ticks(value)
-    found = settings("delays", value, _DELAYS)
+    found = settings("delays", value, DELAYS)
     if len(found) != 1:
-        message = f"expected a number of ticks, or exactly one of {', '.join(_DELAYS)}"
+        message = f"expected a number of ticks, or exactly one of {', '.join(DELAYS)}"
         raise ValueError(message)
     return found
+
+
+def _schema() -> dict[str, Any]:
+    drawn_ones = [keys_schema({name: replace(row, required=True)}) for name, row in DELAYS.items()]
+    return {"anyOf": [_TICKS, *drawn_ones]}
+
+
+delays = Check(_delays, _schema)
+"""The check of the delays of synapses."""
 
 
 def drawn(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
-from pcsim.ops.attributes import boolean, index, listed, number, positive
+from pcsim.ops.attributes import SIZE, boolean, index, listed, number, positive, takes
 from pcsim.ops.op import Attribute
 from pcsim.ops.synapses.sampling import Wanted, chosen, joined
 
@@ -35,6 +35,7 @@ PROFILES: Mapping[str, tuple[Callable[[Any], Any], float, tuple[float, float, fl
 """Profile by distance over scale, where it is cut off, and its integral over one, two and three axes."""
 
 
+@takes(type="number", exclusiveMinimum=0)
 def above_zero(value: Any) -> float:
     """Return a number above 0."""
     if (found := number(value)) <= 0:
@@ -42,6 +43,7 @@ def above_zero(value: Any) -> float:
     return found
 
 
+@takes(type="array", items=SIZE, minItems=1, maxItems=3)
 def extents(value: Any) -> tuple[int, ...]:
     """Return the extents of a grid of neurons."""
     found = tuple(map(positive, listed(value, "expected the extents of a grid, such as [40, 25]")))
@@ -50,6 +52,7 @@ def extents(value: Any) -> tuple[int, ...]:
     return found
 
 
+@takes(type="integer", minimum=1, maximum=3)
 def axes(value: Any) -> int:
     """Return a number of axes."""
     if not 1 <= (found := index(value)) <= 3:

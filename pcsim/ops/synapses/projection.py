@@ -15,8 +15,8 @@ import numpy as np
 
 from pcsim.arrays import LEAD, Array, sparse, unbroadcast
 from pcsim.errors import InputError, wrong
-from pcsim.ops.attributes import boolean, choice, optional, positive, whole
-from pcsim.ops.elementwise import ACTIVATIONS
+from pcsim.ops.attributes import boolean, optional, positive, takes, whole
+from pcsim.ops.elementwise import ACTIVATIONS, activation
 from pcsim.ops.leading import fold, lead
 from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec, Realised, Site
 from pcsim.ops.segment_sums import segment_sums
@@ -36,6 +36,7 @@ CHUNK = 1 << 20
 # -- what a document says --------------------------------------------------------------------------------
 
 
+@takes(type="integer", minimum=0)
 def _seed(value: Any) -> int:
     if not 0 <= (found := whole(value)) < 2**63:
         raise ValueError("expected a whole number, 0 or more")
@@ -255,11 +256,7 @@ ROWS = (
                 optional(delays),
                 summary="ticks: one number, or {uniform: [0, 7]}, {normal: ...}, {values: ...}, {distance: ...}",
             ),
-            "activation": Attribute(
-                lambda value: "none" if value is None else choice("an activation", ACTIVATIONS)(value),
-                "none",
-                summary="function applied to each element",
-            ),
+            "activation": Attribute(activation, "none", summary="function applied to each element"),
             "bias": Attribute(boolean, True, summary="whether a bias is added"),
             "seed": Attribute(_seed, 0, summary="of the synapses and their delays"),
             "synapses": Attribute(given_synapses, summary="Synapses made in Python", follows="connect"),
