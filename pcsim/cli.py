@@ -1,7 +1,4 @@
-"""The command line: parses and prints, no logic of its own.
-
-Exit codes: 0 done, 1 the run failed, 2 the input is wrong, 130 ended by Ctrl-C, 143 by SIGTERM.
-"""
+"""The command line: parses and prints, no logic of its own. What exit codes mean: ``pcsim.errors.EXITS``."""
 
 from __future__ import annotations
 
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from pcsim.sweep import Sweep
 
 app = typer.Typer(
-    help="Simulate predictive coding on computation graphs: messages, delays, ticks.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 # names and titles are the user's: no brackets or colons in them mean anything
@@ -41,6 +37,17 @@ RunFolder = Annotated[Path, typer.Argument(help="the folder of a run")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override a key: graph.depth=16, rule.step_size=0.5")]
 Engine = Annotated[str | None, typer.Option(help="what executes it")]
 Json = Annotated[bool, typer.Option("--json", help="print plain JSON for machines")]
+
+
+class NamesLists(TyperCommand):
+    """A command whose help names the lists, which are imported only where it is asked for."""
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help, with every list by name."""
+        from pcsim.view.listing import LISTS
+
+        vars(self.params[0])["help"] = " | ".join(LISTS)
+        return super().get_help(ctx)
 
 
 class NamesEngines(TyperCommand):
@@ -65,7 +72,7 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
         except PcsimError as error:
             _complain(str(error))
-            raise typer.Exit(2 if isinstance(error, InputError) else 1) from None
+            raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             _complain("ended at once")
             raise typer.Exit(exit_code()) from None
@@ -105,6 +112,36 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
             raise wrong((), f"--set {setting!r}: nothing was given after '='; null stands for no value, '' for no text")
         pairs[key.strip()] = plain(parse(text, f"--set {key.strip()}"))
     return pairs
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from pcsim.view.diagnosis import version_line
+
+        _say(version_line())
+        raise typer.Exit
+
+
+@app.callback()
+def pcsim(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="tell the version, and where it is installed"),
+    ] = False,
+) -> None:
+    """Simulate predictive coding on computation graphs: messages, delays, ticks.
+
+    Begin with: pcsim guide
+    """
+
+
+@app.command()
+@_guarded
+def guide() -> None:
+    """Print the guide: ten minutes, from a first run to sweeps."""
+    from importlib.resources import files
+
+    sys.stdout.write(files("pcsim").joinpath("GUIDE.md").read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -400,27 +437,36 @@ def bench(
         raise typer.Exit(exit_code())
 
 
-@app.command("list")
+@app.command("list", cls=NamesLists)
 @_guarded
 def list_(
-    what: Annotated[
-        str,
-        typer.Argument(help="ops | rules | firings | engines | measures | losses | feedbacks | datasets | scenarios"),
-    ],
+    what: Annotated[str | None, typer.Argument(help="one of the lists")] = None,
+    whole: Annotated[bool, typer.Option("--all", help="the whole reference: every key, row and error")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,
     as_json: Json = False,
 ) -> None:
-    """List what there is."""
-    from pcsim.view.listing import listing, listing_tables
+    """List what there is.
 
-    found = listing(what)
-    _print_json(found) if as_json else out.print(*listing_tables(what, found), sep="\n")
+    With --all it is the reference: every key of the documents, every row that can be chosen, every error.
+    """
+    from pcsim.view.listing import listing_tables
+    from pcsim.view.reference import as_markdown, reference
+
+    found = reference(what, whole=whole)
+    if as_json:
+        _print_json([vars(section) for section in found] if whole else found[0].rows)
+    elif markdown:
+        sys.stdout.write(as_markdown(found))
+    else:
+        for section in found:
+            out.print(*listing_tables(section, titles=whole), sep="\n")
 
 
 @app.command()
 @_guarded
 def schema(what: Annotated[str, typer.Argument(help="graph | scenario")]) -> None:
     """Print the JSON Schema of a document, for editors."""
-    from pcsim.scenario.json_schema import json_schema
+    from pcsim.view.json_schema import json_schema
 
     _print_json(json_schema(what))
 

@@ -13,16 +13,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 Path = tuple[str | int, ...]
 
+EXITS = {
+    0: "done",
+    1: "the run failed, or what was made cannot be written",
+    2: "the input is wrong: each problem is printed with its place and a remedy",
+    130: "ended by Ctrl-C; what was recorded is kept",
+    143: "ended by SIGTERM; what was recorded is kept",
+}
+"""What the exit codes of a command mean."""
+
 
 class PcsimError(Exception):
     """Every error that pcsim raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    """What a command exits with that it ends."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,8 @@ class Problem:
 
 class InputError(PcsimError):
     """What was asked for is wrong; ``problems`` holds everything found, not only the first."""
+
+    exit_code = 2
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)

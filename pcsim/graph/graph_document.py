@@ -43,6 +43,11 @@ Normal = Annotated[tuple[Number, Number], AfterValidator(_spread)]
 Interval = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
 
 
+def listed_in(what: str, *also: str) -> Any:
+    """Mark text as one of the names that ``pcsim list`` has under ``what``, or one of ``also``; schemas name them."""
+    return Field(json_schema_extra={"list": what, "also": list(also)})
+
+
 class Strict(BaseModel):
     """A part of a document: unknown keys are refused, nothing changes after validation."""
 
@@ -52,8 +57,8 @@ class Strict(BaseModel):
 class DelayEntry(Strict):
     """Ticks that messages travel over an edge, in each direction."""
 
-    value: Delay = 0
-    error: Delay = 0
+    value: Delay = Field(default=0, description="ticks that a value travels forward")
+    error: Delay = Field(default=0, description="ticks that an error travels back, beside the one that each edge takes")
 
 
 def _both_ways(delay: Any) -> Any:
@@ -64,7 +69,9 @@ class InputEntry(Strict):
     """One input of a vertex: where it comes from and how long it travels."""
 
     source: Name = Field(alias="from", description="the vertex that this input comes from")
-    delay: Annotated[DelayEntry, BeforeValidator(_both_ways, json_schema_input_type=Delay | DelayEntry)] = DelayEntry()
+    delay: Annotated[DelayEntry, BeforeValidator(_both_ways, json_schema_input_type=Delay | DelayEntry)] = Field(
+        default=DelayEntry(), description="whole ticks: one number for both directions, or one each"
+    )
 
 
 def _from(entry: Any) -> Any:
@@ -84,20 +91,28 @@ class InitEntry(Strict):
     """How a parameter starts: exactly one of these keys (``key`` goes with ``file``)."""
 
     values: Annotated[Any, AfterValidator(_frozen)] = Field(default=None, description="numbers, in lists or an array")
-    constant: Number | None = None
-    normal: Normal | None = Field(default=None, description="[mean, standard deviation]")
-    uniform: Interval | None = Field(default=None, description="[low, high]")
+    constant: Number | None = Field(default=None, description="one number for all elements")
+    normal: Normal | None = Field(default=None, description="drawn: [mean, standard deviation]")
+    uniform: Interval | None = Field(default=None, description="drawn, equally likely: [low, high]")
     uniform_fan_in: dict[str, Any] | None = Field(
-        default=None, max_length=0, description="+-1/sqrt(fan-in), as PyTorch"
+        default=None,
+        max_length=0,
+        description="drawn, uniform within +-1/sqrt(fan-in), as PyTorch's linear layer; write {}",
     )
-    glorot: dict[str, Any] | None = Field(default=None, max_length=0)
-    he: dict[str, Any] | None = Field(default=None, max_length=0)
-    orthogonal: dict[str, Any] | None = Field(default=None, max_length=0)
+    glorot: dict[str, Any] | None = Field(
+        default=None, max_length=0, description="drawn, uniform within +-sqrt(6/(fan-in + fan-out)); write {}"
+    )
+    he: dict[str, Any] | None = Field(
+        default=None, max_length=0, description="drawn, normal with standard deviation sqrt(2/fan-in); write {}"
+    )
+    orthogonal: dict[str, Any] | None = Field(
+        default=None, max_length=0, description="a random matrix with orthogonal rows or columns; write {}"
+    )
     connect: dict[str, Any] | None = Field(
-        default=None, max_length=0, description="the weights of the file that 'connect' of a projection reads"
+        default=None, max_length=0, description="the weights of the file that 'connect' of a projection reads; write {}"
     )
-    file: str | None = None
-    key: str | None = None
+    file: str | None = Field(default=None, description="a file of arrays: .npz, .npy or .safetensors")
+    key: str | None = Field(default=None, description="with file: the name of the array in it")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> InitEntry:
@@ -124,8 +139,11 @@ class InitEntry(Strict):
 class ParameterEntry(Strict):
     """A parameter with a name of its own: shared, fixed or specially initialised."""
 
-    shape: list[Size] = []
-    init: InitEntry = Field(default_factory=lambda: InitEntry(uniform_fan_in={}))
+    shape: list[Size] = Field(default=[], description="its extents; [] is a single number")
+    init: InitEntry = Field(
+        default_factory=lambda: InitEntry(uniform_fan_in={}),
+        description="how it starts, one of pcsim list inits; default: uniform_fan_in",
+    )
 
 
 class VertexEntry(BaseModel):
@@ -133,12 +151,23 @@ class VertexEntry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    op: str = Field(description="one of: pcsim list ops")
-    inputs: list[Input] = Field(default_factory=list)
-    params: dict[str, Name] = Field(default_factory=dict, description="named parameters for the op's parameter slots")
-    init: dict[str, Any] = Field(default_factory=dict, description="initialisers by parameter slot")
-    precision: Annotated[Annotated[float, Field(strict=True)] | list[Any], BeforeValidator(as_lists)] = 1.0
-    feedback: str = Field(default="symmetric", description="how errors travel back: one of pcsim list feedbacks")
+    op: Annotated[str, listed_in("ops")] = Field(description="what the vertex computes: one of pcsim list ops")
+    inputs: list[Input] = Field(
+        default_factory=list, description="names of vertices, or {from: NAME, delay: 2}, in order"
+    )
+    params: dict[str, Name] = Field(
+        default_factory=dict,
+        description="parameter slot -> named parameter: {weight: W}; default: parameters of its own",
+    )
+    init: dict[str, Any] = Field(
+        default_factory=dict, description="parameter slot -> how it starts: {weight: {glorot: {}}}"
+    )
+    precision: Annotated[Annotated[float, Field(strict=True)] | list[Any], BeforeValidator(as_lists)] = Field(
+        default=1.0, description="weight of its error: a number, a list for each unit, or a matrix"
+    )
+    feedback: Annotated[str, listed_in("feedbacks")] = Field(
+        default="symmetric", description="how errors travel back: one of pcsim list feedbacks"
+    )
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -149,14 +178,20 @@ class VertexEntry(BaseModel):
 class GraphDocument(Strict):
     """A whole graph: named parameters, vertices, outputs."""
 
-    pcsim: Literal["graph/1"] = "graph/1"
-    title: str = ""
+    pcsim: Literal["graph/1"] = Field(default="graph/1", description="the kind and the version of the document")
+    title: str = Field(default="", description="a name for people, in tables and figures")
     source: str = Field(default="", description="paper and figure")
     args: dict[str, Any] = Field(default={}, description="arguments with their defaults; use them as $name")
-    parameters: dict[Name, ParameterEntry] = {}
-    vertices: dict[Name, VertexEntry] = {}
-    formula: str | None = Field(default=None, description="a formula in place of vertices")
-    outputs: list[Name] = Field(default=[], description="default: the vertices that feed no other")
+    parameters: dict[Name, ParameterEntry] = Field(
+        default={}, description="name -> parameter that is shared, or starts in a way of its own"
+    )
+    vertices: dict[Name, VertexEntry] = Field(
+        default={}, description="name -> vertex: an op with inputs, or 'use' of another graph document"
+    )
+    formula: str | None = Field(default=None, description="a formula in place of vertices: sin(theta * x) + x**2")
+    outputs: list[Name] = Field(
+        default=[], description="vertices that have targets; default: the vertices that feed no other"
+    )
 
     @model_validator(mode="after")
     def _has_vertices(self) -> GraphDocument:

@@ -153,6 +153,7 @@ ROWS = (
         to_inputs=batch_norm_to_inputs,
         to_params=batch_norm_to_params,
         params=affine_params,
+        slots={"weight": "(features)", "bias": "(features)"},
         attributes={
             "axis": Attribute(index, 0, summary="axis of the features (0: the first behind the batch)"),
             "statistics": Attribute(

@@ -183,10 +183,13 @@ ROWS = (
         to_inputs=affine_to_inputs,
         to_params=affine_to_params,
         params=affine_params,
+        slots={"weight": "(units, fan-in)", "bias": "(units)"},
         cost=affine_cost,
         attributes={
             "units": Attribute(positive, required=True, summary="extent of the last axis of the result"),
-            "activation": Attribute(activation, "none", summary="function applied to each element"),
+            "activation": Attribute(
+                activation, "none", summary="function applied to each element: pcsim list activations"
+            ),
             "bias": Attribute(boolean, True, summary="whether a bias is added"),
             "convention": Attribute(
                 choice("a convention", (OUTER, INNER)),

@@ -84,6 +84,7 @@ ROWS = (
         to_inputs=embedding_to_inputs,
         to_params=embedding_to_params,
         params=embedding_params,
+        slots={"weight": "(entries, units)"},
         attributes={
             "entries": Attribute(positive, required=True, summary="rows of the table"),
             "units": Attribute(positive, required=True, summary="numbers in a row"),

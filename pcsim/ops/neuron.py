@@ -100,9 +100,10 @@ ROWS = (
         to_inputs=neuron_to_inputs,
         to_params=neuron_to_params,
         params=neuron_params,
+        slots={"weight": "a number for each input", "bias": "one number"},
         cost=neuron_cost,
         attributes={
-            "activation": Attribute(activation, "none", summary="function applied to the sum"),
+            "activation": Attribute(activation, "none", summary="function applied to the sum: pcsim list activations"),
             "bias": Attribute(boolean, True, summary="whether a bias is added"),
         },
     ),

@@ -200,6 +200,7 @@ class Op:
         that fixed predictions pay for it once.
     to_inputs : (xp, call, params, inputs, mu, saved, g) -> one array per input, J^T g ([M] eq. 2).
     to_params : the same arguments -> {parameter slot: array}, summed over the batch ([M] eq. 3).
+    slots : {parameter slot: what it is, with its shape}, of all that ``params`` may return; for the reference.
     inputs : one slot for each input; the last one stands for all that follow.
     couples : (call) -> whether one sample's value depends on the others of its batch (batch statistics). Such a
         vertex is one actor over the whole batch, and what treats samples apart refuses it.
@@ -222,6 +223,7 @@ class Op:
     to_inputs: Callable[[Namespace, Call, Params, Inputs, Array, Saved, Array], tuple[Array, ...]]
     to_params: Callable[[Namespace, Call, Params, Inputs, Array, Saved, Array], dict[str, Array]] = no_to_params
     params: Callable[[Call], dict[str, ParameterSpec]] = no_params
+    slots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
     inputs: tuple[InputSlot, ...] = FLOATS
     couples: Callable[[Call], bool] = apart

@@ -61,12 +61,11 @@ def settings(kind: str, given: Mapping[Any, Any], table: Mapping[str, Attribute]
     return Settings(tuple(good.items()))
 
 
-def keys_schema(table: Mapping[str, Attribute], **fixed: Any) -> dict[str, Any]:
-    """Return the JSON Schema of a mapping with the keys of a table, beside keys whose value is fixed."""
-    keys = {name: {"const": value} for name, value in fixed.items()}
+def keys_schema(table: Mapping[str, Attribute], **more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a mapping with the keys of a table; ``more`` are schemas of keys that it needs too."""
     return {
         "type": "object",
-        "properties": {**keys, **{name: row.schema for name, row in table.items()}},
-        "required": [*fixed, *(name for name, row in table.items() if row.required)],
+        "properties": {**more, **{name: row.schema for name, row in table.items()}},
+        "required": [*more, *(name for name, row in table.items() if row.required)],
         "additionalProperties": False,
     }

@@ -76,6 +76,7 @@ ROWS = (
         forward=not_computed,
         to_inputs=not_computed,
         params=parameter_params,
+        slots={"value": "its shape"},
         attributes={"shape": SHAPE},
         role="parameter",
         source="[S] draws parameters as vertices",

@@ -7,43 +7,85 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
 from pcsim.documents.frozen_arrays import as_lists
-from pcsim.graph.graph_document import Interval, Name, Normal, Number, Strict
+from pcsim.graph.graph_document import Interval, Name, Normal, Number, Strict, listed_in
 
 Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update"]
+
+QUANTITIES: dict[Quantity, str] = {
+    "value": "x of each unit and sample, before the update of the tick",
+    "prediction": "mu of each unit and sample",
+    "error": "eps = x - mu of each unit and sample",
+    "energy": "free energy of the whole graph, one number",
+    "norm": "Euclidean norm of each vertex's error over units and samples",
+    "divergence": "relative distance of each vertex's error from backprop's, beside theory where it has a closed form",
+    "message": "what arrived over each edge: values forward, errors back",
+    "update": "what each parameter has received so far",
+}
+"""What can be recorded: entry t is what tick t computed, before values move."""
+
+Criterion = Literal["gradient", "update", "settled", "energy"]
+
+CRITERIA: dict[Criterion, str] = {
+    "gradient": "relative distance of every vertex's error from backprop's, when it is due",
+    "update": "the greatest change of a value in a tick",
+    "settled": "estimated relative distance of every vertex's error from its own limit",
+    "energy": "relative change of the free energy in a tick",
+}
+"""What may end a run, and what convergence is judged by."""
 
 
 class GraphReference(Strict):
     """A graph in a file of its own, with arguments."""
 
-    file: str
-    args: dict[str, Any] = Field(default={})
+    file: str = Field(description="a graph document, sought from the folder of the scenario")
+    args: dict[str, Any] = Field(default={}, description="values for its arguments: {depth: 8}")
 
 
 class DataEntry(Strict):
     """Where data come from, when they are not a number or a list in place."""
 
-    normal: Normal | None = Field(default=None, description="[mean, standard deviation]")
-    uniform: Interval | None = Field(default=None, description="[low, high]")
-    values: Any = None
+    normal: Normal | None = Field(default=None, description="drawn by the seed: [mean, standard deviation]")
+    uniform: Interval | None = Field(default=None, description="drawn by the seed, equally likely: [low, high]")
+    values: Any = Field(
+        default=None, description="numbers in place: one for all, one sample for the whole batch, or a list of samples"
+    )
     file: str | None = Field(default=None, description=".npz, .npy or IDX file, also gzipped")
     key: str | None = Field(default=None, description="array of an .npz file")
-    dataset: str | None = Field(default=None, description="one of: pcsim list datasets")
-    field: str | None = Field(default=None, description="images, labels or one_hot")
+    dataset: Annotated[str, listed_in("datasets")] | None = Field(
+        default=None, description="a known data set, one of pcsim list datasets"
+    )
+    field: str | None = Field(default=None, description="array of the data set: images (default), labels or one_hot")
     start: Annotated[StrictInt, Field(ge=0)] = Field(default=0, description="first sample taken")
     shuffle: StrictBool = Field(default=False, description="draw samples at random, by the seed")
     one_hot: Annotated[StrictInt, Field(ge=2)] | None = Field(default=None, description="classes, for a file of labels")
     scale: Number = Field(default=1.0, description="data are multiplied by this")
-    loss: str | None = Field(default=None, description="for a target: one of the losses")
+    loss: Annotated[str, listed_in("losses")] | None = Field(
+        default=None, description="for a target: the loss of this output, one of pcsim list losses"
+    )
+
+
+RuleName = Annotated[str, listed_in("rules")]
+LossName = Annotated[str, listed_in("losses")]
+MeasureName = Annotated[str, listed_in("measures")]
 
 
 class RuleEntry(Strict):
     """An algorithm and its settings; what is left out is as the row of ``pcsim list rules`` says."""
 
-    name: str
-    step_size: Number | None = None
-    ticks: StrictInt | Literal["levels"] | None = None
-    output_variance: Number | None = None
-    learning_rate: Number | None = None
+    name: RuleName = Field(description="one of pcsim list rules")
+    step_size: Number | None = Field(
+        default=None, description="gamma of x += gamma (-Pi eps + errors that arrived); default: the rule's"
+    )
+    ticks: StrictInt | Literal["levels"] | None = Field(
+        default=None, description="length of the run; 'levels': as many as the graph has; default: the rule's"
+    )
+    output_variance: Number | None = Field(
+        default=None,
+        description="k: output precisions are divided by it, updates multiplied by it; default: the rule's",
+    )
+    learning_rate: Number | None = Field(
+        default=None, description="used by rules whose parameters change within the run; default: the rule's"
+    )
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that were given."""
@@ -57,8 +99,8 @@ def _named(rule: Any) -> Any:
 class StopEntry(Strict):
     """End the run in the first tick in which a measure is at or below a bound."""
 
-    measure: Literal["gradient", "update", "settled", "energy"]
-    below: Annotated[Number, Field(gt=0)]
+    measure: Criterion = Field(description="what is compared with the bound: one of pcsim list criteria")
+    below: Annotated[Number, Field(gt=0)] = Field(description="the bound")
 
 
 def _listed(value: Any) -> Any:
@@ -68,11 +110,13 @@ def _listed(value: Any) -> Any:
 class RecordEntry(Strict):
     """One probe: what, where, how often."""
 
-    what: Annotated[list[Quantity], BeforeValidator(_listed, json_schema_input_type=Quantity | list[Quantity])]
+    what: Annotated[list[Quantity], BeforeValidator(_listed, json_schema_input_type=Quantity | list[Quantity])] = Field(
+        description="one quantity or several of pcsim list quantities"
+    )
     vertices: Annotated[
         Literal["all"] | list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])
     ] = Field("all", description="names or patterns such as h*; for messages, also edges a->b")
-    every: Annotated[StrictInt, Field(ge=1)] = 1
+    every: Annotated[StrictInt, Field(ge=1)] = Field(default=1, description="only ticks that this divides")
 
 
 class InitialEntry(Strict):
@@ -97,32 +141,44 @@ class ParametersEntry(Strict):
 class ScenarioDocument(Strict):
     """A whole experiment: graph, data, rule, what to record and to measure."""
 
-    pcsim: Literal["scenario/1"] = "scenario/1"
-    title: str = ""
+    pcsim: Literal["scenario/1"] = Field(default="scenario/1", description="the kind and the version of the document")
+    title: str = Field(default="", description="a name for people, in tables and figures")
     source: str = Field(default="", description="paper and figure")
     about: str = Field(default="", description="what the scenario shows, in a few words")
-    graph: dict[str, Any]
+    graph: dict[str, Any] = Field(description="a graph document in place, or {file: graph.yaml, args: {depth: 8}}")
     parameters: ParametersEntry | None = Field(default=None, description="values to start from, as arrays in a file")
-    inputs: dict[Name, Any] = Field(default={})
-    targets: dict[Name, Any] = Field(default={})
-    loss: str | dict[Name, str] = Field(default="squared_error", description="for all outputs, or by output")
-    batch: Annotated[StrictInt, Field(ge=1, le=100_000_000)] = 1
-    rule: Annotated[RuleEntry, BeforeValidator(_named, json_schema_input_type=str | RuleEntry)]
-    level: Literal["none", "delay", "identity"] = "none"
-    initial: Literal["feedforward", "zeros"] | InitialEntry = "feedforward"
+    inputs: dict[Name, Any] = Field(default={}, description="input vertex -> its data")
+    targets: dict[Name, Any] = Field(default={}, description="output -> its target")
+    loss: LossName | dict[Name, LossName] = Field(
+        default="squared_error", description="for all outputs, or by output: of pcsim list losses"
+    )
+    batch: Annotated[StrictInt, Field(ge=1, le=100_000_000)] = Field(
+        default=1, description="samples that are run side by side; losses and updates are sums over them"
+    )
+    rule: Annotated[RuleEntry, BeforeValidator(_named, json_schema_input_type=RuleName | RuleEntry)] = Field(
+        description="the algorithm: a name of pcsim list rules, or a name with settings"
+    )
+    level: Literal["none", "delay", "identity"] = Field(
+        default="none", description="make all paths equally long, by delays on edges or by identity vertices"
+    )
+    initial: Literal["feedforward", "zeros"] | InitialEntry = Field(
+        default="feedforward",
+        description="values at tick 0: those of a feedforward sweep, zeros, drawn, or from a file",
+    )
     stop: Literal["converged"] | StopEntry | None = Field(
         None, description="'converged': when the criterion of ticks_to_convergence is within the tolerance"
     )
     tolerance: Annotated[Number, Field(gt=0)] = Field(default=1e-3, description="what counts as converged")
-    converged: Literal["gradient", "update", "settled", "energy"] | None = Field(
+    converged: Criterion | None = Field(
         default=None,
         description="criterion of ticks_to_convergence; default: that of stop, else "
         "gradient for rules that follow backprop, settled for the others",
     )
     record: list[RecordEntry] | None = Field(default=None, description="default: energy, norm and divergence of all")
-    measure: list[str] | None = Field(default=None, description="default: all of pcsim list measures")
+    measure: list[MeasureName] | None = Field(default=None, description="default: all of pcsim list measures")
     solve: Literal["simulate", "closed_form"] = Field(
-        default="simulate", description="closed_form works out each tick that is read, where the rule has one"
+        default="simulate",
+        description="simulate every tick; closed_form works out each tick that is read, where the rule has one",
     )
     literal: StrictBool = Field(default=False, description="another name of exact_dynamics; give one of them")
     exact_dynamics: StrictBool = Field(
@@ -131,11 +187,17 @@ class ScenarioDocument(Strict):
         description="simulate every actor at every tick, also where no one looks and no update needs it",
     )
     sweep: Annotated[dict[str, list[Any]], BeforeValidator(as_lists)] = Field(
-        default={}, description="dotted key -> values; the runs are their grid"
+        default={}, description="dotted key -> values, or cases: a list of such mappings; the runs are the grid"
     )
-    engine: str = "auto"
-    dtype: Literal["float32", "float64"] = "float64"
-    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = 0
+    engine: Annotated[str, listed_in("engines", "auto")] = Field(
+        default="auto", description="what executes it, one of pcsim list engines; auto chooses by size"
+    )
+    dtype: Literal["float32", "float64"] = Field(
+        default="float64", description="number format of values and parameters"
+    )
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] = Field(
+        default=0, description="names the random streams of parameters and data"
+    )
 
     @model_validator(mode="after")
     def _one_meaning(self) -> ScenarioDocument:

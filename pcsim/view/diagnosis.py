@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+import pcsim
 from pcsim.engines import ENGINES, open_engine
 from pcsim.engines.threads import cores, threads_wanted
 from pcsim.errors import InputError
@@ -22,6 +24,11 @@ OPTIONAL = {
 
 BEHIND_ENGINES = ("numba", "cupy-cuda12x")
 """Packages that engines need."""
+
+
+def version_line() -> str:
+    """Return the version of pcsim and of Python, and where pcsim is installed."""
+    return f"pcsim {pcsim.__version__} (Python {platform.python_version()}, {Path(pcsim.__file__).parent})"
 
 
 def diagnosis() -> dict[str, Any]:

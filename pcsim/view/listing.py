@@ -1,7 +1,8 @@
-"""What there is: ops, rules, engines, measures, losses, feedbacks, firings, data sets, scenarios."""
+"""What there is, as lists: each is a function that returns rows."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,35 +10,113 @@ from rich.text import Text
 
 from pcsim.analysis.measures import MEASURES
 from pcsim.engines import ENGINES
-from pcsim.errors import InputError, nearest, wrong
-from pcsim.ops import FEEDBACKS, LOSSES, OPS
+from pcsim.errors import EXITS, InputError, PcsimError
+from pcsim.graph.graph_document import DelayEntry, InitEntry
+from pcsim.ops import ACTIVATIONS, FEEDBACKS, LOSSES, OPS
+from pcsim.ops.op import FLOATS
+from pcsim.ops.synapses.connect import CONNECTIONS
+from pcsim.ops.synapses.delays import DELAYS
 from pcsim.rules import FIRINGS, RULES
 from pcsim.scenario.data import DATASETS
 from pcsim.scenario.reader import load
+from pcsim.scenario.scenario_document import CRITERIA, QUANTITIES, DataEntry
+from pcsim.view.json_schema import with_names
+from pcsim.view.key_rows import rows_of_attributes, rows_of_keys
 from pcsim.view.text import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from pydantic import BaseModel
+
+    from pcsim.ops.op import InputSlot, Op
 
 Rows = list[dict[str, Any]]
+"""The first key of a row is its name; ``keys`` are the rows of the keys that it takes."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A list with what it is."""
+
+    name: str
+    about: str
+    rows: Rows
 
 
 def _ops() -> Rows:
     return [
         {
             "op": op.name,
-            "inputs": _arity(op.arity),
+            "inputs": _inputs(op),
+            "parameters": "; ".join(f"{slot}: {shape}" for slot, shape in op.slots.items()),
             "attributes": ", ".join(op.attributes),
             "summary": op.summary,
             "source": op.source,
+            "keys": rows_of_attributes(op.attributes),
         }
         for op in OPS.values()
     ]
 
 
-def _arity(arity: tuple[int, int | None]) -> str:
-    low, high = arity
-    return str(low) if low == high else f"{low}+" if high is None else f"{low}-{high}"
+def _inputs(op: Op) -> str:
+    low, high = op.arity
+    count = str(low) if low == high else f"{low}+" if high is None else f"{low}-{high}"
+    return count if op.inputs == FLOATS else f"{count}: {', '.join(map(_slot, op.inputs))}"
+
+
+def _slot(slot: InputSlot) -> str:
+    facts = [f"{slot.format} numbers"] + ([] if slot.differentiable else ["no error returns"])
+    return f"{slot.name} ({', '.join(facts)})"
+
+
+def _activations() -> Rows:
+    return [{"activation": name, "summary": row.summary, "source": row.source} for name, row in ACTIVATIONS.items()]
+
+
+def _connections() -> Rows:
+    return [
+        {
+            "rule": row.name,
+            "attributes": ", ".join(row.keys),
+            "summary": row.summary,
+            "keys": rows_of_attributes(row.keys),
+        }
+        for row in CONNECTIONS.values()
+    ]
+
+
+def _delays() -> Rows:
+    edges = [("delay of an input", row) for row in _rows_of(DelayEntry)]
+    synapses = [("delays of a projection", row) for row in rows_of_attributes(DELAYS)]
+    return [
+        {"key": row["key"], "of": where, "type": row["type"], "summary": row["summary"]}
+        for where, row in edges + synapses
+    ]
+
+
+def _inits() -> Rows:
+    return _rows_of(InitEntry)
+
+
+def _sources() -> Rows:
+    return _rows_of(DataEntry)
+
+
+def _rows_of(model: type[BaseModel]) -> Rows:
+    return rows_of_keys(with_names(model.model_json_schema(by_alias=True)))
+
+
+def _datasets() -> Rows:
+    return [{"dataset": row.name, "fields": ", ".join(row.fields), "summary": row.summary} for row in DATASETS.values()]
+
+
+def _losses() -> Rows:
+    return [{"loss": row.name, "summary": row.summary, "source": row.source} for row in LOSSES.values()]
+
+
+def _feedbacks() -> Rows:
+    return [{"feedback": row.name, "summary": row.summary, "source": row.source} for row in FEEDBACKS.values()]
 
 
 def _rules() -> Rows:
@@ -49,6 +128,10 @@ def _rules() -> Rows:
     ]  # fmt: skip
 
 
+def _firings() -> Rows:
+    return [{"firing": row.name, "summary": row.summary} for row in FIRINGS.values()]
+
+
 def _engines() -> Rows:
     return [{"engine": row.name, "summary": row.summary} for row in ENGINES.values()]
 
@@ -57,20 +140,48 @@ def _measures() -> Rows:
     return [{"measure": row.name, "summary": row.summary, "source": row.source} for row in MEASURES.values()]
 
 
-def _losses() -> Rows:
-    return [{"loss": row.name, "summary": row.summary, "source": row.source} for row in LOSSES.values()]
+def _criteria() -> Rows:
+    return [{"criterion": name, "summary": summary} for name, summary in CRITERIA.items()]
 
 
-def _feedbacks() -> Rows:
-    return [{"feedback": row.name, "summary": row.summary, "source": row.source} for row in FEEDBACKS.values()]
+def _quantities() -> Rows:
+    return [{"quantity": name, "summary": summary} for name, summary in QUANTITIES.items()]
 
 
-def _firings() -> Rows:
-    return [{"firing": row.name, "summary": row.summary} for row in FIRINGS.values()]
+def _errors() -> Rows:
+    return [
+        {
+            "error": kind.__name__,
+            "exit_code": kind.exit_code,
+            "summary": (kind.__doc__ or "").partition("\n")[0].replace("``", "`"),
+        }
+        for kind in _kinds(PcsimError)
+        if kind.__module__.startswith("pcsim.")
+    ]
 
 
-def _datasets() -> Rows:
-    return [{"dataset": row.name, "fields": ", ".join(row.fields), "summary": row.summary} for row in DATASETS.values()]
+def _kinds(kind: type[PcsimError]) -> Iterator[type[PcsimError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)
+
+
+def _exits() -> Rows:
+    return [{"exit_code": code, "summary": summary} for code, summary in EXITS.items()]
+
+
+_PAPERS = {
+    "[M]": "Millidge, Tschantz & Buckley 2020, Predictive coding approximates backprop along arbitrary computation graphs",
+    "[S]": "Salvatori et al. 2022, Reverse differentiation via predictive coding",
+    "[So]": "Song et al. 2020, Can the brain do backpropagation? Exact implementation in predictive coding networks",
+    "[WB]": "Whittington & Bogacz 2017, An approximation of the error backpropagation algorithm in a predictive coding "
+    "network with local Hebbian synaptic plasticity",
+    "[Z]": "Zahid, Guo & Fountas 2023, Predictive coding as a neuromorphic alternative to backpropagation",
+}
+
+
+def _papers() -> Rows:
+    return [{"paper": key, "summary": title} for key, title in _PAPERS.items()]
 
 
 def _scenarios() -> Rows:
@@ -87,33 +198,61 @@ def _scenarios() -> Rows:
 
 
 LISTS: dict[str, Callable[[], Rows]] = {
-    "ops": _ops, "rules": _rules, "engines": _engines, "measures": _measures, "losses": _losses,
-    "feedbacks": _feedbacks, "firings": _firings,
-    "datasets": _datasets, "scenarios": _scenarios,
+    "ops": _ops, "activations": _activations, "connections": _connections, "delays": _delays, "inits": _inits,
+    "sources": _sources, "datasets": _datasets, "losses": _losses, "feedbacks": _feedbacks, "rules": _rules,
+    "firings": _firings, "engines": _engines, "measures": _measures, "criteria": _criteria, "quantities": _quantities,
+    "errors": _errors, "exits": _exits, "papers": _papers, "scenarios": _scenarios,
 }  # fmt: skip
 
 
-def listing(what: str) -> Rows:
-    """Return the rows of a list; raises InputError for an unknown list."""
-    if what not in LISTS:
-        raise wrong((), f"there is no list of {what!r}" + nearest(what, LISTS))
-    return LISTS[what]()
+ABOUT = {
+    "ops": "What a vertex computes: `op` of a vertex; its attributes are further keys of the vertex.",
+    "activations": "Functions of each element: `activation` of an op.",
+    "connections": "Which neuron feeds which: `connect` of a projection, {rule: NAME} with the keys of the rule.",
+    "delays": "Ticks that messages travel: `delay` of an input, `delays` of a projection; a number, or these keys.",
+    "inits": "How a parameter starts: `init` of a parameter, or of a vertex, by slot; one key, or `file` with `key`.",
+    "sources": "Data under `inputs` and `targets`: a number, a list, or one of these keys with its options.",
+    "datasets": "Known data: {dataset: NAME, field: FIELD} under `inputs` and `targets`.",
+    "losses": "What an output may carry: `loss` of a scenario or of a target.",
+    "feedbacks": "How errors travel back: `feedback` of a vertex.",
+    "rules": "The algorithm: `rule` of a scenario, a name or {name: NAME, step_size: 0.5}.",
+    "firings": "When a parameter learns: each rule has one of these policies.",
+    "engines": "What executes a run: `engine` of a scenario, or --engine.",
+    "measures": "What a run is measured by: `measure` of a scenario.",
+    "criteria": "What ends a run and what counts as converged: `stop: {measure: NAME, below: 1e-3}`, and `converged`.",
+    "quantities": "What can be recorded: `what` under `record`.",
+    "errors": "What pcsim raises in Python, and the exit code of the command that it ends.",
+    "papers": "What the letters stand for that sources are named by.",
+    "exits": "What the exit code of a command says.",
+    "scenarios": "Scenarios in the folder 'scenarios'.",
+}
+"""What the rows of a list are for, and where a document has them."""
 
 
-def listing_tables(what: str, rows: Rows) -> list[Any]:
+def listing_tables(section: Section, *, titles: bool = False) -> list[Any]:
     """Return a list as a table for people: names and what they are; of many facts, the lesser ones below."""
+    rows = section.rows
     if not rows:
-        return [f"no {what} here" + (": run pcsim where the folder 'scenarios' is" if what == "scenarios" else "")]
+        where = ": run pcsim where the folder 'scenarios' is" if section.name == "scenarios" else ""
+        return [f"no {section.name} here{where}"]
     name, main = next(iter(rows[0])), "summary" if "summary" in rows[0] else "title"
-    table = columns(name, main)
+    table = columns(name.replace("_", " "), main)
     for row in rows:
-        less = [
-            f"{key.replace('_', ' ')}: {value}"
-            for key, value in row.items()
-            if key not in (name, main) and value not in ("", None)
-        ]
         text = Text(str(row[main]))
-        if less:
-            text.append("\n" + "; ".join(less), style="dim")
+        if less := _facts(row, (name, main, "keys")):
+            text.append("\n" + less, style="dim")
+        for key in row.get("keys", ()) if titles else ():
+            text.append(f"\n{key['key']}: {key['summary']}")
+            text.append(f" ({_facts(key, ('key', 'summary'))})", style="dim")
         table.add_row(str(row[name]), text)
-    return [table]
+    return (
+        [Text(section.name, style="bold"), *([section.about] if section.about else []), table, ""]
+        if titles
+        else [table]
+    )
+
+
+def _facts(row: dict[str, Any], but: tuple[str, ...]) -> str:
+    return "; ".join(
+        f"{key.replace('_', ' ')}: {value}" for key, value in row.items() if key not in but and value not in ("", None)
+    )

@@ -60,7 +60,8 @@ def _connection(value: Any) -> Settings:
 
 
 def _schema() -> dict[str, Any]:
-    return {"anyOf": [keys_schema(row.keys, rule=name) for name, row in CONNECTIONS.items()]}
+    rules = [(row, {"const": name, "description": row.summary}) for name, row in CONNECTIONS.items()]
+    return {"anyOf": [keys_schema(row.keys, rule=rule) for row, rule in rules]}
 
 
 connection = Check(_connection, _schema)

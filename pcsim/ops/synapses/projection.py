@@ -247,6 +247,7 @@ ROWS = (
         to_inputs=projection_to_inputs,
         to_params=projection_to_params,
         params=projection_params,
+        slots={"weight": "a number for each synapse", "bias": "(units)"},
         cost=projection_cost,
         realise=realise,
         attributes={
@@ -256,7 +257,9 @@ ROWS = (
                 optional(delays),
                 summary="ticks: one number, or {uniform: [0, 7]}, {normal: ...}, {values: ...}, {distance: ...}",
             ),
-            "activation": Attribute(activation, "none", summary="function applied to each element"),
+            "activation": Attribute(
+                activation, "none", summary="function applied to each element: pcsim list activations"
+            ),
             "bias": Attribute(boolean, True, summary="whether a bias is added"),
             "seed": Attribute(_seed, 0, summary="of the synapses and their delays"),
             "synapses": Attribute(given_synapses, summary="Synapses made in Python", follows="connect"),

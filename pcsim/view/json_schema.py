@@ -1,0 +1,178 @@
+"""The JSON Schemas of documents as they are written, the attributes of every op among them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from pcsim.analysis.measures import MEASURES
+from pcsim.engines import ENGINES
+from pcsim.errors import nearest, wrong
+from pcsim.graph.graph_document import GraphDocument, Input, Name, Strict
+from pcsim.ops import FEEDBACKS, LOSSES, OPS
+from pcsim.rules import RULES
+from pcsim.scenario.data import DATASETS
+from pcsim.scenario.scenario_document import DataEntry, GraphReference, ScenarioDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pcsim.ops.op import Op
+
+MODELS: dict[str, type[BaseModel]] = {"graph": GraphDocument, "scenario": ScenarioDocument}
+
+TABLES: dict[str, Mapping[str, Any]] = {
+    "ops": OPS,
+    "feedbacks": FEEDBACKS,
+    "losses": LOSSES,
+    "rules": RULES,
+    "measures": MEASURES,
+    "engines": ENGINES,
+    "datasets": DATASETS,
+}
+"""The tables out of which keys of documents take names (``listed_in``)."""
+
+
+def json_schema(what: str) -> dict[str, Any]:
+    """Return the JSON Schema of a document as it is written: with short forms, ``$``, ``for``, ``if`` and ``use``."""
+    if what not in MODELS:
+        raise wrong((), f"there is no schema of {what!r}" + nearest(what, MODELS))
+    found = _graph_schema() if what == "graph" else _scenario_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+
+
+class Nest(Strict):
+    """The vertices of another graph document, named NAME.child."""
+
+    use: str = Field(description="in place of op: a graph document in a file, sought from the folder of this one")
+    args: dict[str, Any] = Field(
+        default={}, description="with use: values for the arguments of that document, {width: 8}"
+    )
+    inputs: dict[Name, Input] = Field(default={}, description="with use: its input vertices -> vertices here, {x: h1}")
+    params: dict[Name, Name] = Field(
+        default={},
+        description="with use: names under its 'parameters' -> parameters here; the others are NAME.parameter",
+    )
+
+
+_IF = {"description": "a condition such as $(l > 1); without it this is left out"}
+_FOR = {
+    "description": "loop variables and their ranges: {l: 1..$depth}",
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": ["integer", "string"]}}]
+    },
+}
+_DOLLAR = {"description": "$name, ${name} or $(expression)", "type": "string", "pattern": r"\$"}
+_FILLED = {"$ref": "#/$defs/Dollar"}
+_LISTS, _PARTS = ("anyOf", "prefixItems"), ("items", "additionalProperties")
+_NAME = TypeAdapter[Any](Name).json_schema()
+_VERBATIM = ("args", "title", "source")
+_DATA = {"anyOf": [{"type": "number"}, {"type": "array"}, {"$ref": "#/$defs/DataEntry"}]}
+_INIT = {"$ref": "#/$defs/InitEntry"}
+
+
+# -- documents without $ ---------------------------------------------------------------------------------
+
+
+def plain_schema(what: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the schema of a document without ``$``, and those that it refers to by name."""
+    if what == "scenario":
+        found, parts = _schema(ScenarioDocument)
+        parts |= {"GraphReference": _schema(GraphReference)[0], "DataEntry": _schema(DataEntry)[0]}
+        found["properties"]["graph"] |= {
+            "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("GraphReference", "GraphDocument")]
+        }
+        for name in ("inputs", "targets"):
+            found["properties"][name] |= {"propertyNames": _NAME, "additionalProperties": _DATA}
+        return found, parts
+    found, parts = _schema(GraphDocument)
+    nest, more = _schema(Nest)
+    parts = {name: _conditional(part) for name, part in {**parts, **more, "Nest": nest}.items()}
+    for name in ("VertexEntry", "ParameterEntry", "Nest"):
+        parts[name]["properties"]["for"] = _FOR
+    parts["VertexEntry"]["properties"]["init"]["additionalProperties"] = _INIT
+    return found, parts
+
+
+def _schema(model: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the schema of a model, and those that it refers to."""
+    found = with_names(model.model_json_schema(by_alias=True))
+    return found, found.pop("$defs", {})
+
+
+def with_names(schema: Any) -> Any:
+    """Return a schema with the names of a table wherever ``listed_in`` says that one is meant."""
+    if isinstance(schema, list):
+        return [with_names(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: with_names(part) for key, part in schema.items() if key not in ("list", "also")}
+    return (
+        {**found, "enum": [*TABLES[schema["list"]], *schema["also"]]} if isinstance(schema.get("also"), list) else found
+    )
+
+
+def _conditional(part: dict[str, Any]) -> dict[str, Any]:
+    return {**part, "properties": {**part["properties"], "if": _IF}}
+
+
+# -- documents as they are written -----------------------------------------------------------------------
+
+
+def _scenario_schema() -> dict[str, Any]:
+    found, parts = plain_schema("scenario")
+    graph = _graph_schema()
+    parts |= {**graph.pop("$defs"), "GraphDocument": graph}
+    return {**found, "not": {"required": ["literal", "exact_dynamics"]}, "$defs": parts}
+
+
+def _graph_schema() -> dict[str, Any]:
+    found, plain_parts = plain_schema("graph")
+    parts = {name: _template(part) for name, part in plain_parts.items()}
+    keys = list(plain_parts["VertexEntry"]["properties"])
+    plain_vertex = {**parts["VertexEntry"], "allOf": [_of_op(op, keys) for op in OPS.values()]}
+    parts["VertexEntry"] = {
+        "if": {"type": "object", "required": ["use"]},
+        "then": parts.pop("Nest"),
+        "else": plain_vertex,
+    }
+    whole = {key: part if key in _VERBATIM else _template(part) for key, part in found["properties"].items()}
+    for name in ("vertices", "parameters"):
+        whole[name]["propertyNames"] = {"anyOf": [_NAME, _FILLED]}
+    return {**found, "properties": whole, "$defs": {**parts, "Dollar": _DOLLAR}}
+
+
+def _of_op(op: Op, keys: list[str]) -> dict[str, Any]:
+    """Return what holds of a vertex of an op: its attributes, beside the keys that every vertex may have."""
+    attributes = {name: _template(row.schema) for name, row in op.attributes.items()}
+    return {
+        "if": {"properties": {"op": {"const": op.name}}, "required": ["op"]},
+        "then": {
+            "description": op.summary,
+            "properties": attributes,
+            "propertyNames": {"enum": [*keys, *attributes]},
+            "required": [name for name, row in op.attributes.items() if row.required],
+        },
+    }
+
+
+def _template(schema: Any) -> Any:
+    """Return a schema that takes ``$`` in place of every value but free text."""
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _inner(key, part) for key, part in schema.items()}
+    if found.get("type", "string") == "string" and not {"pattern", "const", "enum"} & set(found):
+        return found
+    about = {key: found.pop(key) for key in ("description", "default") if key in found}
+    return {**about, "anyOf": [found, _FILLED]}
+
+
+def _inner(key: str, part: Any) -> Any:
+    if key == "properties":
+        return {name: _template(value) for name, value in part.items()}
+    if key in _LISTS:
+        return [_template(value) for value in part]
+    return _template(part) if key in _PARTS else part
