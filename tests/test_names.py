@@ -16,7 +16,7 @@ SOURCES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted((ROOT / "pcsim").rglob("*.py"))
 }
 TREES = {file: ast.parse(source) for file, source in SOURCES.items()}
-TEXTS = {file: (ROOT / file).read_text(encoding="utf-8") for file in ("README.md", "pcsim/DESIGN.md")}
+TEXTS = {file: (ROOT / file).read_text(encoding="utf-8") for file in ("README.md", "pcsim/DESIGN.md", "pcsim/GUIDE.md")}
 
 PRIVATE = {
     "bank", "banks", "ring", "rings", "posts", "lesson", "lessons", "teach", "teaches", "teacher", "taught", "play",

@@ -171,7 +171,8 @@ def _exits() -> Rows:
 
 
 _PAPERS = {
-    "[M]": "Millidge, Tschantz & Buckley 2020, Predictive coding approximates backprop along arbitrary computation graphs",
+    "[M]": "Millidge, Tschantz & Buckley 2020, Predictive coding approximates backprop along arbitrary "
+    "computation graphs",
     "[S]": "Salvatori et al. 2022, Reverse differentiation via predictive coding",
     "[So]": "Song et al. 2020, Can the brain do backpropagation? Exact implementation in predictive coding networks",
     "[WB]": "Whittington & Bogacz 2017, An approximation of the error backpropagation algorithm in a predictive coding "
