@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import platform
 import shlex
 import sys
 from functools import wraps
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
+import pcsim
 from pcsim.errors import InputError, PcsimError, wrong
 from pcsim.interrupts import exit_code
 
@@ -116,14 +118,12 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
 
 def _version(asked: bool) -> None:
     if asked:
-        from pcsim.view.diagnosis import version_line
-
-        _say(version_line())
+        _say(f"pcsim {pcsim.__version__} (Python {platform.python_version()}, {Path(pcsim.__file__).parent})")
         raise typer.Exit
 
 
 @app.callback()
-def pcsim(
+def options_of_all(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="tell the version, and where it is installed"),

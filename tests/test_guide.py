@@ -70,7 +70,7 @@ def test_nothing_is_shown_that_is_not_tried():
     outside = re.sub(r"^```.*?^```$", "", GUIDE, flags=re.DOTALL | re.MULTILINE)
     assert outside.count("```") == 0
     tried = {command.split()[1] for kind, _, text in BLOCKS if kind == "console" for command, _ in commands(text)}
-    assert {named.split()[1] for named in re.findall(r"`(pcsim [a-z][^`]*)`", outside)} <= tried | {"plan"}
+    assert {named.split()[1] for named in re.findall(r"`(pcsim [a-z][^`]*)`", outside)} <= tried | {"plan", "guide"}
 
 
 def test_what_is_shown_must_be_printed():

@@ -45,7 +45,7 @@ Interval = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
 
 def listed_in(what: str, *also: str) -> Any:
     """Mark text as one of the names that ``pcsim list`` has under ``what``, or one of ``also``; schemas name them."""
-    return Field(json_schema_extra={"list": what, "also": list(also)})
+    return Field(json_schema_extra={"x-list": [what, *also]})
 
 
 class Strict(BaseModel):

@@ -26,11 +26,6 @@ BEHIND_ENGINES = ("numba", "cupy-cuda12x")
 """Packages that engines need."""
 
 
-def version_line() -> str:
-    """Return the version of pcsim and of Python, and where pcsim is installed."""
-    return f"pcsim {pcsim.__version__} (Python {platform.python_version()}, {Path(pcsim.__file__).parent})"
-
-
 def diagnosis() -> dict[str, Any]:
     """Return versions, engines, what they may use of this machine, and what is missing for the rest."""
     optional = {name: use for name, use in OPTIONAL.items() if not _installed(name)}
@@ -39,6 +34,7 @@ def diagnosis() -> dict[str, Any]:
     also = {name: version(name) for name in (*BEHIND_ENGINES, *OPTIONAL) if _installed(name)}
     return {
         "python": platform.python_version(),
+        "installed": str(Path(pcsim.__file__).parent),
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": cores(),
         "threads": _threads() if "numba" in engines else None,
@@ -78,6 +74,7 @@ def diagnosis_table(found: dict[str, Any]) -> Any:
     table = Table(show_header=False)
     cores = found["cores"]
     table.add_row("machine", f"{found['machine']}, {cores} core{'s' if cores > 1 else ''} for this process")
+    table.add_row("installed in", found["installed"])
     for name, number in found["versions"].items():
         table.add_row(name, number)
     table.add_row("engines", ", ".join(found["engines"]))

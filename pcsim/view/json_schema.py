@@ -109,10 +109,11 @@ def with_names(schema: Any) -> Any:
         return [with_names(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: with_names(part) for key, part in schema.items() if key not in ("list", "also")}
-    return (
-        {**found, "enum": [*TABLES[schema["list"]], *schema["also"]]} if isinstance(schema.get("also"), list) else found
-    )
+    found = {key: with_names(part) for key, part in schema.items() if key != "x-list"}
+    if "x-list" in schema:
+        table, *also = schema["x-list"]
+        found["enum"] = [*TABLES[table], *also]
+    return found
 
 
 def _conditional(part: dict[str, Any]) -> dict[str, Any]:

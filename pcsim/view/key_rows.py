@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def type_text(schema: Any) -> str:
     """Return what a schema takes, in words.
 
     >>> type_text({"anyOf": [{"type": "array", "items": {"type": "integer", "minimum": 0}}, {"type": "null"}]})
-    'list of whole number, 0 or more'
+    'list of whole numbers, 0 or more'
     """
     if "const" in schema:
         return json.dumps(schema["const"]).strip('"')
@@ -101,7 +102,8 @@ def _number(schema: Schema, noun: str) -> str:
 def _list(schema: Schema) -> str:
     if "prefixItems" in schema:
         return f"[{', '.join(type_text(item) for item in schema['prefixItems'])}]"
-    return f"list of {type_text(schema['items'])}" if schema.get("items") else "list"
+    one = type_text(schema["items"]) if schema.get("items") else ""
+    return "list of " + re.sub(r"\b(number|name)\b", r"\1s", one) if one else "list"
 
 
 def _mapping(schema: Schema) -> str:

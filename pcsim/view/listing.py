@@ -240,9 +240,9 @@ def listing_tables(section: Section, *, titles: bool = False) -> list[Any]:
     table = columns(name.replace("_", " "), main)
     for row in rows:
         text = Text(str(row[main]))
-        if less := _facts(row, (name, main, "keys")):
+        if less := _facts(row, (name, main, "keys", "attributes")):
             text.append("\n" + less, style="dim")
-        for key in row.get("keys", ()) if titles else ():
+        for key in row.get("keys", ()):
             text.append(f"\n{key['key']}: {key['summary']}")
             text.append(f" ({_facts(key, ('key', 'summary'))})", style="dim")
         table.add_row(str(row[name]), text)
@@ -254,6 +254,9 @@ def listing_tables(section: Section, *, titles: bool = False) -> list[Any]:
 
 
 def _facts(row: dict[str, Any], but: tuple[str, ...]) -> str:
-    return "; ".join(
-        f"{key.replace('_', ' ')}: {value}" for key, value in row.items() if key not in but and value not in ("", None)
-    )
+    """Return what a row says beside the keys ``but``: what a key takes and its default first."""
+    default = row.get("default", "")
+    taken = [row["type"], f"default {default}" if default not in ("", "required") else default] if "type" in row else []
+    rest = {key: value for key, value in row.items() if key not in (*but, "type", "default")}
+    others = [f"{key.replace('_', ' ')}: {value}" for key, value in rest.items() if value not in ("", None)]
+    return "; ".join([text for text in taken if text] + others)

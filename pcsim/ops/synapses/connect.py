@@ -227,7 +227,7 @@ ROWS = (
         "each pair by itself, with one probability (NEST: pairwise_bernoulli)",
         lambda given, wanted: given["probability"] * wanted.pairs,
         _probability,
-        {"probability": Attribute(probability, required=True, summary="of each pair, from 0 to 1")},
+        {"probability": Attribute(probability, required=True, summary="with which a pair is connected")},
     ),
     Connection(
         "fixed_in_degree",
@@ -256,9 +256,9 @@ ROWS = (
         distance.expected,
         distance.draw,
         {
-            "scale": Attribute(above_zero, required=True, summary="of the profile, as a share of the extent"),
-            "profile": Attribute(choice("a profile", PROFILES), "gaussian", summary="of the distance over scale"),
-            "probability": Attribute(probability, 1.0, summary="at distance 0"),
+            "scale": Attribute(above_zero, required=True, summary="share of the extent over which probability falls"),
+            "profile": Attribute(choice("a profile", PROFILES), "gaussian", summary="how probability falls over distances"),
+            "probability": Attribute(probability, 1.0, summary="with which a pair at distance 0 is connected"),
             **GRID_KEYS,
             "cutoff": Attribute(above_zero, summary="distance, in scales, beyond which there are no synapses"),
         },
