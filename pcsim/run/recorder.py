@@ -13,6 +13,7 @@ from pcsim.run.checkpoint import CHECKPOINT
 from pcsim.run.outcome import Outcome
 from pcsim.run.probes import by_parameter, by_synapse, theory_curves
 from pcsim.run.result import TRACE, Run
+from pcsim.trace.entries import numbers
 from pcsim.trace.writer import TraceWriter
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class RunRecorder:
         for path in paths:
             node = tree[path].dataset
             node = node.isel(tick=np.flatnonzero(node["tick"].to_numpy() < resumed.checkpoint.state.tick))
-            rows = {str(name): array.to_numpy() for name, array in node.data_vars.items() if "tick" in array.dims}
+            rows = {str(name): numbers(array) for name, array in node.data_vars.items() if "tick" in array.dims}
             if node.sizes["tick"]:
                 self.writer.extend(path, node["tick"].to_numpy(), rows)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.errors import InputError, Problem, wrong
+from pcsim.errors import RunError, wrong
 from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
-from pcsim.trace.entries import open_trace, series
+from pcsim.trace.entries import numbers, open_trace, series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -113,10 +113,10 @@ class Run:
     def _static(self, group: str) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)} of what is kept once, stacked by shape."""
         found = {}
-        for node in self.trace.children[group].values() if group in self.trace.children else ():
-            array = node[group]
-            for place, name in enumerate(array.coords["parameter"].values):
-                found[str(name)] = np.asarray(array.isel(parameter=place).values)
+        for node in self.trace.children[group].children.values() if group in self.trace.children else ():
+            array = node.dataset[group]
+            for name, values in zip(array.coords["parameter"].values, numbers(array), strict=True):
+                found[str(name)] = values
         return found
 
     @property
@@ -144,16 +144,23 @@ class Run:
         raise wrong("resume", "this run kept no checkpoint; run it with until= or checkpoint= (--until, --checkpoint)")
 
     def save(self, folder: str | Path) -> Path:
-        """Write the run to a new folder: the manifest, the trace, and the checkpoint where there is one."""
+        """Write the run to a new folder: the manifest, the trace, and the checkpoint where there is one.
+
+        Raises InputError where the folder is not new, RunError where it cannot be written.
+        """
         target = new_folder(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        if isinstance(self.store, Path):
-            shutil.copytree(self.store, target / TRACE)
-        else:
-            self.store.write(target / TRACE)
-        if self._checkpoint is not None:
-            self._checkpoint.save(target / CHECKPOINT)
-        write_manifest(target, self.manifest)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            if isinstance(self.store, Path):
+                shutil.copytree(self.store, target / TRACE)
+            else:
+                self.store.write(target / TRACE)
+            if self._checkpoint is not None:
+                self._checkpoint.save(target / CHECKPOINT)
+            write_manifest(target, self.manifest)
+        except OSError as error:  # shutil's own holds a list, and no reason
+            message = f"cannot write the run to {target}: {error.strerror or 'a file could not be copied'}"
+            raise RunError(message) from error
         return target
 
 
@@ -208,18 +215,41 @@ def _plain(value: Any) -> Any:
 
 
 def open_run(folder: str | Path) -> Run:
-    """Open the folder of a run; raises InputError if it is none."""
+    """Open the folder of a run; raises InputError if it is none, or its manifest is damaged or of another format."""
     path = Path(folder)
     try:
         manifest = json.loads((path / MANIFEST).read_text())
     except OSError as error:
-        hint = "; pcsim run FILE --out FOLDER makes one"
-        raise InputError(
-            [Problem((), f"{path} is not the folder of a run: {MANIFEST}: {error.strerror}{hint}")]
-        ) from None
-    except ValueError as error:
-        raise InputError([Problem((), f"{path} is not the folder of a run: {MANIFEST}: {error}")]) from None
+        raise wrong((), f"{path} is not the folder of a run: {MANIFEST}: {error.strerror}{_made_by(path)}") from None
+    except (ValueError, RecursionError) as error:
+        raise wrong((), f"{path} is not the folder of a run: {MANIFEST}: {str(error)[:80]}{_AGAIN}") from None
     kind = manifest.get("pcsim") if isinstance(manifest, dict) else None
-    if kind != "run/1":
-        raise InputError([Problem((), f"{path / MANIFEST} says pcsim: {str(kind)[:40]!r}, expected 'run/1'")])
+    if kind != FORMAT:
+        raise wrong((), f"{path / MANIFEST} says pcsim: {str(kind)[:40]!r}, expected {FORMAT!r}{_AGAIN}")
+    if missing := [*_missing(manifest, _PARTS), *_missing(manifest.get("summary"), _SUMMARY, "summary.")]:
+        raise wrong((), f"{path / MANIFEST} says nothing, or something else, under {', '.join(missing[:3])}{_AGAIN}")
     return Run(manifest, path / TRACE)
+
+
+FORMAT = "run/1"
+
+_PARTS = {"title": str, "status": str, "engine": str, "scenario": dict, "summary": dict}
+_SUMMARY = {
+    "title": str, "rule": str, "step_size": int | float, "ticks": int, "horizon": int, "levels": int,
+    "feedforward_ticks": int, "stop_reason": str,
+}  # fmt: skip
+"""What every manifest says, and in its summary."""
+
+_AGAIN = "; it is damaged, or of another version of pcsim: open it with that one, or run its scenario again"
+
+
+def _made_by(path: Path) -> str:
+    """Return what makes the folder of a run, and where the runs of a sweep are."""
+    if (path / SWEEP).exists():
+        return f"; it is the folder of a sweep, whose runs, where it keeps them, are in {path / 'runs'}"
+    return "; pcsim run FILE --out FOLDER makes one"
+
+
+def _missing(data: Any, parts: Mapping[str, Any], prefix: str = "") -> list[str]:
+    known = data if isinstance(data, dict) else {}
+    return [prefix + key for key, kind in parts.items() if not isinstance(known.get(key), kind)]

@@ -222,12 +222,9 @@ def read_lines(path: Path) -> list[Line]:
 def _line(text: str) -> Line | None:
     try:
         found = json.loads(text)
-        digest, coordinates, row = found["digest"], found.get("coordinates"), found["row"]
-        return (
-            Line(digest, coordinates, row)
-            if isinstance(digest, str) and all(key in row for key in IN_EVERY_ROW)
-            else None
-        )
+        digest, row = found["digest"], dict(found["row"])
+        whole = isinstance(digest, str) and all(key in row for key in IN_EVERY_ROW)
+        return Line(digest, found.get("coordinates"), row) if whole else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

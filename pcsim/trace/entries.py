@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import InputError, nearest, wrong
+from pcsim.trace.soundness import DAMAGED, check_folder, damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -69,7 +70,7 @@ def open_trace(store: Path | str | MemoryTrace) -> xr.DataTree:
     Raises
     ------
     InputError
-        If there is no trace.
+        If there is no trace, or a file of it is missing or damaged.
     """
     if not isinstance(store, Path | str):
         return store.tree()
@@ -78,7 +79,20 @@ def open_trace(store: Path | str | MemoryTrace) -> xr.DataTree:
     # zarr 3 takes a missing folder for an empty one
     if not (Path(store) / "zarr.json").is_file():
         raise wrong((), f"{store} is not a trace; expected a folder with zarr.json, as pcsim run --out leaves")
-    return xr.open_datatree(store, engine="zarr")
+    check_folder(Path(store))
+    try:
+        return xr.open_datatree(store, engine="zarr")
+    except DAMAGED as error:
+        raise damaged(store, f"cannot be read ({type(error).__name__}: {str(error)[:80]})") from None
+
+
+def numbers(array: xr.DataArray) -> np.ndarray:
+    """Return the numbers of a part of a trace; raises InputError where its file is damaged."""
+    try:
+        return np.asarray(array.values)
+    except DAMAGED as error:
+        what = f"what was recorded as {str(array.name)!r}"
+        raise damaged(what, f"cannot be read ({str(error)[:80]})") from None
 
 
 def entries(tree: xr.DataTree) -> list[Entry]:
@@ -222,9 +236,9 @@ def blocks(array: xr.DataArray) -> Iterator[tuple[list[Any], np.ndarray]]:
     What has no ticks is one block, of the tick ``None``.
     """
     if "tick" not in array.dims:
-        yield [None], array.values[None]
+        yield [None], numbers(array)[None]
         return
     ticks = array.coords["tick"].values.tolist()
     step = max(1, BLOCK // max(1, math.prod(array.shape[1:])))
     for start in range(0, len(ticks), step):
-        yield ticks[start : start + step], array[start : start + step].values
+        yield ticks[start : start + step], numbers(array[start : start + step])

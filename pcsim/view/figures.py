@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
 from pcsim.run.provenance import scenario_of
+from pcsim.trace.entries import numbers
 from pcsim.view.curves import convergence, norms, series_figure
 from pcsim.view.drawing import drawing
 from pcsim.view.heat import heat_map
@@ -85,6 +86,8 @@ def _series(tree: xr.DataTree) -> dict[str, xr.DataArray]:
     """Return the series that hold at least one tick (and one vertex)."""
     node = tree.children.get("series")
     found = {} if node is None else {str(name): array for name, array in node.to_dataset().items()}
+    for array in found.values():
+        numbers(array)  # which are kept with the array
     return {name: array for name, array in found.items() if array.size}
 
 

@@ -257,7 +257,7 @@ ROWS = (
         distance.draw,
         {
             "scale": Attribute(above_zero, required=True, summary="share of the extent over which probability falls"),
-            "profile": Attribute(choice("a profile", PROFILES), "gaussian", summary="how probability falls over distances"),
+            "profile": Attribute(choice("a profile", PROFILES), "gaussian", summary="how probability falls"),
             "probability": Attribute(probability, 1.0, summary="with which a pair at distance 0 is connected"),
             **GRID_KEYS,
             "cutoff": Attribute(above_zero, summary="distance, in scales, beyond which there are no synapses"),
