@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,3 +225,49 @@ def test_a_session_that_begins_again_leaves_the_run_before_as_it_was():
         assert not np.array_equal(second.state[name], state)
     for name, update in fresh.updates.items():
         assert np.array_equal(first.updates[name], update)
+
+
+def test_a_run_killed_while_it_goes_on_in_its_folder_loses_nothing(tmp_path):
+    """What it wrote beside its folder is taken up, at any step of the exchange of the two."""
+    made = pcsim.load(scenario(record=EVERYTHING))
+    whole, folder = pcsim.simulate(made), tmp_path / "a"
+    beside, before = (tmp_path / f".a.{what}" for what in ("resuming", "before"))
+
+    def begin() -> None:
+        for path in (folder, beside, before):
+            shutil.rmtree(path, ignore_errors=True)
+        pcsim.simulate(made, until=4, out=folder)
+        pcsim.simulate(made, resume=folder, until=8, out=beside)
+
+    def go_on() -> None:
+        seen: list[int] = []
+        same(pcsim.simulate(made, resume=folder, out=folder, progress=lambda done, _: seen.append(done)), whole)
+        assert seen[0] == 9
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    begin()  # killed on its way
+    assert pcsim.open_run(folder).summary["ticks"] == 4
+    go_on()
+    begin()  # killed when the folder had another name
+    folder.rename(before)
+    assert pcsim.open_run(folder).summary["ticks"] == 8
+    go_on()
+    begin()  # killed when the other had taken its place
+    folder.rename(before)
+    beside.rename(folder)
+    go_on()
+
+
+def test_a_run_that_fails_while_it_goes_on_leaves_its_folder_and_nothing_else(tmp_path, monkeypatch):
+    made = pcsim.load(scenario(record=EVERYTHING))
+    pcsim.simulate(made, until=4, out=tmp_path / "a")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pcsim.trace.columns.Column.write", full)
+    with pytest.raises(RunError):
+        pcsim.simulate(made, resume=tmp_path / "a", out=tmp_path / "a")
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    same(pcsim.simulate(made, resume=tmp_path / "a"), pcsim.simulate(made))

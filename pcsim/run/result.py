@@ -182,17 +182,58 @@ def folder_of(out: str | Path | None, resume: Any) -> Iterator[Path | None]:
 
     What is written beside it takes the folder's place in the end; until then the folder is as it was.
     """
-    if out is None or not isinstance(resume, str | Path) or Path(out).resolve() != Path(resume).resolve():
+    target = _own_folder(out, resume)
+    if target is None:
         yield None if out is None else new_folder(out)
         return
-    target = Path(out).resolve()
-    beside, before = (target.with_name(f".{target.name}.{what}") for what in ("resuming", "before"))
-    for left in (beside, before):  # of a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    yield beside
+    beside, _ = _beside(target)
+    try:
+        yield beside
+    except BaseException:
+        if not (beside / CHECKPOINT).exists():
+            shutil.rmtree(beside, ignore_errors=True)
+        raise
+    _swap(target)
+
+
+def settle(out: str | Path | None, resume: Any) -> None:
+    """Before a run goes on in its own folder: let what it wrote beside it before it was killed take its place.
+
+    A run that was killed while it went on goes on from its last checkpoint, not from that of the run before.
+    """
+    if (target := _own_folder(out, resume)) is not None:
+        _finish_swap(target)
+        beside, before = _beside(target)
+        if (beside / CHECKPOINT).exists():
+            _swap(target)
+        for left in (beside, before):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _own_folder(out: str | Path | None, resume: Any) -> Path | None:
+    """Return the folder of a run that goes on in it; None where it is a new one, or none."""
+    own = out is not None and isinstance(resume, str | Path) and Path(out).resolve() == Path(resume).resolve()
+    return Path(out or "").resolve() if own else None
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Return where a run that goes on in a folder is written, and what the folder is called while it is replaced."""
+    return target.with_name(f".{target.name}.resuming"), target.with_name(f".{target.name}.before")
+
+
+def _swap(target: Path) -> None:
+    beside, before = _beside(target)
+    shutil.rmtree(before, ignore_errors=True)
     target.rename(before)
     beside.rename(target)
     shutil.rmtree(before)
+
+
+def _finish_swap(target: Path) -> None:
+    """Put a folder back whose replacing was cut short."""
+    beside, before = _beside(target)
+    if not target.exists() and before.exists():
+        (beside if beside.exists() else before).rename(target)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -217,6 +258,7 @@ def _plain(value: Any) -> Any:
 def open_run(folder: str | Path) -> Run:
     """Open the folder of a run; raises InputError if it is none, or its manifest is damaged or of another format."""
     path = Path(folder)
+    _finish_swap(path.resolve())
     try:
         manifest = json.loads((path / MANIFEST).read_text())
     except OSError as error:
