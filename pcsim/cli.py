@@ -365,8 +365,11 @@ def plot(
     """Draw the figures of a run or a sweep as PNG and SVG."""
     from pcsim.view.folder_figures import folder_figures
 
-    for path in folder_figures(folder, target or folder):
+    paths, missing = folder_figures(folder, target or folder)
+    for path in paths:
         _say(str(path))
+    if missing:
+        err.print(missing, soft_wrap=True)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -16,6 +17,8 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.transforms import Bbox
 
+import pcsim
+from pcsim.analysis.recorded_norms import recorded_norms
 from pcsim.errors import InputError
 from pcsim.graph import graph_from, level, uneven_edges
 from pcsim.view.coordinates import apart, positions_of
@@ -26,7 +29,9 @@ from pcsim.view.figures import (
     convergence,
     heat_map,
     norms,
+    not_drawn,
     plot_run,
+    run_figures,
     series_figure,
     ticks_against,
 )
@@ -36,6 +41,8 @@ from pcsim.view.picture import picture
 from pcsim.view.scales import decades
 from pcsim.view.space_time import space_time, strokes_of
 from pcsim.view.style import COLOURS, PALE, VERMILLION, legend_columns, save, short, text_size
+
+ROOT = Path(__file__).parents[1]
 
 
 def affine(*inputs, **more):
@@ -145,17 +152,50 @@ def test_lines_differ_without_colour():
 
 
 def test_vertices_of_one_level_share_a_colour():
-    colours = [to_hex(line.get_color()) for line in measured_lines(convergence(decay([1, 1, 0]), None, ""))]
+    data = decay([1, 1, 0])
+    data[:, 1] *= 3
+    colours = [to_hex(line.get_color()) for line in measured_lines(convergence(data, None, ""))]
     assert colours[0] == colours[1] != colours[2]
 
 
-def test_many_vertices_are_one_collection_with_a_colour_bar():
+def test_many_vertices_are_panels_by_level_with_a_colour_bar():
     figure = convergence(decay(range(20)), None, "twenty")
-    [lines] = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
-    assert len(lines.get_segments()) == 20
-    assert len({to_hex(colour) for colour in lines.get_colors()}) == 20
-    assert figure.axes[1].get_ylabel() == "level (0: outputs)"
+    *panels, bar = figure.axes
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "levels 0 to 4", "levels 5 to 9", "levels 10 to 14", "levels 15 to 19",
+    ]  # fmt: skip
+    lines = [c for axes in panels for c in axes.collections if isinstance(c, LineCollection)]
+    assert [len(each.get_segments()) for each in lines] == [5, 5, 5, 5]
+    assert len({to_hex(colour) for each in lines for colour in each.get_colors()}) == 20
+    assert len({axes.get_ylim() for axes in panels}) == 1
+    assert bar.get_ylabel() == "level (0: outputs)"
     assert legend_of(figure) == []
+
+
+def test_many_vertices_of_one_level_share_an_axis():
+    figure = norms(decay(np.zeros(20, int)), "one level")
+    assert len(figure.axes) == 2
+
+
+def test_lines_that_coincide_are_one_line_that_names_them_all():
+    data = decay([2, 1, 1, 0])
+    figure = norms(data, "")
+    assert legend_of(figure) == ["v0 (level 2)", "v1 = v2 (level 1)", "v3 (level 0)"]
+    data[:, 2] *= 1.0001
+    assert legend_of(norms(data, ""))[1] == "v1 ≈ v2 (level 1)"
+    same = series(np.tile(np.exp(-np.arange(40.0))[:, None], 5), [4, 3, 2, 1, 0])
+    assert legend_of(norms(same, "")) == ["v0 = v1 = 3 more (level 0, level 1, level 2, level 3, level 4)"]
+
+
+def test_a_legend_names_what_can_be_seen_and_says_what_cannot():
+    data = decay([3, 2, 1, 0])
+    data[:, 0], data[:, 1], data[:, 2] = np.nan, 0.0, 1e-250
+    figure = convergence(data, None, "", theory=data * np.nan)
+    assert legend_of(figure) == [
+        "v1 (level 2): exact throughout",
+        "v3 (level 0)",
+        "not drawn: v0 (no number); v2 (outside of the axis)",
+    ]
 
 
 def test_zeros_stand_on_a_line_named_exact():
@@ -192,13 +232,13 @@ def test_values_that_are_no_number_are_left_out():
     assert np.flatnonzero(np.isnan(drawn)).tolist() == [3, 4, 5, 7]
 
 
-def test_theory_lies_beneath_what_was_measured():
+def test_theory_is_a_band_beneath_what_was_measured():
     data = decay([2, 1, 0])
     figure = convergence(data, None, "", theory=data * 2)
     [theory] = figure.axes[0].collections
     measured = measured_lines(figure)
     assert theory.get_zorder() < min(line.get_zorder() for line in measured)
-    assert theory.get_linewidths()[0] < min(line.get_linewidth() for line in measured)
+    assert theory.get_linewidths()[0] > 2 * max(line.get_linewidth() for line in measured)
     np.testing.assert_array_equal(theory.get_segments()[0][:, 1], 2 * data[:, 0])
     assert legend_of(figure)[-1] == "theory"
 
@@ -268,6 +308,18 @@ def test_heat_map_has_outputs_at_the_bottom_and_zeros_in_grey():
     np.testing.assert_array_equal(colours[3, 0], to_rgba(PALE))
     assert (colours[3, 3] != to_rgba(PALE)).any()
     assert legend_of(figure) == ["exactly 0: outside the light cone", "light cone"]
+
+
+def test_levels_that_are_missing_are_marked_by_dots():
+    axes = heat_map(series(np.ones((4, 3)), [0, 1, 9])).axes[0]
+    labels = dict(zip((text.get_text() for text in axes.get_yticklabels()), axes.get_yticks(), strict=True))
+    assert labels == {"outputs  0": 0, "1": 1, "9": 2, "⋮": 1.5}
+
+
+def test_a_colour_bar_of_less_than_a_decade_has_numbers():
+    figure = heat_map(series([[1.0, 2.0], [3.0, 4.0]], [1, 0]))
+    FigureCanvasAgg(figure).draw()
+    assert len([text for text in figure.axes[1].get_yticklabels() if text.get_text()]) > 2
 
 
 def test_the_light_cone_runs_along_the_first_ticks():
@@ -340,6 +392,12 @@ def test_levels_run_from_sources_on_the_left_to_outputs_on_the_right(twelve):
     assert shown.boxes["x"].column == 0
     assert shown.boxes["y"].column == len(shown.headings) - 1
     assert all(shown.boxes[edge.pre].column < shown.boxes[edge.post].column for edge in twelve.edges)
+
+
+def test_levels_that_are_missing_are_marked_in_a_drawing(twelve):
+    shown = picture(twelve)
+    assert [shown.headings[column] for column in shown.breaks] == ["level 7"]
+    assert [text.get_text() for text in drawing(twelve).axes[0].texts].count("…") == 1
 
 
 def test_roles_have_their_colours(twelve):
@@ -505,7 +563,7 @@ def test_values_that_are_no_ticks_are_drawn_as_they_are():
     assert 0 < heights[5] < 1e-5
     labels = dict(zip(axes.get_yticks(), (text.get_text() for text in axes.get_yticklabels()), strict=True))
     assert labels[heights[5]] == "exact"
-    assert labels[1e-3] == "$10^{-3}$"
+    assert labels[1e-3] == "10⁻³"
     assert axes.get_ylabel() == "difference"
 
 
@@ -539,6 +597,11 @@ def test_energy_is_logarithmic_where_it_falls_by_much():
     axes = series_figure(energy([3.0, 2.0])).axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("tick", "free energy")
     assert axes.lines[0].get_ydata().tolist() == [3.0, 2.0]
+
+
+def test_energies_that_are_not_finite_are_told():
+    assert legend_of(series_figure(energy([3.0, np.inf, np.nan]))) == ["not finite at ticks 1, 2"]
+    assert legend_of(series_figure(energy([np.nan]))) == ["not finite at ticks 0"]
 
 
 # saving and the whole run
@@ -620,6 +683,46 @@ def test_a_run_without_errors_says_so_in_the_space_time_figure():
     norm, graph = late_chain()
     [axes] = space_time(0 * norm, graph, {}, "silent").axes
     assert [text.get_text() for text in axes.texts] == ["no error was sent to a free vertex"]
+
+
+def recorded_run(what, tmp_path, **overrides):
+    return pcsim.simulate(ROOT / "scenarios/first-steps.yaml", {"record": [{"what": what}], **overrides}, out=tmp_path)
+
+
+def test_norms_are_taken_from_errors_where_they_were_not_recorded(tmp_path):
+    errors = recorded_run(["value", "error", "message"], tmp_path / "errors", batch=3)
+    wanted = recorded_run(["norm"], tmp_path / "norms", batch=3).trace["series"]["norm"]
+    found = recorded_norms(errors.trace, pcsim.load(errors.manifest["scenario"]).levelled)
+    xr.testing.assert_identical(found.drop_attrs(), wanted.drop_attrs().rename(found.name))
+    names = [path.name for path in run_figures(errors, tmp_path / "plots")]
+    assert names[::2] == ["errors.png", "heat-map.png", "space-time.png", "graph.png"]
+    assert not_drawn(errors).startswith("not drawn: convergence, energy; to record")
+    assert "[divergence, energy]" in not_drawn(errors)
+
+
+def test_norms_of_some_vertices_are_joined_by_those_of_other_errors(tmp_path):
+    record = [{"what": "norm", "vertices": "y"}, {"what": "error", "vertices": ["h1", "y"]}]
+    run = pcsim.simulate(ROOT / "scenarios/first-steps.yaml", {"record": record})
+    assert recorded_norms(run.trace, None)["vertex"].to_numpy().tolist() == ["h1", "y"]
+    record[1]["every"] = 2
+    run = pcsim.simulate(ROOT / "scenarios/first-steps.yaml", {"record": record})
+    assert recorded_norms(run.trace, None)["vertex"].to_numpy().tolist() == ["y"]
+
+
+def test_nothing_is_missing_from_a_run_that_recorded_all_series(tmp_path):
+    assert not_drawn(recorded_run(["energy", "norm", "divergence"], tmp_path)) == ""
+
+
+@pytest.mark.parametrize(("rule", "shown"), [("il", False), ("fpa", True)])
+def test_the_tolerance_of_another_criterion_is_not_shown(rule, shown, tmp_path):
+    run = recorded_run(["divergence"], tmp_path / "run", rule={"name": rule, "step_size": 0.2, "ticks": 9})
+    run_figures(run, tmp_path)
+    assert ("tolerance" in (tmp_path / "convergence.svg").read_text()) == shown
+
+
+def test_a_run_of_a_scenario_with_a_sweep_is_drawn(tmp_path):
+    run = pcsim.simulate(ROOT / "scenarios/linear-chain.yaml", {"rule.ticks": 5}, out=tmp_path / "run")
+    assert len(run_figures(run, tmp_path)) == 12
 
 
 @pytest.mark.parametrize("tree", [xr.DataTree(), xr.DataTree.from_dict({"/series": xr.Dataset()})])

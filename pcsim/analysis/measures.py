@@ -309,7 +309,13 @@ _STILL = {
 
 
 def _share(value: float) -> str:
-    return f"{value:.1%}" if abs(value) < 100 else f"{value:.2g} times"
+    return f"{value:.1%}" if abs(value) < 100 else f"{_read_out(value)} times"
+
+
+def _read_out(value: float) -> str:
+    """Return a number of two digits as people write it: 0.0012, 3.4, 2,400; beyond a million as 2.4e+06."""
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if 100 <= abs(rounded) < 1e6 else f"{rounded:g}"
 
 
 def _under_converged(found: Evidence) -> str | None:
@@ -322,9 +328,8 @@ def _under_converged(found: Evidence) -> str | None:
         due = gradient_due(task, meter.tolerance)
         text = f"under-converged: near backprop for now, but what is still on its way can change that until tick {due}"
         return text if meter.tick < due else None
-    away = (
-        f"under-converged: the error still differs from backprop by {meter.worst:.2g} (tolerance {meter.tolerance:g})"
-    )
+    worst = _read_out(meter.worst)
+    away = f"under-converged: the error still differs from backprop by {worst} (tolerance {meter.tolerance:g})"
     return away + _arrived_so_far(meter) + _below_floor(task, meter)
 
 
@@ -335,7 +340,7 @@ def _unrest_now(task: Task, meter: Measured) -> str:
             f"nothing is known of where it ends: with these delays that takes {3 * meter.window} ticks, three times "
             f"{TRIPS} round trips of the slowest edge"
         )
-    still = _STILL[meter.criterion].format(f"{meter.criterion_value:.2g}")
+    still = _STILL[meter.criterion].format(_read_out(meter.criterion_value))
     what = still if isfinite(meter.criterion_value) else "no limit is in sight"
     if meter.window == 1 or not meter.swings >= SHRINKS:
         return what

@@ -64,7 +64,7 @@ def evaluation_of(scenario: Scenario, ensemble: Ensemble) -> Evaluation | None:
 def _evaluation_of(scenario: Scenario, ensemble: Ensemble, *, everywhere: bool) -> Evaluation:
     HostMemory().admit({"backprop, which the run is measured against": sum(map(_backprop_bytes, ensemble.tasks))})
     references = [backprop(task) for task in ensemble.tasks]
-    criterion, tolerance = _criterion(scenario)
+    criterion, tolerance = criterion_of(scenario)
     meter = start_meter(ensemble, references, criterion, tolerance, everywhere=everywhere)
     made = Evaluation(meter, references)
     if meter.follows_blocks:
@@ -79,7 +79,7 @@ def _backprop_bytes(task: Task) -> int:
     return task.dtype.itemsize * (numbers + sum(prod(row.shape) for row in graph.parameters.values()))
 
 
-def _criterion(scenario: Scenario) -> tuple[str, float]:
+def criterion_of(scenario: Scenario) -> tuple[str, float]:
     """Return what converging means: what the scenario says, else what its stop says, else what suits the rule."""
     document, stop = scenario.document, scenario.document.stop
     if isinstance(stop, StopEntry):

@@ -103,4 +103,4 @@ def _commit_of(folder: Path, name: str) -> str:
 def scenario_of(run: Run) -> Scenario:
     """Return the scenario of a run; its files are sought where they were, or, where that folder is gone, here."""
     folder = Path(run.manifest.get("source", {}).get("folder") or "")
-    return load(run.manifest["scenario"], folder=folder if folder.is_dir() else None)
+    return load(run.manifest["scenario"], {"sweep": {}}, folder=folder if folder.is_dir() else None)

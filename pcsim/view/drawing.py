@@ -111,6 +111,9 @@ def _draw(axes: Axes, shown: Picture, found: Layout, placed: Positions) -> None:
     low = min(placed.height[key] - placed.extent[key] / 2 for key in placed.height)
     for (left, right), heading in zip(placed.columns, shown.headings, strict=True):
         axes.text((left + right) / 2, low - 0.12, heading, ha="center", va="top", color="#555555")
+    for column in shown.breaks:
+        middle = (placed.columns[column - 1][1] + placed.columns[column][0]) / 2
+        axes.text(middle, low - 0.12, "…", ha="center", va="top", color="#555555")
 
 
 def _draw_arrow(axes: Axes, route: Sequence[Link], placed: Positions, *, uneven: bool) -> None:

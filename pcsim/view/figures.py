@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pcsim.analysis.recorded_norms import recorded_norms
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
+from pcsim.run.evaluation import criterion_of
 from pcsim.run.provenance import scenario_of
-from pcsim.trace.entries import numbers
+from pcsim.trace.entries import how_to_record, numbers, recorded
 from pcsim.view.curves import convergence, norms, series_figure
 from pcsim.view.drawing import drawing
 from pcsim.view.heat import heat_map
@@ -32,6 +34,7 @@ __all__ = [
     "drawing",
     "heat_map",
     "norms",
+    "not_drawn",
     "plot_run",
     "run_figures",
     "series_figure",
@@ -39,17 +42,39 @@ __all__ = [
 ]
 
 
+NEEDS = {
+    "convergence": "divergence", "errors": "norm", "heat-map": "norm", "space-time": "norm", "energy": "energy",
+}  # fmt: skip
+"""The series that each figure of a run shows."""
+
+
 def run_figures(run: Run, folder: Path) -> list[Path]:
     """Draw every figure that a run allows; return the files."""
     scenario = scenario_of(run)
+    criterion, tolerance = criterion_of(scenario)
     return plot_run(
         run.trace,
         scenario.levelled,
         folder,
         run.manifest["title"] or "run",
-        tolerance=scenario.document.tolerance,
+        tolerance=tolerance if criterion == "gradient" else None,
         moving=scenario.rule.moving,
     )
+
+
+def not_drawn(run: Run) -> str:
+    """Return which figures of a run are missing and what to record for them; nothing where all are there."""
+    known = recorded(run.trace)
+    held = {what for what, entry in known.items() if entry["ticks"] is None or entry["ticks"]["count"]}
+    held |= {"norm"} if "error" in held else set()
+    missing = [name for name, what in NEEDS.items() if what not in held]
+    if not missing:
+        return ""
+    wanted = list(dict.fromkeys(NEEDS[name] for name in missing))
+    said = f"not drawn: {', '.join(missing)}"
+    if set(wanted) <= set(known):
+        return f"{said}: no tick of {' and '.join(wanted)} was recorded"
+    return f"{said}; {how_to_record(', '.join(wanted))}"
 
 
 def plot_run(
@@ -65,14 +90,15 @@ def plot_run(
 
     Parameters
     ----------
-    tree : its node ``series`` may hold energy (tick), and norm, divergence, theory (tick, vertex)
+    tree : its node ``series`` may hold energy (tick), and norm, divergence, theory (tick, vertex); norms that it lacks
+        are taken from errors that it holds
     graph : drawn, and gives the light cone of the heat map
-    tolerance : shown in ``convergence``
+    tolerance : of the difference from backprop, shown in ``convergence``; None where a run follows another criterion
     moving : whether predictions moved, on which the light cone depends; True bounds every rule
 
     Raises InputError where there is nothing to draw.
     """
-    figures = _figures(_series(tree), graph, title, tolerance, moving=moving)
+    figures = _figures(_series(tree, graph), graph, title, tolerance, moving=moving)
     if not figures:
         raise wrong(
             "series",
@@ -82,12 +108,14 @@ def plot_run(
     return [path for name, draw in figures.items() for path in save(draw(), out / name)]
 
 
-def _series(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+def _series(tree: xr.DataTree, graph: Graph | None) -> dict[str, xr.DataArray]:
     """Return the series that hold at least one tick (and one vertex)."""
     node = tree.children.get("series")
     found = {} if node is None else {str(name): array for name, array in node.to_dataset().items()}
     for array in found.values():
         numbers(array)  # which are kept with the array
+    norm = recorded_norms(tree, graph)
+    found |= {} if norm is None else {"norm": norm}
     return {name: array for name, array in found.items() if array.size}
 
 

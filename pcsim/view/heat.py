@@ -34,10 +34,10 @@ def heat_map(norm: xr.DataArray, cone: Mapping[int, int] | None = None, title: s
     A level's error is the root of the sum of squares over its vertices. Cells that hold no number stay white.
     """
     levels, values = by_level(norm)
-    figure, axes = new_axes(3.2 + 0.05 * min(20, len(levels)), title)
+    figure, axes = new_axes(2.9 + 0.05 * min(20, len(levels)), title)
     mesh = _mesh(axes, norm["tick"].to_numpy(), values)
     label = "log₁₀ of the error's norm"
-    bar = figure.colorbar(mesh, ax=axes, label=label, ticks=whole_numbers_of(7), format=whole_numbers())
+    bar = figure.colorbar(mesh, ax=axes, label=label, ticks=places_of(*mesh.get_clim()), format=whole_numbers())
     bar.outline.set_visible(False)
     _level_axis(axes, levels)
     legend_below(figure, [*_zeros(values), *(_cone(axes, levels, cone) if cone else ())])
@@ -80,11 +80,11 @@ def _colours() -> Any:
     return mpl.colormaps["viridis"].with_extremes(under=PALE, bad="white")
 
 
-def whole_numbers_of(most: int) -> Any:
-    """Return a locator of at most so many whole numbers."""
+def places_of(low: float, high: float) -> Any:
+    """Return where a colour bar has its numbers: at whole ones, but where the colours span few of them."""
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(nbins=most, integer=True, min_n_ticks=1)
+    return MaxNLocator(nbins=7, integer=high - low > 2, min_n_ticks=2)
 
 
 def _edges(ticks: Array) -> Array:
@@ -95,8 +95,15 @@ def _edges(ticks: Array) -> Array:
 
 
 def _level_axis(axes: Axes, levels: Array) -> None:
-    rows = range(0, len(levels), -(-len(levels) // 12) or 1)
-    axes.set_yticks(list(rows), ["outputs  0" if levels[row] == 0 else str(levels[row]) for row in rows])
+    """Name the rows by their levels; where levels are missing between two rows, a white line and dots say so."""
+    rows = [float(row) for row in range(0, len(levels), -(-len(levels) // 12) or 1)]
+    names = ["outputs  0" if levels[int(row)] == 0 else str(levels[int(row)]) for row in rows]
+    breaks = (np.flatnonzero(np.diff(levels) > 1) + 0.5).tolist()
+    for height in breaks:
+        axes.axhline(height, color="white", linewidth=2)
+    if len(levels) <= 12:
+        rows, names = [*rows, *breaks], [*names, *("⋮" for _ in breaks)]
+    axes.set_yticks(rows, names)
     axes.set_ylabel("level")
     axes.tick_params(axis="y", length=0)
 

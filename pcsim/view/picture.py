@@ -49,11 +49,12 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Picture:
-    """Boxes by key, arrows, and the heading of each column from the left."""
+    """Boxes by key, arrows, the heading of each column from the left, and the columns after a gap in levels."""
 
     boxes: Mapping[str, Box]
     arrows: tuple[Arrow, ...]
     headings: tuple[str, ...]
+    breaks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def picture(graph: Graph) -> Picture:
         members[groups[name]].append(name)
     boxes = [_box(graph, group, names, columns) for group, names in members.items()]
     arrows = _bundles(graph, groups) if grouped else _arrows(graph)
-    return Picture({box.key: box for box in boxes}, tuple(arrows), tuple(_heading(*ends) for ends in columns))
+    breaks = [k for k in range(1, len(columns)) if columns[k - 1][1] - columns[k][0] > 1]
+    headings = tuple(_heading(*ends) for ends in columns)
+    return Picture({box.key: box for box in boxes}, tuple(arrows), headings, tuple(breaks))
 
 
 def drawn_levels(graph: Graph) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from pcsim.trace.compare import Difference
 
 MOST_ROWS = 60
+
+FEW_ENTRIES = 4
+"""Entries of an array that a row of a table shows."""
 
 
 def run_tables(run: Run) -> list[Any]:
@@ -108,21 +112,56 @@ def trace_tables(found: dict[str, Any]) -> list[Any]:
 
 
 def _rows_table(rows: list[dict[str, Any]]) -> Table:
-    table = columns("tick", "quantity", "name", "norm", "minimum", "maximum", "values")
-    for row in rows[:MOST_ROWS]:
-        what = f"{row['what']} ({row['kind']})" if row["kind"] else row["what"]
-        values = "" if row["values"] is None else _values(row["values"])
-        single = isinstance(row["values"], int | float)
-        extent = ["", "", ""] if single else [number(row[key]) for key in ("norm", "min", "max")]
-        table.add_row(str(row["tick"]), what, row["name"] or "", *extent, values)
+    """Return rows as a table whose columns are those that some row has something to say in."""
+    shown = rows[:MOST_ROWS]
+    last = _single_quantity(shown) or "entries"
+    cells = [{"tick": str(row["tick"]), "quantity": _what(row), "name": row["name"] or "", **_numbers(row, last)}
+             for row in shown]  # fmt: skip
+    heads = ["tick", "quantity", "name", "norm", "minimum", "maximum", last]
+    heads = [head for head in dict.fromkeys(heads) if any(row.get(head) for row in cells)]
+    table = columns(*heads)
+    for row in cells:
+        table.add_row(*(row.get(head, "") for head in heads))
     if len(rows) > MOST_ROWS:
         table.add_row("...", f"{len(rows) - MOST_ROWS} more: narrow --tick, or --json")
     return table
 
 
-def _values(values: Any) -> str:
+def _what(row: dict[str, Any]) -> str:
+    return f"{row['what']} ({row['kind']})" if row["kind"] else str(row["what"])
+
+
+def _is_series(row: dict[str, Any]) -> bool:
+    """Whether a row is one number of a series: a norm, a divergence, an energy."""
+    return isinstance(row["values"], int | float)
+
+
+def _single_quantity(rows: list[dict[str, Any]]) -> str | None:
+    """Return the series that all rows are of, if they are of one."""
+    kinds = {row["what"] if _is_series(row) else None for row in rows}
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _numbers(row: dict[str, Any], last: str) -> dict[str, str]:
+    """Return the cells of a row by column: a norm that was recorded stands in the column of norms."""
+    if _is_series(row):
+        return {"norm" if row["what"] == "norm" else last: number(row["values"])}
+    entries = {} if row["values"] is None else {last: _entries(row["values"])}
+    return {"norm": number(row["norm"]), "minimum": number(row["min"]), "maximum": number(row["max"]), **entries}
+
+
+def _entries(values: Any) -> str:
+    """Return what fits a cell: all entries, or the first few and the shape; the extent stands beside it."""
+    array = np.asarray(values, float)
+    if array.size <= FEW_ENTRIES:
+        return _nested(values)
+    shape = " x ".join(map(str, array.shape))
+    return f"{' '.join(f'{value:.4g}' for value in array.flat[:FEW_ENTRIES])} … (shape {shape})"
+
+
+def _nested(values: Any) -> str:
     if isinstance(values, list):
-        return "[" + " ".join(_values(value) for value in values) + "]"
+        return "[" + " ".join(_nested(value) for value in values) + "]"
     return f"{values:.4g}"
 
 
@@ -196,9 +235,10 @@ def comparison_tables(found: dict[str, Any]) -> list[Any]:
     table = columns("quantity", "name", "largest difference", "relative", "first differs at tick", "note")
     rows = sorted((row for row in found["rows"] if row["absolute"] != 0), key=lambda row: -(row["absolute"] or 0.0))
     for row in rows[:MOST_ROWS]:
-        what = f"{row['what']} ({row['kind']})" if row["kind"] else row["what"]
         since = "" if row["tick"] is None else str(row["tick"])
-        table.add_row(what, row["name"] or "", number(row["absolute"]), number(row["relative"]), since, row["note"])
+        table.add_row(
+            _what(row), row["name"] or "", number(row["absolute"]), number(row["relative"]), since, row["note"]
+        )
     if len(rows) > MOST_ROWS:
         table.add_row("...", f"{len(rows) - MOST_ROWS} more: --json")
     return [Text(found["verdict"], style="bold"), heads, *([table] if rows else [])]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.graph.levels import vertex_levels
-from pcsim.view.heat import cone_line, whole_numbers_of
+from pcsim.view.heat import cone_line, places_of
 from pcsim.view.scales import whole_numbers, whole_ticks
 from pcsim.view.style import legend_below, look, new_axes
 
@@ -67,7 +67,7 @@ def space_time(norm: xr.DataArray, graph: Graph, cone: Mapping[int, int] | None 
     drawn = _draw(axes, strokes)
     if drawn is not None:
         label = "log₁₀ of the norm of the error sent"
-        bar = figure.colorbar(drawn, ax=axes, label=label, ticks=whole_numbers_of(7), format=whole_numbers())
+        bar = figure.colorbar(drawn, ax=axes, label=label, ticks=places_of(*drawn.get_clim()), format=whole_numbers())
         bar.outline.set_visible(False)
     _axes(axes, shown, highest, f"the first {len(shown)} of {len(recorded)}" if len(shown) < len(recorded) else "")
     if strokes.every > 1:

@@ -70,6 +70,24 @@ def new_axes(height: float, title: str = "") -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def new_panels(height: float, title: str, names: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each name, in two columns with shared axes; a single one has no name."""
+    from matplotlib.figure import Figure
+
+    if len(names) == 1:
+        figure, axes = new_axes(height, title)
+        return figure, [axes]
+    rows = -(-len(names) // 2)
+    figure = Figure(figsize=(WIDTH, 0.6 + 0.6 * height * rows), layout="constrained")
+    grid = list(figure.subplots(rows, 2, sharex=True, sharey=True).flat)
+    for axes in grid[len(names) :]:
+        axes.remove()
+    for axes, name in zip(grid, names, strict=False):
+        axes.set_title(name, fontsize=9, loc="left")
+    figure.suptitle(fill(title, 58), fontsize=10, parse_math=False)
+    return figure, grid[: len(names)]
+
+
 def sequential(count: int) -> ListedColormap:
     """Return ``count`` colours from dark to light: viridis, but for its faint yellow end."""
     import matplotlib as mpl
@@ -101,12 +119,22 @@ def legend_columns(labels: Sequence[str], width: float) -> int:
     return 1
 
 
+def remark(text: str) -> Artist:
+    """Return an entry of a legend that is a sentence, without a mark before it."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="", label=fill(text, 70))
+
+
 def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
-    """Put a legend under the axes, in as many columns as its labels leave room for."""
+    """Put a legend under the axes, in as many columns as its labels leave room for; the figure grows by its height."""
     if not handles:
         return
     labels = [str(handle.get_label()) for handle in handles]
     columns = legend_columns(labels, WIDTH)
+    most = -(-len(labels) // columns)
+    lines = sum(max(label.count("\n") + 1 for label in labels[row::most]) for row in range(most))
+    figure.set_figheight(figure.get_figheight() + 0.18 * lines)
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     for text in legend.get_texts():
         text.set_parse_math(False)

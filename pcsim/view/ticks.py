@@ -81,7 +81,7 @@ def ticks_against(points: Sequence[Point], *, x_label: str, title: str, y_label:
     points = [point for point in points if y_label is None or point.diverged or point.measured is not None]
     if not points:
         raise wrong((), "there is no run to draw: the sweep is empty")
-    figure, axes = new_axes(3.8, title)
+    figure, axes = new_axes(3.3, title)
     axes.set_xlabel(x_label, parse_math=False)
     axes.set_ylabel(y_label or "ticks to convergence", parse_math=False)
     axes.grid(color="#E8E8E8", linewidth=0.6)
