@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pcsim.analysis.replicates import SEED, grouped
 from pcsim.engines import ENGINES, nanoseconds, open_engine
 from pcsim.engines.array.memory import HostMemory, available
 from pcsim.engines.threads import cores
@@ -43,7 +44,7 @@ class Sweep:
 
     A row holds the values of the swept keys and the summary of its run; ``coordinates`` are those values alone, one
     text for each that is a mapping. ``replaced`` says how many rows a resumed sweep ran again because what they were
-    made from had changed.
+    made from had changed; ``seeds`` is how many seeds were swept: runs that differ in them alone are replicates.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Sweep:
     coordinates: tuple[Row, ...] = ()
     folder: Path | None = field(default=None, compare=False)
     replaced: int = field(default=0, compare=False)
+    seeds: int = 1
     runs: Mapping[str, Run] = field(default_factory=dict, repr=False, compare=False)
     """The runs that were kept in memory, by the name in their row."""
 
@@ -222,7 +224,8 @@ def _assembled(title: str, axes: Mapping[str, Any], cells: Sequence[Cell], store
     done = [cell for cell in cells if cell.digest in store.known]
     rows = tuple({**_named(cell.overrides), **store.known[cell.digest]} for cell in done)
     coordinates = tuple(cell.coordinates for cell in done)
-    return Sweep(title, tuple(axes), rows, len(cells), coordinates, store.path, store.replaced)
+    seeds = len(set(axes.get(SEED, [0])))
+    return Sweep(title, tuple(axes), rows, len(cells), coordinates, store.path, store.replaced, seeds)
 
 
 def _cell_of(overrides: Row, scenario: Scenario) -> Cell:
@@ -439,6 +442,14 @@ def _head(rule: str, step_size: float) -> Row:
 def table(found: Sweep) -> list[Row]:
     """Return rows fit for a table: what was swept, what was measured and predicted, and why a run ended."""
     return [{**{key: row[key] for key in found.keys}, **_results_of(row)} for row in found.rows]
+
+
+def replicates(found: Sweep) -> list[Row]:
+    """Return rows of ``table`` with those together that differ in their seed alone; none where one seed was swept.
+
+    What was measured is {n, mean, std, min, max}, beside ``asked``, ``runs``, ``failed`` and ``converged``.
+    """
+    return grouped(table(found), found.coordinates, found.seeds) if found.seeds > 1 else []
 
 
 def _results_of(row: Row) -> Row:

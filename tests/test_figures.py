@@ -574,6 +574,24 @@ def test_diverged_runs_stand_above_values_and_runs_without_a_value_are_left_out(
     assert legend_of(figure) == ["s", "diverged"]
 
 
+def test_means_have_bars_and_say_of_how_many_runs_they_are():
+    some = [Point(1, "s", 8.0, 99, None, spread=(5.0, 11.0), share="4 of 5"), Point(2, "s", 20.0, 99, None)]
+    figure = ticks_against(some, x_label="x", title="")
+    bars = [line.get_ydata().tolist() for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1]
+    assert bars == [[5.0, 11.0]]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["4 of 5"]
+    assert legend_of(figure) == ["s", "± standard deviation over seeds", "k of n: mean of the k converged runs"]
+    assert figure.axes[0].get_ylim()[0] < 5
+
+
+def test_series_that_coincide_can_all_be_seen():
+    some = [Point(x, name, x, 99, x) for name in ("under", "over") for x in (1.0, 2.0)]
+    lines = ticks_against(some, x_label="x", title="").axes[0].lines
+    under, over = (line for line in lines if line.get_label() in ("under", "over"))
+    assert under.get_markersize() > over.get_markersize() + 3
+    assert under.get_zorder() < over.get_zorder()
+
+
 def test_ticks_of_0_do_not_stretch_the_axis_to_the_horizon():
     axes = ticks_against([Point(1, "s", 0, 10**6, None)], x_label="x", title="").axes[0]
     assert axes.get_ylim()[1] < 10

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import pcsim
 from pcsim.cli import app
-from pcsim.sweep import _longest_first, _worthwhile, grid, label_of, overrides_of, table
+from pcsim.sweep import _longest_first, _worthwhile, grid, label_of, overrides_of, replicates, table
+from pcsim.view.sweep_results import no_picture, sweep_picture, sweep_tables
 
 ROOT = Path(__file__).parents[1]
 DEPTHS = ROOT / "scenarios/ticks-against-depth.yaml"
@@ -411,3 +415,101 @@ def test_the_picture_of_a_sweep_is_drawn_from_its_folder(tmp_path):
     result = CliRunner().invoke(app, ["plot", str(tmp_path / "a"), "--out", str(tmp_path / "b")])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a/ticks.svg").read_bytes() == (tmp_path / "b/ticks.svg").read_bytes()
+
+
+# -- replicates ---------------------------------------------------------------------------------------------
+
+RANDOM = {
+    "graph": {
+        "args": {"depth": 1},
+        "vertices": {
+            "h0": {"op": "input", "shape": [3]},
+            "h$l": {"for": {"l": "1..$depth"}, "op": "affine", "units": 3, "activation": "tanh", "inputs": ["h$(l-1)"]},
+            "y": {"op": "affine", "units": 2, "inputs": ["h$depth"]},
+        },
+        "outputs": ["y"],
+    },
+    "title": "Random weights",
+    "inputs": {"h0": {"normal": [0, 1]}},
+    "targets": {"y": {"normal": [0, 1]}},
+    "rule": {"name": "il", "step_size": 0.3, "ticks": 54},
+    "measure": ["ticks_to_convergence", "divergence"],
+    "sweep": {"graph.depth": [1, 3], "seed": [1, 2, 3, 4, 5]},
+}
+
+
+@pytest.fixture(scope="module")
+def over_seeds():
+    return pcsim.sweep(RANDOM)
+
+
+def printed(found: Any) -> str:
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(*sweep_tables(found), sep="\n")
+    return console.export_text()
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_row(over_seeds):
+    near, far = replicates(over_seeds)
+    ticks = [row["measured"] for row in table(over_seeds)]
+    assert (near["graph.depth"], near["asked"], near["runs"], near["converged"], near["failed"]) == (1, 5, 5, 5, 0)
+    assert near["measured"] == {
+        "n": 5, "mean": pytest.approx(np.mean(ticks[:5])), "std": pytest.approx(np.std(ticks[:5], ddof=1)),
+        "min": min(ticks[:5]), "max": max(ticks[:5]),
+    }  # fmt: skip
+    reached = [each for each in ticks[5:] if each is not None]
+    assert 0 < far["converged"] == far["measured"]["n"] == len(reached) < 5
+    assert far["measured"]["mean"] == pytest.approx(np.mean(reached))
+    assert far["updates_relative"]["n"] == 5
+    assert "seed" not in near
+    assert over_seeds.to_dataframe().shape[0] == 10
+
+
+def test_a_table_over_seeds_has_means_spreads_and_counts(over_seeds):
+    text = printed(over_seeds)
+    near, far = replicates(over_seeds)
+    assert "measured (theory), mean ± standard deviation over 5 seeds" in text
+    found = near["measured"]
+    assert f"{found['mean']:.4g} ± {found['std']:.2g}, {found['min']} to {found['max']} (" in text
+    assert f"{far['converged']} of 5 converged: {far['measured']['mean']:.4g} ± " in text
+    assert "seed " not in text
+
+
+def test_a_table_without_ticks_has_the_means_of_differences(over_seeds):
+    text = printed(pcsim.sweep(RANDOM, {"measure": ["divergence"]}))
+    found = replicates(over_seeds)[0]["updates_relative"]
+    assert f"{found['mean']:.4g} ± {found['std']:.2g}, {found['min']:.4g} to {found['max']:.4g}" in text
+
+
+def test_replicates_that_fail_or_are_missing_are_counted(over_seeds):
+    row = {**over_seeds.rows[0], "error": "grew"}
+    failed = replicates(replace(over_seeds, rows=(row, *over_seeds.rows[1:])))[0]
+    assert (failed["runs"], failed["failed"], failed["converged"], failed["measured"]["n"]) == (5, 1, 4, 4)
+    cut = replace(over_seeds, rows=over_seeds.rows[:3], coordinates=over_seeds.coordinates[:3])
+    assert (replicates(cut)[0]["runs"], replicates(cut)[0]["asked"]) == (3, 5)
+    assert "3 of 5 converged, 2 not run: " in printed(cut)
+    lost = tuple({**each, "error": "grew"} for each in over_seeds.rows[:5])
+    assert "diverged" in printed(replace(over_seeds, rows=(*lost, *over_seeds.rows[5:])))
+
+
+def test_one_seed_is_no_replicate():
+    assert replicates(pcsim.sweep(RANDOM, {"sweep": {"graph.depth": [1, 2], "seed": [1]}})) == []
+
+
+def test_the_same_seed_twice_is_one_replicate():
+    [row] = replicates(pcsim.sweep(RANDOM, {"sweep": {"seed": [1, 2, 2]}}))
+    assert (row["asked"], row["runs"]) == (2, 2)
+
+
+def test_settings_that_share_a_name_are_not_mixed_up():
+    axes = {"rule": [{"name": "il", "ticks": 50}, {"name": "il", "ticks": 60}], "seed": [1, 2]}
+    assert [row["horizon"] for row in replicates(pcsim.sweep(RANDOM, {"sweep": axes}))] == [50, 60]
+
+
+def test_a_picture_over_seeds_has_a_bar_for_each_mean(over_seeds, tmp_path):
+    svg = sweep_picture(over_seeds, tmp_path)[1].read_text()
+    assert "± standard deviation over seeds" in svg
+    assert f"{replicates(over_seeds)[1]['converged']} of 5" in svg
+    only = pcsim.sweep(RANDOM, {"sweep": {"seed": [1, 2]}})
+    assert sweep_picture(only, tmp_path) == []
+    assert "only seeds were swept" in no_picture(only)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from pcsim.analysis.replicates import SEED
 from pcsim.run.sweep_folder import FORMER, ROWS
-from pcsim.sweep import table
+from pcsim.sweep import replicates, table
 from pcsim.view.style import save
 from pcsim.view.text import columns, titled
 from pcsim.view.ticks import Point, ticks_against
@@ -20,23 +21,75 @@ if TYPE_CHECKING:
     from pcsim.sweep import Row, Sweep
 
 
+FEW_SEEDS = 10
+"""Up to so many values their extent stands beside their mean."""
+
+
 def sweep_tables(found: Sweep) -> list[Any]:
     """Return a sweep as tables: a row per value of its first numeric key, a column per series; or a row per run."""
-    rows = table(found)
-    axis = _axis(found, rows)
+    rows, keys = _shown(found), _axes(found)
+    if found.seeds > 1:
+        rows = [_in_words(row) for row in rows]
+    axis = _axis(keys, rows)
     by_cell = {(row[axis], label(row, found, axis)): row for row in rows} if axis else {}
     if axis is None or not _has_ticks(rows) or len(by_cell) < len(rows):
-        return _flat(found, rows)
+        return _flat(found, keys, rows)
     labels = list(dict.fromkeys(label for _, label in by_cell))
     made = columns(_short(axis), *labels)
     for x in dict.fromkeys(row[axis] for row in rows):
         made.add_row(str(x), *(_cell(by_cell.get((x, one))) for one in labels))
-    return titled(f"{found.title or 'sweep'}: measured (theory)", made)
+    return titled(f"{found.title or 'sweep'}: measured (theory){_over_seeds(found)}", made)
 
 
-def _axis(found: Sweep, rows: list[Row]) -> str | None:
+def _shown(found: Sweep) -> list[Row]:
+    """Return what a table or a picture shows: a row for each run, or for all runs that differ in their seed alone."""
+    return replicates(found) if found.seeds > 1 else table(found)
+
+
+def _axes(found: Sweep) -> list[str]:
+    """Return the swept keys along which rows are shown: runs that differ in their seed alone are one row."""
+    return [key for key in found.keys if key != SEED or found.seeds == 1]
+
+
+def _over_seeds(found: Sweep) -> str:
+    return f", mean ± standard deviation over {found.seeds} seeds" if found.seeds > 1 else ""
+
+
+def _in_words(row: Row) -> Row:
+    """Return a row of replicates with a text for what was measured and how many runs it is the mean of."""
+    said = {key: None if row[key] is None else _spread_text(row[key]) for key in ("predicted", "updates_relative")}
+    if row["predicted"] and row["predicted"]["n"] < row["runs"]:
+        said["predicted"] = f"{row['predicted']['n']} of {row['runs']}: {said['predicted']}"
+    counts = _counts(row)
+    if row["criterion"] is not None:
+        ended = f"> {row['horizon']}" if row["measured"] is None else _spread_text(row["measured"])
+        said["measured"] = f"{counts}: {ended}" if counts else ended
+        counts = ""
+    else:
+        said["measured"] = None
+    failed = f"all {row['failed']} failed" if row["failed"] == row["runs"] else ""
+    return {**row, **said, "runs": counts, "error": failed}
+
+
+def _counts(row: Row) -> str:
+    """Return how many of the runs that were asked for count; nothing where all do."""
+    parts = [] if row["converged"] in (None, row["asked"]) else [f"{row['converged']} of {row['asked']} converged"]
+    parts += [f"{row['failed']} failed"] if row["failed"] else []
+    parts += [f"{row['asked'] - row['runs']} not run"] if row["runs"] < row["asked"] else []
+    return ", ".join(parts)
+
+
+def _spread_text(found: dict[str, Any]) -> str:
+    """Return ``mean ± deviation``, and the extent of few values; the mean alone of one value or of equal ones."""
+    if found["min"] == found["max"]:
+        return f"{found['mean']:.4g}"
+    extent = f", {found['min']:.4g} to {found['max']:.4g}" if found["n"] <= FEW_SEEDS else ""
+    return f"{found['mean']:.4g} ± {found['std']:.2g}{extent}"
+
+
+def _axis(keys: list[str], rows: list[Row]) -> str | None:
     """Return the first swept key that is a number in every row, if there is more than one value of it."""
-    return next((key for key in found.keys if _is_numeric(key, rows) and len({row[key] for row in rows}) > 1), None)
+    return next((key for key in keys if _is_numeric(key, rows) and len({row[key] for row in rows}) > 1), None)
 
 
 def _is_numeric(key: str, rows: list[Row]) -> bool:
@@ -56,7 +109,7 @@ def label(row: Row, found: Sweep, axis: str) -> str:
     """Return the series that a row belongs to: its rule, its step size, and what else was swept."""
     if "cases" in found.keys:
         return str(row["cases"])
-    others = [f"{key.split('.')[-1]} {row[key]}" for key in found.keys if key not in (axis, *_NAMED)]
+    others = [f"{key.split('.')[-1]} {row[key]}" for key in _axes(found) if key not in (axis, *_NAMED)]
     step = [] if axis == "rule.step_size" else [f"γ={row['step_size']:g}"]
     return " ".join([row["rule"], *step, *others])
 
@@ -71,29 +124,29 @@ def _cell(row: Row | None) -> str:
 
 
 _MEASURED = {
-    "measured": "measured", "predicted": "theory", "updates_relative": "update difference", "blame": "blame",
-    "error": "error",
+    "measured": "measured", "predicted": "theory", "updates_relative": "update difference", "runs": "runs",
+    "blame": "blame", "error": "error",
 }  # fmt: skip
 _CONSTANT = ("rule", "step_size", "levels", "criterion", "horizon")
 """What a title says if it is the same in all runs."""
 _SHORT = {"rule.name": "rule", "rule.step_size": "step_size"}
 
 
-def _flat(found: Sweep, rows: list[Row]) -> list[Any]:
+def _flat(found: Sweep, swept: list[str], rows: list[Row]) -> list[Any]:
     """Return a row per run: what was varied and what came of it; the title says what is the same in all of them."""
-    keys = list(dict.fromkeys(_SHORT.get(key, key) for key in found.keys))
+    keys = list(dict.fromkeys(_SHORT.get(key, key) for key in swept))
     heads = [key for key in keys if _differs(key, rows) or len(rows) == 1]
     heads += [key for key in ("rule", "step_size") if key not in keys and _differs(key, rows)]
     if len({tuple(_text(row[key]) for key in heads) for row in rows}) < len(rows) and _differs("horizon", rows):
         heads.append("horizon")
-    known = [key for key in _MEASURED if any(row[key] not in (None, "") for row in rows)]
+    known = [key for key in _MEASURED if any(row.get(key) not in (None, "") for row in rows)]
     if _has_ticks(rows) and "measured" not in known:
         known.insert(0, "measured")
     same = [key for key in dict.fromkeys((*keys, *_CONSTANT)) if key not in heads and _is_one(key, rows)]
     title = ", ".join(f"{_short(key)} {_text(rows[0][key])}" for key in same)
     names = [*map(_short, heads), *(_MEASURED[key] for key in known)]
     cells = [[*(_text(row[key]) for key in heads), *(_result(row, key) for key in known)] for row in rows]
-    name = found.title or "sweep"
+    name = (found.title or "sweep") + _over_seeds(found)
     return titled(f"{name} ({title})" if title else name, _UnbrokenTable(names, cells))
 
 
@@ -163,6 +216,7 @@ def sweep_data(found: Sweep, pictures: list[Path]) -> dict[str, Any]:
         "complete": found.complete,
         "replaced": found.replaced,
         "rows": rows,
+        "replicates": replicates(found),
         "pictures": pictures,
     }
 
@@ -182,29 +236,45 @@ def sweep_notes(found: Sweep, folder: Path, pictures: list[Path]) -> list[str]:
 
 def sweep_picture(found: Sweep, folder: Path) -> list[Path]:
     """Draw what a sweep measured against its first numeric key; return the files, none if ``no_picture`` says why."""
-    rows = table(found)
-    axis = _axis(found, rows)
+    rows = _shown(found)
+    axis = _axis(_axes(found), rows)
     if axis is None or no_picture(found):
         return []
     ticks = _has_ticks(rows)
-    points = [
-        Point(float(row[axis]), label(row, found, axis), row["measured"] if ticks else row["updates_relative"],
-              row["horizon"], row["predicted"] if ticks else None, bool(row["error"]))
-        for row in rows
-    ]  # fmt: skip
+    point = _mean_point if found.seeds > 1 else _point
+    points = [point(row, float(row[axis]), label(row, found, axis), ticks=ticks) for row in rows]
     y_label = None if ticks else "relative difference of updates from backprop"
     figure = ticks_against(points, x_label=_short(axis), title=found.title, y_label=y_label)
     return list(save(figure, folder / ("ticks" if ticks else "divergence")))
 
 
+def _point(row: Row, x: float, series: str, *, ticks: bool) -> Point:
+    measured, predicted = row["measured" if ticks else "updates_relative"], row["predicted"] if ticks else None
+    return Point(x, series, measured, row["horizon"], predicted, bool(row["error"]))
+
+
+def _mean_point(row: Row, x: float, series: str, *, ticks: bool) -> Point:
+    """Return the mean of replicates, with a standard deviation to either side: no further down than the least."""
+    measured, predicted = row["measured" if ticks else "updates_relative"], row["predicted"] if ticks else None
+    expected, failed = predicted and predicted["mean"], row["failed"] == row["runs"]
+    if measured is None:
+        return Point(x, series, None, row["horizon"], expected, failed)
+    mean, aside = measured["mean"], measured["std"] or 0.0
+    ends = (mean - aside if mean > aside else measured["min"], mean + aside)
+    share = "" if measured["n"] == row["asked"] else f"{measured['n']} of {row['asked']}"
+    return Point(x, series, mean, row["horizon"], expected, spread=ends, share=share)
+
+
 def no_picture(found: Sweep) -> str:
     """Return why a sweep has no picture; empty if it has one."""
-    rows = table(found)
+    rows, keys = table(found), _axes(found)
     if not rows:
         return "no picture: no run is done"
-    if not any(_is_numeric(key, rows) for key in found.keys):
+    if not keys:
+        return "no picture: only seeds were swept, and these are replicates"
+    if not any(_is_numeric(key, rows) for key in keys):
         return "no picture: no swept key is a number"
-    if _axis(found, rows) is None:
+    if _axis(keys, rows) is None:
         return "no picture: no swept number has more than one value"
     if all(row["error"] for row in rows):
         return "no picture: every run failed"

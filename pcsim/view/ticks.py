@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import cycle, pairwise
 from math import log10
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsim.errors import wrong
 from pcsim.view.scales import decades, draw_decades
-from pcsim.view.style import BLACK, COLOURS, MARKERS, legend_below, look, new_axes, short
+from pcsim.view.style import BLACK, COLOURS, MARKERS, legend_below, look, new_axes, remark, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+HIDDEN = 0.025
+"""Part of the height of the axes within which one mark hides another."""
 
 AT_ONCE = 0.5
 """Where 0 ticks are drawn on an axis that has no zero."""
@@ -37,6 +41,8 @@ class Point:
     horizon : ticks of the run
     predicted : the same by theory; None where theory has no closed form
     diverged : the run grew without bound
+    spread : where a bar around a mean begins and ends
+    share : how many of the runs a mean is of, where it is not of all: ``4 of 5``
     """
 
     x: float
@@ -45,6 +51,8 @@ class Point:
     horizon: int
     predicted: float | None
     diverged: bool = False
+    spread: tuple[float, float] | None = None
+    share: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,10 +69,11 @@ LATE, DIVERGED = _Kind("not within the horizon", "^"), _Kind("diverged", "x")
 
 @dataclass(frozen=True)
 class _ValueAxis:
-    """The y axis: where a value is drawn, and where a run without one."""
+    """The y axis: where a value is drawn, where a run without one, and what runs that have a value are called."""
 
     height: Callable[[float], float]
     end: Callable[[Point], float]
+    ended: str
 
 
 @look()
@@ -81,9 +90,9 @@ def ticks_against(points: Sequence[Point], *, x_label: str, title: str, y_label:
     points = [point for point in points if y_label is None or point.diverged or point.measured is not None]
     if not points:
         raise wrong((), "there is no run to draw: the sweep is empty")
-    figure, axes = new_axes(3.3, title)
+    figure, axes = new_axes(3.5, title)
     axes.set_xlabel(x_label, parse_math=False)
-    axes.set_ylabel(y_label or "ticks to convergence", parse_math=False)
+    axes.set_ylabel(fill(y_label or "ticks to convergence", 34), parse_math=False)
     axes.grid(color="#E8E8E8", linewidth=0.6)
     axes.set_axisbelow(True)
     _x_axis(axes, [point.x for point in points])
@@ -93,7 +102,7 @@ def ticks_against(points: Sequence[Point], *, x_label: str, title: str, y_label:
 
 
 def _tick_axis(axes: Axes, points: Sequence[Point]) -> _ValueAxis:
-    scale = _ValueAxis(lambda ticks: max(ticks, AT_ONCE), lambda point: max(point.horizon, AT_ONCE))
+    scale = _ValueAxis(lambda ticks: max(ticks, AT_ONCE), lambda point: max(point.horizon, AT_ONCE), "converged")
     ends = [scale.end(point) for point in points if _kind(point)]
     _y_axis(axes, [*map(scale.height, _values(points)), *ends])
     return scale
@@ -102,12 +111,13 @@ def _tick_axis(axes: Axes, points: Sequence[Point]) -> _ValueAxis:
 def _value_axis(axes: Axes, points: Sequence[Point]) -> _ValueAxis:
     span = decades(np.array(_values(points), float))
     draw_decades(axes, span, "exact")
-    return _ValueAxis(lambda value: float(span.heights(np.array(value, float))), lambda _: 10.0**span.high)
+    return _ValueAxis(lambda value: float(span.heights(np.array(value, float))), lambda _: 10.0**span.high, "finished")
 
 
 def _values(points: Sequence[Point]) -> list[float]:
     """Return all that is drawn of what was measured and predicted."""
-    return [value for point in points for value in (_measured(point), point.predicted) if value is not None]
+    ends = [(_measured(point), point.predicted, *(point.spread or ())) for point in points]
+    return [value for each in ends for value in each if value is not None]
 
 
 def _measured(point: Point) -> float | None:
@@ -116,24 +126,53 @@ def _measured(point: Point) -> float | None:
 
 def _draw(axes: Axes, points: Sequence[Point], scale: _ValueAxis) -> list[Artist]:
     handles: list[Artist] = []
-    names = list(dict.fromkeys(point.series for point in points))
-    for name, colour, marker in zip(names, cycle(COLOURS), cycle(MARKERS), strict=False):
-        mine = sorted((point for point in points if point.series == name), key=lambda point: point.x)
-        handles += _draw_series(axes, mine, scale, colour, marker)
+    names = dict.fromkeys(point.series for point in points)
+    series = [sorted((p for p in points if p.series == name), key=lambda point: point.x) for name in names]
+    looks = zip(series, cycle(COLOURS), cycle(MARKERS), strict=False)
+    for number, (mine, colour, marker) in enumerate(looks):
+        beneath = _beneath(axes, mine, series[number + 1 :], scale)
+        handles += _draw_series(axes, mine, scale, (colour, marker), min(3, beneath))
         for point in mine:
             _draw_unfinished(axes, point, scale, colour, points)
-    return handles + _explained(points)
+    return handles + _explained(points, scale.ended)
 
 
-def _draw_series(axes: Axes, points: Sequence[Point], scale: _ValueAxis, colour: str, marker: str) -> list[Artist]:
+def _beneath(axes: Axes, mine: Sequence[Point], later: Sequence[Sequence[Point]], scale: _ValueAxis) -> int:
+    """Return how many later series have a mark on one of these: what lies beneath is drawn larger, to be seen."""
+    low, high = axes.get_ylim()
+    near = HIDDEN * log10(high / low)
+
+    def places(points: Sequence[Point]) -> list[tuple[float, float]]:
+        return [(p.x, log10(scale.height(value))) for p in points if (value := _measured(p)) is not None]
+
+    here = places(mine)
+    return sum(any(x == x2 and abs(y - y2) < near for x, y in here for x2, y2 in places(other)) for other in later)
+
+
+def _draw_series(
+    axes: Axes, points: Sequence[Point], scale: _ValueAxis, look_of: tuple[str, str], beneath: int
+) -> list[Artist]:
+    colour, marker = look_of
     theory = [(point.x, scale.height(point.predicted)) for point in points if point.predicted is not None]
-    if theory:
-        axes.plot(*zip(*theory, strict=True), color=colour, linewidth=1.2, zorder=2)
+    if len(theory) > 1:
+        axes.plot(*zip(*theory, strict=True), color=colour, linewidth=1.2 + beneath, zorder=2 - 0.01 * beneath)
+    elif theory:
+        axes.scatter(*theory[0], s=250, color=colour, marker="_", linewidth=1.2 + beneath, zorder=2)
+    _draw_spread(axes, points, scale, colour, beneath)
     found = [(point.x, scale.height(value)) for point in points if (value := _measured(point)) is not None]
     x, y = zip(*found, strict=True) if found else ((), ())
-    [line] = axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=7)
-    line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3, label=short(points[0].series, 30))
+    [line] = axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=7 + 4 * beneath)
+    line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3 - 0.01 * beneath, label=short(points[0].series, 30))
     return [line]
+
+
+def _draw_spread(axes: Axes, points: Sequence[Point], scale: _ValueAxis, colour: str, beneath: int) -> None:
+    for point in points:
+        if point.spread is not None:
+            [bar] = axes.plot([point.x] * 2, [scale.height(end) for end in point.spread], color=colour, marker="_")
+            bar.set(linewidth=1.4 + 2.5 * beneath, markersize=8 + 4 * beneath, zorder=2.5 - 0.01 * beneath)
+        if point.share and (value := _measured(point)) is not None:
+            axes.annotate(point.share, (point.x, scale.height(value)), (6, 4), textcoords="offset points", fontsize=8)
 
 
 def _draw_unfinished(axes: Axes, point: Point, scale: _ValueAxis, colour: str, points: Sequence[Point]) -> None:
@@ -156,8 +195,8 @@ def _kind(point: Point) -> _Kind | None:
     return DIVERGED if point.diverged else LATE if point.measured is None else None
 
 
-def _explained(points: Sequence[Point]) -> list[Artist]:
-    """Return one legend entry each for theory and for the runs that did not converge."""
+def _explained(points: Sequence[Point], ended: str) -> list[Artist]:
+    """Return one legend entry each for theory, for spreads, and for the runs that did not converge."""
     from matplotlib.lines import Line2D
 
     found = {_kind(point) for point in points}
@@ -167,7 +206,14 @@ def _explained(points: Sequence[Point]) -> list[Artist]:
         for kind in (LATE, DIVERGED)
         if kind in found
     ]
-    return [*([theory] if any(point.predicted is not None for point in points) else ()), *kinds]
+    bars = Line2D([], [], color=BLACK, linestyle="", marker="|", markersize=11, label="± standard deviation over seeds")
+    shares = f"k of n: mean of the k {ended} runs"
+    return [
+        *([theory] if any(point.predicted is not None for point in points) else ()),
+        *([bars] if any(point.spread for point in points) else ()),
+        *kinds,
+        *([remark(shares)] if any(point.share for point in points) else ()),
+    ]
 
 
 def _x_axis(axes: Axes, values: Sequence[float]) -> None:
