@@ -174,10 +174,10 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what a scenario will cost, before anything is allocated."""
-    from pcsim.scenario.reader import load
+    from pcsim.run.validate import checked
     from pcsim.view.scenario_plan import kernel_tables, kernels_of, plan_of, plan_tables
 
-    scenario = load(file, _overrides(settings))
+    scenario = checked(file, _overrides(settings))
     found: Any = kernels_of(scenario) if kernels else plan_of(scenario)
     tables = kernel_tables if kernels else plan_tables
     _print_json(found) if as_json else out.print(*tables(found), sep="\n")
@@ -200,12 +200,15 @@ def run(
 ) -> None:
     """Simulate a scenario and print its measures."""
     from pcsim.graph.array_files import read_arrays
+    from pcsim.run.forecast import announcement, forecast
     from pcsim.simulate import simulate
     from pcsim.view.progress import Bar
 
     scenario = _scenario_of(file, settings, resume)
     values = None if parameters is None else read_arrays(parameters)
     target = folder or resume
+    if said := announcement(forecast(scenario, engine, until), target):
+        err.print(said, soft_wrap=True)
     with Bar(err, "ticks", quiet=as_json) as bar:
         done = simulate(
             scenario, engine=engine, out=target, parameters=values, until=until, checkpoint=checkpoint, resume=resume,

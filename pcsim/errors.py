@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 Path = tuple[str | int, ...]
 
@@ -28,6 +29,9 @@ EXITS = {
     143: "ended by SIGTERM; what was recorded is kept",
 }
 """What the exit codes of a command mean."""
+
+MOST_SHOWN = 20
+"""So many problems are written out in a message; the others are counted."""
 
 
 class PcsimError(Exception):
@@ -67,13 +71,13 @@ class Problem:
 
 
 class InputError(PcsimError):
-    """What was asked for is wrong; ``problems`` holds everything found, not only the first."""
+    """What was asked for is wrong; ``problems`` holds everything found, its message the first ``MOST_SHOWN``."""
 
     exit_code = 2
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+        super().__init__("\n".join(shortened(self.problems)))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[tuple[Problem, ...]]]:
         """Let a worker process hand the error on: pickle would give the message as the problems."""
@@ -98,6 +102,16 @@ class NumberOverflowError(RunError):
     """Values or errors grew beyond what the number format holds."""
 
 
+def shortened(problems: Sequence[object]) -> list[str]:
+    """Return a line for each of the first problems, and one that counts the others.
+
+    >>> shortened([Problem((), "no")] * 1022)[-2:]
+    ['no', 'and 1,002 more like these']
+    """
+    more = len(problems) - MOST_SHOWN
+    return [*map(str, problems[:MOST_SHOWN]), *([f"and {more:,} more like these"] if more > 0 else [])]
+
+
 def wrong(path: Path | str, message: str) -> InputError:
     """Return an InputError of one problem."""
     return InputError([Problem((path,) if isinstance(path, str) else path, message)])
@@ -117,14 +131,18 @@ def nearest(name: str, legal: Iterable[str], hint: str = "") -> str:
     >>> nearest("tahn", ["tanh", "relu"], "pcsim list ops")
     "; did you mean 'tanh'? (pcsim list ops)"
     """
-    names = sorted(map(str, legal))
-    close = get_close_matches(str(name), names, n=3, cutoff=0.6)
+    return _nearest(str(name), tuple(map(str, legal))) + (f" ({hint})" if hint else "")
+
+
+@lru_cache(maxsize=64)
+def _nearest(name: str, legal: tuple[str, ...]) -> str:
+    """Return what ``nearest`` does, without the hint; a slip is often repeated for thousands of vertices."""
+    names = sorted(legal)
+    close = get_close_matches(name, names, n=3, cutoff=0.6)
     # swapped letters are the commonest slip: 'tahn' means 'tanh', though 'tan' is as near
-    close.sort(key=lambda other: sorted(other) != sorted(str(name)))
+    close.sort(key=lambda other: sorted(other) != sorted(name))
     if close:
-        text = f"; did you mean {close[0]!r}?"
-    elif not names:
-        text = "; there are none"
-    else:
-        text = "; known: " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    return text + (f" ({hint})" if hint else "")
+        return f"; did you mean {close[0]!r}?"
+    if not names:
+        return "; there are none"
+    return "; known: " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

@@ -20,6 +20,7 @@ from pcsim.analysis.backprop import backprop
 from pcsim.engines.ensembles import agree, together
 from pcsim.errors import RunError, wrong
 from pcsim.graph import Graph
+from pcsim.run.forecast import with_room
 from pcsim.run.grouping import groups
 from pcsim.run.loop import run_ticks
 from pcsim.run.manifest import ManifestKeeper
@@ -81,7 +82,7 @@ def simulate(
     settle(out, stretch.get("resume"))
     span = span_of(scenario, kept=out is not None, **stretch)
     name, start = engine_of(scenario, engine or span.engine)
-    with _room(), folder_of(out, stretch.get("resume")) as folder:
+    with _room(), folder_of(with_room(out, scenario, span.until), stretch.get("resume")) as folder:
         prepared = prepare(scenario, name, initial)  # level
         keeper = ManifestKeeper(scenario, name, folder, before=span.before)
         with keeper.keeping():

@@ -15,7 +15,7 @@ from pcsim.analysis.replicates import SEED, grouped
 from pcsim.engines import ENGINES, nanoseconds, open_engine
 from pcsim.engines.array.memory import HostMemory, available
 from pcsim.engines.threads import cores
-from pcsim.errors import InputError, RunError, wrong
+from pcsim.errors import InputError, RunError, shortened, wrong
 from pcsim.run.grouping import SMALL_RUN, state_bytes
 from pcsim.run.grouping import groups as groups_of
 from pcsim.run.processes import share_out
@@ -45,6 +45,7 @@ class Sweep:
     A row holds the values of the swept keys and the summary of its run; ``coordinates`` are those values alone, one
     text for each that is a mapping. ``replaced`` says how many rows a resumed sweep ran again because what they were
     made from had changed; ``seeds`` is how many seeds were swept: runs that differ in them alone are replicates.
+    ``warnings`` say what is legal in the documents and may yet be a slip.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Sweep:
     folder: Path | None = field(default=None, compare=False)
     replaced: int = field(default=0, compare=False)
     seeds: int = 1
+    warnings: tuple[str, ...] = ()
     runs: Mapping[str, Run] = field(default_factory=dict, repr=False, compare=False)
     """The runs that were kept in memory, by the name in their row."""
 
@@ -199,7 +201,8 @@ def sweep(
     work = _Work(cells, groups, store, progress)
     with work.kept():
         share_out(partial(_cells, source, given, engine), work.pieces(), processes, work.keep)
-    return replace(_assembled(base.document.title, axes, cells, store), runs=work.runs)
+    found = _assembled(base.document.title, axes, cells, store)
+    return replace(found, runs=work.runs, warnings=tuple(shortened(base.remarks)))
 
 
 def open_sweep(folder: str | Path) -> Sweep:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from strategies import SEPARATE, Features, documents, make_task, permuted, rando
 
 from pcsim.analysis.backprop import backprop
 from pcsim.errors import InputError
-from pcsim.graph import graph_from, level, vertex_levels
+from pcsim.graph import Graph, graph_from, level, vertex_levels
 from pcsim.graph.graph_document import GraphDocument
 from pcsim.graph.initialise import initialise
 from pcsim.graph.problems import problems_of
@@ -228,3 +229,13 @@ def test_only_the_innermost_of_what_is_wrong_is_said():
         "vertices.v0.inputs[0].delay: expected a whole number, got 'late'",
         "vertices.v0.precision: expected a number or a list, got 'much'",
     ]
+
+
+def test_many_problems_are_cut_in_the_message_and_kept_in_the_error():
+    nodes = nx.DiGraph()
+    nodes.add_nodes_from(range(1_022))
+    with pytest.raises(InputError) as caught:
+        Graph.from_networkx(nodes)
+    assert str(caught.value).count("\n") == 20
+    assert str(caught.value).endswith("and 1,002 more like these")
+    assert len(caught.value.problems) == 1_022

@@ -25,7 +25,6 @@ from pcsim.analysis.windows import SHRINKS, TRIPS
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products
 from pcsim.graph.levels import uneven_edges, vertex_levels
-from pcsim.graph.synapse_table import synapse_notes
 from pcsim.program.lower import lower
 
 if TYPE_CHECKING:
@@ -416,10 +415,6 @@ def _beyond_format(found: Evidence) -> str | None:
     return f"{what}; errors and updates do not depend on them" if any(map(isinf, energies)) else None
 
 
-def _synapse_files(found: Evidence) -> str | None:
-    return "; ".join(synapse_notes(found.task.graph)) or None
-
-
 WARNINGS = (
     _beyond_format,
     _under_converged,
@@ -429,7 +424,6 @@ WARNINGS = (
     _inexact_precision,
     _frozen,
     _fired_late,
-    _synapse_files,
 )
 
 

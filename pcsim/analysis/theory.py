@@ -27,7 +27,7 @@ from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pcsim.engines.base import Task
     from pcsim.graph.graph import Graph
@@ -119,10 +119,15 @@ def rounding_floor(task: Task) -> float:
 
     Above 1 a rounding that alternates in sign is amplified by ``gamma / (2 - gamma)`` at every edge on its way.
     """
+    return greatest_floor(task, _reached(task)) if 1 < task.rule.step_size < 2 else 0.0
+
+
+def greatest_floor(task: Task, names: Iterable[str]) -> float:
+    """Return the ``rounding_floor`` of a task, whose data need not be there, if an error reaches these vertices."""
     gamma, known = task.rule.step_size, paths(task.graph) or {}
     if not 1 < gamma < 2:
         return 0.0
-    hops = max((hops for name in _reached(task) for hops, _ in known.get(name, ())), default=0)
+    hops = max((hops for name in names for hops, _ in known.get(name, ())), default=0)
     with np.errstate(over="ignore"):
         return float(np.finfo(task.dtype).eps * np.float64(gamma / (2 - gamma)) ** hops)
 

@@ -112,8 +112,9 @@ class Composer:
             value = self.node(next(self.events), depth)
             if key is None:
                 continue
+            place = self.at(event)
             # 1 and '1' are one name.
-            if (first := seen.setdefault(str(key), self.at(event))) != self.at(event):
+            if (first := seen.setdefault(str(key), place)) is not place:
                 self.note(event, f"key {key!r} is already given at {first}; keep one of them")
             else:
                 entries[key] = Entry(key, value, first)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 from pcsim.documents.expression import MAX_NUMBER, Names, evaluate
 from pcsim.documents.frozen_arrays import as_lists
 from pcsim.documents.staging import Scope, fill_in, stage, stage_entry
-from pcsim.documents.substitution import NAME, substitute
+from pcsim.documents.substitution import NAME, pieces_of, substitute
 from pcsim.documents.tree import Entry, Key, Node, from_plain, plain
 from pcsim.errors import InputError, Path, Problem, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["MAX_ENTRIES", "Names", "argument", "argument_problems", "evaluate", "expand", "substitute"]
+__all__ = ["MAX_ENTRIES", "Names", "argument", "argument_problems", "evaluate", "expand", "remarks", "substitute"]
 
 MAX_ENTRIES = 2_000_000
 
@@ -54,6 +54,52 @@ def expand(document: Node, args: Names) -> Node:
 def argument_problems(document: Node, args: Names) -> list[Problem]:
     """Return what is wrong with the arguments of a document; paths begin with ``args``."""
     return _scope(document.entries or {}, args).problems
+
+
+def remarks(document: Node, args: Names) -> list[Problem]:
+    """Return what is legal in a document and may yet be a slip: arguments that nothing uses, loops that make nothing.
+
+    The document is one that ``expand`` takes with these arguments.
+    """
+    entries = document.entries or {}
+    scope = _scope(entries, args)
+    return [*_unused_arguments(entries, scope), *_empty_loops(entries, scope)]
+
+
+def _unused_arguments(document: Mapping[Key, Entry], scope: Scope) -> Iterator[Problem]:
+    if not scope.args:
+        return
+    used = {name for key, entry in document.items() if key not in _VERBATIM for name in _names_in(entry.value)}
+    declared = document["args"].value.entries or {}
+    for key, entry in declared.items():
+        if key not in used:
+            message = f"nothing uses this argument; write ${key} where it is meant, or leave it out"
+            yield Problem(("args", key), message, entry.location)
+
+
+def _names_in(node: Node) -> Iterator[str]:
+    """Yield the names that the templates of a value use."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        waiting.extend(node.items or ())
+        entries = (node.entries or {}).values()
+        waiting.extend(entry.value for entry in entries)
+        for text in (node.value, *(entry.key for entry in entries)):
+            if isinstance(text, str) and "$" in text:
+                yield from (name for piece in pieces_of(text) if not isinstance(piece, str) for name in piece.names)
+
+
+def _empty_loops(document: Mapping[Key, Entry], scope: Scope) -> Iterator[Problem]:
+    for section in _SECTIONS:
+        made = document[section].value.entries if section in document else None
+        for key, entry in (made or {}).items():
+            loop = _loop(entry, (section, key), scope)
+            if loop.count == 0:
+                names = " and ".join(name for name, values in loop.ranges.items() if not values)
+                what = section.removesuffix("s") if section == "parameters" else "vertex"
+                message = f"the range of {names} is empty, so this makes no {what}"
+                yield Problem((*loop.path, "for"), message, (entry.value.entries or {})["for"].location)
 
 
 def _scope(document: Mapping[Key, Entry], given: Names) -> Scope:

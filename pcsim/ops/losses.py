@@ -10,7 +10,7 @@ from pcsim.ops.normalise import log_softmax, softmax
 from pcsim.ops.op import Loss
 
 if TYPE_CHECKING:
-    from pcsim.arrays import Namespace
+    from pcsim.arrays import Namespace, Shape
 
 
 def total(xp: Namespace, terms: Array) -> Array:
@@ -47,6 +47,13 @@ def cross_entropy_error(xp: Namespace, mu: Array, target: Array) -> Array:
     return target - softmax(xp, mu, axis) * xp.sum(target, axis=axis, keepdims=True)
 
 
+def _no_classes(shape: Shape) -> str:
+    """Return why an output of a shape has no classes to tell apart."""
+    if not shape:
+        return "needs classes along an axis"
+    return "is 0 whatever the output, for there is one class; give it a unit for each class" if shape[-1] == 1 else ""
+
+
 ROWS = (
     Loss(
         name="squared_error",
@@ -61,6 +68,7 @@ ROWS = (
         summary="cross entropy of a target with the softmax of the output, over the last axis",
         value=cross_entropy,
         error=cross_entropy_error,
-        refuses=lambda shape: "" if shape else "needs classes along an axis",
+        refuses=_no_classes,
+        takes_classes=True,
     ),
 )

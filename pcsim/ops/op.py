@@ -276,6 +276,7 @@ class Loss:
     error : (xp, mu, target) -> -dL/dmu, of mu's shape.
     clamps : the output's value is clamped to the target, so that ``error`` is target - mu.
     refuses : (shape) -> why an output of this shape cannot carry the loss; empty if it can.
+    takes_classes : targets are probabilities of classes, along the last axis.
     """
 
     name: str
@@ -284,4 +285,5 @@ class Loss:
     error: Callable[[Namespace, Array, Array], Array]
     clamps: bool = False
     refuses: Callable[[Shape], str] = lambda _shape: ""
+    takes_classes: bool = False
     source: str = ""

@@ -45,7 +45,8 @@ class Evaluation:
         found = Evidence(recorder.task, recorder.member, self.meter.of(recorder.run), self.references[recorder.run])
         wanted = recorder.keeper.scenario.document.measure
         names = MEASURES if wanted is None else wanted
-        return {**{name: MEASURES[name].take(found) for name in names}, "warnings": warnings(found)}
+        said = [*warnings(found), *recorder.keeper.scenario.warnings()]
+        return {**{name: MEASURES[name].take(found) for name in names}, "warnings": said}
 
 
 def evaluation_of(scenario: Scenario, ensemble: Ensemble) -> Evaluation | None:

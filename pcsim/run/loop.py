@@ -214,7 +214,9 @@ class _Loop:
 
     def measures(self, recorder: RunRecorder) -> dict[str, Any]:
         """Return the measures of a run in its last tick."""
-        return {"warnings": []} if self.evaluation is None else self.evaluation.measures(recorder)
+        if self.evaluation is None:
+            return {"warnings": recorder.keeper.scenario.warnings()}
+        return self.evaluation.measures(recorder)
 
     def stretch(self, first: int, end: int, interrupted: bool) -> int:
         """Run ticks in which nothing is read, so many that Ctrl-C and progress are not kept waiting."""

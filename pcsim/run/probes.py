@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,6 +99,27 @@ def channels(
         for what, names in wanted.items()
         for channel in _Probe(task, session, meter, what, every[what], run).channels(list(names))
     ]
+
+
+def record_bytes(task: Task, entry: RecordEntry) -> int:
+    """Return the bytes of one record of a probe, in a trace before compression."""
+    return sum(_quantity_bytes(task, what, list(_names(task.graph, what, entry))) for what in entry.what)
+
+
+def _quantity_bytes(task: Task, what: str, names: list[str]) -> int:
+    graph, number = task.graph, task.dtype.itemsize
+    if what in SERIES:
+        of_each = 2 if what == "divergence" and not task.rule.moving else 1  # theory beside it
+        return 8 if what == "energy" else 8 * of_each * len(set(names) & set(graph.active))
+    if what == "update":
+        return number * sum(prod(graph.parameters[name].shape) for name in names)
+    if what == "message":
+        sides = {name: 2 if graph.carries_errors(graph.edge(name)) else 1 for name in names}
+        numbers = sum(sides[name] * prod(graph.vertices[graph.edge(name).pre].shape) for name in names)
+    else:
+        kept = (graph.vertices[name] for name in names)
+        numbers = sum(prod(one.shape) for one in kept if what == "value" or one.op.role == "function")
+    return number * task.batch * numbers
 
 
 def watched(record: Iterable[RecordEntry]) -> tuple[tuple[int, ...], bool]:

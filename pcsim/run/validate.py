@@ -4,40 +4,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcsim.documents import sorted_problems
-from pcsim.errors import InputError, Problem
+from pcsim.documents import read, sorted_problems
+from pcsim.errors import InputError, Problem, shortened
 from pcsim.graph.synapse_table import synapse_notes
 from pcsim.run.task import check, recorded
 from pcsim.scenario.document_kind import kind_of
-from pcsim.scenario.reader import load_graph, read_scenario
+from pcsim.scenario.graph_source import DocumentFile
+from pcsim.scenario.reader import read_graph, read_scenario
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+    from typing import Any
 
-    from pcsim.graph import Graph
+    from pcsim.scenario.reader import Source
     from pcsim.scenario.scenario import Scenario
 
 
 def validate_file(path: Path) -> str:
-    """Return a line that says a file is right, and one for each note; raises InputError with everything that is not."""
-    if kind_of(path) == "graph":
-        graph = load_graph(path)
-        return "\n".join((f"{path}: ok: {graph!r}", *_notes(graph)))
-    reading = read_scenario(path)
+    """Return a line that says a file is right, and one for each warning; raises InputError with everything wrong."""
+    file = DocumentFile(path, read(path))
+    if kind_of(file.node) == "graph":
+        graph, remarks = read_graph(file)
+        return _said(path, repr(graph), [*shortened(remarks), *synapse_notes(graph)])
+    scenario = checked(file)
+    return _said(path, repr(scenario), scenario.warnings())
+
+
+def _said(path: Path, what: str, warnings: list[str]) -> str:
+    return "\n".join([f"{path}: ok: {what}", *(f"note: {text}" for text in warnings)])
+
+
+def checked(source: Source, overrides: Mapping[str, Any] | None = None) -> Scenario:
+    """Return a scenario in which nothing is wrong that shows before it is run.
+
+    Raises InputError with every problem of its documents, its data and its probes.
+    """
+    reading = read_scenario(source, overrides)
     scenario = reading.scenario()
     problems = list(reading.problems)
     if scenario is not None:
         # A section that is wrong already is reported once, not again for what follows from it.
         known = {problem.path[:1] for problem in problems}
         problems += [problem for problem in _later(scenario) if problem.path[:1] not in known]
-    if problems:
+    if problems or scenario is None:
         raise InputError(sorted_problems(problems))
-    assert scenario is not None
-    return "\n".join((f"{path}: ok: {scenario!r}", *_notes(scenario.graph)))
-
-
-def _notes(graph: Graph) -> list[str]:
-    return [f"note: {text}" for text in synapse_notes(graph)]
+    return scenario
 
 
 def _later(scenario: Scenario) -> list[Problem]:

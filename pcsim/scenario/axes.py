@@ -25,6 +25,29 @@ def sweep_problems(reading: Reading) -> list[Problem]:
     return [with_location(problem, reading.node) for problem in dict.fromkeys(problems)]
 
 
+def sweep_remarks(reading: Reading) -> list[Problem]:
+    """Return which values of a sweep repeat others; labels of cases do not count."""
+    axes = reading.document.sweep if reading.document else {}
+    found = []
+    for key, values in axes.items():
+        first: dict[str, int] = {}
+        for place, value in enumerate(values):
+            if (before := first.setdefault(_written(value), place)) != place:
+                what = "case" if key == CASES else "value"
+                message = f"is the same {what} as number {before + 1} of this list, and gives the same runs again"
+                found.append(with_location(Problem(("sweep", key, place), message), reading.node))
+    return found
+
+
+def _written(value: Any) -> str:
+    """Return a text that equal values share, with 1.0 as 1."""
+    if isinstance(value, dict):
+        return str(sorted((str(key), _written(each)) for key, each in value.items() if key != LABEL))
+    if isinstance(value, list):
+        return str(list(map(_written, value)))
+    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _axis_problems(reading: Reading, key: str, values: list[Any]) -> Iterator[Problem]:
     path: Path = ("sweep", key)
     if not values:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcsim.documents import plain, read
+from pcsim.scenario.graph_source import DocumentFile
 from pcsim.scenario.reader import load, load_graph
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pcsim.documents import Node
     from pcsim.graph.graph import Graph
 
 
-def kind_of(path: Path) -> str:
-    """Return ``graph`` or ``scenario``: what a file says it is, or what its keys make it."""
-    entries = read(path).entries or {}
+def kind_of(document: Node) -> str:
+    """Return ``graph`` or ``scenario``: what a document says it is, or what its keys make it."""
+    entries = document.entries or {}
     said = str(plain(entries["pcsim"].value)) if "pcsim" in entries else ""
     if said:
         return "graph" if said.startswith("graph") else "scenario"
@@ -25,4 +27,5 @@ def kind_of(path: Path) -> str:
 
 def any_graph(path: Path) -> Graph:
     """Return the graph of a graph document or of a scenario."""
-    return load_graph(path) if kind_of(path) == "graph" else load(path).graph
+    file = DocumentFile(path, read(path))
+    return load_graph(file) if kind_of(file.node) == "graph" else load(file).graph

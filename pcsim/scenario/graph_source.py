@@ -12,16 +12,25 @@ from pydantic import ValidationError
 
 from pcsim.documents import Node, from_plain, locate, located, plain, read
 from pcsim.documents.nesting import flatten
-from pcsim.documents.template import argument_problems, expand
+from pcsim.documents.template import argument_problems, expand, remarks
 from pcsim.errors import InputError, Problem
 from pcsim.graph.graph import Graph
 from pcsim.graph.interop import document_from
 from pcsim.graph.problems import problems_of
 from pcsim.scenario.file_paths import rebased
-from pcsim.scenario.nested_graphs import NESTED
+from pcsim.scenario.nested_graphs import nested
 from pcsim.scenario.scenario_document import GraphReference
 
-Source = str | Path | Mapping[str, Any]
+
+@dataclass(frozen=True)
+class DocumentFile:
+    """A file that has been read, so that it need not be read again."""
+
+    path: Path
+    node: Node
+
+
+Source = str | Path | Mapping[str, Any] | DocumentFile
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,11 @@ class GraphSource:
     prefix: str = ""
     inline: bool = True
 
-    def expanded(self) -> Node:
-        """Return the document without ``args``, ``for``, ``if``, ``use`` and ``$``."""
-        document = flatten(expand(self.document, self.args), self.folder, NESTED)
+    def expanded(self, found: list[Problem]) -> Node:
+        """Return the document without ``args``, ``for``, ``if``, ``use`` and ``$``; remarks are added to ``found``."""
+        document = flatten(expand(self.document, self.args), self.folder, nested(found))
+        own = remarks(self.document, self.args)
+        found.extend(problem.under("graph") if self.inline else problem for problem in own)
         return rebased(document, self.prefix) if self.prefix else document
 
     def argument_problems(self) -> list[Problem]:
@@ -55,6 +66,8 @@ def read_document(source: Source) -> tuple[Node, Path]:
     """Return a document and the folder of the files it names."""
     if isinstance(source, Mapping):
         node, folder = from_plain(_written_out(source)), Path()
+    elif isinstance(source, DocumentFile):
+        node, folder = source.node, source.path.parent
     elif isinstance(source, str | Path):
         node, folder = read(source), Path(source).parent
     else:

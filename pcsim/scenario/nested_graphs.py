@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pcsim.documents import Entry, Node, from_plain, located, plain, read
 from pcsim.documents.nesting import Files
-from pcsim.documents.template import expand
+from pcsim.documents.template import expand, remarks
 from pcsim.errors import InputError
 from pcsim.graph.build import named
 from pcsim.graph.formula import vertices_of_formula
@@ -21,15 +21,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-
-def read_nested(path: Path, args: Mapping[str, Any]) -> Node:
-    """Return the graph document of a file with its vertices written out; raises InputError."""
-    document = expand(read(path), args)
-    _check(document)
-    return _without_formula(document)
+    from pcsim.errors import Problem
 
 
-NESTED = Files(read_nested, rebased)
+def nested(found: list[Problem]) -> Files:
+    """Return how nested graph documents are read; remarks on them are added to what was found."""
+
+    def read_nested(path: Path, args: Mapping[str, Any]) -> Node:
+        """Return the graph document of a file with its vertices written out; raises InputError."""
+        template = read(path)
+        document = expand(template, args)
+        _check(document)
+        found.extend(remarks(template, args))
+        return _without_formula(document)
+
+    return Files(read_nested, rebased)
 
 
 def _check(document: Node) -> None:

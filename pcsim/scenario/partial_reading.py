@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pcsim.documents import Positions, plain, with_location
+from pcsim.documents import Positions, plain, sorted_problems, with_location
 from pcsim.engines import ENGINES
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.build import graph_from
@@ -37,13 +37,16 @@ class Reading:
     graph: Graph | None = None
     rule: Rule | None = None
     problems: list[Problem] = field(default_factory=list)
+    remarks: list[Problem] = field(default_factory=list)
+    """What is legal and may yet be a slip."""
 
     def scenario(self) -> Scenario | None:
         """Return the scenario, also of a document with mistakes if the rest of it can be checked."""
         if self.document is None or self.graph is None:
             return None
         row = self.rule or RULES["il"]
-        return Scenario(self.document, self.graph, row, self.folder.resolve(), self.positions)
+        remarks = tuple(sorted_problems(self.remarks))
+        return Scenario(self.document, self.graph, row, self.folder.resolve(), self.positions, remarks=remarks)
 
     def attempt(self, step: Callable[[], T]) -> T | None:
         """Return what a step makes, or None: its problems are kept."""
@@ -74,7 +77,7 @@ def _validated(node: Node) -> tuple[ScenarioDocument | None, list[Problem]]:
 
 def graph_of(reading: Reading, source: GraphSource) -> Graph | None:
     """Return the graph, and keep the positions of its document."""
-    document = reading.attempt(lambda: _expanded(reading.node, source))
+    document = reading.attempt(lambda: _expanded(reading.node, source, reading.remarks))
     if document is None:
         return None
     reading.positions = Positions(reading.node, document, source.inline)
@@ -88,9 +91,9 @@ def graph_of(reading: Reading, source: GraphSource) -> Graph | None:
     return reading.attempt(build)
 
 
-def _expanded(node: Node, source: GraphSource) -> Node:
+def _expanded(node: Node, source: GraphSource, found: list[Problem]) -> Node:
     try:
-        return source.expanded()
+        return source.expanded(found)
     except InputError as error:
         if source.inline:
             raise error.map(lambda problem: problem.under("graph")) from None

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcsim.documents import located, plain, sorted_problems
-from pcsim.errors import InputError
+from pcsim.errors import InputError, Problem
 from pcsim.graph.build import graph_from
-from pcsim.scenario.axes import sweep_problems
+from pcsim.scenario.axes import sweep_problems, sweep_remarks
 from pcsim.scenario.dotted_keys import override
 from pcsim.scenario.file_paths import rebased
 from pcsim.scenario.graph_source import GraphSource, Source, graph_source, read_document
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pcsim.graph.graph import Graph
     from pcsim.scenario.scenario import Scenario
 
-__all__ = ["Reading", "Source", "load", "load_graph", "override", "read_scenario"]
+__all__ = ["Reading", "Source", "load", "load_graph", "override", "read_graph", "read_scenario"]
 
 Values = Mapping[str, Any]
 
@@ -48,10 +48,16 @@ def load(source: Source, overrides: Values | None = None, *, folder: str | Path 
 
 def load_graph(source: Source, args: Values | None = None) -> Graph:
     """Read a graph document; ``args`` replace the defaults of its arguments."""
+    return read_graph(source, args)[0]
+
+
+def read_graph(source: Source, args: Values | None = None) -> tuple[Graph, list[Problem]]:
+    """Read a graph document as `load_graph` does; return it with remarks on what may be a slip."""
     node, folder = read_document(source)
-    document = rebased(GraphSource(node, args or {}, folder).expanded(), str(folder))
+    found: list[Problem] = []
+    document = rebased(GraphSource(node, args or {}, folder, inline=False).expanded(found), str(folder))
     try:
-        return graph_from(plain(document))
+        return graph_from(plain(document)), sorted_problems(found)
     except InputError as error:
         raise InputError(sorted_problems(located(error, document).problems)) from None
 
@@ -74,4 +80,5 @@ def read_scenario(source: Source, overrides: Values | None = None, files_in: str
     reading.rule = reading.attempt(lambda: rule_of(reading))
     check_names(reading)
     reading.problems += sweep_problems(reading)
+    reading.remarks += sweep_remarks(reading)
     return reading

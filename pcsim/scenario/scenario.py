@@ -15,9 +15,10 @@ from pcsim.documents import Positions, plain
 from pcsim.documents.frozen_arrays import described, digest_of
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
-from pcsim.errors import InputError, Problem, wrong
+from pcsim.errors import InputError, Problem, shortened, wrong
 from pcsim.graph.initialise import initialise
 from pcsim.graph.levels import level
+from pcsim.graph.synapse_table import synapse_notes
 from pcsim.program.lower import ticks_of
 from pcsim.scenario.given_parameters import frozen_parameters, parameters_of_file
 from pcsim.scenario.named_files import named_files
@@ -69,6 +70,7 @@ class Scenario:
     folder : files named in the scenario are sought here
     positions : where everything stands in its file, for problems found later
     given : {parameter: values}, parameters that `with_parameters` was given
+    remarks : what is legal in the documents and may yet be a slip
     """
 
     document: ScenarioDocument
@@ -77,6 +79,7 @@ class Scenario:
     folder: Path
     positions: Positions = field(default_factory=Positions, repr=False, compare=False)
     given: Mapping[str, FrozenArray] = field(default_factory=dict, repr=False)
+    remarks: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
     sessions: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Sessions of runs that have ended, by engine: the next run begins there (``run/ready.py``)."""
 
@@ -223,6 +226,13 @@ class Scenario:
     def losses(self) -> dict[str, str]:
         """Return {output: loss}; raises InputError for an unknown loss or output."""
         return dict(self._losses)
+
+    def warnings(self) -> list[str]:
+        """Return in sentences what is legal and may yet be a slip; raises InputError where targets do not fit."""
+        targets = vars(self).get("_targets")
+        found = self._data.targets(dry=True) if targets is None else targets
+        of_data = [self.positions.located(InputError([one])).problems[0] for one in self._data.target_remarks(found)]
+        return [*shortened([*self.remarks, *of_data]), *synapse_notes(self.graph)]
 
     def initial(self) -> dict[str, Array]:
         """Return {free vertex: (batch, *shape)}, read-only, where the state at tick 0 is not the feedforward one."""

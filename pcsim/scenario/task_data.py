@@ -12,14 +12,15 @@ from pcsim.graph.array_files import read_array
 from pcsim.graph.graph import number_format
 from pcsim.graph.initialise import Generator, rounded, stream
 from pcsim.ops import LOSSES
+from pcsim.scenario.class_targets import class_problem, class_remark
 from pcsim.scenario.data import DataRequest, entry_of, load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pcsim.graph.graph import Graph, Vertex
-    from pcsim.scenario.scenario_document import InitialEntry, ScenarioDocument
+    from pcsim.scenario.scenario_document import DataEntry, InitialEntry, ScenarioDocument
 
 Array = np.ndarray
 
@@ -121,7 +122,27 @@ class TaskData:
             for name in self.graph.outputs
             if name not in known
         ]
-        return self._load("targets", known, problems, dry)
+        loaded = self._load("targets", known, problems, dry)
+        if problems := [*self._about_classes(loaded, class_problem)]:
+            raise InputError(problems)
+        return loaded
+
+    def target_remarks(self, targets: Mapping[str, Array]) -> list[Problem]:
+        """Return what is legal in targets, as `targets` returns them, and may yet be a slip."""
+        return [*self._about_classes(targets, class_remark)]
+
+    def _about_classes(
+        self, targets: Mapping[str, Array], said: Callable[[DataEntry, Array], str]
+    ) -> Iterator[Problem]:
+        """Yield what is said of targets that are probabilities of classes."""
+        try:
+            losses = self.losses()
+        except InputError:  # it is reported with the losses
+            return
+        for name, source in self.document.targets.items():
+            output = self._output(name, ("targets", name))
+            if LOSSES[losses[output]].takes_classes and (text := said(entry_of(source), targets[output])):
+                yield Problem(("targets", name), f"under {losses[output]} {text}")
 
     def _load(
         self, section: str, sources: Mapping[str, tuple[str, Any]], problems: list[Problem], dry: bool

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pcsim.trace.compare import compare
 from pcsim.trace.queries import NO_TICK
-from pcsim.view.text import columns, number, size, titled
+from pcsim.view.text import columns, notes, number, size, titled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +41,7 @@ def run_tables(run: Run) -> list[Any]:
         tables += titled(
             "share of the backprop error that has arrived, by level", _fractions(summary["signal_fraction"])
         )
-    tables += [Text(f"note: {text}", style="yellow") for text in summary["warnings"]]
-    return tables
+    return [*tables, *notes(summary["warnings"])]
 
 
 def _convergence(found: dict[str, Any]) -> list[tuple[str, str]]:

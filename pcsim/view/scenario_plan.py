@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from importlib import import_module
-from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from pcsim.analysis.cost import tick_work
 from pcsim.engines import open_engine
-from pcsim.engines.base import Task
+from pcsim.engines.array import memory
 from pcsim.graph.levels import level, levels, uneven_edges, vertex_levels
-from pcsim.program.lower import lower
-from pcsim.view.text import columns, size, titled
+from pcsim.run.forecast import duration, forecast, free_disk
+from pcsim.view.text import columns, notes, size, titled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from pcsim.engines.base import Task
     from pcsim.graph.graph import Graph
-    from pcsim.program.program import Program, Step
+    from pcsim.program.program import Step
+    from pcsim.run.forecast import Forecast
     from pcsim.scenario.scenario import Scenario
 
 
 def plan_of(scenario: Scenario) -> dict[str, Any]:
     """Return what a run would take, without allocating anything."""
-    graph, itemsize = scenario.levelled, scenario.dtype.itemsize
-    program = lower(graph, scenario.rule)
-    batch = scenario.document.batch
-    memory = _memory(program, batch, itemsize)
+    graph, itemsize, batch = scenario.levelled, scenario.dtype.itemsize, scenario.document.batch
+    estimates = forecast(scenario)
+    program = estimates.program
     return {
         "title": scenario.document.title,
         "rule": scenario.rule.name,
@@ -49,15 +50,16 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
             "error messages in flight": sum(inbox.delay_buffer.slots for inbox in program.inboxes.values()),
             "values in flight": sum(history.delay_buffer.slots for history in program.histories.values()),
         },
-        "memory": {**memory, "total": sum(memory.values())},
+        "memory": {**estimates.memory, "total": sum(estimates.memory.values())},
         "traffic_per_tick": program.traffic(batch, itemsize),
-        "work_per_tick": _work(scenario),
+        "work_per_tick": _work(estimates.task),
+        "forecast": _forecast(estimates),
+        "warnings": [*scenario.warnings(), *estimates.warnings()],
     }
 
 
-def _work(scenario: Scenario) -> dict[str, int]:
+def _work(task: Task) -> dict[str, int]:
     """Return what every vertex computes in a tick, as the rows of the ops declare it."""
-    task = Task(scenario.levelled, scenario.rule, 1, scenario.document.batch, scenario.dtype, {}, {}, {}, {})
     work = tick_work(task)
     return {
         "multiply-adds": int(work.products / 2),
@@ -66,14 +68,20 @@ def _work(scenario: Scenario) -> dict[str, int]:
     }
 
 
-def _memory(program: Program, batch: int, itemsize: int) -> dict[str, int]:
-    """Return the bytes that a run holds on an array engine: those of the engine, and of the task it is given."""
-    held, graph = program.memory(batch, itemsize), program.graph
-    data = [name for name in graph.vertices if graph.role(name) == "source"] + list(graph.outputs)
-    given = sum(prod(graph.vertices[name].shape) for name in data) * batch * itemsize
-    # where parameters change within the run, what was applied already is held too
-    updates = 2 if program.rule.fires.applies else 1
-    return {"task": held["parameters"] + given, **held, "updates": updates * held["parameters"]}
+def _forecast(found: Forecast) -> dict[str, Any]:
+    """Return the estimates as plain data."""
+    tick, total = found.trace
+    return {
+        "estimate": True,
+        "engine": found.engine,
+        "seconds": found.seconds,
+        "memory_bytes": sum(found.memory.values()),
+        "memory_left_bytes": memory.available(),
+        "trace_bytes_per_tick": tick,
+        "trace_bytes": total,
+        "disk_free_bytes": free_disk(Path()),
+        "rounding_floor": found.floor,
+    }
 
 
 def _step(step: Step) -> dict[str, Any]:
@@ -110,6 +118,8 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         head.add_row(f"per tick: {key}", size(number) if "bytes" in key else f"{number:,}")
     for key, number in found["delay_lines"].items():
         head.add_row(key, f"{number:,}")
+    for key, text in _forecast_rows(found["forecast"]):
+        head.add_row(f"estimate: {key}", text)
     steps = columns("step", "op", "vertices", "shape", "inputs", "names")
     for number, step in enumerate(found["steps"][:40]):
         steps.add_row(
@@ -125,7 +135,17 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
     return [
         *titled(found["title"] or "plan", head),
         *titled("steps of a tick: vertices of one kind, computed together", steps),
+        *notes(found["warnings"]),
     ]
+
+
+def _forecast_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is estimated, beside what there is."""
+    seconds, left = found["seconds"], found["memory_left_bytes"]
+    yield "time", "not known" if seconds is None else f"{duration(seconds)} on {found['engine']}"
+    yield "memory", size(found["memory_bytes"]) + ("" if left is None else f" of {size(left)} left")
+    per_tick, disk = size(found["trace_bytes_per_tick"]), size(found["disk_free_bytes"])
+    yield "trace", f"{size(found['trace_bytes'])}, {per_tick} a tick, before compression; {disk} of disk free here"
 
 
 def kernels_of(scenario: Scenario) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pcsim.analysis.replicates import SEED
 from pcsim.run.sweep_folder import FORMER, ROWS
 from pcsim.sweep import replicates, table
 from pcsim.view.style import save
-from pcsim.view.text import columns, titled
+from pcsim.view.text import columns, notes, titled
 from pcsim.view.ticks import Point, ticks_against
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ FEW_SEEDS = 10
 
 
 def sweep_tables(found: Sweep) -> list[Any]:
+    """Return a sweep as tables, and its warnings."""
+    return [*_tables(found), *notes(found.warnings)]
+
+
+def _tables(found: Sweep) -> list[Any]:
     """Return a sweep as tables: a row per value of its first numeric key, a column per series; or a row per run."""
     rows, keys = _shown(found), _axes(found)
     if found.seeds > 1:
@@ -218,6 +223,7 @@ def sweep_data(found: Sweep, pictures: list[Path]) -> dict[str, Any]:
         "rows": rows,
         "replicates": replicates(found),
         "pictures": pictures,
+        "warnings": found.warnings,
     }
 
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def titled(title: str, table: Any) -> list[Any]:
     """Return a table below its title: a title of the table's own is broken to the table's width."""
     return [Text(title, style="bold"), table]
+
+
+def notes(warnings: Iterable[str]) -> list[Any]:
+    """Return warnings as lines below a table."""
+    return [Text(f"note: {text}", style="yellow") for text in warnings]
 
 
 def columns(*names: str) -> Table:
