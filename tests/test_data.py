@@ -14,7 +14,9 @@ import pytest
 
 import pcsim
 from pcsim.errors import InputError
+from pcsim.graph.array_files import read_array
 from pcsim.graph.initialise import stream
+from pcsim.ops.synapses.edge_files import read_edges
 from pcsim.scenario.data import DATASETS, DataRequest, entry_of, load, one_hot, read_idx
 
 
@@ -206,3 +208,47 @@ def test_mnist():
 def test_mnist_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setenv("PCSIM_DATA", str(tmp_path))
     refused({"dataset": "mnist"}, "set PCSIM_DATA to the folder that holds 'mnist10k'", shape=(784,))
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.idx", "x.npz", "x.safetensors", "x.parquet"])
+def test_what_is_no_plain_file_is_refused_before_it_is_opened(tmp_path, name):
+    """A pipe that nobody writes to would wait for ever."""
+    path = tmp_path / name
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="it is a pipe or a device, not a file"):
+        _read_any(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match="it is a folder, not a file"):
+        _read_any(path)
+
+
+def _read_any(path):
+    if path.suffix == ".parquet":
+        read_edges({"file": path.name}, path.parent, 3, 3)
+    elif path.suffix == ".idx":
+        read_idx(path)
+    else:
+        read_array(path, None)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero")
+def test_a_device_is_refused():
+    with pytest.raises(InputError, match="not a file"):
+        read_idx(Path("/dev/zero"))
+
+
+def test_a_file_larger_than_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("pcsim.resources.available", lambda: 1_000)
+    np.save(tmp_path / "x.npy", np.zeros(200))
+    np.savez_compressed(tmp_path / "x.npz", a=np.zeros(100_000))
+    (tmp_path / "x.idx").write_bytes(gzip.compress(b"\0\0\x08\1" + (100_000).to_bytes(4, "big") + bytes(100_000)))
+    for name in ("x.npy", "x.npz", "x.idx"):
+        with pytest.raises(InputError, match=r"this machine has 0\.0 MiB of memory left"):
+            _read_any(tmp_path / name)
+
+
+def test_no_more_of_a_compressed_file_is_read_than_its_head_says(tmp_path):
+    (tmp_path / "x.idx").write_bytes(gzip.compress(b"\0\0\x08\1" + (3).to_bytes(4, "big") + bytes(10**8)))
+    with pytest.raises(InputError, match="it holds more than 3 bytes"):
+        read_idx(tmp_path / "x.idx")

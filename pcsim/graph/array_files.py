@@ -14,6 +14,7 @@ import numpy as np
 
 from pcsim.errors import nearest, wrong
 from pcsim.graph.safetensors import read_tensor, tensors_in
+from pcsim.resources import check_file, check_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,7 @@ def read_arrays(file: str | Path) -> Arrays:
 def _read(path: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> Arrays:
     """Return the arrays that are chosen among the names of a file; refuse those that hold no numbers."""
     with _opened(path) as stream:
+        check_room(path, path.stat().st_size)
         arrays = (_tensors if path.suffix == ".safetensors" else _numpy)(stream, choose)
     for array in arrays.values():
         if array.dtype.kind not in "biuf":
@@ -61,6 +63,7 @@ def _read(path: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> Array
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file; what cannot be read is named."""
+    check_file(path)
     try:
         # Opened here, for numpy leaves a broken file open.
         with path.open("rb") as stream:
@@ -70,8 +73,6 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
     if "pickle" in str(error):
         return "it holds Python objects, expected plain numbers (saved with numpy.savez)"
     return str(error) or type(error).__name__
@@ -81,7 +82,10 @@ def _numpy(stream: BinaryIO, choose: Callable[[Sequence[str]], Sequence[str]]) -
     found = np.load(stream, allow_pickle=False)
     if isinstance(found, np.ndarray):
         return {"": found}
-    return {name: np.asarray(found[name]) for name in choose(found.files)}
+    names = choose(found.files)
+    sizes = {member.filename.removesuffix(".npy"): member.file_size for member in found.zip.infolist()}
+    check_room(Path(stream.name), sum(sizes.get(name, 0) for name in names))  # they may be compressed
+    return {name: np.asarray(found[name]) for name in names}
 
 
 def _tensors(stream: BinaryIO, choose: Callable[[Sequence[str]], Sequence[str]]) -> Arrays:

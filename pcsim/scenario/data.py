@@ -19,10 +19,12 @@ from pcsim.documents.frozen_arrays import check_not_described
 from pcsim.errors import InputError, nearest, wrong
 from pcsim.graph.array_files import SUFFIXES, read_array
 from pcsim.graph.problems import problems_of
+from pcsim.resources import check_file, check_room
 from pcsim.scenario.scenario_document import DataEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from io import BufferedIOBase
 
     from pcsim.arrays import Shape
     from pcsim.graph.initialise import Generator
@@ -99,32 +101,36 @@ _MNIST = Dataset(
 DATASETS = {row.name: row for row in (_DIGITS, _MNIST)}
 
 
+_GZIP = b"\x1f\x8b"
 _KINDS = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def read_idx(path: Path) -> Array:
     """Return the array of an IDX file (the format of MNIST), gzipped or not; raises InputError."""
-    raw = _unzipped(path)
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _KINDS:
-        raise wrong("file", f"{path} is not an IDX file")
-    kind, start = np.dtype(_KINDS[raw[2]]), 4 + 4 * raw[3]
-    if len(raw) < start:
-        raise wrong("file", f"{path} is cut short: it has no shape")
-    shape = tuple(int.from_bytes(raw[place : place + 4], "big") for place in range(4, start, 4))
-    if len(raw) - start != prod(shape) * kind.itemsize:
-        message = f"{path} is cut short, or too long: it holds {len(raw) - start} bytes and says shape {list(shape)}"
-        raise wrong("file", message)
-    return np.frombuffer(raw, kind, offset=start).reshape(shape)
-
-
-def _unzipped(path: Path) -> bytes:
+    check_file(path)
     try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except FileNotFoundError:
-        raise wrong("file", f"cannot read {path}: no such file") from None
+        with path.open("rb") as plain, gzip.open(plain) if plain.peek(2)[:2] == _GZIP else plain as stream:
+            return _idx(path, stream)
     except (OSError, EOFError, zlib.error) as error:
         raise wrong("file", f"cannot read {path}: {error}") from None
+
+
+def _idx(path: Path, stream: BufferedIOBase) -> Array:
+    """Return the array of an IDX file; no more of the file is read than its head says that there is."""
+    head = stream.read(4)
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _KINDS:
+        raise wrong("file", f"{path} is not an IDX file")
+    kind, sizes = np.dtype(_KINDS[head[2]]), stream.read(4 * head[3])
+    if len(sizes) < 4 * head[3]:
+        raise wrong("file", f"{path} is cut short: it has no shape")
+    shape = tuple(int.from_bytes(sizes[place : place + 4], "big") for place in range(0, len(sizes), 4))
+    wanted = prod(shape) * kind.itemsize
+    check_room(path, wanted)
+    raw = stream.read(wanted + 1)
+    if len(raw) != wanted:
+        held = f"{len(raw)} bytes" if len(raw) < wanted else f"more than {wanted} bytes"
+        raise wrong("file", f"{path} is cut short, or too long: it holds {held} and says shape {list(shape)}")
+    return np.frombuffer(raw, kind).reshape(shape)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.documents import read
 from pcsim.errors import wrong
 from pcsim.graph.synapse_table import populations
 from pcsim.scenario.document_kind import kind_of
+from pcsim.scenario.graph_source import DocumentFile
 from pcsim.scenario.reader import load, load_graph
 from pcsim.simulate import synapses
 
@@ -28,12 +30,13 @@ ROWS = 10_000
 def synapses_of(file: Path, vertex: str | None, overrides: Mapping[str, Any]) -> xr.Dataset:
     """Return the synapses of a population of a graph or a scenario; by default its only one."""
     source: Graph | Scenario
-    if kind_of(file) == "graph":
+    document = DocumentFile(file, read(file))
+    if kind_of(document.node) == "graph":
         if overrides:
             raise wrong((), f"--set changes a scenario, and {file} is a graph")
-        source = graph = load_graph(file)
+        source = graph = load_graph(document)
     else:
-        source = scenario = load(file, overrides)
+        source = scenario = load(document, overrides)
         graph = scenario.graph
     there = populations(graph)
     if vertex is None and len(there) != 1:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import finalize
 
@@ -12,6 +10,7 @@ import numpy as np
 from pcsim.engines.array.sums import DeviceSum, Sum
 from pcsim.errors import RunError
 from pcsim.ops.segment_sums import segment_sums
+from pcsim.resources import available as available
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -189,54 +188,6 @@ class DeviceMemory:
     def watch(self, *, closely: bool) -> None:
         """Say whether looking may be put off."""
         self.closely = closely
-
-
-def available() -> int | None:
-    """Return the bytes that this process can still have: of the machine, its container and its own limit.
-
-    None where nothing says.
-    """
-    known = [free for free in (_of_machine(), _of_container(), _of_process()) if free is not None]
-    return max(0, min(known)) if known else None
-
-
-def _of_machine() -> int | None:
-    free = [kilos for name, kilos in _table(Path("/proc/meminfo")).items() if name in ("MemAvailable:", "SwapFree:")]
-    return 1024 * sum(free) if free else None
-
-
-def _of_container() -> int | None:
-    """Return what a control group of its own leaves; files that are only cached are no loss."""
-    group = Path("/sys/fs/cgroup")
-    most, held = (_fields(group / name) for name in ("memory.max", "memory.current"))
-    if not (most and held and most[0].isdecimal()):
-        return None
-    return int(most[0]) - int(held[0]) + _table(group / "memory.stat").get("inactive_file", 0)
-
-
-def _of_process() -> int | None:
-    try:
-        from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
-    except ImportError:  # no such limits on this system
-        return None
-    most, pages = getrlimit(RLIMIT_AS)[0], _fields(Path("/proc/self/statm"))
-    return None if most == RLIM_INFINITY or not pages else most - int(pages[0]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _fields(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii").split()
-    except OSError:
-        return []
-
-
-def _table(path: Path) -> dict[str, int]:
-    """Return a table of the system: a name and a number a line."""
-    try:
-        lines = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
-    except OSError:
-        return {}
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdecimal()}
 
 
 def _too_much(there: str, needs: Mapping[str, int]) -> RunError:

@@ -13,6 +13,7 @@ from pcsim.arrays import sparse
 from pcsim.errors import nearest, wrong
 from pcsim.ops.attributes import MAX_ELEMENTS, MOST_TICKS
 from pcsim.ops.synapses.sonata import Reading, read_population, slip_of
+from pcsim.resources import check_file, check_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,8 +48,8 @@ def read_edges(given: Mapping[str, Any], folder: Path, before: int, after: int) 
     path = folder / given["file"]
     if path.suffix not in _READERS:
         raise wrong("file", f"expected one of {', '.join(_READERS)}, got {path.name}")
-    if not path.is_file():
-        raise wrong("file", f"cannot read {path}: no such file")
+    check_file(path)
+    check_room(path, path.stat().st_size)
     try:
         columns, notes = _READERS[path.suffix](path, {**given, "shape": (after, before), "folder": folder})
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError, TypeError) as error:
