@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import json
 import pickle
@@ -217,6 +218,46 @@ def test_masked_values_are_refused_by_name():
         refused(lambda: pcsim.load(document), "init.weight.values", "masked array")  # noqa: B023
         refused(lambda: graph_from(document["graph"]), "init.weight.values", "masked array")  # noqa: B023
     refused(lambda: pcsim.load({**net(), "inputs": {"x": np.ma.masked_array([1.0], [True])}}), "inputs.x", "masked")
+    truths = np.ma.masked_array([True, False], [False, True])
+    refused(lambda: pcsim.load({**net(), "targets": {"y": truths}}), "targets.y", "1 of 2 values, the first at [1]")
+    deep = {**net(), "graph": {"vertices": {**net()["graph"]["vertices"], "z": {"op": "tanh", "inputs": ["y"]}}}}
+    deep["targets"] = {"z": deep["targets"]["y"]}
+    refused(
+        lambda: pcsim.simulate(deep, initial={"y": np.ma.masked_array([[1.0, 2.0]], [[0, 1]])}), "initial.y", "masked"
+    )
+
+
+def test_arrays_of_every_kind_stand_for_numbers():
+    class ByInterface:
+        def __init__(self, array):
+            self.array = array
+            self.interface = array.__array_interface__
+
+        __array_interface__ = property(lambda self: self.interface)
+
+    torch = pytest.importorskip("torch")
+    numbers = np.array([0.25, -1.5, 3.0])
+    kinds = (
+        numbers, torch.from_numpy(numbers), ByDLPack(numbers), ByInterface(numbers), memoryview(numbers),
+        array.array("d", numbers), np.ma.masked_array(numbers), np.ma.masked_array(numbers, False),
+    )  # fmt: skip
+    for one_kind in kinds:
+        document = {
+            "graph": {
+                "parameters": {"b": {"shape": [3], "init": {"values": one_kind}}},
+                "vertices": {
+                    "x": {"op": "input", "shape": [3]},
+                    "y": {"op": "affine", "units": 3, "inputs": ["x"], "params": {"bias": "b"}, "precision": 1.0},
+                },
+            },
+            "inputs": {"x": one_kind},
+            "targets": {"y": one_kind},
+            "rule": "fpa",
+        }
+        scenario = pcsim.load(document)
+        found = scenario.parameters()["b"], scenario.inputs()["x"][0], scenario.targets()["y"][0]
+        again = scenario.with_parameters({"b": one_kind}).parameters()["b"]
+        assert all(np.array_equal(one, numbers) for one in (*found, again))
 
 
 def test_a_manifest_does_not_hold_a_million_numbers(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import ArrayType
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Protocol, runtime_checkable
@@ -26,6 +27,12 @@ class DLPackLike(Protocol):
     """What NumPy can read by DLPack."""
 
     def __dlpack__(self) -> Any: ...
+
+
+def reads_as_array(given: Any) -> bool:
+    """Return whether NumPy reads something by a protocol of arrays: ``__array__``, DLPack, a buffer."""
+    kinds = (ArrayLike, DLPackLike, memoryview, ArrayType)
+    return isinstance(given, kinds) or hasattr(type(given), "__array_interface__")
 
 
 class FrozenArray:
@@ -88,23 +95,33 @@ def never_changes(array: Any) -> bool:
 def array_of(given: Any) -> Array:
     """Return numbers as an array, without a copy where NumPy can do without; lists, and what is wider, give float64.
 
-    Raises ValueError for what is no array of numbers, for masked arrays, and for what cannot be read.
+    Raises ValueError for what is no array of numbers, for arrays with masked values, and for what cannot be read.
     """
     if isinstance(given, FrozenArray):
         return given.array
     if isinstance(given, np.ma.MaskedArray):
-        raise ValueError("a masked array has no number where it is masked; fill these places first: array.filled(0.0)")
+        given = _unmasked(given)
     try:
         array = np.asarray(given)
         if array.dtype == object and isinstance(given, DLPackLike):
             array = np.from_dlpack(given)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        message = f"cannot be read as an array: {error}" if isinstance(given, ArrayLike | DLPackLike) else _NUMBERS
+        message = f"cannot be read as an array: {error}" if reads_as_array(given) else _NUMBERS
         raise ValueError(message) from None
     if array.dtype.kind not in "iuf":
         raise ValueError(_NUMBERS)
-    own = isinstance(given, ArrayLike | DLPackLike) and array.dtype.itemsize <= 8
+    own = reads_as_array(given) and array.dtype.itemsize <= 8
     return array if own else array.astype(np.float64)
+
+
+def _unmasked(given: np.ma.MaskedArray[Any, Any]) -> Array:
+    """Return the numbers of a masked array in which none is masked; raises ValueError where one is."""
+    if count := int(np.ma.getmaskarray(given).sum()):
+        first = np.argwhere(np.ma.getmaskarray(given))[0].tolist()
+        where = f"{count:,} of {given.size:,} values" + (f", the first at {first}" if first else "")
+        message = f"a masked array has no number where it is masked ({where}); fill these places: array.filled(0.0)"
+        raise ValueError(message)
+    return np.ma.getdata(given)
 
 
 _DEEPEST = 32
@@ -116,7 +133,7 @@ _NUMBERS = "expected finite numbers, lists of equal lengths"
 def frozen_numbers(given: Any) -> FrozenArray:
     """Return finite numbers that never change: in float64 where they are few, else in their own number format.
 
-    Raises ValueError for what is no array of finite numbers, and for masked arrays.
+    Raises ValueError for what is no array of finite numbers, and for arrays with masked values.
     """
     array = array_of(given)
     if not np.isfinite(array).all():

@@ -9,11 +9,10 @@ import numpy as np
 
 from pcsim.documents.frozen_arrays import (
     MOST_WRITTEN_OUT,
-    ArrayLike,
-    DLPackLike,
     FrozenArray,
     array_of,
     large_array,
+    reads_as_array,
 )
 from pcsim.errors import Location, Path, wrong
 
@@ -92,7 +91,7 @@ def from_plain(data: Any, file: str = "<python>", location: Location | None = No
     Raises
     ------
     InputError
-        For other types, masked arrays, keys that are not names or whole numbers, and nesting deeper than 100.
+        For other types, masked values, keys that are not names or whole numbers, and nesting deeper than 100.
     """
     return _from_plain(data, (), file, location)
 
@@ -109,7 +108,7 @@ def _from_plain(data: Any, path: Path, file: str, location: Location | None) -> 
         return Node(location=location, items=tuple(items))
     if isinstance(data, dict):
         return Node(location=location, entries=_entries_from_plain(data, path, file, location))
-    if isinstance(data, ArrayLike | DLPackLike):
+    if reads_as_array(data):
         kept = _from_array(data, path, file)
         return Node(kept, location) if isinstance(kept, FrozenArray) else _from_plain(kept, path, file, location)
     if isinstance(data, bool | int | float | str):
@@ -121,7 +120,7 @@ def _from_array(data: Any, path: Path, file: str) -> Any:
     """Return an array as it is kept, or written out."""
     if isinstance(data, FrozenArray):
         return data
-    if isinstance(data, np.ndarray | np.generic) and data.dtype.kind not in "iuf":
+    if isinstance(data, np.ndarray | np.generic) and data.dtype.kind not in "iuf" and not np.ma.is_masked(data):
         return data.tolist()
     try:
         array = array_of(data)
