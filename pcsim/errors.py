@@ -146,3 +146,13 @@ def _nearest(name: str, legal: tuple[str, ...]) -> str:
     if not names:
         return "; there are none"
     return "; known: " + ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+
+
+def slip_of(name: str, legal: Iterable[str]) -> str | None:
+    """Return the legal name that a name is a slip of; None where it is likely to be meant as it stands.
+
+    >>> slip_of("dealy", ["delay", "slot"]), slip_of("colour", ["delay", "slot"])
+    ('delay', None)
+    """
+    close = get_close_matches(name.lower(), list(legal), n=1, cutoff=0.8)
+    return close[0] if close else None

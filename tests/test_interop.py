@@ -218,6 +218,94 @@ def test_refusals():
     refused(graph, "vertices.1.inputs[0].part_of: expected [vertex, slot]")
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("dealy", "unknown key 'dealy'; did you mean 'delay'?"),
+        ("Delay", "unknown key 'Delay'; did you mean 'delay'?"),
+        ("value_dealy", "unknown key 'value_dealy'; did you mean 'value_delay'?"),
+        ("SLOT", "unknown key 'SLOT'; did you mean 'slot'?"),
+        ("weight", "unknown key 'weight'; weights are parameters of the vertex that an edge leads to"),
+        ("capacity", "unknown key 'capacity'; known: delay, error_delay, part_of, slot, value_delay"),
+    ],
+)
+def test_unknown_attributes_of_edges_are_refused_by_name(key, message):
+    graph = chain()
+    graph.edges[1, 2][key] = 3
+    refused(graph, f"vertices.2.inputs[0].{key}: {message}")
+
+
+def test_unknown_attributes_of_nodes_and_slips_of_the_graph_are_refused_by_name():
+    graph = chain()
+    graph.nodes[1]["unit"] = 4
+    refused(graph, "vertices.1.unit: unknown key 'unit' of op 'affine'; did you mean 'units'?")
+    graph = chain()
+    graph.nodes[1]["inputs"] = [0]
+    refused(graph, "vertices.1.inputs: the inputs of a node are the edges into it; remove these")
+    graph = chain()
+    graph.graph |= {"output": ["1"], "creator": "someone"}
+    refused(graph, "output: unknown key 'output'; did you mean 'outputs'?")
+    graph = chain()
+    graph.graph["outputs"] = "12"
+    refused(graph, "outputs: expected a list of nodes, got '12'")
+
+
+def test_all_faults_are_said_at_once():
+    graph = chain()
+    graph.edges[0, 1].update(dealy=1, weight=2.0)
+    graph.edges[1, 2].update(delay=-1)
+    graph.nodes[2]["activation"] = "tahn"
+    graph.add_node("z", op="adn")
+    graph.add_edge(0, "z")
+    graph.add_node("w", op=None)
+    graph.add_node("v", op="add", slot=1)
+    graph.add_edge(0, "v", slot=3)
+    graph.graph["outptus"] = []
+    refused(
+        graph,
+        "outptus: unknown key",
+        "vertices.1.inputs[0].dealy: unknown key",
+        "vertices.1.inputs[0].weight: unknown key",
+        "vertices.w.op: each node needs an op",
+        "vertices.v.inputs: the edges have slots [3]",
+        "vertices.2.inputs[0].delay: a delay is a whole number",
+        "vertices.z.op: unknown op 'adn'",
+    )
+
+
+def test_files_that_other_programs_draw_come_in(tmp_path):
+    """Labels, positions and colours are left out; so are the ids that files give nodes and edges."""
+    graph = nx.DiGraph(creator="someone", node_default={})
+    graph.add_node("x", op="constant", value=1.0, label="stimulus", pos=(0, 1), color="red")
+    graph.add_node("y", op="tanh", viz={"size": 3})
+    graph.add_edge("x", "y", delay=1, label="first", style="dashed", id=7)
+    plain = nx.DiGraph()
+    plain.add_node("x", op="constant", value=1.0)
+    plain.add_node("y", op="tanh")
+    plain.add_edge("x", "y", delay=1)
+    assert Graph.from_networkx(graph) == Graph.from_networkx(plain)
+    for name in ("gexf", "graphml", "gml"):
+        getattr(nx, f"write_{name}")(plain, tmp_path / name)
+        assert Graph.from_networkx(getattr(nx, f"read_{name}")(tmp_path / name)) == Graph.from_networkx(plain)
+
+
+def test_values_are_whatever_numpy_reads():
+    torch = pytest.importorskip("torch")
+    weight = np.arange(8.0).reshape(2, 4) / 7
+    for values in (weight, torch.from_numpy(weight), weight.tolist(), np.ma.masked_array(weight)):
+        graph = chain()
+        graph.nodes[2]["init"] = {"weight": {"values": values}}
+        graph.add_node("c", op="constant", value=torch.ones(2000, dtype=torch.float64))
+        graph.add_node("s", op="sum")
+        graph.add_edge("c", "s")
+        graph.edges[1, 2]["delay"] = np.int64(3)
+        made = Graph.from_networkx(graph)
+        assert np.array_equal(initialise(made, 0)["2.weight"], weight)
+        assert made.vertices["c"].shape == (2000,)
+    graph.nodes[2]["init"] = {"weight": {"values": np.ma.masked_equal(weight, 0)}}
+    refused(graph, "vertices.2.init.weight.values: networkx: a masked array")
+
+
 @pytest.mark.parametrize("form", ["none", "delay", "identity"])
 def test_graph_objects_can_be_simulated(form):
     """A graph of pcsim or networkx in place of a document gives the run that the document gives."""

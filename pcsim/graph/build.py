@@ -42,15 +42,16 @@ HINTS = 20
 
 
 @uncollected()
-def graph_from(data: Mapping[str, Any], folder: FilePath = FilePath()) -> Graph:
+def graph_from(data: Mapping[str, Any], folder: FilePath = FilePath(), problems: Iterable[Problem] = ()) -> Graph:
     """Make a graph from a document given as plain data without ``$``; raises InputError with every problem found.
 
-    Files of synapses are sought in ``folder`` (default: the working directory).
+    Files of synapses are sought in ``folder`` (default: the working directory). ``problems`` are those known already,
+    of parts that the document is left without.
     """
-    document, problems = valid_part(GraphDocument, data, _part)
+    document, found = valid_part(GraphDocument, data, _part)
     if document is None:
-        raise InputError(problems)
-    return build(document, problems, folder)
+        raise InputError([*problems, *found])
+    return build(document, [*problems, *found], folder)
 
 
 def _part(path: Path) -> Path:

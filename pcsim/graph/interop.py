@@ -10,26 +10,45 @@ slots. What networkx holds besides (layouts, colours) does not survive.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from pcsim.documents.frozen_arrays import MOST_WRITTEN_OUT, FrozenArray
-from pcsim.errors import InputError, Problem, wrong
+from pcsim.documents import from_plain, plain
+from pcsim.documents.frozen_arrays import MOST_WRITTEN_OUT, FrozenArray, reads_as_array
+from pcsim.errors import InputError, Problem, nearest, slip_of, wrong
 from pcsim.graph.assembly import assemble
 from pcsim.graph.build import graph_from
 from pcsim.ops import OPS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import networkx as nx
 
+    from pcsim.errors import Path
     from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
+
+T = TypeVar("T")
 
 Link = tuple[str, dict[str, Any]]
 """One edge into a vertex: where it comes from, and its attributes."""
 
 _WAYS = ("value", "error")
+
+_OF_GRAPH = ("title", "name", "source", "outputs", "parameters")
+_OF_EDGE = ("slot", "delay", "value_delay", "error_delay", "part_of")
+
+_DRAWING = frozenset({
+    "alpha", "bipartite", "color", "colour", "fillcolor", "font", "fontcolor", "fontsize", "height", "id", "label",
+    "labels", "layer", "linewidth", "penwidth", "pos", "position", "size", "style", "subset", "title", "tooltip", "viz",
+    "width", "x", "y", "z",
+})  # fmt: skip
+"""Attributes of nodes and edges with which graphs are drawn, and which files of graphs carry along."""
+
+_ELSEWHERE = {"weight": "; weights are parameters of the vertex that an edge leads to: say there how they start (init)"}
+"""Attributes that other libraries give edges, and where a graph document says the same."""
 
 
 def to_networkx(graph: Graph) -> nx.MultiDiGraph[str]:
@@ -100,48 +119,68 @@ def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
     compared. Edges may have ``slot`` (the place among the inputs of their end; default: the order in which
     networkx lists the edges into it), and ``delay`` (as in a document) or ``value_delay`` and
     ``error_delay``. networkx lists parallel edges together: give ``slot`` where another order is meant.
-    Names of nodes become text.
+    Names of nodes become text. What says how to draw a graph (labels, positions, colours) is left out, as are
+    attributes of the whole graph that are unlike any of a document; other unknown attributes are refused.
 
     Raises
     ------
     InputError
         With every problem found; paths read as in a graph document: ``vertices.NAME.op``.
     """
-    names, links = _read(graph)
-    made = graph_from(document_from(graph))
-    _check_shapes(made, {name: graph.nodes[node] for node, name in names.items()})
-    return _with_keys(made, {(name, slot): link for name in links for slot, link in enumerate(links[name])})
+    read = _read(graph)
+    if read.problems and not read.entries:
+        raise InputError(read.problems)
+    made = graph_from(_document(graph, read), problems=read.problems)
+    _check_shapes(made, {name: graph.nodes[node] for node, name in read.names.items()})
+    parts = {(name, slot): link for name in read.links for slot, link in enumerate(read.links[name])}
+    return _with_keys(made, parts)
 
 
 def document_from(graph: nx.DiGraph[Any]) -> dict[str, Any]:
     """Return a networkx graph as a graph document; raises InputError as ``from_networkx`` does."""
-    names, links = _read(graph)
-    problems: list[Problem] = []
-    nodes = {
-        name: _attempt(problems, lambda: _entry(name, graph.nodes[node], links[name]))  # noqa: B023
-        for node, name in names.items()
-    }
-    if problems:
-        raise InputError(problems)
-    return _document(graph, nodes)
+    read = _read(graph)
+    if read.problems:
+        raise InputError(read.problems)
+    return _document(graph, read)
 
 
-def _read(graph: nx.DiGraph[Any]) -> tuple[dict[Any, str], dict[str, list[Link]]]:
-    """Return the name of each node, and the edges into it by slot."""
-    names = _names(graph)
-    problems: list[Problem] = []
-    links = {name: _attempt(problems, lambda: _links(graph, node, names)) for node, name in names.items()}  # noqa: B023
-    if problems:
-        raise InputError(problems)
-    return names, links
+@dataclass
+class _Reading:
+    """What was read of a networkx graph.
+
+    Attributes
+    ----------
+    names : the name of each node
+    links : the edges into each vertex, by slot
+    entries : vertices as a document writes them, those left out in which something is wrong
+    parameters : likewise
+    """
+
+    names: dict[Any, str]
+    links: dict[str, list[Link]] = field(default_factory=dict)
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        """Return what a step makes; None where something is wrong, which is noted."""
+        try:
+            return step()
+        except InputError as error:
+            self.problems += error.problems
+            return None
 
 
-def _attempt(problems: list[Problem], step: Any) -> Any:
-    try:
-        return step()
-    except InputError as error:
-        problems += error.problems
-        return None
+def _read(graph: nx.DiGraph[Any]) -> _Reading:
+    read = _Reading(_names(graph))
+    read.attempt(lambda: _check_known(graph.graph))
+    read.parameters = read.attempt(lambda: _read_value(("parameters",), graph.graph.get("parameters", {}))) or {}
+    for node, name in read.names.items():
+        links = read.attempt(lambda: _links(graph, node, read.names))  # noqa: B023
+        entry = read.attempt(lambda: _entry(name, graph.nodes[node], links or []))  # noqa: B023
+        if links is not None and entry is not None:
+            read.links[name], read.entries[name] = links, entry
+    return read
 
 
 def _names(graph: Any) -> dict[Any, str]:
@@ -155,10 +194,20 @@ def _names(graph: Any) -> dict[Any, str]:
     return names
 
 
+def _check_known(given: Mapping[Any, Any]) -> None:
+    """Refuse slips in the names of attributes of the whole graph, which may have others beside those of a document."""
+    slips = [(str(key), slip) for key in given if key not in _OF_GRAPH and (slip := slip_of(str(key), _OF_GRAPH))]
+    problems = [Problem((key,), f"unknown key {key!r}; did you mean {slip!r}?") for key, slip in slips]
+    if isinstance(given.get("outputs", ()), str):
+        problems.append(Problem(("outputs",), f"expected a list of nodes, got {given['outputs']!r}"))
+    if problems:
+        raise InputError(problems)
+
+
 def _links(graph: nx.DiGraph[Any], node: Any, names: Mapping[Any, str]) -> list[Link]:
     """Return the edges into a node, by slot."""
     found: list[Link] = [(names[pre], dict(data)) for pre, _, data in graph.in_edges(node, data=True)]
-    given = [data["slot"] for _, data in found if "slot" in data]
+    given = [_plain(data["slot"]) for _, data in found if "slot" in data]
     path = ("vertices", names[node], "inputs")
     if given and len(given) < len(found):
         raise wrong(path, "some edges have a slot and some have none; give all of them one, or none")
@@ -167,17 +216,50 @@ def _links(graph: nx.DiGraph[Any], node: Any, names: Mapping[Any, str]) -> list[
     return sorted(found, key=lambda link: link[1]["slot"]) if given else found
 
 
-def _entry(name: str, data: Mapping[str, Any], links: list[Link]) -> dict[str, Any]:
-    """Return a node as a graph document writes it."""
-    if not isinstance(data.get("op"), str):
-        raise wrong(("vertices", name, "op"), f"each node needs an op, got {data.get('op')!r} (pcsim list ops)")
-    own = {str(key): _plain(value) for key, value in data.items() if key not in ("attributes", "inputs")}
-    attributes = _plain(data.get("attributes", {}))
-    if not isinstance(attributes, dict):
-        raise wrong(("vertices", name, "attributes"), "expected a dict of the op's attributes")
-    if "attributes" in data or not _takes_shape(data["op"]):
+def _entry(name: str, data: Mapping[Any, Any], links: list[Link]) -> dict[str, Any]:
+    """Return a node as a graph document writes it; raises InputError with every problem of the node and its edges."""
+    problems = [problem for slot, link in enumerate(links) for problem in _problems_of(name, slot, link)]
+    given, op = {str(key): value for key, value in data.items()}, data.get("op")
+    attributes = given.pop("attributes", {})
+    if not isinstance(op, str):
+        problems.append(Problem(("vertices", name, "op"), f"each node needs an op, got {op!r} (pcsim list ops)"))
+    if not isinstance(attributes, Mapping):
+        problems.append(Problem(("vertices", name, "attributes"), "expected a dict of the op's attributes"))
+    if "inputs" in given:
+        problems.append(
+            Problem(("vertices", name, "inputs"), "the inputs of a node are the edges into it; remove these")
+        )
+    if problems:
+        raise InputError(problems)
+    legal = OPS[op].attributes if op in OPS else {}
+    own = {key: value for key, value in given.items() if key in legal or key not in _DRAWING}
+    if "attributes" in data or not _takes_shape(str(op)):
         own.pop("shape", None)
-    return {**own, **attributes, "inputs": [_input(name, slot, link) for slot, link in enumerate(links)]}
+    whole = {key: _read_value(("vertices", name, key), value) for key, value in {**own, **attributes}.items()}
+    return {**whole, "inputs": [_input(name, slot, link) for slot, link in enumerate(links)]}
+
+
+def _problems_of(name: str, slot: int, link: Link) -> Iterator[Problem]:
+    """Yield what is wrong with the names of the attributes of an edge."""
+    path = ("vertices", name, "inputs", slot)
+    keys = {str(key) for key in link[1]}
+    for key in sorted(keys - {*_OF_EDGE, *_DRAWING}):
+        hint = _ELSEWHERE.get(key) or nearest(key.lower(), _OF_EDGE)
+        yield Problem((*path, key), f"unknown key {key!r}{hint}")
+    if "delay" in keys and keys & {f"{way}_delay" for way in _WAYS}:
+        yield Problem(path, "an edge has either delay, or value_delay and error_delay")
+
+
+def _read_value(path: Path, value: Any) -> Any:
+    """Return a value as a document holds it; what only Python can say stays as it is."""
+    if isinstance(value, Mapping):
+        return {str(key): _read_value((*path, str(key)), inner) for key, inner in value.items()}
+    if not isinstance(value, list | tuple) and not reads_as_array(value):
+        return value
+    try:
+        return plain(from_plain(value, "networkx"))
+    except InputError as error:
+        raise error.map(lambda problem: problem.under(*path)) from None
 
 
 def _takes_shape(op: str) -> bool:
@@ -187,20 +269,19 @@ def _takes_shape(op: str) -> bool:
 def _input(name: str, slot: int, link: Link) -> dict[str, Any]:
     source, data = link
     ways = {way: data[f"{way}_delay"] for way in _WAYS if f"{way}_delay" in data}
-    if ways and "delay" in data:
-        path = ("vertices", name, "inputs", slot)
-        raise wrong(path, "an edge has either delay, or value_delay and error_delay")
-    return {"from": source, "delay": _plain(ways or data.get("delay", 0))}
+    delay = _read_value(("vertices", name, "inputs", slot, "delay"), ways or data.get("delay", 0))
+    return {"from": source, "delay": delay}
 
 
-def _document(graph: nx.DiGraph[Any], vertices: Mapping[str, Any]) -> dict[str, Any]:
+def _document(graph: nx.DiGraph[Any], read: _Reading) -> dict[str, Any]:
     given = graph.graph
+    outputs = given.get("outputs", ())
     return {
         "title": str(given.get("title", given.get("name", ""))),
         "source": str(given.get("source", "")),
-        "outputs": [str(name) for name in given.get("outputs", ())],
-        "parameters": _plain(given.get("parameters", {})),
-        "vertices": dict(vertices),
+        "outputs": [] if isinstance(outputs, str) else [str(name) for name in outputs],
+        "parameters": read.parameters,
+        "vertices": read.entries,
     }
 
 

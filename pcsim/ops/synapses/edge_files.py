@@ -10,9 +10,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from pcsim.arrays import sparse
-from pcsim.errors import nearest, wrong
+from pcsim.errors import nearest, slip_of, wrong
 from pcsim.ops.attributes import MAX_ELEMENTS, MOST_TICKS
-from pcsim.ops.synapses.sonata import Reading, read_population, slip_of
+from pcsim.ops.synapses.sonata import Reading, read_population
 from pcsim.resources import check_file, check_room
 
 if TYPE_CHECKING:

@@ -8,12 +8,11 @@ change a simulation is refused or stands among the notes, by name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.errors import InputError, nearest, wrong
+from pcsim.errors import InputError, nearest, slip_of, wrong
 from pcsim.ops.attributes import MAX_ELEMENTS
 from pcsim.ops.synapses.edge_types import EdgeTypes, read_edge_types
 
@@ -229,12 +228,6 @@ def _check_names(found: _Population, groups: list[Mapping[str, Any]]) -> None:
     for name in sorted(names - {*_MEANING, *found.ignore}):
         if close := slip_of(name, _MEANING):
             raise found.wrong("", f"unknown attribute {name!r}; did you mean {close!r}? (or list it under 'ignore')")
-
-
-def slip_of(name: str, legal: Iterable[str]) -> str | None:
-    """Return the legal name that a name is a slip of, if it is one."""
-    close = get_close_matches(name.lower(), list(legal), n=1, cutoff=0.8)
-    return close[0] if close else None
 
 
 def _names(found: _Population, groups: list[Mapping[str, Any]]) -> set[str]:
