@@ -5,7 +5,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from strategies import random_document
 from typer.testing import CliRunner
 
 import pcsim
@@ -225,6 +227,13 @@ def test_the_schema_knows_the_attributes_of_every_op():
     for more in ({"delays": {"uniform": [0]}}, {"connect": {"rule": "distance_dependent"}},
                  {"connect": {**near, "sacle": 1}}, {"connect": {"rule": "nearby"}}):  # fmt: skip
         checked(graph_of({**projection, **more}), right=False)
+
+
+def test_the_schema_takes_the_documents_that_are_read():
+    for seed in range(30):
+        document = json.loads(json.dumps(random_document(seed), default=np.ndarray.tolist))
+        pcsim.load_graph(document)
+        checked(document, right=True)
 
 
 # -- the version ------------------------------------------------------------------------------------------

@@ -122,7 +122,9 @@ class RecordEntry(Strict):
 class InitialEntry(Strict):
     """Values at tick 0 drawn from a normal distribution, or read from a file."""
 
-    normal: Annotated[Number, Field(ge=0)] | None = Field(default=None, description="standard deviation, mean 0")
+    normal: Annotated[Number, Field(ge=0)] | None = Field(
+        default=None, description="drawn with mean 0: the standard deviation"
+    )
     file: str | None = Field(default=None, description=".npz with one array per vertex, as run.state")
 
     @model_validator(mode="after")
@@ -150,7 +152,7 @@ class ScenarioDocument(Strict):
     inputs: dict[Name, Any] = Field(default={}, description="input vertex -> its data")
     targets: dict[Name, Any] = Field(default={}, description="output -> its target")
     loss: LossName | dict[Name, LossName] = Field(
-        default="squared_error", description="for all outputs, or by output: of pcsim list losses"
+        default="squared_error", description="what outputs carry, one for all or by output: of pcsim list losses"
     )
     batch: Annotated[StrictInt, Field(ge=1, le=100_000_000)] = Field(
         default=1, description="samples that are run side by side; losses and updates are sums over them"
@@ -166,7 +168,8 @@ class ScenarioDocument(Strict):
         description="values at tick 0: those of a feedforward sweep, zeros, drawn, or from a file",
     )
     stop: Literal["converged"] | StopEntry | None = Field(
-        None, description="'converged': when the criterion of ticks_to_convergence is within the tolerance"
+        None,
+        description="when to end early: 'converged', once ticks_to_convergence is known, or a bound on a criterion",
     )
     tolerance: Annotated[Number, Field(gt=0)] = Field(default=1e-3, description="what counts as converged")
     converged: Criterion | None = Field(
@@ -174,8 +177,12 @@ class ScenarioDocument(Strict):
         description="criterion of ticks_to_convergence; default: that of stop, else "
         "gradient for rules that follow backprop, settled for the others",
     )
-    record: list[RecordEntry] | None = Field(default=None, description="default: energy, norm and divergence of all")
-    measure: list[MeasureName] | None = Field(default=None, description="default: all of pcsim list measures")
+    record: list[RecordEntry] | None = Field(
+        default=None, description="what is kept, where and how often; default: energy, norm and divergence of all"
+    )
+    measure: list[MeasureName] | None = Field(
+        default=None, description="what the run is measured by; default: all of pcsim list measures"
+    )
     solve: Literal["simulate", "closed_form"] = Field(
         default="simulate",
         description="simulate every tick; closed_form works out each tick that is read, where the rule has one",
