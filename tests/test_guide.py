@@ -12,7 +12,7 @@ import pcsim
 from pcsim.cli import app
 
 GUIDE = (Path(pcsim.__file__).parent / "GUIDE.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
 
 
 def commands(text):
@@ -54,9 +54,10 @@ def at_80_columns(monkeypatch, tmp_path):
 
 
 def test_the_guide_works_in_its_order(at_80_columns):
-    assert {kind for kind, _, _ in BLOCKS} == {"yaml", "console", "pycon"}
-    for kind, name, text in BLOCKS:
+    assert {kind for kind, _ in BLOCKS} == {"yaml", "console", "pycon"}
+    for kind, text in BLOCKS:
         if kind == "yaml":
+            name = re.match(r"# (\w+\.yaml)\n", text)[1]
             Path(name).write_text(text, encoding="utf-8")
         elif kind == "console":
             for command, shown in commands(text):
@@ -69,7 +70,7 @@ def test_the_guide_works_in_its_order(at_80_columns):
 def test_nothing_is_shown_that_is_not_tried():
     outside = re.sub(r"^```.*?^```$", "", GUIDE, flags=re.DOTALL | re.MULTILINE)
     assert outside.count("```") == 0
-    tried = {command.split()[1] for kind, _, text in BLOCKS if kind == "console" for command, _ in commands(text)}
+    tried = {command.split()[1] for kind, text in BLOCKS if kind == "console" for command, _ in commands(text)}
     assert {named.split()[1] for named in re.findall(r"`(pcsim [a-z][^`]*)`", outside)} <= tried | {"plan", "guide"}
 
 
