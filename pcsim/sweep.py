@@ -465,6 +465,7 @@ def _results_of(row: Row) -> Row:
         "ticks_run": row.get("ticks"),
         "measured": ticks.get("ticks"),
         "predicted": ticks.get("predicted"),
+        "no_prediction": ticks.get("no_prediction", ""),
         "criterion": ticks.get("criterion"),
         "horizon": row["horizon"],
         "updates_relative": updates.get("relative"),

@@ -478,6 +478,53 @@ def test_compare_runs_that_recorded_different_things(folder, tmp_path):
     assert found["verdict"] == "equal in everything that both recorded"  # what was learnt
 
 
+def test_plot_says_which_figures_are_missing(tmp_path):
+    pcsim.simulate(ROOT / FIRST, {"record": [{"what": "value"}]}, out=tmp_path / "run")
+    result = CliRunner().invoke(app, ["plot", str(tmp_path / "run")])
+    assert result.exit_code == 0
+    assert result.stderr.startswith("not drawn: convergence, errors, heat-map, energy; to record")
+    assert "[divergence, norm, energy]" in result.stderr
+
+
+def test_a_column_of_a_trace_is_headed_by_what_it_holds(folder):
+    assert call("trace", folder, "--kind", "norm").stdout.split("\n")[1].split() == [
+        "┃",
+        "tick",
+        "┃",
+        "quantity",
+        "┃",
+        "name",
+        "┃",
+        "norm",
+        "┃",
+    ]
+    heads = [line for line in call("trace", folder, "--vertex", "h2").stdout.splitlines() if line.startswith("┃")]
+    assert [head.strip() for head in heads[0].split("┃")[1:-1]] == [
+        "tick", "quantity", "name", "norm", "minimum", "maximum", "entries",
+    ]  # fmt: skip
+
+
+def test_a_long_array_in_a_trace_is_cut_and_its_shape_told(tmp_path):
+    pcsim.simulate(ROOT / FIRST, {"batch": 4, "record": [{"what": "value"}]}, out=tmp_path / "run")
+    text = call("trace", str(tmp_path / "run"), "--vertex", "h1", "--tick", "3").stdout
+    assert "(shape 4 x 3)" in " ".join("".join(text.split("│")[7::8]).split())
+    assert len(text.splitlines()) < 10
+
+
+def test_levels_without_a_prediction_have_a_reason():
+    text = " ".join(call("run", FIRST).stdout.split())
+    assert "no prediction at level 3: errors come over paths of several lengths or delays" in text
+    assert "no prediction: under rule il predictions move" in " ".join(
+        call("run", FIRST, "--set", "rule=il").stdout.split()
+    )
+
+
+def test_series_of_a_sweep_without_a_prediction_have_a_reason(tmp_path):
+    axes = "sweep={graph.edges: [2, 3], rule.name: [il, fpa]}"
+    text = call("sweep", CHAIN, "--set", axes, "--set", "converged=energy", "--out", str(tmp_path / "out")).stdout
+    assert "no prediction for runs of il γ=0.4, fpa γ=0.4: theory says nothing" in " ".join(text.split())
+
+
 def test_plot_draws_figures(folder, tmp_path):
     lines = call("plot", folder, "--out", str(tmp_path / "figures")).stdout.split()
     assert {Path(line).suffix for line in lines} == {".png", ".svg"}

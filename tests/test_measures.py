@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import nbinom
 
 import pcsim
-from pcsim.analysis.measures import MEASURES, compare
+from pcsim.analysis.measures import MEASURES, _read_out, compare
 from pcsim.analysis.theory import predicted_gradient_ticks
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +94,41 @@ def test_what_does_not_converge_is_none_beside_the_horizon():
         "tolerance": 1e-3,
         "horizon": 4,
         "predicted": None,
+        "no_prediction": "it lies beyond the last tick of this run",
     }
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "reason"),
+    [
+        ("zil", {"rule.step_size": 0.5}, "rule zil has a prediction at step size 1 only"),
+        ("zil", {"initial": "zeros"}, "values do not start from the feedforward sweep"),
+        ("fpa", {"rule.step_size": 0.1}, "it lies beyond the last tick of this run"),
+        ("il", {"converged": "gradient"}, "under rule il predictions move"),
+        ("il", {}, "the graph is not linear, or too large for as many ticks"),
+        ("il", {"converged": "energy"}, "theory says nothing of the change of free energy"),
+    ],
+)
+def test_a_prediction_that_is_missing_has_a_reason(rule, changes, reason):
+    document = {
+        "graph": {
+            "vertices": {
+                "x": {"op": "input", "shape": [2]},
+                "h": {"op": "affine", "units": 2, "activation": "tanh", "inputs": ["x"]},
+                "g": {"op": "affine", "units": 2, "activation": "tanh", "inputs": ["h"]},
+                "y": {"op": "affine", "units": 1, "inputs": ["g"]},
+            }
+        },
+        "inputs": {"x": [1.0, 2.0]},
+        "targets": {"y": 1.0},
+        "rule": {"name": rule, "ticks": 5},
+    }
+    found = pcsim.simulate(document, changes).summary["ticks_to_convergence"]
+    assert (found["predicted"], found["no_prediction"]) == (None, reason)
+
+
+def test_numbers_in_sentences_are_plain():
+    assert [_read_out(value) for value in (0.00123, 3.14159, 2412.0, 3e9)] == ["0.0012", "3.1", "2,400", "3e+09"]
 
 
 def test_a_criterion_that_is_left_again_does_not_count_before():

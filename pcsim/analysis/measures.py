@@ -21,6 +21,7 @@ from pcsim.analysis.theory import (
     rounding_floor,
     weighed_vertices,
 )
+from pcsim.analysis.unpredicted import why_no_closed_form, why_no_ticks
 from pcsim.analysis.windows import SHRINKS, TRIPS
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products
@@ -59,12 +60,14 @@ class Measure:
 
 def _ticks_to_convergence(found: Evidence) -> dict[str, Any]:
     meter, task = found.meter, found.task
+    predicted = predicted_ticks(task, meter.criterion, meter.tolerance)
     return {
         "ticks": meter.converged_at,
         "criterion": meter.criterion,
         "tolerance": meter.tolerance,
         "horizon": task.ticks,
-        "predicted": predicted_ticks(task, meter.criterion, meter.tolerance),
+        "predicted": predicted,
+        **({"no_prediction": why_no_ticks(task, meter.criterion, meter.tolerance)} if predicted is None else {}),
     }
 
 
@@ -241,9 +244,23 @@ def _traffic(found: Evidence) -> dict[str, Any]:
 def _signal_fraction(found: Evidence) -> dict[str, Any]:
     measured = found.meter.by_level
     predicted = _predicted_fraction(found.task, found.meter.tick)
+    reason = {"no_prediction": _why_no_fraction(found.task)}
     return {
-        str(level): {"measured": _finite(value), "predicted": predicted.get(level)} for level, value in measured.items()
+        str(level): {"measured": _finite(value), "predicted": predicted.get(level)}
+        | ({} if level in predicted else reason)
+        for level, value in measured.items()
     }
+
+
+@kept_by_task
+def _why_no_fraction(task: Task) -> str:
+    """Return why theory has no fraction for a level."""
+    if reason := why_no_closed_form(task):
+        return reason
+    if not task.rule.fires.only_last:
+        return f"under rule {task.rule.name} parameters change on the way"
+    several = "errors come over paths of several lengths or delays"
+    return several if paths(task.graph) is not None else "there are too many kinds of path"
 
 
 @kept_by_task

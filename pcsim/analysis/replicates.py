@@ -16,7 +16,7 @@ SEED = "seed"
 NUMBERS = ("measured", "predicted", "updates_relative", "updates_euclidean")
 """What is averaged."""
 
-SHARED = ("rule", "step_size", "levels", "criterion", "horizon", "blame")
+SHARED = ("rule", "step_size", "levels", "criterion", "horizon", "blame", "no_prediction")
 """What replicates have in common; as the first run that did not fail has it."""
 
 
@@ -53,7 +53,7 @@ def _together(rows: Sequence[Row], place: Mapping[str, Any], asked: int) -> Row:
         "asked": asked,
         "runs": len(rows),
         "failed": len(rows) - len(whole),
-        "converged": None if first["criterion"] is None else sum(row["measured"] is not None for row in rows),
+        "converged": None if first["criterion"] is None else sum(row["measured"] is not None for row in whole),
         **{name: spread([row[name] for row in whole if row[name] is not None]) for name in NUMBERS},
     }
 

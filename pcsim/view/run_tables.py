@@ -41,12 +41,15 @@ def run_tables(run: Run) -> list[Any]:
         tables += titled(
             "share of the backprop error that has arrived, by level", _fractions(summary["signal_fraction"])
         )
+        tables += _unpredicted(summary["signal_fraction"])
     return [*tables, *notes(summary["warnings"])]
 
 
 def _convergence(found: dict[str, Any]) -> list[tuple[str, str]]:
     ticks = found["ticks"] if found["ticks"] is not None else f"not within {found['horizon']} ticks"
-    theory = "" if found["predicted"] is None else f" (theory: {found['predicted']})"
+    reason = found.get("no_prediction")
+    theory = f" (no prediction: {reason})" if reason else ""
+    theory = theory if found["predicted"] is None else f" (theory: {found['predicted']})"
     return [("ticks to convergence", f"{ticks}{theory}, {found['criterion']} within {found['tolerance']:g}")]
 
 
@@ -88,6 +91,23 @@ def _fractions(found: dict[str, dict[str, Any]]) -> Table:
         theory = "" if fraction["predicted"] is None else _fraction(fraction["predicted"])
         table.add_row(level, "not finite" if fraction["measured"] is None else _fraction(fraction["measured"]), theory)
     return table
+
+
+def _unpredicted(found: dict[str, dict[str, Any]]) -> list[Any]:
+    """Return why theory says nothing of some levels."""
+    reasons: dict[str, list[str]] = {}
+    for level, fraction in found.items():
+        if fraction.get("no_prediction"):
+            reasons.setdefault(fraction["no_prediction"], []).append(level)
+    return [
+        Text(f"no prediction{'' if len(levels) == len(found) else _at_levels(levels)}: {reason}")
+        for reason, levels in reasons.items()
+    ]
+
+
+def _at_levels(levels: Sequence[str]) -> str:
+    shown = ", ".join(levels[:8]) + (f" and {len(levels) - 8} more" if len(levels) > 8 else "")
+    return f" at level{'s' if len(levels) > 1 else ''} {shown}"
 
 
 def _fraction(value: float) -> str:

@@ -43,7 +43,17 @@ def _tables(found: Sweep) -> list[Any]:
     made = columns(_short(axis), *labels)
     for x in dict.fromkeys(row[axis] for row in rows):
         made.add_row(str(x), *(_cell(by_cell.get((x, one))) for one in labels))
-    return titled(f"{found.title or 'sweep'}: measured (theory){_over_seeds(found)}", made)
+    title = f"{found.title or 'sweep'}: measured (theory){_over_seeds(found)}"
+    return [*titled(title, made), *_unpredicted(rows, [label(row, found, axis) for row in rows])]
+
+
+def _unpredicted(rows: list[Row], names: list[str]) -> list[Any]:
+    """Return why theory says nothing of some runs, by the names of their series."""
+    reasons: dict[str, dict[str, None]] = {}
+    for row, name in zip(rows, names, strict=True):
+        if row["predicted"] is None and row["no_prediction"]:
+            reasons.setdefault(row["no_prediction"], {})[name] = None
+    return [Text(f"no prediction for runs of {', '.join(found)}: {reason}") for reason, found in reasons.items()]
 
 
 def _shown(found: Sweep) -> list[Row]:
@@ -62,9 +72,8 @@ def _over_seeds(found: Sweep) -> str:
 
 def _in_words(row: Row) -> Row:
     """Return a row of replicates with a text for what was measured and how many runs it is the mean of."""
-    said = {key: None if row[key] is None else _spread_text(row[key]) for key in ("predicted", "updates_relative")}
-    if row["predicted"] and row["predicted"]["n"] < row["runs"]:
-        said["predicted"] = f"{row['predicted']['n']} of {row['runs']}: {said['predicted']}"
+    difference = row["updates_relative"]
+    said = {"predicted": _expected_text(row), "updates_relative": difference and _spread_text(difference)}
     counts = _counts(row)
     if row["criterion"] is not None:
         ended = f"> {row['horizon']}" if row["measured"] is None else _spread_text(row["measured"])
@@ -76,6 +85,14 @@ def _in_words(row: Row) -> Row:
     return {**row, **said, "runs": counts, "error": failed}
 
 
+def _expected_text(row: Row) -> str | None:
+    """Return what theory says: one number where it is that of all seeds."""
+    found = row["predicted"]
+    if found is None or (found["min"] == found["max"] and found["n"] == row["runs"]):
+        return found and f"{found['mean']:.4g}"
+    return ("" if found["n"] == row["runs"] else f"{found['n']} of {row['runs']}: ") + _spread_text(found)
+
+
 def _counts(row: Row) -> str:
     """Return how many of the runs that were asked for count; nothing where all do."""
     parts = [] if row["converged"] in (None, row["asked"]) else [f"{row['converged']} of {row['asked']} converged"]
@@ -85,10 +102,10 @@ def _counts(row: Row) -> str:
 
 
 def _spread_text(found: dict[str, Any]) -> str:
-    """Return ``mean ± deviation``, and the extent of few values; the mean alone of one value or of equal ones."""
-    if found["min"] == found["max"]:
+    """Return ``mean ± deviation``, and the extent of few values that differ; of one value the mean alone."""
+    if found["n"] == 1:
         return f"{found['mean']:.4g}"
-    extent = f", {found['min']:.4g} to {found['max']:.4g}" if found["n"] <= FEW_SEEDS else ""
+    extent = f", {found['min']:.4g} to {found['max']:.4g}" if found["n"] <= FEW_SEEDS and found["std"] else ""
     return f"{found['mean']:.4g} ± {found['std']:.2g}{extent}"
 
 
