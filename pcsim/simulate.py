@@ -82,7 +82,7 @@ def simulate(
     settle(out, stretch.get("resume"))
     span = span_of(scenario, kept=out is not None, **stretch)
     name, start = engine_of(scenario, engine or span.engine)
-    with _room(), folder_of(with_room(out, scenario, span.until), stretch.get("resume")) as folder:
+    with _room(), folder_of(with_room(out, scenario, name, span.until), stretch.get("resume")) as folder:
         prepared = prepare(scenario, name, initial)  # level
         keeper = ManifestKeeper(scenario, name, folder, before=span.before)
         with keeper.keeping():

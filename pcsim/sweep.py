@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pcsim.analysis.replicates import SEED, grouped
 from pcsim.engines import ENGINES, nanoseconds, open_engine
-from pcsim.engines.array.memory import HostMemory, available
+from pcsim.engines.array.memory import available
 from pcsim.engines.threads import cores
 from pcsim.errors import InputError, RunError, shortened, wrong
+from pcsim.run.forecast import admit
 from pcsim.run.grouping import SMALL_RUN, state_bytes
 from pcsim.run.grouping import groups as groups_of
 from pcsim.run.processes import share_out
@@ -372,7 +373,7 @@ def _checked(source: Source, given: Mapping[str, Any], engine: str | None, cell:
         scenario = load(source, _merged(given, cell))
         check_engine(scenario, engine)
         check(scenario, ())
-        HostMemory().admit(scenario.memory)
+        admit(scenario, engine)
         for part in (scenario.losses, scenario.inputs, scenario.targets, scenario.initial):
             part()
         return scenario

@@ -110,10 +110,8 @@ def test_an_engine_takes_no_more_than_there_is(monkeypatch, engine):
 
 
 def test_what_is_measured_takes_no_more_than_there_is(monkeypatch):
-    room = iter([2**40, 2**40, 2**27])
-    monkeypatch.setattr("pcsim.engines.array.memory.ALWAYS_THERE", 1)
-    monkeypatch.setattr("pcsim.engines.array.memory.available", lambda: next(room))
-    assert "(backprop, " in call("run", FIRST, "--set", "batch=1000000", code=1).stderr
+    monkeypatch.setattr("pcsim.run.evaluation._backprop_bytes", lambda _: 2**50)
+    assert "(backprop, " in call("run", FIRST, code=1).stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of address space")

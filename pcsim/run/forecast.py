@@ -14,8 +14,9 @@ from pcsim.analysis.theory import greatest_floor, has_closed_form
 from pcsim.engines import best_engine
 from pcsim.engines.array import memory
 from pcsim.engines.base import Task
-from pcsim.errors import wrong
+from pcsim.errors import RunError, wrong
 from pcsim.program.lower import lower
+from pcsim.run.grouping import state_bytes
 from pcsim.run.probes import record_bytes
 from pcsim.run.task import recorded
 
@@ -28,6 +29,10 @@ LONG = 30.0
 
 FLOPS = 4e10
 """Operations of matrix products that a core does in a second, about."""
+
+
+DRAW = 3e-8
+"""Seconds that it takes to draw a number, and to look whether it is finite."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class Forecast:
         kinds = {(vertex.op.name, vertex.shape, vertex.call.shapes) for vertex in active}
         steps = len(active) if self.engine == "actors" else len(kinds)
         tick = pace.step * steps + pace.number * work.elementwise + work.products / FLOPS
-        return pace.start + self.ticks * tick
+        drawn = sum(self.scenario.memory.values()) / self.task.dtype.itemsize
+        return pace.start + DRAW * drawn + self.ticks * tick
 
     @cached_property
     def memory(self) -> dict[str, int]:
@@ -93,7 +99,13 @@ class Forecast:
         given = sum(prod(graph.vertices[name].shape) for name in data) * batch * itemsize
         # where parameters change within the run, what was applied already is held too
         updates = 2 if self.task.rule.fires.applies else 1
-        return {"task": held["parameters"] + given, **held, "updates": updates * held["parameters"]}
+        return {**held, "updates": updates * held["parameters"], "task": held["parameters"] + given}
+
+    @property
+    def least(self) -> dict[str, int]:
+        """The part of ``memory`` that its engine cannot do without."""
+        spared = ("work", "messages") if self.engine not in ("numpy", "actors") else ()
+        return {name: size for name, size in self.memory.items() if name not in spared}
 
     @cached_property
     def trace(self) -> tuple[float, int]:
@@ -110,11 +122,18 @@ class Forecast:
         """How far from backprop rounding may keep errors for ever, relative to them; 0 where it does not."""
         return greatest_floor(self.task, self.task.graph.active) if has_closed_form(self.task) else 0.0
 
+    @cached_property
+    def refused(self) -> str:
+        """Why there is no memory for the run; empty where there is."""
+        try:
+            admit(self.scenario, self.engine)
+        except RunError as error:
+            return str(error)
+        return ""
+
     def warnings(self) -> list[str]:
         """Return in sentences what the run will not do well: fit into memory, come within its tolerance."""
-        found, free, wanted = [], memory.available(), sum(self.memory.values())
-        if free is not None and wanted > free:
-            found.append(f"the run needs about {_mebi(wanted)}, and this machine has {_mebi(free)} of memory left")
+        found = [self.refused] if self.refused else []
         tolerance = self.scenario.document.tolerance
         if self.floor > tolerance:
             found.append(
@@ -138,7 +157,14 @@ def free_disk(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def with_room(out: str | Path | None, scenario: Scenario, until: int | None) -> str | Path | None:
+def admit(scenario: Scenario, engine: str | None) -> None:
+    """Raise RunError where a run does not fit into the memory that is left; nothing has been drawn or read yet."""
+    memory.HostMemory().admit(scenario.memory)
+    if state_bytes(scenario) > memory.ALWAYS_THERE // 4:
+        memory.HostMemory().admit(forecast(scenario, engine).least)
+
+
+def with_room(out: str | Path | None, scenario: Scenario, engine: str, until: int | None) -> str | Path | None:
     """Return the folder of a run, if it has one.
 
     Raises
@@ -146,14 +172,14 @@ def with_room(out: str | Path | None, scenario: Scenario, until: int | None) -> 
     InputError
         Where the trace of the whole run would be larger than what is free of the disk.
     RunError
-        Where the run does not fit into memory: a smaller one has another trace.
+        Where the run does not fit into memory.
     """
+    admit(scenario, engine)
     # nobody knows how long a run is that stops early
     if out is None or scenario.document.stop is not None:
         return out
-    memory.HostMemory().admit(scenario.memory)
     folder = Path(out)
-    (tick, total), free = forecast(scenario, until=until).trace, free_disk(folder)
+    (tick, total), free = forecast(scenario, engine, until).trace, free_disk(folder)
     if total > free:
         what = f"the trace will take about {_mebi(total)} ({tick:,.0f} bytes a tick)"
         remedy = "record fewer quantities or vertices, or with 'every' fewer ticks"
@@ -163,9 +189,7 @@ def with_room(out: str | Path | None, scenario: Scenario, until: int | None) -> 
 
 def announcement(found: Forecast, folder: Path | None) -> str | None:
     """Return a line on a run that will take long; None for all others, and for one that will be refused at once."""
-    free = memory.available()
-    refused = free is not None and sum(found.scenario.memory.values()) > free
-    if refused or found.seconds is None or found.seconds < LONG:
+    if found.seconds is None or found.seconds < LONG or found.refused:
         return None
     held, (_, trace) = sum(found.memory.values()), found.trace
     room = "in memory" if folder is None else f"{_mebi(free_disk(folder))} of disk free"
