@@ -98,6 +98,12 @@ def _say(text: str) -> None:
     out.print(text, soft_wrap=True)
 
 
+def _write(text: str) -> None:
+    """Print text as it is; what the terminal's encoding does not have is shown as '?'."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+
+
 def _print_json(data: Any) -> None:
     sys.stdout.write(json.dumps(data, indent=1, default=str) + "\n")
 
@@ -141,7 +147,7 @@ def guide() -> None:
     """Print the guide: ten minutes, from a first run to sweeps."""
     from importlib.resources import files
 
-    sys.stdout.write(files("pcsim").joinpath("GUIDE.md").read_text(encoding="utf-8"))
+    _write(files("pcsim").joinpath("GUIDE.md").read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -462,7 +468,7 @@ def list_(
     if as_json:
         _print_json([vars(section) for section in found] if whole else found[0].rows)
     elif markdown:
-        sys.stdout.write(as_markdown(found))
+        _write(as_markdown(found))
     else:
         for section in found:
             out.print(*listing_tables(section, titles=whole), sep="\n")

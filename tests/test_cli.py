@@ -803,12 +803,11 @@ def test_help_is_not_cut_off_in_80_columns():
     assert "..." not in call("--help").stdout.split("Commands:")[1]
 
 
-def test_output_in_plain_ascii_is_no_error():
+@pytest.mark.parametrize("arguments", [["level", CHAIN], ["guide"]])
+def test_output_in_plain_ascii_is_no_error(arguments):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     code = "from pcsim.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "level", CHAIN], capture_output=True, env=environment, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode("ascii")
 
