@@ -56,8 +56,7 @@ def simulate(
 
     Parameters
     ----------
-    source : a Scenario, or a path or mapping that ``pcsim.load`` takes
-    overrides : {dotted key: value}, for a path or mapping
+    source, overrides : a Scenario, or a path or mapping that ``pcsim.load`` takes, and for these {dotted key: value}
     engine : one of ``ENGINES``, or ``auto`` (compiled for long runs); default: the resumed run's, else the scenario's
     out : a new folder, written while the run goes on, or the folder that is resumed; default: kept in memory
     initial : {free vertex: (batch, *shape)}, values at tick 0, such as ``run.state`` of another run

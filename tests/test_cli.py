@@ -480,7 +480,7 @@ def test_plot_says_which_figures_are_missing(tmp_path):
     pcsim.simulate(ROOT / FIRST, {"record": [{"what": "value"}]}, out=tmp_path / "run")
     result = CliRunner().invoke(app, ["plot", str(tmp_path / "run")])
     assert result.exit_code == 0
-    assert result.stderr.startswith("not drawn: convergence, errors, heat-map, energy; to record")
+    assert result.stderr.startswith("not drawn: convergence, errors, heat-map, space-time, energy; to record")
     assert "[divergence, norm, energy]" in result.stderr
 
 
@@ -504,9 +504,9 @@ def test_a_column_of_a_trace_is_headed_by_what_it_holds(folder):
 
 def test_a_long_array_in_a_trace_is_cut_and_its_shape_told(tmp_path):
     pcsim.simulate(ROOT / FIRST, {"batch": 4, "record": [{"what": "value"}]}, out=tmp_path / "run")
-    text = call("trace", str(tmp_path / "run"), "--vertex", "h1", "--tick", "3").stdout
+    text = call("trace", str(tmp_path / "run"), "--vertex", "h1", "--tick", "3:4").stdout
     assert "(shape 4 x 3)" in " ".join("".join(text.split("│")[7::8]).split())
-    assert len(text.splitlines()) < 10
+    assert len(text.splitlines()) < 14
 
 
 def test_levels_without_a_prediction_have_a_reason():
