@@ -184,7 +184,7 @@ def test_lines_that_coincide_are_one_line_that_names_them_all():
     data[:, 2] *= 1.0001
     assert legend_of(norms(data, ""))[1] == "v1 ≈ v2 (level 1)"
     same = series(np.tile(np.exp(-np.arange(40.0))[:, None], 5), [4, 3, 2, 1, 0])
-    assert legend_of(norms(same, "")) == ["v0 = v1 = 3 more (level 0, level 1, level 2, level 3, level 4)"]
+    assert legend_of(norms(same, "")) == ["v0 = v1 = 3 more (levels 0 to 4)"]
 
 
 def test_a_legend_names_what_can_be_seen_and_says_what_cannot():
@@ -230,6 +230,15 @@ def test_values_that_are_no_number_are_left_out():
     data[7, 0] = np.inf
     drawn = convergence(data, None, "").axes[0].lines[0].get_ydata()
     assert np.flatnonzero(np.isnan(drawn)).tolist() == [3, 4, 5, 7]
+
+
+def test_numbers_that_are_not_finite_are_told():
+    data = decay([1, 0])
+    data[30:, 0] = np.inf
+    assert legend_of(norms(data, ""))[-1] == "not finite from tick 30 on"
+    assert legend_of(heat_map(data))[-1] == "not finite"
+    data[30:, 0], data[5, 1] = 1.0, np.nan
+    assert legend_of(norms(data, ""))[-1] == "not finite at tick 5"
 
 
 def test_theory_is_a_band_beneath_what_was_measured():
@@ -618,8 +627,8 @@ def test_energy_is_logarithmic_where_it_falls_by_much():
 
 
 def test_energies_that_are_not_finite_are_told():
-    assert legend_of(series_figure(energy([3.0, np.inf, np.nan]))) == ["not finite at ticks 1, 2"]
-    assert legend_of(series_figure(energy([np.nan]))) == ["not finite at ticks 0"]
+    assert legend_of(series_figure(energy([3.0, np.inf, np.nan]))) == ["not finite from tick 1 on"]
+    assert legend_of(series_figure(energy([np.nan]))) == ["not finite at tick 0"]
 
 
 # saving and the whole run

@@ -207,19 +207,39 @@ def _label(lines: _Lines, alike: Sequence[int], zero: str) -> str:
     sign = " = " if all(np.array_equal(row, values[0], equal_nan=True) for row in values) else " ≈ "
     levels = sorted({int(lines.levels[number]) for number in alike})
     shown = sign.join(names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"])
-    places = ", ".join("reaches no output" if level < 0 else f"level {level}" for level in levels)
-    return f"{shown} ({places})" + (f": {zero} throughout" if not values.any() else "")
+    return f"{shown} ({_places(levels)})" + (f": {zero} throughout" if not values.any() else "")
+
+
+def _places(levels: Sequence[int]) -> str:
+    """Return levels, in ascending order, as words: ``levels 1 to 5``."""
+    known = [level for level in levels if level >= 0]
+    parts = ["reaches no output"] if len(known) < len(levels) else []
+    if len(known) > 2 and known[-1] - known[0] == len(known) - 1:
+        parts.append(f"levels {known[0]} to {known[-1]}")
+    elif known:
+        parts.append(f"level{'s' if len(known) > 1 else ''} {', '.join(map(str, known))}")
+    return ", ".join(parts)
 
 
 def _left_out(lines: _Lines, span: Decades) -> list[Artist]:
-    """Return a remark on the lines that cannot be seen, and why."""
+    """Return remarks on the lines that cannot be seen, and why, and on the numbers that are none."""
     hidden = np.flatnonzero(~_seen(lines, span))
+    wrong = ~np.isfinite(np.delete(lines.values, hidden, axis=0)).all(axis=0)
+    remarks = [remark(f"not finite {_when(lines.ticks, wrong)}")] if wrong.any() else []
     if not len(hidden):
-        return []
+        return remarks
     lost = [number for number in hidden if not np.isfinite(lines.values[number]).any()]
     why = {"no number": lost, "outside of the axis": [number for number in hidden if number not in lost]}
     parts = [f"{_some([lines.names[k] for k in found])} ({reason})" for reason, found in why.items() if found]
-    return [remark(f"not drawn: {'; '.join(parts)}")]
+    return [*remarks, remark(f"not drawn: {'; '.join(parts)}")]
+
+
+def _when(ticks: Array, chosen: Array) -> str:
+    """Return which ticks are chosen: from one on, or one by one."""
+    first = int(chosen.argmax())
+    if chosen[first:].all() and first + 1 < len(ticks):
+        return f"from tick {ticks[first]} on"
+    return f"at {'tick' if chosen.sum() == 1 else 'ticks'} {_some([str(tick) for tick in ticks[chosen]])}"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -286,5 +306,5 @@ def series_figure(energy: xr.DataArray, title: str = "") -> Figure:
     axes.set_ylabel("free energy")
     whole_ticks(axes, ticks)
     if not finite.all():
-        legend_below(figure, [remark(f"not finite at ticks {_some([str(tick) for tick in ticks[~finite]])}")])
+        legend_below(figure, [remark(f"not finite {_when(ticks, ~finite)}")])
     return figure

@@ -40,7 +40,7 @@ def heat_map(norm: xr.DataArray, cone: Mapping[int, int] | None = None, title: s
     bar = figure.colorbar(mesh, ax=axes, label=label, ticks=places_of(*mesh.get_clim()), format=whole_numbers())
     bar.outline.set_visible(False)
     _level_axis(axes, levels)
-    legend_below(figure, [*_zeros(values), *(_cone(axes, levels, cone) if cone else ())])
+    legend_below(figure, [*_special(values), *(_cone(axes, levels, cone) if cone else ())])
     return figure
 
 
@@ -108,15 +108,15 @@ def _level_axis(axes: Axes, levels: Array) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _zeros(values: Array) -> list[Artist]:
+def _special(values: Array) -> list[Artist]:
+    """Return what explains cells that have no colour of the bar."""
     from matplotlib.patches import Patch
 
-    zero = values == 0
-    if not zero.any():
-        return []
+    zero, lost = values == 0, np.isnan(values)
     early = bool((np.logical_and.accumulate(zero, axis=1) == zero).all())
     label = "exactly 0: outside the light cone" if early else "exactly 0"
-    return [Patch(facecolor=PALE, label=label)]
+    known = [Patch(facecolor=PALE, label=label)] if zero.any() else []
+    return [*known, Patch(facecolor="white", edgecolor=BLACK, label="not finite")] if lost.any() else [*known]
 
 
 def _cone(axes: Axes, levels: Array, cone: Mapping[int, int]) -> list[Artist]:

@@ -18,7 +18,7 @@ Array = np.ndarray
 STEPS = (1, 2, 3, 5, 10, 20, 50, 100)
 FINE = 4
 """Up to so many decades have marks between the powers of ten."""
-LEAST, MOST = 1e-200, 1e250
+LEAST, MOST = 1e-200, 1e290
 """An axis ends here, whatever the values: with its margins it stays within the number format."""
 
 
