@@ -433,6 +433,8 @@ def _cell(
     try:
         run = simulate(source, overrides, engine=engine, out=cell.out, progress=progress)
     except RunError as error:
+        if isinstance(error.__cause__, OSError):  # it is the disk that failed, not the run: the row would stay for good
+            raise
         scenario = load(source, overrides)
         head = {**_head(scenario.rule.name, scenario.rule.step_size), "horizon": scenario.ticks, "error": str(error)}
         return _Result(head, error.run if cell.traced and cell.out is None else None)
