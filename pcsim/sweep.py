@@ -45,8 +45,8 @@ class Sweep:
 
     A row holds the values of the swept keys and the summary of its run; ``coordinates`` are those values alone, one
     text for each that is a mapping. ``replaced`` says how many rows a resumed sweep ran again because what they were
-    made from had changed; ``seeds`` is how many seeds were swept: runs that differ in them alone are replicates.
-    ``warnings`` say what is legal in the documents and may yet be a slip.
+    made from had changed, ``cut`` how many lines of its file were no whole rows; ``seeds`` is how many seeds were
+    swept: runs that differ in them alone are replicates. ``warnings`` say what is legal and may yet be a slip.
     """
 
     title: str
@@ -56,6 +56,7 @@ class Sweep:
     coordinates: tuple[Row, ...] = ()
     folder: Path | None = field(default=None, compare=False)
     replaced: int = field(default=0, compare=False)
+    cut: int = field(default=0, compare=False)
     seeds: int = 1
     warnings: tuple[str, ...] = ()
     runs: Mapping[str, Run] = field(default_factory=dict, repr=False, compare=False)
@@ -218,8 +219,8 @@ def open_sweep(folder: str | Path) -> Sweep:
     facts = about(path)
     pairs = zip(grid(facts["axes"]), facts["digests"], strict=False)
     cells = [Cell(overrides, digest, _coordinates(overrides)) for overrides, digest in pairs]
-    known = {line.digest: line.row for line in read_lines(path / ROWS)}
-    store = SweepFolder(path, known, facts.get("replaced", 0))
+    lines, cut = read_lines(path / ROWS)
+    store = SweepFolder(path, {line.digest: line.row for line in lines}, facts.get("replaced", 0), cut)
     return _assembled(str(facts.get("title", "")), facts["axes"], cells, store)
 
 
@@ -229,7 +230,7 @@ def _assembled(title: str, axes: Mapping[str, Any], cells: Sequence[Cell], store
     rows = tuple({**_named(cell.overrides), **store.known[cell.digest]} for cell in done)
     coordinates = tuple(cell.coordinates for cell in done)
     seeds = len(set(axes.get(SEED, [0])))
-    return Sweep(title, tuple(axes), rows, len(cells), coordinates, store.path, store.replaced, seeds)
+    return Sweep(title, tuple(axes), rows, len(cells), coordinates, store.path, store.replaced, store.cut, seeds)
 
 
 def _cell_of(overrides: Row, scenario: Scenario) -> Cell:

@@ -842,3 +842,13 @@ def test_plan_shows_what_the_compiled_engine_makes_of_a_scenario():
     text = call("plan", FIRST, "--kernels").stdout
     assert "steps of the compiled engine" in text
     assert "affine" in text
+
+
+def test_run_without_a_folder_says_that_nothing_is_kept(tmp_path):
+    kept = "nothing of this run is kept: --out FOLDER keeps its trace and its measures"
+    assert kept in call("run", FIRST).stdout.splitlines()
+    assert kept not in call("run", FIRST, "--out", str(tmp_path / "run")).stdout
+    assert json.loads(call("run", FIRST, "--json").stdout)["folder"] is None
+    assert json.loads(call("run", FIRST, "--json", "--out", str(tmp_path / "b")).stdout)["folder"] == str(
+        tmp_path / "b"
+    )

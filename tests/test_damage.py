@@ -147,7 +147,11 @@ def test_a_line_of_a_sweep_that_is_no_row_is_passed_over_and_replaced(tmp_path, 
     path = tmp_path / "sweep.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]) + cut)
-    assert len(pcsim.open_sweep(tmp_path).rows) == 2
+    assert (len(pcsim.open_sweep(tmp_path).rows), pcsim.open_sweep(tmp_path).cut) == (2, 1)
+    assert CliRunner().invoke(app, ["plot", str(tmp_path)]).exit_code == 2  # no swept key is a number
+    result = CliRunner().invoke(app, ["sweep", str(SKIP), "--out", str(tmp_path), "--resume"])
+    assert f"1 of the lines in {path} were cut short; their runs were done again" in result.stdout
     again = pcsim.sweep(SKIP, out=tmp_path, resume=True)
+    assert again.cut == 0
     assert [row["level"] for row in again.rows] == [row["level"] for row in found.rows]
     assert len(path.read_text().splitlines()) == 3

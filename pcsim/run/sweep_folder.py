@@ -88,6 +88,8 @@ class SweepFolder:
     known: dict[str, Row] = field(default_factory=dict)
     replaced: int = 0
     """Rows that are run again, because what they were made from has changed since."""
+    cut: int = 0
+    """Lines that are no whole row, as a sweep that is killed, or whose disk is full, may leave one."""
     facts: dict[str, Any] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     """Names of the runs that rows of any time have kept."""
@@ -114,7 +116,7 @@ class SweepFolder:
     def _sort(self, cells: Sequence[Cell]) -> None:
         """Keep the rows of cells, and those of other coordinates; what was replaced goes to a file of its own."""
         assert self.path is not None
-        former, current = read_lines(self.path / FORMER), read_lines(self.path / ROWS)
+        (former, _), (current, self.cut) = read_lines(self.path / FORMER), read_lines(self.path / ROWS)
         wanted, here = {cell.digest: cell for cell in cells}, {cell.key for cell in cells}
         fits = [line for line in (*former, *current) if line.digest in wanted and self._is_whole(line, wanted)]
         others = [line for line in current if line.digest not in wanted and line.key not in here]
@@ -207,16 +209,17 @@ def about(folder: Path) -> Row:
     return dict(found)
 
 
-def read_lines(path: Path) -> list[Line]:
-    """Return the whole rows of a file; a line that was cut short, or is of another format, does not count."""
+def read_lines(path: Path) -> tuple[list[Line], int]:
+    """Return the whole rows of a file, and how many other lines it has: cut short, or of another format."""
     if not path.exists():
-        return []
+        return [], 0
     try:
         texts = path.read_text(errors="replace").splitlines()
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror or error}"
         raise RunError(msg) from error
-    return [line for text in texts if (line := _line(text)) is not None]
+    lines = [line for text in texts if (line := _line(text)) is not None]
+    return lines, len(texts) - len(lines)
 
 
 def _line(text: str) -> Line | None:

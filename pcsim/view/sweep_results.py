@@ -250,6 +250,8 @@ def sweep_notes(found: Sweep, folder: Path, pictures: list[Path]) -> list[str]:
     if found.replaced:
         why = "the scenario, or a file that it names, has changed since"
         notes.append(f"{found.replaced} of {found.cells} rows were run again: {why}; the former ones are in {FORMER}")
+    if found.cut:
+        notes.append(f"{found.cut} of the lines in {folder / ROWS} were cut short; their runs were done again")
     if found.rows:
         notes.append(f"in {folder}: {', '.join([ROWS, *(path.name for path in pictures)])}")
     if names := [row["run"] for row in found.rows if "run" in row]:
