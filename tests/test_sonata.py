@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pcsim
 from pcsim.errors import InputError
 from pcsim.graph import graph_from
 from pcsim.graph.initialise import initialise
@@ -103,6 +104,24 @@ def test_what_is_not_simulated_is_named(tmp_path):
     assert read(tmp_path, types="types.csv", ignore=ignore)[2] == ()
 
 
+def test_nodes_in_the_same_file_are_as_many_as_the_neurons(tmp_path):
+    write(tmp_path, {**IDS, "edge_group_id": np.zeros(4, int), "edge_group_index": np.arange(4)}, TYPES)
+    with h5py.File(tmp_path / "edges.h5", "a") as file:
+        file["edges/a_to_b/source_node_id"].attrs["node_population"] = "a"
+        file["edges/a_to_b/target_node_id"].attrs["node_population"] = np.bytes_("b")
+        file["nodes/a/node_type_id"], file["nodes/b/node_type_id"] = np.zeros(4, int), np.zeros(2, int)
+    note = "edges 'a_to_b' of edges.h5: the types and attributes of nodes, which the file holds too, are not read"
+    assert read(tmp_path, types="types.csv")[2] == (note,)
+    assert read(tmp_path, types="types.csv", ignore=["nodes"])[2] == ()
+    with h5py.File(tmp_path / "edges.h5", "a") as file:
+        del file["nodes/b/node_type_id"]
+        file["nodes/b/node_type_id"] = np.zeros(3, int)
+    with pytest.raises(
+        InputError, match="target_node_id: are nodes of 'b', of which the file has 3; the population has 2"
+    ):
+        read(tmp_path, types="types.csv")
+
+
 def index_of(nodes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return an index as the format has it: for each node its ranges, for each range its edges."""
     ranges, of_node = [], []
@@ -164,13 +183,16 @@ def test_types_without_their_table_are_refused_where_they_would_give_something(t
         ({"0/nsyns": np.array([2, 1])}, "edge_type_id delay\n100 1\n101 1\n", "nsyns multiplies weights"),
         ({"0/weight": np.ones(2), "0/syn_weight": np.ones(2)}, TYPES, "there are both weight and syn_weight"),
         ({"edge_group_id": np.array([0, 0, 1, 7])}, TYPES, "edge_group_id: names group 7; known: 0, 1"),
-        ({"edge_group_index": np.array([0, 9, 0, 1]), "0/delay": np.ones(2)}, TYPES, r"0/delay: holds .* shape \[2\]"),
+        ({"edge_group_index": np.array([0, 9, 0, 1]), "0/delay": np.ones(2)}, TYPES, r"0/delay: is .* shape \[2\]"),
         ({"edge_group_index": np.array([0, -1, 0, 1])}, TYPES, "edge_group_index: holds -1, expected 0 or more"),
         ({"edge_group_index": None}, TYPES, "there are several groups and no edge_group_index"),
-        ({"0/delay": np.array(["a", "b"], "S1")}, TYPES, r"0/delay: holds \|S1 of shape \[2\], expected 2 numbers"),
+        ({"0/delay": np.array(["a", "b"], "S1")}, TYPES, r"0/delay: is \|S1 of shape \[2\], expected 2 numbers"),
         ({"edge_type_id": None}, TYPES, "there is no edge_type_id, so a table of types says nothing"),
-        ({"edge_type_id": np.arange(3)}, TYPES, r"edge_type_id holds int64 numbers of shape \[3\], expected 4"),
+        ({"edge_type_id": np.arange(3)}, TYPES, r"edge_type_id is int64 of shape \[3\], expected 4"),
         ({"source_node_id": None}, TYPES, "/edges/a_to_b has no source_node_id"),
+        ({"edge_type_id/x": np.arange(4), "edge_type_id": None}, TYPES, "edge_type_id is a group, expected a dataset"),
+        ({"0/delay/x": np.arange(4)}, TYPES, "0/delay: is a group, expected 2 numbers"),
+        ({"indices": np.arange(4)}, TYPES, r"/indices is int64 of shape \[4\], expected a group"),
         ({"source_node_id": np.arange(1, 5)}, TYPES, "there is no pre 4 of synapse 3: the population has 4 neurons"),
     ],
 )  # fmt: skip
@@ -202,6 +224,19 @@ def test_absurd_sizes_are_refused_before_memory_is_taken(tmp_path, name):
         file["edges/a_to_b"].create_dataset(name, shape, "u8", chunks=True)
     with pytest.raises(InputError, match=r"connect\.file: "):
         read(tmp_path, types="types.csv")
+
+
+def test_tables_are_sought_beside_the_document(tmp_path):
+    (tmp_path / "graphs").mkdir()
+    write(tmp_path / "graphs", {**IDS, "edge_group_id": np.zeros(4, int), "edge_group_index": np.arange(4)}, TYPES)
+    (tmp_path / "graphs/g.yaml").write_text(
+        "vertices:\n  x: {op: input, shape: [4]}\n"
+        "  p: {op: projection, units: 2, inputs: [x], connect: {rule: from_file, file: edges.h5, types: types.csv}}\n"
+    )
+    (tmp_path / "s.yaml").write_text("graph: {file: graphs/g.yaml}\ninputs: {x: 1}\ntargets: {p: 0}\nrule: il\n")
+    assert pcsim.load_graph(tmp_path / "graphs/g.yaml").vertices["p"].call["synapses"].delays == (2, 3)
+    assert pcsim.synapses(tmp_path / "s.yaml", "p")["weight"].values.tolist() == [0.25, -0.5, 0.25, -0.5]
+    assert pcsim.simulate(tmp_path / "s.yaml", {"rule.ticks": 2}, out=tmp_path / "run").summary["ticks"] == 2
 
 
 def test_what_is_no_table_is_refused(tmp_path):

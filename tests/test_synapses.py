@@ -145,6 +145,15 @@ def test_the_command_refuses_what_has_no_synapses(files):
     assert "it has none" in refused.output
 
 
+def test_the_keys_of_connections_and_delays_are_listed():
+    keys = {row["connection"]: row["keys"] for row in json.loads(invoke("list", "connections", "--json").output)}
+    assert "types (path of the table of edge types (.csv) of a SONATA file)" in keys["from_file"]
+    assert "degree (synapses of each neuron after, must be given)" in keys["fixed_in_degree"]
+    delays = {row["delays"]: row["keys"] for row in json.loads(invoke("list", "delays", "--json").output)}
+    assert "speed (extents of the grids that a message travels in a tick, must be given)" in delays["distance"]
+    assert "fixed_in_degree" in invoke("list", "connections").output
+
+
 def test_what_a_file_holds_beyond_synapses_is_said(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "edges.h5", "w") as file:

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from pcsim.documents.tree import Entry, Key, Node
 
 
+_FILES = ("file", "types")
+"""Keys whose value is the path of a file."""
+
+
 def rebased(document: Node, prefix: str) -> Node:
     """Return a graph document whose ``init: {file: ...}`` and ``connect: {file: ...}`` are sought along ``prefix``."""
     entries = dict(document.entries or {})
@@ -29,13 +33,16 @@ def _changed(part: Entry, key: str, prefix: str) -> Entry:
 
 
 def _moved(given: Entry, prefix: str) -> Entry:
-    """Change the file of an initialiser, or of each parameter slot's, or of a connection rule."""
+    """Change the files of an initialiser, or of each parameter slot's, or of a connection rule."""
     inside = _inside(given)
-    file = inside.get("file")
-    if file is not None and isinstance(file.value.value, str):
-        path = os.path.normpath(os.path.join(prefix, file.value.value))  # noqa: PTH118 - pathlib keeps '..'
-        return _with(given, {**inside, "file": replace(file, value=replace(file.value, value=path))})
+    if files := {key: inside[key] for key in _FILES if key in inside and isinstance(inside[key].value.value, str)}:
+        return _with(given, {**inside, **{key: _sought(file, prefix) for key, file in files.items()}})
     return _with(given, {key: _moved(slot, prefix) for key, slot in inside.items()}) if inside else given
+
+
+def _sought(file: Entry, prefix: str) -> Entry:
+    path = os.path.normpath(os.path.join(prefix, str(file.value.value)))  # noqa: PTH118 - pathlib keeps '..'
+    return replace(file, value=replace(file.value, value=path))
 
 
 def _inside(entry: Entry) -> dict[Key, Entry]:

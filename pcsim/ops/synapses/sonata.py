@@ -91,6 +91,7 @@ def read_population(path: Path, file: Any, given: Mapping[str, Any], folder: Pat
     types = None if table is None else read_edge_types(folder / table, name)
     ignore = frozenset(given.get("ignore", ()))
     found = _Population(path, name, edges, len(ids["source_node_id"]), ids, ignore, types)
+    _check_nodes(found, file, dict(zip(_IDS, reversed(given["shape"]), strict=False)))
     _check_indices(found, dict(zip(_INDICES, reversed(given["shape"]), strict=True)))
     groups = {number: (rows, _group(found, number, rows)) for number, rows in _rows_by_group(found)}
     _check_names(found, [group for _, group in groups.values()])
@@ -111,17 +112,38 @@ def _name(path: Path, file: Any, name: str | None) -> str:
     return str(name)
 
 
+def _check_layout(path: Path, name: str, edges: Any) -> None:
+    """Refuse datasets where the format has groups, and groups where it has datasets."""
+    parts = {"": edges, **(edges if _is_group(edges) else {})}
+    indices = parts.get("indices", {})
+    parts |= {f"indices/{key}": item for key, item in (indices.items() if _is_group(indices) else ())}
+    for key, item in parts.items():
+        is_id = key in _IDS
+        if _is_group(item) == is_id and (is_id or not key or key.startswith("indices") or key.isdigit()):
+            expected = "a dataset" if is_id else "a group"
+            raise wrong("file", f"{path}: /edges/{name}/{key} is {_described(item)}, expected {expected}")
+
+
+def _is_group(item: Any) -> bool:
+    return hasattr(item, "items")
+
+
+def _described(item: Any) -> str:
+    return "a group" if _is_group(item) else f"{item.dtype} of shape {list(item.shape or ())}"
+
+
 def _ids(path: Path, name: str, edges: Any) -> dict[str, Column]:
     """Return the datasets that have one number for each edge; their sizes are checked before they are read."""
+    _check_layout(path, name, edges)
     there = {key: edges[key] for key in _IDS if key in edges}
     for key in _IDS[:2]:
         if key not in there:
             raise wrong("file", f"{path}: /edges/{name} has no {key}" + nearest(key, edges))
-    count = there["source_node_id"].shape[0] if there["source_node_id"].shape else 0
+    count = (there["source_node_id"].shape or (0,))[0]
     for key, dataset in there.items():
         if dataset.shape != (count,) or dataset.dtype.kind not in "iu":
-            message = f"holds {dataset.dtype} numbers of shape {list(dataset.shape)}, expected {count:,} whole numbers"
-            raise wrong("file", f"{path}: /edges/{name}/{key} {message}, one for each edge")
+            message = f"is {_described(dataset)}, expected {count:,} whole numbers, one for each edge"
+            raise wrong("file", f"{path}: /edges/{name}/{key} {message}")
     if count > MAX_ELEMENTS:
         raise wrong("file", f"{path} holds {count:.1e} synapses, expected at most 10^9")
     return {key: dataset[:] for key, dataset in there.items()}
@@ -155,9 +177,15 @@ def _group(found: _Population, number: int, rows: Column) -> Mapping[str, Any]:
         raise found.wrong("edge_group_index", f"holds {first}, expected 0 or more")
     for name in _understood(found, group):
         dataset = group[name]
-        if dataset.dtype.kind not in "iufb" or len(dataset.shape) != 1 or not last < dataset.shape[0] <= len(rows):
-            message = f"holds {dataset.dtype} of shape {list(dataset.shape)}, expected {len(rows):,} numbers"
-            raise found.wrong("/".join((str(number), name)), f"{message}, one for each edge of the group")
+        good = (
+            not _is_group(dataset)
+            and len(dataset.shape or ()) == 1
+            and dataset.dtype.kind in "iufb"
+            and last < dataset.shape[0] <= len(rows)
+        )
+        if not good:
+            message = f"is {_described(dataset)}, expected {len(rows):,} numbers, one for each edge of the group"
+            raise found.wrong("/".join((str(number), name)), message)
     return group
 
 
@@ -221,7 +249,7 @@ _HOW_TO_NAME_TYPES = "; name the table of edge types (.csv) as 'types'"
 def _check_names(found: _Population, groups: list[Mapping[str, Any]]) -> None:
     """Refuse slips in names, and names to ignore that there are not."""
     names = _names(found, groups)
-    legal = [*names, *found.edges]
+    legal = [*names, *found.edges, *found.edges.file]
     for name in sorted(found.ignore):
         if name not in legal:
             raise wrong("ignore", f"{found.path} has no {name!r}" + nearest(name, legal))
@@ -270,6 +298,8 @@ def _notes(found: _Population, groups: list[Mapping[str, Any]]) -> Iterator[str]
         yield f"{where}: not simulated, though it may change the result: {', '.join(others)}"
     if plain:
         yield f"{where}: of no consequence here, and left out: {', '.join(plain)}"
+    if "nodes" in found.edges.file and "nodes" not in found.ignore:
+        yield f"{where}: the types and attributes of nodes, which the file holds too, are not read"
     if found.types is None and "edge_type_id" in found.ids and "edge_type_id" not in found.ignore:
         yield f"{where}: edges have types, and no table of them was named as 'types'"
 
@@ -281,6 +311,21 @@ def _unknown(found: _Population, name: str, groups: list[Mapping[str, Any]]) -> 
     kinds, _ = _kinds(found)
     values = sorted({found.types.rows[kind].get(name, "") for kind in kinds} - {"", *_WITHOUT_EFFECT.get(name, ())})
     return f"{name} ({values[0][:40]}{', ...' if len(values) > 1 else ''})" if values else ""
+
+
+def _check_nodes(found: _Population, file: Any, sizes: Mapping[str, int]) -> None:
+    """Refuse populations of another size than the file gives the nodes of these edges, where it holds them."""
+    for ends, size in sizes.items():
+        name = _text(found.edges[ends].attrs.get("node_population", ""))
+        nodes = file["nodes"][name] if "nodes" in file and name in file["nodes"] else {}
+        count = len(nodes["node_type_id"]) if "node_type_id" in nodes else size
+        if count != size:
+            message = f"are nodes of {name!r}, of which the file has {count:,}; the population has {size:,} neurons"
+            raise found.wrong(ends, message)
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 # -- the index -----------------------------------------------------------------------------------------------
@@ -300,7 +345,10 @@ def _agrees(index: Any, nodes: Column, size: int) -> bool:
     by_node = index["node_id_to_ranges"] if "node_id_to_ranges" in index else index["node_id_to_range"]
     ranges = index["range_to_edge_id"]
     most = len(nodes) + size
-    if any(table.ndim != 2 or table.shape[1] != 2 or table.shape[0] > most for table in (by_node, ranges)):
+    if any(
+        _is_group(table) or len(table.shape or ()) != 2 or table.shape[1] != 2 or table.shape[0] > most
+        for table in (by_node, ranges)
+    ):
         return False
     which, node = _spread(by_node[:], len(ranges))
     if which is None:
