@@ -8,6 +8,7 @@ change a simulation is refused or stands among the notes, by name.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,18 @@ class _Population:
         """Return an error of the file; ``where`` is a path within the population."""
         place = "/".join(("", "edges", self.name, *filter(None, [where])))
         return wrong("file", f"{self.path}: {place}: {message}")
+
+    @cached_property
+    def kinds(self) -> tuple[list[int], Column]:
+        """The types that edges have, and which of them each edge has."""
+        assert self.types is not None
+        if "edge_type_id" not in self.ids:
+            raise self.wrong("", "there is no edge_type_id, so a table of types says nothing of its edges")
+        kinds, which = np.unique(self.ids["edge_type_id"], return_inverse=True)
+        for kind in kinds.tolist():
+            if kind not in self.types.rows:
+                raise wrong("types", f"{self.types.path} has no edge type {kind}, which edges of {self.name} have")
+        return kinds.tolist(), which
 
 
 def read_population(path: Path, file: Any, given: Mapping[str, Any], folder: Path) -> Reading:
@@ -220,25 +233,13 @@ def _of_types(found: _Population, meaning: str) -> tuple[Column, Column]:
     values, known = np.zeros(found.count), np.zeros(found.count, bool)
     if found.types is None:
         return values, known
-    kinds, which = _kinds(found)
+    kinds, which = found.kinds
     for name in _understood(found, found.types.columns):
         if _MEANING[name] == meaning:
             numbers = [found.types.number(kind, name) for kind in kinds]
             known = np.array([number is not None for number in numbers])[which]
             values = np.array([number or 0.0 for number in numbers])[which]
     return values, known
-
-
-def _kinds(found: _Population) -> tuple[list[int], Column]:
-    """Return the types that edges have, and which of them each edge has."""
-    assert found.types is not None
-    if "edge_type_id" not in found.ids:
-        raise found.wrong("", "there is no edge_type_id, so a table of types says nothing of its edges")
-    kinds, which = np.unique(found.ids["edge_type_id"], return_inverse=True)
-    for kind in kinds.tolist():
-        if kind not in found.types.rows:
-            raise wrong("types", f"{found.types.path} has no edge type {kind}, which edges of {found.name} have")
-    return kinds.tolist(), which
 
 
 # -- what is refused, and what is said -----------------------------------------------------------------------
@@ -308,7 +309,7 @@ def _unknown(found: _Population, name: str, groups: list[Mapping[str, Any]]) -> 
     """Return an attribute with its first value in the table of types; empty where it asks for nothing."""
     if any(name in group for group in groups) or name in found.edges or found.types is None:
         return name
-    kinds, _ = _kinds(found)
+    kinds, _ = found.kinds
     values = sorted({found.types.rows[kind].get(name, "") for kind in kinds} - {"", *_WITHOUT_EFFECT.get(name, ())})
     return f"{name} ({values[0][:40]}{', ...' if len(values) > 1 else ''})" if values else ""
 
