@@ -107,6 +107,18 @@ def test_a_trace_tells_the_delay_of_each_synapse(tmp_path, engine):
         assert beside.sizes["synapse"] == len(run.updates["p.weight"])
 
 
+@pytest.mark.parametrize(
+    ("name", "node"), [("..", "%2E%2E"), ("zarr.json", "zarr%2Ejson"), ("a\\b", "a%5Cb"), ("é", "é")]
+)
+def test_a_population_may_have_any_name(tmp_path, name, node):
+    population = {"op": "projection", "units": 3, "inputs": ["x"], "connect": {"rule": "all_to_all"}}
+    graph = {"vertices": {"x": {"op": "input", "shape": [2]}, name: population}}
+    scenario = {"graph": graph, "inputs": {"x": 1}, "targets": {name: 0}, "rule": {"name": "fpa", "ticks": 2}}
+    pcsim.simulate(scenario, out=tmp_path / "run")
+    for run in (pcsim.simulate(scenario), pcsim.open_run(tmp_path / "run")):
+        assert run.trace[f"synapses/{node}"].sizes["synapse"] == 6
+
+
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "g.yaml").write_text(yaml.safe_dump({"pcsim": "graph/1", **GRAPH}))

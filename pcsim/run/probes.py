@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 UNITS = ("value", "prediction", "error")
 SERIES = ("energy", "norm", "divergence")
+
+_OF_FOLDERS = re.compile(r"[\w.~@:+-]*\w[\w.~@:+-]*")
+"""Names of vertices that name a folder too."""
 
 
 def selected(graph: Graph, patterns: str | Sequence[str]) -> tuple[str, ...]:
@@ -293,9 +298,13 @@ def theory_curves(task: Task, names: tuple[str, ...], every: int) -> np.ndarray 
 
 
 def by_synapse(graph: Graph, population: str) -> list[Static]:
-    """Return which neurons the synapses of a population connect, and their ticks, in the order of its weights."""
-    columns = synapse_columns(graph, population)
-    return [(f"{SYNAPSES}/{population}", name, ("synapse",), column, ()) for name, column in columns.items()]
+    """Return which neurons the synapses of a population connect, and their ticks, in the order of its weights.
+
+    They are in the node ``synapses/NAME``; what no folder can be named is written as in an address (``%2E``).
+    """
+    plain = _OF_FOLDERS.fullmatch(population) and population != "zarr.json"
+    node = f"{SYNAPSES}/{population if plain else quote(population, safe='').replace('.', '%2E')}"
+    return [(node, name, ("synapse",), column, ()) for name, column in synapse_columns(graph, population).items()]
 
 
 def by_parameter(group: str, arrays: Mapping[str, np.ndarray]) -> list[Static]:
