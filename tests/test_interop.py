@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import networkx as nx
@@ -304,6 +305,32 @@ def test_values_are_whatever_numpy_reads():
         assert made.vertices["c"].shape == (2000,)
     graph.nodes[2]["init"] = {"weight": {"values": np.ma.masked_equal(weight, 0)}}
     refused(graph, "vertices.2.init.weight.values: networkx: a masked array")
+
+
+def test_whatever_an_attribute_holds_is_taken_or_refused():
+    endless_list, endless_dict = [], {}
+    endless_list.append(endless_list)
+    endless_dict["a"] = endless_dict
+    odd = [
+        None, True, -1, float("nan"), "x", b"y", [[1], [2, 3]], {1: 2}, {"value": 1, "error": "x"}, {1, 2}, object(),
+        np.array("a"), np.int64(2), np.ma.masked, complex(1, 2), 10**30, nx.DiGraph(), endless_list, endless_dict,
+    ]  # fmt: skip
+    for value in odd:
+        for key in ("op", "shape", "units", "attributes", "params", "precision", "init", "foo", 3, ("a",), None):
+            graph = chain()
+            graph.nodes[1][key] = value
+            with contextlib.suppress(InputError):
+                Graph.from_networkx(graph)
+        for key in ("delay", "slot", "value_delay", "part_of", "foo", 3, None):
+            graph = chain()
+            graph.edges[0, 1][key] = value
+            with contextlib.suppress(InputError):
+                Graph.from_networkx(graph)
+        for key in ("title", "source", "outputs", "parameters", 3, None):
+            graph = chain()
+            graph.graph[key] = value
+            with contextlib.suppress(InputError):
+                Graph.from_networkx(graph)
 
 
 @pytest.mark.parametrize("form", ["none", "delay", "identity"])

@@ -153,13 +153,14 @@ class _Reading:
     names : the name of each node
     links : the edges into each vertex, by slot
     entries : vertices as a document writes them, those left out in which something is wrong
-    parameters : likewise
+    parameters, outputs : as a document writes them
     """
 
     names: dict[Any, str]
     links: dict[str, list[Link]] = field(default_factory=dict)
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     def attempt(self, step: Callable[[], T]) -> T | None:
@@ -175,6 +176,7 @@ def _read(graph: nx.DiGraph[Any]) -> _Reading:
     read = _Reading(_names(graph))
     read.attempt(lambda: _check_known(graph.graph))
     read.parameters = read.attempt(lambda: _read_value(("parameters",), graph.graph.get("parameters", {}))) or {}
+    read.outputs = read.attempt(lambda: _outputs(graph.graph.get("outputs", ()))) or []
     for node, name in read.names.items():
         links = read.attempt(lambda: _links(graph, node, read.names))  # noqa: B023
         entry = read.attempt(lambda: _entry(name, graph.nodes[node], links or []))  # noqa: B023
@@ -198,17 +200,24 @@ def _check_known(given: Mapping[Any, Any]) -> None:
     """Refuse slips in the names of attributes of the whole graph, which may have others beside those of a document."""
     slips = [(str(key), slip) for key in given if key not in _OF_GRAPH and (slip := slip_of(str(key), _OF_GRAPH))]
     problems = [Problem((key,), f"unknown key {key!r}; did you mean {slip!r}?") for key, slip in slips]
-    if isinstance(given.get("outputs", ()), str):
-        problems.append(Problem(("outputs",), f"expected a list of nodes, got {given['outputs']!r}"))
     if problems:
         raise InputError(problems)
+
+
+def _outputs(given: Any) -> list[str]:
+    try:
+        if not isinstance(given, str | bytes):
+            return [str(name) for name in given]
+    except TypeError:
+        pass
+    raise wrong("outputs", f"expected a list of nodes, got {given!r:.60}")
 
 
 def _links(graph: nx.DiGraph[Any], node: Any, names: Mapping[Any, str]) -> list[Link]:
     """Return the edges into a node, by slot."""
     found: list[Link] = [(names[pre], dict(data)) for pre, _, data in graph.in_edges(node, data=True)]
-    given = [_plain(data["slot"]) for _, data in found if "slot" in data]
     path = ("vertices", names[node], "inputs")
+    given = [_read_value((*path, "slot"), data["slot"]) for _, data in found if "slot" in data]
     if given and len(given) < len(found):
         raise wrong(path, "some edges have a slot and some have none; give all of them one, or none")
     if given and (not all(type(slot) is int for slot in given) or sorted(given) != list(range(len(found)))):
@@ -252,12 +261,10 @@ def _problems_of(name: str, slot: int, link: Link) -> Iterator[Problem]:
 
 def _read_value(path: Path, value: Any) -> Any:
     """Return a value as a document holds it; what only Python can say stays as it is."""
-    if isinstance(value, Mapping):
-        return {str(key): _read_value((*path, str(key)), inner) for key, inner in value.items()}
-    if not isinstance(value, list | tuple) and not reads_as_array(value):
+    if not isinstance(value, list | tuple | Mapping) and not reads_as_array(value):
         return value
     try:
-        return plain(from_plain(value, "networkx"))
+        return plain(from_plain(dict(value) if isinstance(value, Mapping) else value, "networkx"))
     except InputError as error:
         raise error.map(lambda problem: problem.under(*path)) from None
 
@@ -275,11 +282,10 @@ def _input(name: str, slot: int, link: Link) -> dict[str, Any]:
 
 def _document(graph: nx.DiGraph[Any], read: _Reading) -> dict[str, Any]:
     given = graph.graph
-    outputs = given.get("outputs", ())
     return {
         "title": str(given.get("title", given.get("name", ""))),
         "source": str(given.get("source", "")),
-        "outputs": [] if isinstance(outputs, str) else [str(name) for name in outputs],
+        "outputs": read.outputs,
         "parameters": read.parameters,
         "vertices": read.entries,
     }
@@ -291,7 +297,7 @@ def _check_shapes(graph: Graph, nodes: Mapping[str, Mapping[str, Any]]) -> None:
         Problem(("vertices", name, "shape"), f"is {data['shape']}, but {list(graph.vertices[name].shape)} follows")
         for name, data in nodes.items()
         if "shape" in data and ("attributes" in data or not _takes_shape(data["op"]))
-        and _plain(data["shape"]) != list(graph.vertices[name].shape)
+        and _read_value(("vertices", name, "shape"), data["shape"]) != list(graph.vertices[name].shape)
     ]  # fmt: skip
     if problems:
         raise InputError(problems)
