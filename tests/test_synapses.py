@@ -158,12 +158,12 @@ def test_the_command_refuses_what_has_no_synapses(files):
 
 
 def test_the_keys_of_connections_and_delays_are_listed():
-    keys = {row["connection"]: row["keys"] for row in json.loads(invoke("list", "connections", "--json").output)}
-    assert "types (path of the table of edge types (.csv) of a SONATA file)" in keys["from_file"]
-    assert "degree (synapses of each neuron after, must be given)" in keys["fixed_in_degree"]
-    delays = {row["delays"]: row["keys"] for row in json.loads(invoke("list", "delays", "--json").output)}
-    assert "speed (extents of the grids that a message travels in a tick, must be given)" in delays["distance"]
-    assert "fixed_in_degree" in invoke("list", "connections").output
+    rules = {row["rule"]: row["keys"] for row in json.loads(invoke("list", "connections", "--json").output)}
+    keys = {rule: {row["key"] for row in rows} for rule, rows in rules.items()}
+    assert "types" in keys["from_file"]
+    assert "degree" in keys["fixed_in_degree"]
+    delays = json.loads(invoke("list", "delays", "--json").output)
+    assert {"speed", "least", "periodic"} <= {row["key"] for row in delays if row["of"] == "delays by distance"}
 
 
 def test_what_a_file_holds_beyond_synapses_is_said(tmp_path):

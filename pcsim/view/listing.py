@@ -15,7 +15,7 @@ from pcsim.graph.graph_document import DelayEntry, InitEntry
 from pcsim.ops import ACTIVATIONS, FEEDBACKS, LOSSES, OPS
 from pcsim.ops.op import FLOATS
 from pcsim.ops.synapses.connect import CONNECTIONS
-from pcsim.ops.synapses.delays import DELAYS
+from pcsim.ops.synapses.delays import DELAYS, DISTANCE
 from pcsim.rules import FIRINGS, RULES
 from pcsim.scenario.data import DATASETS
 from pcsim.scenario.reader import load
@@ -89,6 +89,7 @@ def _connections() -> Rows:
 def _delays() -> Rows:
     edges = [("delay of an input", row) for row in _rows_of(DelayEntry)]
     synapses = [("delays of a projection", row) for row in rows_of_attributes(DELAYS)]
+    synapses += [("delays by distance", row) for row in rows_of_attributes(DISTANCE)]
     return [
         {"key": row["key"], "of": where, "type": row["type"], "summary": row["summary"]}
         for where, row in edges + synapses
