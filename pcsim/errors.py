@@ -33,6 +33,9 @@ EXITS = {
 MOST_SHOWN = 20
 """So many problems are written out in a message; the others are counted."""
 
+MOST_CHARACTERS = 1000
+"""So long is a problem when it is written out: a name, or what stands in the place of one, has no limit."""
+
 
 class PcsimError(Exception):
     """Every error that pcsim raises on purpose."""
@@ -63,7 +66,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = [str(self.location)] if self.location else []
-        return ": ".join([*where, *([dotted(self.path)] if self.path else []), self.message])
+        text = ": ".join([*where, *([dotted(self.path)] if self.path else []), self.message])
+        return readable(text) if where else text
 
     def under(self, *prefix: str | int) -> Problem:
         """Return the same problem, seen from further out."""
@@ -110,6 +114,18 @@ def shortened(problems: Sequence[object]) -> list[str]:
     """
     more = len(problems) - MOST_SHOWN
     return [*map(str, problems[:MOST_SHOWN]), *([f"and {more:,} more like these"] if more > 0 else [])]
+
+
+def readable(text: str) -> str:
+    r"""Return a line with characters that do not show written out, and without its middle where it is too long.
+
+    >>> readable("h\u202e")
+    'h\\u202e'
+    """
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:half]} ... {text[-half:]}"
 
 
 def wrong(path: Path | str, message: str) -> InputError:

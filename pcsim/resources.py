@@ -1,4 +1,4 @@
-"""What this machine has left, and what of its files can be read: asked before memory or time is taken."""
+"""What this machine has left, what of its files can be read, and how what is missing is installed."""
 
 from __future__ import annotations
 
@@ -55,6 +55,28 @@ def _table(path: Path) -> dict[str, int]:
     except OSError:
         return {}
     return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdecimal()}
+
+
+def install(extra: str) -> str:
+    """Return the command that brings what an extra of pcsim needs: from the checkout that it runs from, else by name.
+
+    >>> install("numba").startswith("pip install ")
+    True
+    """
+    root = Path(__file__).parents[1]
+    if (root / "pyproject.toml").is_file():
+        return f"pip install '{'.' if root == Path.cwd() else root}[{extra}]'"
+    needed = [row.split(";")[0].strip() for row in _requirements() if f'extra == "{extra}"' in row.replace("'", '"')]
+    return "pip install " + " ".join(f"'{row}'" for row in needed)
+
+
+def _requirements() -> list[str]:
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        return requires("pcsim") or []
+    except PackageNotFoundError:
+        return []
 
 
 def check_file(path: Path) -> None:

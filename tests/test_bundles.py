@@ -9,7 +9,7 @@ from strategies import make_task
 from pcsim.engines import open_engine
 from pcsim.graph import graph_from
 
-session = pytest.importorskip("pcsim.engines.jit.session", reason="engine 'numba' needs: pip install \"pcsim[numba]\"")
+session = pytest.importorskip("pcsim.engines.jit.session", reason="engine 'numba' needs: pip install '.[numba]'")
 
 
 def net(widths, *, delay=0, alone=3):

@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -18,12 +19,14 @@ import pytest
 from device import Device, make_device
 from strategies import PER_TICK, Features, make_task, random_document, run_task
 
+import pcsim
 from pcsim.engines import open_engine
 from pcsim.engines.array.memory import DeviceMemory
 from pcsim.engines.array.session import ArraySession
 from pcsim.engines.updates_only import updates_only
 from pcsim.errors import InputError, RunError
 from pcsim.ops.segment_sums import segment_sums
+from pcsim.resources import install
 from pcsim.rules import RULES
 
 
@@ -190,7 +193,19 @@ def test_a_library_that_is_missing_is_one_clear_line(name, library, extra):
     command = [sys.executable, "-c", code, "run", "scenarios/first-steps.yaml", "--engine", name]
     got = subprocess.run(command, capture_output=True, text=True, check=False)
     assert got.returncode == 2
-    assert f"engine '{name}' needs {library}: pip install \"pcsim[{extra}]\"" in " ".join(got.stderr.split())
+    assert f"engine '{name}' needs {library}: {install(extra)}" in " ".join(got.stderr.split())
+
+
+def test_what_is_told_to_be_installed_can_be(tmp_path, monkeypatch):
+    """There is no pcsim on an index: from a checkout it is the checkout, elsewhere the libraries themselves."""
+    root = Path(pcsim.__file__).parents[1]
+    monkeypatch.chdir(root)
+    assert install("numba") == "pip install '.[numba]'"
+    monkeypatch.chdir(tmp_path)
+    assert install("numba") == f"pip install '{root}[numba]'"
+    monkeypatch.setattr("pcsim.resources.__file__", str(tmp_path / "pcsim/resources.py"))
+    monkeypatch.setattr("pcsim.resources._requirements", lambda: ["numpy>=1.26", 'numba>=0.61; extra == "numba"'])
+    assert install("numba") == "pip install 'numba>=0.61'"
 
 
 @pytest.mark.parametrize("why", ["driver", "count"])

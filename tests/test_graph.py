@@ -239,3 +239,13 @@ def test_many_problems_are_cut_in_the_message_and_kept_in_the_error():
     assert str(caught.value).count("\n") == 20
     assert str(caught.value).endswith("and 1,002 more like these")
     assert len(caught.value.problems) == 1_022
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("y\u202e", "U+202E"), ("y\0", "U+0000"), ("a\u200bb", "U+200B"), ("\x1by", "U+001B")]
+)
+def test_a_name_is_of_characters_that_show(name, code):
+    vertices = {"x": {"op": "input", "shape": [1]}, name: {"op": "tanh", "inputs": ["x"]}}
+    with pytest.raises(InputError, match="a name of characters that show") as caught:
+        graph_from({"vertices": vertices})
+    assert code in str(caught.value)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -190,3 +192,17 @@ def test_several_outputs_need_a_name(folder):
     (found,) = lines(folder, text)
     assert "vertices.y.inputs[0]: there is no vertex 'c'" in found
     assert graph(folder, text.replace("[c]", "[c.b]")).outputs == ("c.a", "y")
+
+
+@pytest.mark.parametrize("text", ["secret: hunter2\n", "TOKEN=hunter2\n", "graph: {hunter2: 1}\nrule: il\n"])
+def test_what_a_file_holds_that_is_no_graph_is_not_repeated(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text(text)
+    outer = "vertices: {x: {op: input, shape: [1]}, y: {use: notes.txt, inputs: {x: x}}}\noutputs: [y]\n"
+    Path("outer.yaml").write_text(outer)
+    Path("s.yaml").write_text("graph: {file: notes.txt}\nrule: il\n")
+    for read, place in ((pcsim.load_graph, "outer.yaml:1:"), (pcsim.load, "s.yaml:1:")):
+        with pytest.raises(InputError, match=r"notes\.txt is no graph document") as caught:
+            read("outer.yaml" if read is pcsim.load_graph else "s.yaml")
+        assert str(caught.value).startswith(place)
+        assert "hunter2" not in str(caught.value)

@@ -21,8 +21,16 @@ def _as_text(name: Any) -> Any:
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
 
 
+def _visible(name: str) -> str:
+    if not name.isprintable():
+        hidden = next(each for each in name if not each.isprintable())
+        msg = f"expected a name of characters that show, without U+{ord(hidden):04X}"
+        raise ValueError(msg)
+    return name
+
+
 _Text = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME)]
-Name = Annotated[_Text, BeforeValidator(_as_text, json_schema_input_type=_Text | int)]
+Name = Annotated[_Text, AfterValidator(_visible), BeforeValidator(_as_text, json_schema_input_type=_Text | int)]
 
 
 def _spread(pair: tuple[float, float]) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from pcsim.documents.frozen_arrays import check_not_described
 from pcsim.errors import InputError, nearest, wrong
 from pcsim.graph.array_files import SUFFIXES, read_array
 from pcsim.graph.problems import problems_of
-from pcsim.resources import check_file, check_room
+from pcsim.resources import check_file, check_room, install
 from pcsim.scenario.scenario_document import DataEntry
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _digits() -> Array:
     found = find_spec("sklearn")
     folders = found.submodule_search_locations if found else None
     if not folders or not (path := Path(folders[0], "datasets/data/digits.csv.gz")).is_file():
-        raise wrong("dataset", "data set 'digits' needs scikit-learn: pip install \"pcsim[data]\"")
+        raise wrong("dataset", f"data set 'digits' needs scikit-learn: {install('data')}")
     return np.loadtxt(path, delimiter=",")
 
 

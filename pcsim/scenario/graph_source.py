@@ -18,7 +18,7 @@ from pcsim.graph.graph import Graph
 from pcsim.graph.interop import document_from
 from pcsim.graph.problems import problems_of
 from pcsim.scenario.file_paths import rebased
-from pcsim.scenario.nested_graphs import nested
+from pcsim.scenario.nested_graphs import nested, read_graph_file
 from pcsim.scenario.scenario_document import GraphReference
 
 
@@ -117,7 +117,7 @@ def graph_source(node: Node, folder: Path) -> GraphSource | None:
 def _read_named(path: Path, node: Node) -> Node:
     """Read the file of a graph; if there is none, it is the scenario that is wrong."""
     try:
-        return read(path)
+        return read_graph_file(path)
     except InputError as error:
         raise located(error.map(_at_file_key), node) from None
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pcsim.documents import Entry, Node, from_plain, located, plain, read
 from pcsim.documents.nesting import Files
 from pcsim.documents.template import expand, remarks
-from pcsim.errors import InputError
+from pcsim.errors import InputError, Problem
 from pcsim.graph.build import named
 from pcsim.graph.formula import vertices_of_formula
 from pcsim.graph.graph_document import GraphDocument
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pcsim.errors import Problem
+
+def read_graph_file(path: Path) -> Node:
+    """Return the document of a file that is named as a graph; what other files hold is not repeated in messages."""
+    document = read(path)
+    entries = document.entries or {}
+    said = str(entries["pcsim"].value.value) if "pcsim" in entries else ""
+    if not (said.startswith("graph/") or {"vertices", "formula"} & set(entries)):
+        raise InputError([Problem((), f"{path} is no graph document: it has neither 'vertices' nor 'formula'")])
+    return document
 
 
 def nested(found: list[Problem]) -> Files:
@@ -29,7 +37,7 @@ def nested(found: list[Problem]) -> Files:
 
     def read_nested(path: Path, args: Mapping[str, Any]) -> Node:
         """Return the graph document of a file with its vertices written out; raises InputError."""
-        template = read(path)
+        template = read_graph_file(path)
         document = expand(template, args)
         _check(document)
         found.extend(remarks(template, args))

@@ -13,12 +13,13 @@ import pcsim
 from pcsim.engines import ENGINES, open_engine
 from pcsim.engines.threads import cores, threads_wanted
 from pcsim.errors import InputError
+from pcsim.resources import install
 from pcsim.run.provenance import versions
 
 OPTIONAL = {
-    "scikit-learn": "the data set 'digits': pip install \"pcsim[data]\"",
-    "pyarrow": 'synapses from Parquet files: pip install "pcsim[files]"',
-    "h5py": 'synapses from SONATA files: pip install "pcsim[files]"',
+    "scikit-learn": f"the data set 'digits': {install('data')}",
+    "pyarrow": f"synapses from Parquet files: {install('files')}",
+    "h5py": f"synapses from SONATA files: {install('files')}",
 }
 """Packages that only some scenarios need, and what for."""
 

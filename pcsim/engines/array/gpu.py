@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pcsim.engines.array.memory import DeviceMemory
 from pcsim.engines.array.session import ArraySession
 from pcsim.engines.updates_only import updates_only
+from pcsim.resources import install
 
 if TYPE_CHECKING:
     from pcsim.engines.base import Session, Task
@@ -25,7 +26,8 @@ def cupy_on_a_device() -> Any:
     try:
         cupy: Any = import_module("cupy")
     except ImportError as missing:
-        raise ImportError("engine 'cupy' needs CuPy: pip install \"pcsim[cuda]\"") from missing
+        message = f"engine 'cupy' needs CuPy: {install('cuda')}"
+        raise ImportError(message) from missing
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

@@ -13,7 +13,7 @@ from pcsim.arrays import sparse
 from pcsim.errors import nearest, slip_of, wrong
 from pcsim.ops.attributes import MAX_ELEMENTS, MOST_TICKS
 from pcsim.ops.synapses.sonata import Reading, read_population
-from pcsim.resources import check_file, check_room
+from pcsim.resources import check_file, check_room, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -93,7 +93,7 @@ def _library(module: str, what: str, name: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        raise wrong("file", f'{what} need {name}: pip install "pcsim[files]"') from None
+        raise wrong("file", f"{what} need {name}: {install('files')}") from None
 
 
 _COLUMNS = ("pre", "post", "delay", "weight")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcsim.interrupts import deferred_interrupt
+from pcsim.resources import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,8 @@ try:
     CGUTILS: Any = import_module("numba.core.cgutils")
     IR: Any = import_module("llvmlite.ir")
 except ImportError as missing:
-    raise ImportError("engine 'numba' needs Numba: pip install \"pcsim[numba]\"") from missing
+    message = f"engine 'numba' needs Numba: {install('numba')}"
+    raise ImportError(message) from missing
 
 OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmath": False}
 
