@@ -322,6 +322,22 @@ def test_parquet(tmp_path):
     check_file(tmp_path, "ms.parquet", weights=False, tick=0.1)
 
 
+def test_columns_are_read_or_named(tmp_path):
+    write_parquet(tmp_path / "s.parquet", pre=PRE, post=POST, delay=DELAY, other=WEIGHT, weight=WEIGHT)
+    assert drawn(in_file(tmp_path / "s.parquet")).notes == ("s.parquet: columns that are not read: other",)
+    assert drawn(in_file(tmp_path / "s.parquet", ignore=["other"])).notes == ()
+    assert drawn(in_file(tmp_path / "s.parquet", ignore=["other", "delay"])).delays == (0,)
+    with pytest.raises(InputError, match=r"connect\.ignore: .* has no column 'othr'; did you mean 'other'"):
+        drawn(in_file(tmp_path / "s.parquet", ignore=["othr"]))
+    with pytest.raises(
+        InputError, match=r"connect\.types: is for files that end in \.h5, \.hdf5, and the file is s\.par"
+    ):
+        drawn(in_file(tmp_path / "s.parquet", types="types.csv"))
+    write_parquet(tmp_path / "s.parquet", pre=PRE, post=POST, dealy=DELAY)
+    with pytest.raises(InputError, match="unknown column 'dealy'; did you mean 'delay'"):
+        drawn(in_file(tmp_path / "s.parquet"))
+
+
 def test_sonata(tmp_path):
     write_sonata(tmp_path / "s.h5", delay=DELAY.astype(float), syn_weight=WEIGHT)
     check_file(tmp_path, "s.h5")

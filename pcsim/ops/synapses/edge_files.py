@@ -48,6 +48,9 @@ def read_edges(given: Mapping[str, Any], folder: Path, before: int, after: int) 
     path = folder / given["file"]
     if path.suffix not in _READERS:
         raise wrong("file", f"expected one of {', '.join(_READERS)}, got {path.name}")
+    for key in _KEYS_OF_SOME:
+        if key in given and path.suffix not in _KEYS_OF_SOME[key]:
+            raise wrong(key, f"is for files that end in {', '.join(_KEYS_OF_SOME[key])}, and the file is {path.name}")
     check_file(path)
     check_room(path, path.stat().st_size)
     try:
@@ -69,11 +72,15 @@ def _npz(path: Path, given: Mapping[str, Any]) -> Reading:
 def _parquet(path: Path, given: Mapping[str, Any]) -> Reading:
     module = _library("pyarrow.parquet", "Parquet files", "pyarrow")
     names = module.read_schema(path).names
+    for name in given.get("ignore", ()):
+        if name not in names:
+            raise wrong("ignore", f"{path} has no column {name!r}" + nearest(name, names))
+    names = [name for name in names if name not in given.get("ignore", ())]
     problems = [name for name in ("pre", "post") if name not in names]
     if problems:
         message = f"{path} has no column {problems[0]!r}" + nearest(problems[0], names)
         raise wrong("file", message)
-    others = sorted({*names} - {*_COLUMNS, *given.get("ignore", ())})
+    others = sorted({*names} - {*_COLUMNS})
     for name in others:
         if close := slip_of(name, _COLUMNS):
             message = f"{path}: unknown column {name!r}; did you mean {close!r}? (or list it under 'ignore')"
@@ -103,6 +110,11 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Any]], Reading]] = {
     ".h5": _sonata,
     ".hdf5": _sonata,
 }
+
+
+_SONATA = (".h5", ".hdf5")
+_KEYS_OF_SOME = {"edges": _SONATA, "types": _SONATA, "ignore": (".parquet", *_SONATA)}
+"""Keys that say something of some files only, by how these end."""
 
 
 def _checked(path: Path, columns: Mapping[str, Column], tick: float, before: int, after: int) -> SynapseList:
