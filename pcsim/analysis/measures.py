@@ -433,7 +433,6 @@ def _beyond_format(found: Evidence) -> str | None:
 
 
 WARNINGS = (
-    _beyond_format,
     _under_converged,
     _unlevelled,
     _inexact_step,
@@ -441,6 +440,7 @@ WARNINGS = (
     _inexact_precision,
     _frozen,
     _fired_late,
+    _beyond_format,
 )
 
 
