@@ -25,7 +25,7 @@ from pcsim.run.grouping import groups
 from pcsim.run.loop import run_ticks
 from pcsim.run.manifest import ManifestKeeper
 from pcsim.run.ready import keep, prepare
-from pcsim.run.result import TRACE, folder_of, new_folder, settle
+from pcsim.run.result import TRACE, folder_of, new_folder
 from pcsim.run.span import Stretch, span_of
 from pcsim.run.task import engine_of, task_of
 from pcsim.scenario.reader import Source, load
@@ -78,8 +78,7 @@ def simulate(
         If a value becomes NaN or infinite, or the trace cannot be written; ``error.run`` is the run so far.
     """
     scenario = _loaded(source, overrides, parameters)  # read
-    settle(out, stretch.get("resume"))
-    span = span_of(scenario, kept=out is not None, **stretch)
+    span = span_of(scenario, out, **stretch)
     name, start = engine_of(scenario, engine or span.engine)
     with _room(), folder_of(with_room(out, scenario, name, span.until), stretch.get("resume")) as folder:
         prepared = prepare(scenario, name, initial)  # level

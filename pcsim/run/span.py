@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from pcsim.engines import ENGINES
 from pcsim.errors import wrong
-from pcsim.run.result import Run, open_run
+from pcsim.run.result import Run, open_run, settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,17 +72,23 @@ WHOLE = Span()
 
 
 def span_of(
-    scenario: Scenario, *, kept: bool, until: Any = None, checkpoint: Any = None, resume: Run | str | Path | None = None
+    scenario: Scenario,
+    out: str | Path | None,
+    *,
+    until: Any = None,
+    checkpoint: Any = None,
+    resume: Run | str | Path | None = None,
 ) -> Span:
     """Return the span that is asked for; raises InputError where it is none, or the run to resume is another's.
 
-    ``kept`` says that the run has a folder for its checkpoints.
+    ``out`` is the folder of the run, where it has one; where it goes on in it, what a killed run left is put in order.
     """
     for key, value in (("until", until), ("checkpoint", checkpoint)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise wrong(key, f"expected a whole number of ticks, at least 1, got {value!r}")
-    if checkpoint is not None and not kept:
+    if checkpoint is not None and out is None:
         raise wrong("checkpoint", "checkpoints are kept in the folder of a run: say out= (--out) as well")
+    settle(out, resume)
     resumed = None if resume is None else _resumed(scenario, resume)
     if resumed is not None and until is not None and until <= resumed.checkpoint.state.tick:
         raise wrong("until", f"the run goes on from tick {resumed.checkpoint.state.tick}; it cannot stop at {until}")
