@@ -100,10 +100,18 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
                 os.kill(pid, signal.SIGKILL)
 
 
-def end(process: subprocess.Popen[str], chance: random.Random, exists: Path) -> None:
-    """Send a signal at a moment of chance: from its beginning on, or from when something is there that can be lost."""
-    late = chance.random() < 0.8
-    while late and not exists.exists() and process.poll() is None:
+def written(path: Path) -> int | None:
+    """Return when a file was written; None where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def end(process: subprocess.Popen[str], chance: random.Random, file: Path) -> None:
+    """Send a signal at a moment of chance: from its beginning on, or from when it has written what can be lost."""
+    late, before = chance.random() < 0.8, written(file)
+    while late and written(file) in (None, before) and process.poll() is None:
         time.sleep(0.005)
     time.sleep(chance.uniform(0.0, 0.8))
     sent = chance.choice(SIGNALS if late else SIGNALS[:2])  # Python itself answers Ctrl-C before it has begun
