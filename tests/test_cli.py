@@ -852,3 +852,42 @@ def test_run_without_a_folder_says_that_nothing_is_kept(tmp_path):
     assert json.loads(call("run", FIRST, "--json", "--out", str(tmp_path / "b")).stdout)["folder"] == str(
         tmp_path / "b"
     )
+
+
+SHARED = """\
+graph:
+  parameters: {W: {shape: [2, 2]}}
+  vertices:
+    x: {op: input, shape: [2]}
+    h: {op: affine, units: 2, params: {weight: W}, bias: false, inputs: [x]}
+    y: {op: affine, units: 2, params: {weight: W}, bias: false, inputs: [h]}
+inputs: {x: 1}
+targets: {y: 0}
+rule: {name: fpa, ticks: 3}
+"""
+
+
+@pytest.mark.parametrize("asked", [["--vertex", "W"], ["--vertex", "x"], ["--edge", "h->y"], ["--vertex", "h"]])
+def test_the_record_that_is_advised_answers_the_question(tmp_path, asked):
+    file = tmp_path / "s.yaml"
+    file.write_text(SHARED)
+    call("run", str(file), "--set", "record=[]", "--out", str(tmp_path / "bare"))
+    advice = call("trace", str(tmp_path / "bare"), *asked, code=2).stderr
+    record = advice.split("'record: ")[1].split("' to the scenario")[0]
+    call("run", str(file), "--set", f"record={record}", "--out", str(tmp_path / "full"))
+    assert asked[1] in call("trace", str(tmp_path / "full"), *asked).stdout
+
+
+def test_an_error_is_not_sought_where_none_goes(tmp_path):
+    (tmp_path / "s.yaml").write_text(SHARED)
+    call("run", str(tmp_path / "s.yaml"), "--set", "record=[{what: message}]", "--out", str(tmp_path / "run"))
+    said = call("trace", str(tmp_path / "run"), "--edge", "x->h", "--kind", "error", code=2).stderr
+    assert "no error crosses 'x->h'" in said
+
+
+@pytest.mark.parametrize(
+    ("section", "place"), [("targets: {y: 0}\n", "8:1: targets"), ("inputs: {x: 1}\n", "7:1: inputs")]
+)
+def test_a_missing_section_is_told_where_it_would_stand(tmp_path, section, place):
+    (tmp_path / "s.yaml").write_text(SHARED.replace(section, ""))
+    assert f"s.yaml:{place}: " in call("validate", str(tmp_path / "s.yaml"), code=2).stderr

@@ -371,3 +371,13 @@ def test_any_text_is_read_or_refused(text):
     except InputError as error:
         problems = error.problems
     assert all(problem.location and problem.location.file == "f.yaml" for problem in problems)
+
+
+@pytest.mark.parametrize("loader", {yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)})
+@pytest.mark.parametrize(("opens", "column"), [("[", 104), ("{a: ", 401)])
+@pytest.mark.parametrize("depth", [150, 1_100, 5_000])
+def test_too_many_brackets_are_told_alike_whatever_the_library(monkeypatch, loader, opens, column, depth):
+    monkeypatch.setattr("pcsim.documents.yaml_text._LOADER", loader)
+    with pytest.raises(InputError) as caught:
+        parse("a: " + opens * depth, "deep.yaml")
+    assert str(caught.value) == f"deep.yaml:1:{column}: nested deeper than 100"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pcsim.documents.composer import Composer
-from pcsim.documents.tree import MAX_DEPTH
 from pcsim.errors import InputError, Location, Problem, nearest
 from pcsim.garbage import uncollected
 
@@ -26,6 +25,7 @@ MAX_BYTES = 64_000_000
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TOO_DEEP = re.compile("nest|depth|level")
 _HINTS = (
     ("cannot start any token", "indent with spaces, not tabs, and quote text that starts with @, ` or %"),
     ("mapping values are not allowed", "check the indentation, and quote text that contains ': '"),
@@ -61,9 +61,19 @@ def parse(text: str, file: str) -> Node:
         message = f"character {bad[0]!r} is not allowed in a document; delete it, or quote it as \\x.. or \\u...."
         raise InputError([Problem((), message, _location(text[: bad.start()], file))])
     try:
-        return Composer(yaml.parse(text, Loader=_LOADER), file).document()
+        return _composed(text, file, _LOADER)
     except yaml.MarkedYAMLError as error:
         raise InputError([_syntax_problem(error, file)]) from None
+
+
+def _composed(text: str, file: str, loader: Any) -> Node:
+    try:
+        return Composer(yaml.parse(text, Loader=loader), file).document()
+    except yaml.MarkedYAMLError as error:
+        # a scanner that reads ahead may have a limit of its own: then the one without says where ours is passed
+        if loader is yaml.SafeLoader or not _TOO_DEEP.search(str(error.problem)):
+            raise
+        return _composed(text, file, yaml.SafeLoader)
 
 
 def _contents(path: FilePath) -> bytes:
@@ -102,8 +112,6 @@ def _location(before: str, file: str) -> Location:
 def _syntax_problem(error: yaml.MarkedYAMLError, file: str) -> Problem:
     mark, text = error.problem_mark, error.problem or "not YAML"
     location = Location(file, mark.line + 1, mark.column + 1) if mark else None
-    if "maximum nesting depth" in text:  # the scanner, which reads ahead, has a limit of its own
-        return Problem((), f"nested deeper than {MAX_DEPTH}", location)
     hint = next(hint for part, hint in _HINTS if part in text)
     since = f" (begun on line {error.context_mark.line + 1})" if error.context_mark else ""
     context = f" {error.context}{since}" if error.context else ""

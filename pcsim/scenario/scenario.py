@@ -39,6 +39,9 @@ Array = np.ndarray
 MOST_NUMBERS = 10**10
 """A run whose values alone are more numbers than this is refused before any memory is taken."""
 
+_BEFORE: dict[str | int, tuple[str, ...]] = {"inputs": ("graph",), "targets": ("inputs", "graph")}
+"""Sections, and those that they would stand after."""
+
 _WITHOUT_PARAMETERS = (
     "plain",
     "files",
@@ -92,7 +95,18 @@ class Scenario:
 
     def located(self, error: InputError) -> InputError:
         """Return the error with file, line and column of each problem."""
-        return self.positions.located(error)
+        return self.positions.located(error.map(self._beside))
+
+    def _beside(self, problem: Problem) -> Problem:
+        """Return a problem of a section that is not there with the place where it would stand: after another one."""
+        sections = self.positions.document.entries or {}
+        section = problem.path[0] if problem.path else ""
+        before = next((key for key in _BEFORE.get(section, ()) if key in sections), None)
+        if section in sections or before is None or problem.location is not None:
+            return problem
+        places = [entry.location for entry in sections.values()]
+        number = list(sections).index(before)
+        return replace(problem, location=(places[number + 1 :] or places[number:])[0])
 
     # -- what it is ----------------------------------------------------------------------------------------
 
