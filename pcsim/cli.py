@@ -94,6 +94,11 @@ def _complain(text: str) -> None:
     err.print(text, style="red", soft_wrap=True)
 
 
+def _announce(text: str) -> None:
+    if text:
+        err.print(text, soft_wrap=True)
+
+
 def _say(text: str) -> None:
     out.print(text, soft_wrap=True)
 
@@ -158,9 +163,11 @@ def validate(files: Annotated[list[Path], typer.Argument(help="scenarios and gra
     Each comes with the nearest legal name, or how to mend it.
     """
     from pcsim.run.validate import validate_file
+    from pcsim.view.progress import reading
 
     problems: list[Any] = []
     for file in files:
+        _announce(reading(file))
         try:
             _say(validate_file(file))
         except InputError as error:
@@ -181,8 +188,10 @@ def plan(
 ) -> None:
     """Show what a scenario will cost, before anything is allocated."""
     from pcsim.run.validate import checked
+    from pcsim.view.progress import reading
     from pcsim.view.scenario_plan import kernel_tables, kernels_of, plan_of, plan_tables
 
+    _announce(reading(file))
     scenario = checked(file, _overrides(settings))
     found: Any = kernels_of(scenario) if kernels else plan_of(scenario)
     tables = kernel_tables if kernels else plan_tables
@@ -213,8 +222,7 @@ def run(
     scenario = _scenario_of(file, settings, resume)
     values = None if parameters is None else read_arrays(parameters)
     target = folder or resume
-    if said := announcement(forecast(scenario, engine, until), target):
-        err.print(said, soft_wrap=True)
+    _announce(announcement(forecast(scenario, engine, until), target))
     with Bar(err, "ticks", quiet=as_json) as bar:
         done = simulate(
             scenario, engine=engine, out=target, parameters=values, until=until, checkpoint=checkpoint, resume=resume,

@@ -55,9 +55,8 @@ def test_plan_says_that_a_run_does_not_fit(monkeypatch):
 
 def test_a_long_run_is_announced_in_a_line(monkeypatch, tmp_path):
     scenario = pcsim.load(FIRST)
-    assert announcement(forecast(scenario), None) is None
+    assert announcement(forecast(scenario), None) == ""
     said = announcement(Forecast(scenario, "numpy", 10**8), tmp_path)
-    assert said is not None
     assert said.startswith("estimate: about ")
     assert said.count("\n") == 0
     monkeypatch.setattr("pcsim.run.forecast.LONG", 0.0)
@@ -73,3 +72,11 @@ def test_a_trace_larger_than_the_disk_is_refused_before_the_run(monkeypatch, tmp
     assert not (tmp_path / "run").exists()
     call("run", FIRST, "--out", tmp_path / "part", "--until", "3")
     call("run", FIRST, "--out", tmp_path / "thin", "--set", "record=[{what: energy}]")
+
+
+def test_a_document_that_takes_long_to_read_is_announced(monkeypatch, tmp_path):
+    assert call("validate", FIRST).stderr == ""
+    monkeypatch.setattr("pcsim.view.progress.LONG_READING", 0.0)
+    for command in ("validate", "plan"):
+        assert call(command, FIRST).stderr.startswith(f"reading {FIRST}: 0.0 MB, about 0 s")
+    assert "reading" not in call("validate", tmp_path / "none.yaml", code=2).stderr

@@ -216,7 +216,8 @@ def _run(loop: _Loop, scope: Scope, made: dict[Key, Entry]) -> None:
     if loop.count == 0:
         return
     found = len(scope.problems)
-    staged = stage_entry(loop.entry, loop.path, replace(scope, loops=tuple(loop.ranges)))
+    inside = replace(scope, loops=tuple(loop.ranges)) if loop.ranges else scope
+    staged = stage_entry(loop.entry, loop.path, inside)
     if found < len(scope.problems):
         return
     for values in itertools.product(*loop.ranges.values()):

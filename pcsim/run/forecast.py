@@ -187,10 +187,10 @@ def with_room(out: str | Path | None, scenario: Scenario, engine: str, until: in
     return out
 
 
-def announcement(found: Forecast, folder: Path | None) -> str | None:
-    """Return a line on a run that will take long; None for all others, and for one that will be refused at once."""
+def announcement(found: Forecast, folder: Path | None) -> str:
+    """Return a line on a run that will take long; empty for all others, and for one that will be refused at once."""
     if found.seconds is None or found.seconds < LONG or found.refused:
-        return None
+        return ""
     held, (_, trace) = sum(found.memory.values()), found.trace
     room = "in memory" if folder is None else f"{_mebi(free_disk(folder))} of disk free"
     return (

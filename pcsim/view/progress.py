@@ -5,13 +5,34 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from pcsim.documents.yaml_text import MAX_BYTES
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 WAIT = 1.0
 """Seconds before anything is shown."""
+LONG_READING = 3.0
+"""Seconds from which reading a document is announced."""
 LINE_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
+
+
+SECONDS_A_MEGABYTE = 2.0
+"""About how long it takes to read and check a document."""
+
+
+def reading(file: Path) -> str:
+    """Return a line on a document that takes long to read; empty for all others."""
+    try:
+        megabytes = file.stat().st_size / 1e6
+    except (OSError, ValueError):  # whoever reads it says what is wrong with it
+        return ""
+    seconds = SECONDS_A_MEGABYTE * megabytes
+    slow = LONG_READING < seconds <= SECONDS_A_MEGABYTE * MAX_BYTES / 1e6
+    return f"reading {file}: {megabytes:.1f} MB, about {seconds:.0f} s" if slow else ""
 
 
 class Bar:
