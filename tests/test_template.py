@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcsim.documents import from_plain, locate, parse, plain, template
-from pcsim.documents.template import evaluate, expand, substitute
+from pcsim.documents.template import evaluate, expand, remarks, substitute
 from pcsim.errors import InputError
 
 NAMES = {"l": 3, "depth": 8, "rate": 0.5, "act": "tanh", "bias": True, "sizes": [1, 2], "nothing": None}
@@ -405,3 +405,11 @@ def test_hundred_thousand_entries():
     node = expand(parse(MLP, "g.yaml"), {"depth": 100_000})
     assert time.perf_counter() - start < 20  # about 2 s on an idle machine
     assert len(node.entries["vertices"].value.entries) == 100_002
+
+
+def test_a_loop_that_makes_nothing_is_remarked_on_whatever_stands_in_it():
+    text = "args: {depth: 0}\nvertices:\n  h$l: {for: {l: 1..$depth}, inputs: ['h$(l - 1']}\n"
+    document = parse(text, "g.yaml")
+    expand(document, {})
+    (found,) = remarks(document, {})
+    assert str(found).startswith("g.yaml:3:9: vertices.h$l.for: the range of l is empty")

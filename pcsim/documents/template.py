@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -87,7 +88,8 @@ def _names_in(node: Node) -> Iterator[str]:
         waiting.extend(entry.value for entry in entries)
         for text in (node.value, *(entry.key for entry in entries)):
             if isinstance(text, str) and "$" in text:
-                yield from (name for piece in pieces_of(text) if not isinstance(piece, str) for name in piece.names)
+                with suppress(ValueError):  # a loop that makes nothing is not read
+                    yield from (name for piece in pieces_of(text) if not isinstance(piece, str) for name in piece.names)
 
 
 def _empty_loops(document: Mapping[Key, Entry], scope: Scope) -> Iterator[Problem]:
