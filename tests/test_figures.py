@@ -172,6 +172,11 @@ def test_many_vertices_are_panels_by_level_with_a_colour_bar():
     assert legend_of(figure) == []
 
 
+def test_panels_hold_the_widest_range_of_numbers(tmp_path):
+    values = np.outer(np.ones(5), 10.0 ** np.linspace(-300, 300, 12))
+    save(norms(series(values, range(12)), "wide"), tmp_path / "wide")
+
+
 def test_many_vertices_of_one_level_share_an_axis():
     figure = norms(decay(np.zeros(20, int)), "one level")
     assert len(figure.axes) == 2

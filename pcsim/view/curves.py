@@ -39,7 +39,7 @@ FEW = 8
 
 PANELS = 4
 
-BAND = "#C4C4C4"
+BAND = "#D9D9D9"
 """The colour of what theory predicts: a band beneath, so that it is seen where the measured line lies on it."""
 
 THICKNESS = 0.006
@@ -130,9 +130,10 @@ def _figure(
     figure, panels = new_panels(3.2, title, [_span_of(lines, g) for g in groups])
     span = decades(lines.values, () if tolerance is None else (tolerance,))
     few = len(lines.names) <= FEW
+    most = 8 if len(panels) == 1 else 4
     for axes, group in zip(panels, groups, strict=True):
-        draw_decades(axes, span, zero)
-        whole_ticks(axes, lines.ticks, 8 if len(panels) == 1 else 4)
+        draw_decades(axes, span, zero, most)
+        whole_ticks(axes, lines.ticks, most)
         axes.label_outer()
         if expected is not None:
             heights, width = span.heights(expected.values[group]), 5.0 if few else 3.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.view.scales import whole_numbers, whole_ticks
-from pcsim.view.style import BLACK, PALE, legend_below, look, new_axes
+from pcsim.view.style import BLACK, GREY, PALE, legend_below, look, new_axes, sequential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = np.ndarray
+HATCH = "////"
 
 
 @look()
@@ -31,7 +32,7 @@ def heat_map(norm: xr.DataArray, cone: Mapping[int, int] | None = None, title: s
         (-1: reaches no output, and is left out)
     cone : the first tick at which a level's error can differ from zero; drawn as a line
 
-    A level's error is the root of the sum of squares over its vertices. Cells that hold no number stay white.
+    A level's error is the root of the sum of squares over its vertices. Cells that hold no number are hatched.
     """
     levels, values = by_level(norm)
     figure, axes = new_axes(2.9 + 0.05 * min(20, len(levels)), title)
@@ -40,7 +41,7 @@ def heat_map(norm: xr.DataArray, cone: Mapping[int, int] | None = None, title: s
     bar = figure.colorbar(mesh, ax=axes, label=label, ticks=places_of(*mesh.get_clim()), format=whole_numbers())
     bar.outline.set_visible(False)
     _level_axis(axes, levels)
-    legend_below(figure, [*_special(values), *(_cone(axes, levels, cone) if cone else ())])
+    legend_below(figure, [*_special(axes, values), *(_cone(axes, levels, cone) if cone else ())])
     return figure
 
 
@@ -75,9 +76,7 @@ def _mesh(axes: Axes, ticks: Array, values: Array) -> QuadMesh:
 
 
 def _colours() -> Any:
-    import matplotlib as mpl
-
-    return mpl.colormaps["viridis"].with_extremes(under=PALE, bad="white")
+    return sequential(256).with_extremes(under=PALE, bad=(0, 0, 0, 0))
 
 
 def places_of(low: float, high: float) -> Any:
@@ -108,15 +107,18 @@ def _level_axis(axes: Axes, levels: Array) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _special(values: Array) -> list[Artist]:
-    """Return what explains cells that have no colour of the bar."""
+def _special(axes: Axes, values: Array) -> list[Artist]:
+    """Return what explains cells that have no colour of the bar; those that are not finite are hatched."""
     from matplotlib.patches import Patch
 
     zero, lost = values == 0, np.isnan(values)
     early = bool((np.logical_and.accumulate(zero, axis=1) == zero).all())
     label = "exactly 0: outside the light cone" if early else "exactly 0"
     known = [Patch(facecolor=PALE, label=label)] if zero.any() else []
-    return [*known, Patch(facecolor="white", edgecolor=BLACK, label="not finite")] if lost.any() else [*known]
+    if not lost.any():
+        return [*known]
+    axes.patch.set(hatch=HATCH, edgecolor=GREY, linewidth=0)
+    return [*known, Patch(facecolor="white", edgecolor=GREY, hatch=HATCH, linewidth=0, label="not finite")]
 
 
 def _cone(axes: Axes, levels: Array, cone: Mapping[int, int]) -> list[Artist]:

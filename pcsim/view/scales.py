@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.ticker import ScalarFormatter
 
 Array = np.ndarray
-STEPS = (1, 2, 3, 5, 10, 20, 50, 100)
+STEPS = (1, 2, 3, 5, 10, 20, 50, 100, 200)
 FINE = 4
 """Up to so many decades have marks between the powers of ten."""
 LEAST, MOST = 1e-200, 1e290
@@ -43,17 +43,17 @@ def decades(values: Array, others: Iterable[float] = ()) -> Decades:
     ends = [min(max(end, LEAST), MOST) for end in ends if end > 0] or [1.0]
     low, high = floor(log10(min(ends))), ceil(log10(max(ends)))
     low -= 1 if low == high else 0
-    gap = max(1, round(0.1 * (high - low)))
+    gap = max(1, round(0.14 * (high - low)))
     return Decades(low, high, 10.0 ** (low - gap) if (values == 0).any() else None)
 
 
-def draw_decades(axes: Axes, span: Decades, zero_label: str) -> None:
-    """Give the y axis these decades, and the zero line its name in the place of a number."""
+def draw_decades(axes: Axes, span: Decades, zero_label: str, most: int = 8) -> None:
+    """Give the y axis these decades, up to ``most`` of them by number, and the zero line its name."""
     from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
     axes.set_yscale("log", nonpositive="clip")
     _set_limits(axes, span)
-    step = next(step for step in STEPS if 8 * step > span.high - span.low)
+    step = next(step for step in STEPS if most * step > span.high - span.low)
     powers = [power for power in range(span.low, span.high + 1) if power % step == 0]
     ticks, labels = [10.0**power for power in powers], [power_of_ten(power) for power in powers]
     if span.zero is not None:

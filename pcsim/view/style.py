@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
-BLACK, GREY, PALE = "#000000", "#7F7F7F", "#DCDCDC"
+BLACK, GREY, PALE = "#000000", "#7F7F7F", "#F0F0F0"
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 
@@ -89,12 +89,12 @@ def new_panels(height: float, title: str, names: Sequence[str]) -> tuple[Figure,
 
 
 def sequential(count: int) -> ListedColormap:
-    """Return ``count`` colours from dark to light: viridis, but for its faint yellow end."""
+    """Return ``count`` colours from dark to light: viridis, but for its end, which is faint on white and in grey."""
     import matplotlib as mpl
     import numpy as np
     from matplotlib.colors import ListedColormap
 
-    return ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.88, max(1, count))))
+    return ListedColormap(mpl.colormaps["viridis"](np.linspace(0, 0.8, max(1, count))))
 
 
 def text_size(text: str) -> tuple[float, float]:
