@@ -593,9 +593,18 @@ def test_means_have_bars_and_say_of_how_many_runs_they_are():
     figure = ticks_against(some, x_label="x", title="")
     bars = [line.get_ydata().tolist() for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1]
     assert bars == [[5.0, 11.0]]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["4 of 5"]
+    assert [text.get_text().strip() for text in figure.axes[0].texts] == ["4 of 5"]
     assert legend_of(figure) == ["s", "± standard deviation over seeds", "k of n: mean of the k converged runs"]
     assert figure.axes[0].get_ylim()[0] < 5
+
+
+def test_means_with_bars_stand_side_by_side():
+    some = [Point(1, name, 8.0, 99, None, spread=(5.0, 11.0)) for name in ("left", "right")]
+    figure = ticks_against(some, x_label="x", title="")
+    FigureCanvasAgg(figure).draw()
+    left, right = (line for line in figure.axes[0].lines if line.get_label() in ("left", "right"))
+    places = [line.get_transform().transform(line.get_xydata())[0, 0] for line in (left, right)]
+    assert places[1] - places[0] == pytest.approx(7 * figure.dpi / 72)
 
 
 def test_series_that_coincide_can_all_be_seen():

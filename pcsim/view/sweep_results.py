@@ -34,7 +34,7 @@ def _tables(found: Sweep) -> list[Any]:
     """Return a sweep as tables: a row per value of its first numeric key, a column per series; or a row per run."""
     rows, keys = _shown(found), _axes(found)
     if found.seeds > 1:
-        rows = [_spelled_out(row) for row in rows]
+        rows = [_as_text(row) for row in rows]
     axis = _axis(keys, rows)
     by_cell = {(row[axis], label(row, found, axis)): row for row in rows} if axis else {}
     if axis is None or not _has_ticks(rows) or len(by_cell) < len(rows):
@@ -70,7 +70,7 @@ def _over_seeds(found: Sweep) -> str:
     return f", mean ± standard deviation over {found.seeds} seeds" if found.seeds > 1 else ""
 
 
-def _spelled_out(row: Row) -> Row:
+def _as_text(row: Row) -> Row:
     """Return a row of replicates with a text for what was measured and how many runs it is the mean of."""
     difference = row["updates_relative"]
     said = {"predicted": _expected_text(row), "updates_relative": difference and _spread_text(difference)}

@@ -128,13 +128,31 @@ def _draw(axes: Axes, points: Sequence[Point], scale: _ValueAxis) -> list[Artist
     handles: list[Artist] = []
     names = dict.fromkeys(point.series for point in points)
     series = [sorted((p for p in points if p.series == name), key=lambda point: point.x) for name in names]
-    looks = zip(series, cycle(COLOURS), cycle(MARKERS), strict=False)
-    for number, (mine, colour, marker) in enumerate(looks):
-        beneath = _beneath(axes, mine, series[number + 1 :], scale)
-        handles += _draw_series(axes, mine, scale, (colour, marker), min(3, beneath))
+    step = min(7.0, 28 / len(series)) if any(point.spread for point in points) else 0.0
+    for number, (mine, colour, marker) in enumerate(zip(series, cycle(COLOURS), cycle(MARKERS), strict=False)):
+        beneath = 0 if step else min(3, _beneath(axes, mine, series[number + 1 :], scale))
+        aside = _aside(axes, step * (number - (len(series) - 1) / 2))
+        handles += _draw_series(axes, mine, scale, _Look(colour, marker, 7 + 4 * beneath, aside))
         for point in mine:
             _draw_unfinished(axes, point, scale, colour, points)
     return handles + _explained(points, scale.ended)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How a series is drawn; ``place`` puts series with bars side by side."""
+
+    colour: str
+    marker: str
+    size: float
+    place: Any
+
+
+def _aside(axes: Axes, shift: float) -> Any:
+    """Return the places of data, so many points to the right."""
+    from matplotlib.transforms import ScaledTranslation
+
+    return axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
 
 
 def _beneath(axes: Axes, mine: Sequence[Point], later: Sequence[Sequence[Point]], scale: _ValueAxis) -> int:
@@ -149,35 +167,32 @@ def _beneath(axes: Axes, mine: Sequence[Point], later: Sequence[Sequence[Point]]
     return sum(any(x == x2 and abs(y - y2) < near for x, y in here for x2, y2 in places(other)) for other in later)
 
 
-def _draw_series(
-    axes: Axes, points: Sequence[Point], scale: _ValueAxis, look_of: tuple[str, str], beneath: int
-) -> list[Artist]:
-    colour, marker = look_of
+def _draw_series(axes: Axes, points: Sequence[Point], scale: _ValueAxis, look_of: _Look) -> list[Artist]:
+    colour, size, place = look_of.colour, look_of.size, look_of.place
     theory = [(point.x, scale.height(point.predicted)) for point in points if point.predicted is not None]
     if len(theory) > 1:
-        axes.plot(*zip(*theory, strict=True), color=colour, linewidth=1.2 + beneath, zorder=2 - 0.01 * beneath)
+        axes.plot(*zip(*theory, strict=True), color=colour, linewidth=size / 4 - 0.5, zorder=2 - 0.001 * size)
     elif theory:
-        axes.scatter(*theory[0], s=250, color=colour, marker="_", linewidth=1.2 + beneath, zorder=2)
-    _draw_spread(axes, points, scale, colour, beneath)
+        axes.scatter(*theory[0], s=250, color=colour, marker="_", linewidth=1.2, zorder=2, transform=place)
     found = [(point.x, scale.height(value)) for point in points if (value := _measured(point)) is not None]
     x, y = zip(*found, strict=True) if found else ((), ())
-    [line] = axes.plot(x, y, color=colour, linestyle="", marker=marker, markersize=7 + 4 * beneath)
-    line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3 - 0.01 * beneath, label=short(points[0].series, 30))
+    [line] = axes.plot(x, y, color=colour, linestyle="", marker=look_of.marker, markersize=size, transform=place)
+    line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3 - 0.001 * size, label=short(points[0].series, 30))
+    for point in points:
+        _draw_spread(axes, point, scale, look_of)
     return [line]
 
 
-def _draw_spread(axes: Axes, points: Sequence[Point], scale: _ValueAxis, colour: str, beneath: int) -> None:
-    for point in points:
-        if point.spread is not None:
-            [bar] = axes.plot([point.x] * 2, [scale.height(end) for end in point.spread], color=colour, marker="_")
-            bar.set(linewidth=1.4 + 2.5 * beneath, markersize=8 + 4 * beneath, zorder=2.5 - 0.01 * beneath)
-        if point.share and (value := _measured(point)) is not None:
-            axes.annotate(point.share, (point.x, scale.height(value)), (6, 4), textcoords="offset points", fontsize=8)
+def _draw_spread(axes: Axes, point: Point, scale: _ValueAxis, look_of: _Look) -> None:
+    if point.spread is not None:
+        ends = [scale.height(end) for end in point.spread]
+        [bar] = axes.plot([point.x] * 2, ends, color=look_of.colour, marker="_", transform=look_of.place)
+        bar.set(linewidth=1.4, markersize=6, zorder=2.5)
+    if point.share and (value := _measured(point)) is not None:
+        axes.text(point.x, scale.height(value), f"  {point.share}", fontsize=8, va="bottom", transform=look_of.place)
 
 
 def _draw_unfinished(axes: Axes, point: Point, scale: _ValueAxis, colour: str, points: Sequence[Point]) -> None:
-    from matplotlib.transforms import ScaledTranslation
-
     kind = _kind(point)
     if kind is not None:
         # runs of several series that end at one place stand side by side, 9 points apart
@@ -185,8 +200,8 @@ def _draw_unfinished(axes: Axes, point: Point, scale: _ValueAxis, colour: str, p
             other for other in points if _kind(other) and (other.x, scale.end(other)) == (point.x, scale.end(point))
         ]
         shift = 9 * (here.index(point) - (len(here) - 1) / 2)
-        aside = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
-        [mark] = axes.plot(point.x, scale.end(point), linestyle="", marker=kind.marker, transform=aside)
+        place = _aside(axes, shift)
+        [mark] = axes.plot(point.x, scale.end(point), linestyle="", marker=kind.marker, transform=place)
         mark.set(**_UNFINISHED, zorder=4, clip_on=False)
         mark.set_color(colour)
 
