@@ -140,12 +140,12 @@ def _draw(axes: Axes, points: Sequence[Point], scale: _ValueAxis) -> list[Artist
 
 @dataclass(frozen=True)
 class _Look:
-    """How a series is drawn; ``place`` puts series with bars side by side."""
+    """How a series is drawn; ``transform`` puts series with bars side by side."""
 
     colour: str
     marker: str
     size: float
-    place: Any
+    transform: Any
 
 
 def _aside(axes: Axes, shift: float) -> Any:
@@ -168,15 +168,15 @@ def _beneath(axes: Axes, mine: Sequence[Point], later: Sequence[Sequence[Point]]
 
 
 def _draw_series(axes: Axes, points: Sequence[Point], scale: _ValueAxis, look_of: _Look) -> list[Artist]:
-    colour, size, place = look_of.colour, look_of.size, look_of.place
+    colour, size, at = look_of.colour, look_of.size, look_of.transform
     theory = [(point.x, scale.height(point.predicted)) for point in points if point.predicted is not None]
     if len(theory) > 1:
         axes.plot(*zip(*theory, strict=True), color=colour, linewidth=size / 4 - 0.5, zorder=2 - 0.001 * size)
     elif theory:
-        axes.scatter(*theory[0], s=250, color=colour, marker="_", linewidth=1.2, zorder=2, transform=place)
+        axes.scatter(*theory[0], s=250, color=colour, marker="_", linewidth=1.2, zorder=2, transform=at)
     found = [(point.x, scale.height(value)) for point in points if (value := _measured(point)) is not None]
     x, y = zip(*found, strict=True) if found else ((), ())
-    [line] = axes.plot(x, y, color=colour, linestyle="", marker=look_of.marker, markersize=size, transform=place)
+    [line] = axes.plot(x, y, color=colour, linestyle="", marker=look_of.marker, markersize=size, transform=at)
     line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3 - 0.001 * size, label=short(points[0].series, 30))
     for point in points:
         _draw_spread(axes, point, scale, look_of)
@@ -186,10 +186,12 @@ def _draw_series(axes: Axes, points: Sequence[Point], scale: _ValueAxis, look_of
 def _draw_spread(axes: Axes, point: Point, scale: _ValueAxis, look_of: _Look) -> None:
     if point.spread is not None:
         ends = [scale.height(end) for end in point.spread]
-        [bar] = axes.plot([point.x] * 2, ends, color=look_of.colour, marker="_", transform=look_of.place)
+        [bar] = axes.plot([point.x] * 2, ends, color=look_of.colour, marker="_", transform=look_of.transform)
         bar.set(linewidth=1.4, markersize=6, zorder=2.5)
     if point.share and (value := _measured(point)) is not None:
-        axes.text(point.x, scale.height(value), f"  {point.share}", fontsize=8, va="bottom", transform=look_of.place)
+        axes.text(
+            point.x, scale.height(value), f"  {point.share}", fontsize=8, va="bottom", transform=look_of.transform
+        )
 
 
 def _draw_unfinished(axes: Axes, point: Point, scale: _ValueAxis, colour: str, points: Sequence[Point]) -> None:
