@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.analysis.windows import round_trip
 from pcsim.errors import NumberOverflowError
 from pcsim.graph.levels import uneven_edges
 from pcsim.interrupts import interrupts
@@ -22,6 +23,7 @@ from pcsim.run.task import recorded
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pcsim.engines import Task
     from pcsim.engines.ensembles import Ensemble
     from pcsim.run.manifest import ManifestKeeper
     from pcsim.run.span import Resumed
@@ -76,6 +78,14 @@ def bounded_by(scenario: Scenario) -> list[str]:
     elif uneven_edges(scenario.levelled):
         found.append(f"{rule.name} is defined on levelled graphs: say level: delay or level: identity")
     return found + (["float64 holds larger numbers"] if scenario.dtype != np.float64 else [])
+
+
+def _begins_anew(task: Task) -> list[str]:
+    """Return a warning where a run starts from values alone, and its graph also holds messages under way."""
+    if not task.initial or round_trip(task.graph, moving=task.rule.moving) == 1:
+        return []
+    return ["the run starts from given values (initial=), but edges have delays: messages under way began anew; "
+            "to go on with those of an earlier run, pause it with until= and give it as resume="]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -214,9 +224,9 @@ class _Loop:
 
     def measures(self, recorder: RunRecorder) -> dict[str, Any]:
         """Return the measures of a run in its last tick."""
-        if self.evaluation is None:
-            return {"warnings": recorder.keeper.scenario.warnings()}
-        return self.evaluation.measures(recorder)
+        said = {"warnings": recorder.keeper.scenario.warnings()}
+        found = said if self.evaluation is None else self.evaluation.measures(recorder)
+        return {**found, "warnings": [*found["warnings"], *_begins_anew(recorder.task)]}
 
     def stretch(self, first: int, end: int, interrupted: bool) -> int:
         """Run ticks in which nothing is read, so many that Ctrl-C and progress are not kept waiting."""
