@@ -1,5 +1,9 @@
 """A message-passing simulator for predictive coding on arbitrary computation graphs.
 
+``load`` reads a scenario, ``validate`` checks one, ``plan`` tells what it costs; ``simulate`` runs it, ``sweep`` a grid
+of them; ``compare`` tells where two runs differ, ``plot`` draws a run or a sweep, ``open_run`` reads one from its
+folder. ``gradients`` are those of backprop. What is wrong in the input raises ``InputError``.
+
 >>> import pcsim
 >>> scenario = pcsim.load({"graph": {"formula": "sin(theta * x)", "parameters": {"theta": {"init": {"constant": 2}}}},
 ...                        "inputs": {"x": 0.5}, "targets": {"v2": 1.0}, "rule": "zil"})
@@ -19,16 +23,21 @@ if TYPE_CHECKING:
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, level
     from pcsim.rules import RULES, Rule
+    from pcsim.run.comparison import Comparison, compare
     from pcsim.run.result import Run, open_run
+    from pcsim.run.validate import validate
     from pcsim.scenario.reader import load, load_graph
     from pcsim.scenario.scenario import Scenario
     from pcsim.simulate import gradients, parameters, simulate, simulate_many, synapses
-    from pcsim.sweep import open_sweep, sweep
+    from pcsim.sweep import Sweep, open_sweep, sweep
+    from pcsim.view.plots import plot
+    from pcsim.view.scenario_plan import plan
 
 __version__ = "0.1.0"
 
 __all__ = [
     "RULES",
+    "Comparison",
     "Graph",
     "InputError",
     "PcsimError",
@@ -36,6 +45,8 @@ __all__ = [
     "Run",
     "RunError",
     "Scenario",
+    "Sweep",
+    "compare",
     "gradients",
     "level",
     "load",
@@ -43,21 +54,28 @@ __all__ = [
     "open_run",
     "open_sweep",
     "parameters",
+    "plan",
+    "plot",
     "simulate",
     "simulate_many",
     "sweep",
     "synapses",
+    "validate",
 ]
 
 _MODULES = {
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "level"),
     "pcsim.rules": ("RULES", "Rule"),
+    "pcsim.run.comparison": ("Comparison", "compare"),
     "pcsim.run.result": ("Run", "open_run"),
+    "pcsim.run.validate": ("validate",),
     "pcsim.scenario.reader": ("load", "load_graph"),
     "pcsim.scenario.scenario": ("Scenario",),
     "pcsim.simulate": ("gradients", "parameters", "simulate", "simulate_many", "synapses"),
-    "pcsim.sweep": ("open_sweep", "sweep"),
+    "pcsim.sweep": ("Sweep", "open_sweep", "sweep"),
+    "pcsim.view.plots": ("plot",),
+    "pcsim.view.scenario_plan": ("plan",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -364,13 +364,23 @@ def trace(
 
 @app.command()
 @_guarded
-def compare(first: RunFolder, second: RunFolder, as_json: Json = False) -> None:
-    """Compare what two runs recorded and learnt, tick by tick."""
-    from pcsim.run.result import open_run
-    from pcsim.view.run_tables import comparison, comparison_tables
+def compare(
+    first: RunFolder,
+    second: RunFolder,
+    tick: Annotated[str | None, typer.Option(help="a tick or a range: 7, 3:9")] = None,
+    vertex: Annotated[str | None, typer.Option(help="only this vertex or parameter")] = None,
+    edge: Annotated[str | None, typer.Option(help="only this edge: a->b")] = None,
+    tolerance: Annotated[float, typer.Option(help="absolute or relative difference that counts as equal")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Compare what two runs recorded and learnt, tick by tick; exit code 1 where they differ."""
+    from pcsim.run.comparison import compare as compare_runs
+    from pcsim.view.run_tables import comparison_tables
 
-    found = comparison(open_run(first), open_run(second))
-    _print_json(found) if as_json else out.print(*comparison_tables(found), sep="\n")
+    found = compare_runs(first, second, tick=tick, vertex=vertex, edge=edge, tolerance=tolerance)
+    _print_json(found.as_dict()) if as_json else out.print(*comparison_tables(found), sep="\n")
+    if not found.equal:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -172,3 +172,8 @@ def slip_of(name: str, legal: Iterable[str]) -> str | None:
     """
     close = get_close_matches(name.lower(), list(legal), n=1, cutoff=0.8)
     return close[0] if close else None
+
+
+def clipped(text: str, most: int = 120) -> str:
+    """Return a text, cut where it is longer than a line shows."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."

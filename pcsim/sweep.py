@@ -15,7 +15,7 @@ from pcsim.analysis.replicates import SEED, grouped
 from pcsim.engines import ENGINES, nanoseconds, open_engine
 from pcsim.engines.array.memory import available
 from pcsim.engines.threads import cores
-from pcsim.errors import InputError, RunError, shortened, wrong
+from pcsim.errors import InputError, RunError, clipped, shortened, wrong
 from pcsim.run.forecast import admit
 from pcsim.run.grouping import SMALL_RUN, state_bytes
 from pcsim.run.grouping import groups as groups_of
@@ -63,7 +63,8 @@ class Sweep:
     """The runs that were kept in memory, by the name in their row."""
 
     def __repr__(self) -> str:
-        return f"Sweep({self.title!r}, {', '.join(self.keys)}, {len(self.rows)} of {self.cells} runs)"
+        keys = ", ".join(self.keys[:8]) + (", ..." if len(self.keys) > 8 else "")
+        return f"Sweep({clipped(self.title)!r}, {len(self.rows)} of {self.cells} runs done, over {keys})"
 
     @property
     def complete(self) -> bool:

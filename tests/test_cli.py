@@ -43,6 +43,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(target)
 
 
+def apart(*arguments: str) -> str:
+    """Return what ``pcsim compare`` prints of runs that differ: its exit code is 1, and nothing is wrong."""
+    result = CliRunner().invoke(app, ["compare", *arguments])
+    assert (result.exit_code, result.stderr) == (1, "")
+    return result.stdout
+
+
 def call(*arguments: str, code: int = 0) -> Any:
     result = CliRunner().invoke(app, list(arguments))
     assert result.exit_code == code, (result.output, result.exception)
@@ -450,13 +457,13 @@ def test_a_folder_that_is_no_run(tmp_path):
 
 def test_compare_two_runs(folder, tmp_path):
     pcsim.simulate(ROOT / FIRST, {"rule.step_size": 0.4}, out=tmp_path / "other")
-    rows = {
-        (row["what"], row["kind"], row["name"]): row for row in data("compare", folder, str(tmp_path / "other"))["rows"]
-    }
+    found = json.loads(apart(folder, str(tmp_path / "other"), "--json"))
+    rows = {(row["what"], row["kind"], row["name"]): row for row in found["rows"]}
+    assert (found["equal"], found["first"]["tick"]) == (False, 1)
     assert rows["error", None, "y"]["tick"] is None
     assert rows["error", None, "mix"]["tick"] == 1
     assert rows["error", None, "h1"]["absolute"] > 0
-    text = call("compare", folder, str(tmp_path / "other")).stdout
+    text = apart(folder, str(tmp_path / "other"))
     assert "0.4" in text
     assert "equal in everything" not in text
     assert text.splitlines()[0].startswith("different in ")

@@ -396,6 +396,8 @@ class Relaxation:
 
     def ticks_until(self, criterion: str, tolerance: float, horizon: int, start: int = 1) -> int | None:
         """Return the first tick from which a criterion stays within a tolerance, before the horizon."""
+        if not (self.start.any() or self.fixed.any()):  # at rest from tick 0 on
+            return 0
         measure = self._changes if criterion == "update" else self._unrests
         with np.errstate(all="ignore"):
             late = [tick for tick, value in measure(horizon) if not value <= tolerance]

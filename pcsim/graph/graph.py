@@ -8,6 +8,7 @@ from functools import cached_property, wraps
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from pcsim.errors import clipped
 from pcsim.graph.order import natural, topological_depths
 from pcsim.ops import FEEDBACKS
 
@@ -73,6 +74,10 @@ class Vertex:
     feedback: Feedback = FEEDBACKS["symmetric"]
     """With which operands its error messages are computed."""
 
+    def __repr__(self) -> str:
+        text = f"Vertex({self.name!r}, {self.op.name}, shape {list(self.shape)}, {len(self.call.shapes)} inputs)"
+        return clipped(text, 500)
+
     @property
     def shape(self) -> Shape:
         """Shape of the vertex, without the batch axis."""
@@ -101,8 +106,8 @@ class Graph:
 
     def __repr__(self) -> str:
         return (
-            f"Graph({self.title!r}, {len(self.vertices)} vertices, {len(self.edges)} edges, "
-            f"{len(self.parameters)} parameters, outputs {', '.join(self.outputs)})"
+            f"Graph({clipped(self.title)!r}, {len(self.vertices)} vertices, {len(self.edges)} edges, "
+            f"{len(self.parameters)} parameters, outputs {clipped(', '.join(self.outputs[:20]))})"
         )
 
     @cached_property

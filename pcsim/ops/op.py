@@ -237,6 +237,9 @@ class Op:
     role: Literal["function", "source", "parameter"] = "function"
     source: str = ""
 
+    def __repr__(self) -> str:
+        return f"Op({self.name!r}: {self.summary})"
+
     def slot(self, number: int) -> InputSlot:
         """Return what the op expects of one of its inputs."""
         return self.inputs[min(number, len(self.inputs) - 1)]

@@ -38,6 +38,9 @@ class Checkpoint:
     measured: Mapping[str, np.ndarray] = field(default_factory=dict)
     digest: str = ""
 
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.state!r})"
+
     def save(self, path: Path) -> None:
         """Write to a file: whoever opens it finds the former checkpoint or this one, never half of one.
 

@@ -84,8 +84,8 @@ def _begins_anew(task: Task) -> list[str]:
     """Return a warning where a run starts from values alone, and its graph also holds messages under way."""
     if not task.initial or round_trip(task.graph, moving=task.rule.moving) == 1:
         return []
-    return ["the run starts from given values (initial=), but edges have delays: messages under way began anew; "
-            "to go on with those of an earlier run, pause it with until= and give it as resume="]  # fmt: skip
+    what = "the run starts from given values (initial=), but edges have delays: messages under way began anew"
+    return [f"{what}; to go on with those of an earlier run, pause it with until= and give it as resume="]
 
 
 @dataclass(frozen=True)

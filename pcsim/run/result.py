@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.errors import RunError, wrong
+from pcsim.errors import RunError, clipped, wrong
 from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
 from pcsim.trace.entries import numbers, open_trace, series
 
@@ -55,8 +55,8 @@ class Run:
         return kept | ({"outcome": None, "_checkpoint": None} if isinstance(self.store, Path) else {})
 
     def __repr__(self) -> str:
-        ended = f"{self.manifest['status']}: {self.summary['stop_reason']}"
-        return f"Run({self.manifest['title']!r}, {self.summary['ticks']} ticks, {ended})"
+        ended = clipped(f"{self.manifest['status']}: {self.summary['stop_reason']}")
+        return f"Run({clipped(self.manifest['title'])!r}, {self.summary['ticks']} ticks, {ended})"
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcsim.documents import read, sorted_problems
@@ -9,26 +10,52 @@ from pcsim.errors import InputError, Problem, shortened
 from pcsim.graph.synapse_table import synapse_notes
 from pcsim.run.task import check, recorded
 from pcsim.scenario.document_kind import kind_of
-from pcsim.scenario.graph_source import DocumentFile
+from pcsim.scenario.graph_source import DocumentFile, read_document
 from pcsim.scenario.reader import read_graph, read_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
     from typing import Any
 
     from pcsim.scenario.reader import Source
     from pcsim.scenario.scenario import Scenario
 
 
+def validate(*sources: Source) -> list[Problem]:
+    """Return every problem of scenarios and graphs that a run would refuse; none where all are right.
+
+    Parameters
+    ----------
+    sources : paths of YAML files, or documents as mappings
+
+    Returns
+    -------
+    list of Problem
+        Each with its place and a remedy; its text is what ``pcsim validate`` prints.
+    """
+    found: list[Problem] = []
+    for source in sources:
+        try:
+            _examined(source)
+        except InputError as error:
+            found += error.problems
+    return found
+
+
 def validate_file(path: Path) -> str:
     """Return a line that says a file is right, and one for each warning; raises InputError with everything wrong."""
-    file = DocumentFile(path, read(path))
-    if kind_of(file.node) == "graph":
-        graph, remarks = read_graph(file)
-        return _said(path, repr(graph), [*shortened(remarks), *synapse_notes(graph)])
-    scenario = checked(file)
-    return _said(path, repr(scenario), scenario.warnings())
+    return _said(path, *_examined(path))
+
+
+def _examined(source: Source) -> tuple[str, list[str]]:
+    """Return what a document is and the warnings about it; raises InputError with everything wrong."""
+    if isinstance(source, str | Path):
+        source = DocumentFile(Path(source), read(source))
+    if kind_of(read_document(source)[0]) == "graph":
+        graph, remarks = read_graph(source)
+        return repr(graph), [*shortened(remarks), *synapse_notes(graph)]
+    scenario = checked(source)
+    return repr(scenario), scenario.warnings()
 
 
 def _said(path: Path, what: str, warnings: list[str]) -> str:

@@ -15,7 +15,7 @@ from pcsim.documents import Positions, plain
 from pcsim.documents.frozen_arrays import described, digest_of
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
-from pcsim.errors import InputError, Problem, shortened, wrong
+from pcsim.errors import InputError, Problem, clipped, shortened, wrong
 from pcsim.graph.initialise import initialise
 from pcsim.graph.levels import level
 from pcsim.graph.synapse_table import synapse_notes
@@ -91,7 +91,7 @@ class Scenario:
         return {row.name: getattr(self, row.name) for row in fields(self)} | {"sessions": {}}
 
     def __repr__(self) -> str:
-        return f"Scenario({self.document.title!r}, rule {self.rule.name}, {self.graph!r})"
+        return f"Scenario({clipped(self.document.title)!r}, rule {self.rule.name}, {self.graph!r})"
 
     def located(self, error: InputError) -> InputError:
         """Return the error with file, line and column of each problem."""

@@ -53,6 +53,10 @@ class Ticks:
         """The same, as xarray selects by label."""
         return slice(self.first, self.last)
 
+    def holds(self, tick: int) -> bool:
+        """Return whether a tick is one of these."""
+        return (self.first or 0) <= tick and (self.last is None or tick <= self.last)
+
 
 def parse_ticks(text: str) -> Ticks:
     """Return the ticks that a text such as ``7``, ``3:9``, ``:9`` or ``3:`` names; both ends are included.

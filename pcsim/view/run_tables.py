@@ -8,15 +8,14 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from pcsim.trace.compare import compare
 from pcsim.trace.queries import NO_TICK
 from pcsim.view.text import columns, notes, number, size, titled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pcsim.run.comparison import Comparison
     from pcsim.run.result import Run
-    from pcsim.trace.compare import Difference
 
 MOST_ROWS = 60
 
@@ -225,39 +224,17 @@ def _rhythm(ticks: Any) -> str:
     return f"{ticks['first']} to {ticks['last']}" + (f", every {ticks['every']}" if ticks["every"] > 1 else "")
 
 
-def comparison(first: Run, second: Run) -> dict[str, Any]:
-    """Return how two runs differ: in short, their heads, and each recorded quantity."""
-    keys = ("rule", "step_size", "ticks", "stop_reason")
-    heads = {key: [first.summary.get(key), second.summary.get(key)] for key in keys}
-    rows = compare(first.trace, second.trace)
-    return {"verdict": _verdict(rows), "runs": heads, "rows": [row.as_dict() for row in rows]}
-
-
-def _verdict(rows: Sequence[Difference]) -> str:
-    """Return in a line whether two runs are equal."""
-    both = [row for row in rows if row.absolute is not None]
-    apart = [row for row in both if not row.equal]
-    if not both:
-        return "nothing was recorded by both"
-    if not apart:
-        return "equal in everything that both recorded"
-    ticks = [row.tick for row in apart if row.tick is not None]
-    since = f", first at tick {min(ticks)}" if ticks else ""
-    return f"different in {len(apart)} of {len(both)} series that both recorded{since}"
-
-
-def comparison_tables(found: dict[str, Any]) -> list[Any]:
+def comparison_tables(found: Comparison) -> list[Any]:
     """Return a comparison as tables for people: the verdict, then what differs, largest differences first."""
     heads = columns("", "first run", "second run")
-    for key, (a, b) in found["runs"].items():
+    for key, (a, b) in found.runs.items():
         heads.add_row(key.replace("_", " "), str(a), str(b))
     table = columns("quantity", "name", "largest difference", "relative", "first differs at tick", "note")
-    rows = sorted((row for row in found["rows"] if row["absolute"] != 0), key=lambda row: -(row["absolute"] or 0.0))
+    rows = [*found.largest, *(row for row in found.rows if row.absolute is None)]
     for row in rows[:MOST_ROWS]:
-        since = "" if row["tick"] is None else str(row["tick"])
-        table.add_row(
-            _what(row), row["name"] or "", number(row["absolute"]), number(row["relative"]), since, row["note"]
-        )
+        since = "" if row.tick is None else str(row.tick)
+        what = f"{row.what} ({row.kind})" if row.kind else row.what
+        table.add_row(what, row.name or "", number(row.absolute), number(row.relative), since, row.note)
     if len(rows) > MOST_ROWS:
         table.add_row("...", f"{len(rows) - MOST_ROWS} more: --json")
-    return [Text(found["verdict"], style="bold"), heads, *([table] if rows else [])]
+    return [Text(found.verdict, style="bold"), heads, *([table] if rows else [])]

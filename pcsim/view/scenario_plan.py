@@ -14,16 +14,40 @@ from pcsim.engines import open_engine
 from pcsim.engines.array import memory
 from pcsim.graph.levels import level, levels, uneven_edges, vertex_levels
 from pcsim.run.forecast import duration, forecast, free_disk
+from pcsim.scenario.reader import load
+from pcsim.scenario.scenario import Scenario
 from pcsim.view.text import columns, notes, size, titled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pcsim.engines.base import Task
     from pcsim.graph.graph import Graph
     from pcsim.program.program import Step
     from pcsim.run.forecast import Forecast
-    from pcsim.scenario.scenario import Scenario
+    from pcsim.scenario.reader import Source
+
+
+def plan(source: Scenario | Source, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a run would take, without allocating anything, as plain data.
+
+    Parameters
+    ----------
+    source : a Scenario, or a path or mapping that ``pcsim.load`` takes
+    overrides : {dotted key: value}, for a path or mapping
+
+    Returns
+    -------
+    dict
+        Counts of vertices, edges and parameters; ``memory`` in bytes; ``traffic_per_tick``; ``work_per_tick``;
+        ``steps`` of a tick.
+
+    Raises
+    ------
+    InputError
+        If the scenario is wrong.
+    """
+    return plan_of(source if isinstance(source, Scenario) else load(source, overrides))
 
 
 def plan_of(scenario: Scenario) -> dict[str, Any]:
