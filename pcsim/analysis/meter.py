@@ -225,7 +225,7 @@ class Meter:
             fresh = (self.arrival < 0) & (self.norm != 0)
             self.arrival[fresh] = tick
             self._take(self._firing(fresh), final=False)
-            self.criterion_value = self.zero_at_rest(_CRITERIA[self.criterion](self))
+            self.criterion_value = self._zero_if_still(_CRITERIA[self.criterion](self))
         if tick == 0:
             self.first_energy = self.energy
         self.last_late = np.where(self.criterion_value <= self.tolerance, self.last_late, tick)
@@ -275,12 +275,12 @@ class Meter:
         if self.criterion == "energy":
             ticks = np.arange(first, first + len(changed))[:, None]
             value = np.where(np.isnan(changed) | (ticks < self.arrived), np.inf, changed)
-            return self.zero_at_rest(value)
+            return self._zero_if_still(value)
         learnt = np.where(self.levels >= 0, divergence, 0.0)
         value = np.asarray(np.max(learnt[:, self.rows], axis=2, initial=0.0))
         return self.when_due(value, np.arange(first, first + len(value))[:, None])
 
-    def zero_at_rest(self, value: Array) -> Array:
+    def _zero_if_still(self, value: Array) -> Array:
         """Return a criterion, zero for runs in which nothing has ever moved, (runs,) or (ticks, runs).
 
         Where every error is exactly zero at tick 0, no step is made and no message is sent that is not zero. The
