@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, level
     from pcsim.rules import RULES, Rule
-    from pcsim.run.comparison import Comparison, compare
+    from pcsim.run.compare_runs import Comparison, compare
     from pcsim.run.result import Run, open_run
     from pcsim.run.validate import validate
     from pcsim.scenario.reader import load, load_graph
@@ -67,7 +67,7 @@ _MODULES = {
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "level"),
     "pcsim.rules": ("RULES", "Rule"),
-    "pcsim.run.comparison": ("Comparison", "compare"),
+    "pcsim.run.compare_runs": ("Comparison", "compare"),
     "pcsim.run.result": ("Run", "open_run"),
     "pcsim.run.validate": ("validate",),
     "pcsim.scenario.reader": ("load", "load_graph"),

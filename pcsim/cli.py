@@ -374,7 +374,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare what two runs recorded and learnt, tick by tick; exit code 1 where they differ."""
-    from pcsim.run.comparison import compare as compare_runs
+    from pcsim.run.compare_runs import compare as compare_runs
     from pcsim.view.run_tables import comparison_tables
 
     found = compare_runs(first, second, tick=tick, vertex=vertex, edge=edge, tolerance=tolerance)

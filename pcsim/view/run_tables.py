@@ -14,7 +14,7 @@ from pcsim.view.text import columns, notes, number, size, titled
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcsim.run.comparison import Comparison
+    from pcsim.run.compare_runs import Comparison
     from pcsim.run.result import Run
 
 MOST_ROWS = 60
