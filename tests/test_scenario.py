@@ -497,3 +497,18 @@ def test_formula_and_parameter_vertices():
     }})  # fmt: skip
     assert graph.parameters["W"].fan_in == 3
     assert graph.role("W") == "parameter"
+
+
+@pytest.mark.parametrize(("number", "right"), [(3.0, True), (1e3, True), (3.5, False), (True, False), ("3", False)])
+@pytest.mark.parametrize("key", ["batch", "seed", "rule.ticks", "record"])
+def test_whole_numbers_may_have_a_point_or_an_exponent(key, number, right):
+    value = [{"what": "error", "every": number}] if key == "record" else number
+    document = {
+        "graph": {"vertices": {"x": {"op": "input", "shape": []}, "y": {"op": "tanh", "inputs": [{"from": "x", "delay": 2.0}]}}},
+        "inputs": {"x": 1.0}, "targets": {"y": 0.0}, "rule": {"name": "il", "ticks": 5},
+    }  # fmt: skip
+    if right:
+        pcsim.load(document, {key: value})
+    else:
+        with pytest.raises(InputError, match="expected a whole number"):
+            pcsim.load(document, {key: value})

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from pcsim.documents.frozen_arrays import FrozenArray, as_lists, check_not_described, frozen_numbers
-from pcsim.ops.attributes import MOST_TICKS
+from pcsim.ops.attributes import MOST_TICKS, whole
 
-Delay = Annotated[StrictInt, Field(ge=0, le=MOST_TICKS)]
-Size = Annotated[StrictInt, Field(ge=1, le=1_000_000_000)]
+
+def _whole(value: Any) -> int:
+    try:
+        return whole(value)
+    except ValueError as error:
+        raise PydanticCustomError("int_type", "expected a whole number") from error
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number, also written 3.0 or 1e3; truth values and text are none."""
+
+Delay = Annotated[Whole, Field(ge=0, le=MOST_TICKS)]
+Size = Annotated[Whole, Field(ge=1, le=1_000_000_000)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 # '#' only where an identity vertex stands on one of several parallel edges (a~b#1~1).
