@@ -50,7 +50,7 @@ CHAIN: dict[str, Any] = {
 }  # fmt: skip
 RUN = CHAIN
 SWEPT = {**CHAIN, "rule": {"name": "il", "step_size": 0.1, "ticks": 700}, "sweep": {
-    "cases": [{"label": f"{tick} ticks", "rule.ticks": tick} for tick in (400, 500, 600, 700, 800)],
+    "cases": [{"label": f"{tick} ticks", "rule.ticks": tick} for tick in (300, 400, 500, 600)],
 }}  # fmt: skip
 
 
