@@ -373,7 +373,10 @@ def compare(
     tolerance: Annotated[float, typer.Option(help="absolute or relative difference that counts as equal")] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Compare what two runs recorded and learnt, tick by tick; exit code 1 where they differ."""
+    """Compare what two runs recorded and learnt, tick by tick.
+
+    Exit code 1 says that they differ.
+    """
     from pcsim.run.compare_runs import compare as compare_runs
     from pcsim.view.run_tables import comparison_tables
 

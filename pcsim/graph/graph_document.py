@@ -18,11 +18,14 @@ def _whole(value: Any) -> int:
         raise PydanticCustomError("int_type", "expected a whole number") from error
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+WHOLE = BeforeValidator(_whole)
+"""Comes last among what annotates a whole number: the JSON Schema has bounds only where they stand before it."""
+
+Whole = Annotated[int, WHOLE]
 """A whole number, also written 3.0 or 1e3; truth values and text are none."""
 
-Delay = Annotated[Whole, Field(ge=0, le=MOST_TICKS)]
-Size = Annotated[Whole, Field(ge=1, le=1_000_000_000)]
+Delay = Annotated[int, Field(ge=0, le=MOST_TICKS), WHOLE]
+Size = Annotated[int, Field(ge=1, le=1_000_000_000), WHOLE]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 # '#' only where an identity vertex stands on one of several parallel edges (a~b#1~1).

@@ -223,7 +223,6 @@ class Op:
     to_inputs: Callable[[Namespace, Call, Params, Inputs, Array, Saved, Array], tuple[Array, ...]]
     to_params: Callable[[Namespace, Call, Params, Inputs, Array, Saved, Array], dict[str, Array]] = no_to_params
     params: Callable[[Call], dict[str, ParameterSpec]] = no_params
-    slots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
     inputs: tuple[InputSlot, ...] = FLOATS
     couples: Callable[[Call], bool] = apart
@@ -236,6 +235,7 @@ class Op:
     realise: Callable[[tuple[tuple[str, Any], ...], Site], Realised] | None = None
     role: Literal["function", "source", "parameter"] = "function"
     source: str = ""
+    slots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __repr__(self) -> str:
         return f"Op({self.name!r}: {self.summary})"

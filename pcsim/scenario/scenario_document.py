@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from pcsim.documents.frozen_arrays import as_lists
-from pcsim.graph.graph_document import Interval, Name, Normal, Number, Strict, Whole, listed_in
+from pcsim.graph.graph_document import WHOLE, Interval, Name, Normal, Number, Strict, Whole, listed_in
 
 Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update"]
 
@@ -55,9 +55,11 @@ class DataEntry(Strict):
         default=None, description="a known data set, one of pcsim list datasets"
     )
     field: str | None = Field(default=None, description="array of the data set: images (default), labels or one_hot")
-    start: Annotated[Whole, Field(ge=0)] = Field(default=0, description="first sample taken")
+    start: Annotated[int, Field(ge=0), WHOLE] = Field(default=0, description="first sample taken")
     shuffle: StrictBool = Field(default=False, description="draw samples at random, by the seed")
-    one_hot: Annotated[Whole, Field(ge=2)] | None = Field(default=None, description="classes, for a file of labels")
+    one_hot: Annotated[int, Field(ge=2), WHOLE] | None = Field(
+        default=None, description="classes, for a file of labels"
+    )
     scale: Number = Field(default=1.0, description="data are multiplied by this")
     loss: Annotated[str, listed_in("losses")] | None = Field(
         default=None, description="for a target: the loss of this output, one of pcsim list losses"
@@ -116,7 +118,7 @@ class RecordEntry(Strict):
     vertices: Annotated[
         Literal["all"] | list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])
     ] = Field("all", description="names or patterns such as h*; for messages, also edges a->b")
-    every: Annotated[Whole, Field(ge=1)] = Field(default=1, description="only ticks that this divides")
+    every: Annotated[int, Field(ge=1), WHOLE] = Field(default=1, description="only ticks that this divides")
 
 
 class InitialEntry(Strict):
@@ -154,7 +156,7 @@ class ScenarioDocument(Strict):
     loss: LossName | dict[Name, LossName] = Field(
         default="squared_error", description="what outputs carry, one for all or by output: of pcsim list losses"
     )
-    batch: Annotated[Whole, Field(ge=1, le=100_000_000)] = Field(
+    batch: Annotated[int, Field(ge=1, le=100_000_000), WHOLE] = Field(
         default=1, description="samples that are run side by side; losses and updates are sums over them"
     )
     rule: Annotated[RuleEntry, BeforeValidator(_named, json_schema_input_type=RuleName | RuleEntry)] = Field(
@@ -202,7 +204,7 @@ class ScenarioDocument(Strict):
     dtype: Literal["float32", "float64"] = Field(
         default="float64", description="number format of values and parameters"
     )
-    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**63), WHOLE] = Field(
         default=0, description="names the random streams of parameters and data"
     )
 
