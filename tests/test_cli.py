@@ -680,7 +680,7 @@ WRONG = {
         {"vertices": [VERTICES]},
         {"vertices": {"x": {"shape": [2]}}},
         {"vertices": {"x": {"op": "input"}}},
-        {"vertices": {"a b": {"op": "input", "shape": [2]}}},
+        {"vertices": {"a ": {"op": "input", "shape": [2]}}},
         {"vertices": {"y": {"op": "add", "inputs": "x"}}},
         {"vertices": {"y": {"op": "add", "inputs": [{"form": "x"}]}}},
         {"vertices": {"y": {"op": "add", "inputs": [{"from": "x", "delay": "two"}]}}},

@@ -168,7 +168,7 @@ def test_a_member_reads_and_advances_under_its_own_names():
     tasks = [scenario.task() for scenario in several({"name": "il", "step_size": 0.2, "ticks": 6})]
     start = open_engine("numpy")
     ensemble, single = together(tasks, start), start(tasks[1])
-    assert joined("h1->h2#1", 4) == "h1@4->h2@4#1"
+    assert joined("h1->h2#1", 4) == "h1->h2#1@4"
     view, norms = ensemble.members[1], [np.empty((3, len(tasks[1].graph.active))) for _ in range(2)]
     assert list(view.layout()) == list(single.layout())
     for session, found in ((view, norms[0]), (single, norms[1])):

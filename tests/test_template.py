@@ -352,7 +352,7 @@ HEAD = "args: {n: 3, s: x}\nvertices:\n"
         ("v$l: {for: 1..3}", "3:9", ("v$l", "for"), "expected loop variables with their ranges"),
         ("v$l: {for: {}}", "3:9", ("v$l", "for"), "expected loop variables"),
         ("v$n: {for: {n: 1..3}}", "3:15", ("v$n", "for", "n"), "loop variable 'n' is also an argument"),
-        ("v: {for: {1: 1..1}}", "3:13", ("v", "for", 1), "loop variable 1 is not a name"),
+        ("v: {for: {1: 1..1}}", "3:13", ("v", "for", "1"), "loop variable '1' is not a name"),
         ("v$i: {for: {i: 1..2, j: 1..$i}}", "3:27", ("v$i", "for", "j"), "unknown name 'i'"),
         ("v: {if: maybe}", "3:11", ("v", "if"), "expected a condition such as $(l > 1), got 'maybe'"),
         ("v$i: {for: {i: 1..2}, if: $s$i}", "3:29", ("v$i", "if"), "expected a condition"),

@@ -130,7 +130,7 @@ class Composer:
         found = len(self.problems)
         value = self.node(event, depth).value
         if isinstance(value, str | int) and not isinstance(value, bool):
-            return value
+            return str(value)
         if found == len(self.problems):
             self.note(event, f"a key must be a name or a whole number; quote it: '{event.value}'")
         return None

@@ -135,7 +135,8 @@ def _entries_from_plain(data: dict[Any, Any], path: Path, file: str, location: L
             raise wrong(path, f"{file}: key {key!r} is a {type(key).__name__}; use text or a whole number")
         if isinstance(key, int) and str(key) in data:
             raise wrong(path, f"{file}: key {key} is given twice, as a number and as text; keep one of them")
-    return {key: Entry(key, _from_plain(value, (*path, key), file, location), location) for key, value in data.items()}
+    found = {str(key): value for key, value in data.items()}
+    return {key: Entry(key, _from_plain(value, (*path, key), file, location), location) for key, value in found.items()}
 
 
 def _inner(node: Node, step: Key) -> Entry | None:

@@ -157,13 +157,9 @@ def joined(name: str, run: int) -> str:
     """Return what the union calls a vertex, an edge or a parameter of a run.
 
     >>> joined("h1", 2), joined("h1->h2#1", 2)
-    ('h1@2', 'h1@2->h2@2#1')
+    ('h1@2', 'h1->h2#1@2')
     """
-    if "->" not in name:
-        return f"{name}@{run}"
-    pre, _, rest = name.partition("->")
-    post, mark, number = rest.partition("#")
-    return f"{pre}@{run}->{post}@{run}{mark}{number}"
+    return f"{name}@{run}"
 
 
 def union(tasks: Sequence[Task]) -> Task:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.errors import wrong
 from pcsim.graph.graph import Edge, Graph, Vertex
+from pcsim.graph.names import edge_name
 from pcsim.graph.order import natural, topological_depths
 from pcsim.ops import OPS, make_call
 
@@ -69,6 +70,6 @@ def _named_edges(edges: Iterable[Edge]) -> list[Edge]:
     for edge in sorted(edges, key=attrgetter("slot")):
         number = count[edge.pre, edge.post]
         count[edge.pre, edge.post] = number + 1
-        name = f"{edge.pre}->{edge.post}" + (f"#{number}" if number else "")
+        name = edge_name(edge.pre, edge.post, number)
         named.append(edge if edge.name == name else replace(edge, name=name))
     return named

@@ -13,6 +13,7 @@ from pcsim.graph.formula import vertices_of_formula
 from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, number_format
 from pcsim.graph.graph_document import DelayEntry, GraphDocument, InputEntry, VertexEntry
 from pcsim.graph.initialise import stream
+from pcsim.graph.names import edge_name
 from pcsim.graph.order import find_cycle, natural, topological_depths
 from pcsim.graph.problems import valid_part
 from pcsim.graph.vertex_parts import (
@@ -271,7 +272,7 @@ class _Builder:
                 if source is not None and source.op == "parameter" and (delay.value or delay.error):
                     message = f"{item.source!r} is a parameter: its edges carry no delay, what it receives waits for it"
                     self.wrong(("vertices", name, "inputs", slot, "delay"), message)
-                line = f"{item.source}->{name}"
+                line = edge_name(item.source, name)
                 edges.append(Edge(item.source, name, slot, delay.value, delay.error, (name, slot), line))
         return edges
 

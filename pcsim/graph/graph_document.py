@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from pcsim.documents.frozen_arrays import FrozenArray, as_lists, check_not_described, frozen_numbers
+from pcsim.graph.names import MOST_CHARACTERS, PATTERN
 from pcsim.ops.attributes import MOST_TICKS, whole
 
 
@@ -28,9 +29,6 @@ Delay = Annotated[int, Field(ge=0, le=MOST_TICKS), WHOLE]
 Size = Annotated[int, Field(ge=1, le=1_000_000_000), WHOLE]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
-# '#' only where an identity vertex stands on one of several parallel edges (a~b#1~1).
-_NAME = r"^[^\s#>,/]+(#[0-9]+~[^\s#>,/]+)*$"
-
 
 def _as_text(name: Any) -> Any:
     return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
@@ -44,7 +42,7 @@ def _visible(name: str) -> str:
     return name
 
 
-_Text = Annotated[str, Field(min_length=1, max_length=200, pattern=_NAME)]
+_Text = Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS, pattern=PATTERN)]
 Name = Annotated[_Text, AfterValidator(_visible), BeforeValidator(_as_text, json_schema_input_type=_Text | int)]
 
 

@@ -13,7 +13,7 @@ from pcsim.graph.graph import Edge, Vertex, kept
 from pcsim.ops import OPS, make_call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from pcsim.graph.graph import Graph
     from pcsim.ops.op import Call
@@ -201,14 +201,15 @@ def _longer(edge: Edge, short: int) -> Edge:
 def _with_identities(graph: Graph) -> Graph:
     found = vertex_levels(graph)
     call = cache(lambda shape: make_call(OPS["identity"], (shape,), ()))
-    vertices, edges = list(graph.vertices.values()), []
+    vertices, edges, taken = list(graph.vertices.values()), [], set(graph.vertices)
     for edge, short in zip(graph.edges, _slacks(graph), strict=True):
         if not short:
             edges.append(edge)
         elif found[edge.post] is None:  # identity vertices before a dead end would be dead ends, and short, themselves
             edges.append(_longer(edge, short))
         else:
-            line = _line(edge, short, call(graph.vertices[edge.pre].shape))
+            line = _line(_stem(edge, taken), short, call(graph.vertices[edge.pre].shape))
+            taken |= {vertex.name for vertex in line}
             pres = [edge.pre, *(vertex.name for vertex in line)]
             vertices += line
             edges += [Edge(pre, vertex.name, 0, 0, 0, edge.key) for pre, vertex in zip(pres, line, strict=False)]
@@ -216,7 +217,14 @@ def _with_identities(graph: Graph) -> Graph:
     return assemble(vertices, edges, graph)
 
 
-def _line(edge: Edge, count: int, call: Call) -> list[Vertex]:
-    """Return the identity vertices that stand on an edge."""
+def _stem(edge: Edge, taken: Container[str]) -> str:
+    """Return how the names of the identity vertices on an edge begin: as no vertex is named already."""
     stem = edge.name.replace("->", "~")
+    while f"{stem}~1" in taken:
+        stem += "~"
+    return stem
+
+
+def _line(stem: str, count: int, call: Call) -> list[Vertex]:
+    """Return the identity vertices that stand on an edge."""
     return [Vertex(f"{stem}~{number}", OPS["identity"], call) for number in range(1, count + 1)]

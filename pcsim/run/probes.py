@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from math import prod
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from pcsim.analysis.theory import MOST_NUMBERS, divergence_series
 from pcsim.engines.base import kept_by_task
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.levels import vertex_levels
+from pcsim.graph.names import chosen
 from pcsim.graph.synapse_table import synapse_columns
 from pcsim.program.program import rows_of
 from pcsim.trace.channel import NONE, Channel, Static, shape_key
@@ -43,28 +43,36 @@ def selected(graph: Graph, patterns: str | Sequence[str]) -> tuple[str, ...]:
     names = [name for name, vertex in graph.vertices.items() if vertex.op.role != "parameter"]
     if isinstance(patterns, str):
         return tuple(names)
-    wanted = [pattern for pattern in patterns if "->" not in pattern]
+    wanted: set[str] = set()
     for place, pattern in enumerate(patterns):
-        known = names if "->" not in pattern else [edge.name for edge in graph.edges]
-        if not any(fnmatchcase(name, pattern) for name in known):
-            kind = "edge" if "->" in pattern else "vertex"
+        of_edges = _of_edges(graph, pattern)
+        known = [edge.name for edge in graph.edges] if of_edges else names
+        found = chosen(pattern, known)
+        wanted.update(() if of_edges else found)
+        if not found:
+            kind = "edge" if of_edges else "vertex"
             raise InputError(
                 [Problem(("vertices", place), f"no {kind} is named {pattern!r}" + nearest(pattern, known))]
             )
-    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in wanted))
+    return tuple(name for name in names if name in wanted)
+
+
+def _of_edges(graph: Graph, pattern: str) -> bool:
+    """Return whether a pattern is one of edges: it holds an arrow, and no vertex is named so."""
+    return "->" in pattern and pattern not in graph.vertices
 
 
 def selected_edges(graph: Graph, patterns: str | Sequence[str]) -> list[str]:
     """Return the edges that patterns choose, by their own name or by that of a vertex at either end."""
     vertices = set(selected(graph, patterns))
-    chosen = [] if isinstance(patterns, str) else [pattern for pattern in patterns if "->" in pattern]
+    names = [edge.name for edge in graph.edges]
+    wished = [] if isinstance(patterns, str) else [pattern for pattern in patterns if _of_edges(graph, pattern)]
+    wanted = {name for pattern in wished for name in chosen(pattern, names)}
     return [
         edge.name
         for edge in graph.edges
         if graph.vertices[edge.pre].op.role != "parameter"
-        and (
-            edge.pre in vertices or edge.post in vertices or any(fnmatchcase(edge.name, pattern) for pattern in chosen)
-        )
+        and (edge.pre in vertices or edge.post in vertices or edge.name in wanted)
     ]
 
 

@@ -16,6 +16,7 @@ from pcsim.documents.template import argument_problems, expand, remarks
 from pcsim.errors import InputError, Problem
 from pcsim.graph.graph import Graph
 from pcsim.graph.interop import document_from
+from pcsim.graph.names import without_templates
 from pcsim.graph.problems import problems_of
 from pcsim.scenario.file_paths import rebased
 from pcsim.scenario.nested_graphs import nested, read_graph_file
@@ -92,7 +93,7 @@ def _written_out(source: Mapping[str, Any]) -> dict[str, Any]:
     elif graph is None or isinstance(graph, Mapping | str | int | float | list | tuple):
         return dict(source)
     try:
-        return {**source, "graph": document_from(graph)}
+        return {**source, "graph": without_templates(document_from(graph))}
     except InputError as error:
         raise error.map(lambda problem: problem.under("graph")) from None
 

@@ -18,6 +18,7 @@ from pcsim.engines.base import Task
 from pcsim.errors import InputError, Problem, clipped, shortened, wrong
 from pcsim.graph.initialise import initialise
 from pcsim.graph.levels import level
+from pcsim.graph.names import without_templates
 from pcsim.graph.synapse_table import synapse_notes
 from pcsim.program.lower import ticks_of
 from pcsim.scenario.given_parameters import frozen_parameters, parameters_of_file
@@ -117,7 +118,7 @@ class Scenario:
         In place of more than 1,000 numbers stand their shape, number format and digest.
         """
         written = self.document.model_dump(exclude_defaults=True, by_alias=True)
-        whole: dict[str, Any] = described({**written, "graph": plain(self.positions.graph)})
+        whole: dict[str, Any] = described({**written, "graph": without_templates(plain(self.positions.graph))})
         return whole
 
     @cached_property

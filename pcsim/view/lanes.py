@@ -59,15 +59,15 @@ def layout(picture: Picture) -> Layout:
 
 def _route(picture: Picture, arrow: Arrow, repeat: int, lane: str) -> tuple[Link, ...]:
     first, last = picture.boxes[arrow.pre].column, picture.boxes[arrow.post].column
-    lanes = [f"{arrow.pre}>{lane}>{place}" for place in range(first + 1, last)]
+    lanes = [f"\0{arrow.pre}\0{lane}\0{place}" for place in range(first + 1, last)]
     stops = [arrow.pre, *lanes, arrow.post]
     numbers = [repeat if not lanes else 0] * (len(stops) - 1)
     return tuple(Link(*stop) for stop in zip(stops, stops[1:], numbers, strict=False))
 
 
 def is_lane(key: str) -> bool:
-    """Tell a lane from a box: '>' is not allowed in the name of a vertex."""
-    return ">" in key
+    """Tell a lane from a box: the name of a vertex has no character that does not show."""
+    return key.startswith("\0")
 
 
 def _ordered(found: Layout) -> Columns:
