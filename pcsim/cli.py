@@ -146,6 +146,18 @@ def options_of_all(
     """
 
 
+def _whole(text: str) -> int:
+    """Return the whole number that a text is, also 1e3 or 3.0; typer shows the ValueError of another one."""
+    from pcsim.documents import parse, plain
+    from pcsim.ops.attributes import whole
+
+    try:
+        return whole(plain(parse(text, "number")))
+    except (ValueError, InputError):
+        message = f"{text!r} is not a whole number"
+        raise typer.BadParameter(message) from None
+
+
 @app.command()
 @_guarded
 def guide() -> None:
@@ -208,8 +220,10 @@ def run(
     parameters: Annotated[
         Path | None, typer.Option(help="values to start from: .npz or .safetensors, arrays named as the parameters")
     ] = None,
-    until: Annotated[int | None, typer.Option(help="pause before this tick; --resume goes on")] = None,
-    checkpoint: Annotated[int | None, typer.Option(help="write every so many ticks what --resume goes on from")] = None,
+    until: Annotated[int | None, typer.Option(parser=_whole, help="pause before this tick; --resume goes on")] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(parser=_whole, help="write every so many ticks what --resume goes on from")
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="a run that was paused, interrupted or killed: go on")] = None,
     as_json: Json = False,
 ) -> None:
@@ -276,7 +290,9 @@ def sweep(
     file: File, settings: Set = None, engine: Engine = None,
     folder: Annotated[Path | None, typer.Option("--out", help="default: a new folder runs/NAME")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="keep the rows already there")] = False,
-    workers: Annotated[int | None, typer.Option(help="processes; default: one for each core, for long runs")] = None,
+    workers: Annotated[
+        int | None, typer.Option(parser=_whole, help="processes; default: one for each core, for long runs")
+    ] = None,
     together: Annotated[
         bool, typer.Option("--together/--no-together", help="let small runs of one graph tick as one program")
     ] = True,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import resource
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import pcsim
+from pcsim.cli import app
 from pcsim.errors import InputError
 from pcsim.run.validate import validate_file
 
@@ -512,3 +515,23 @@ def test_whole_numbers_may_have_a_point_or_an_exponent(key, number, right):
     else:
         with pytest.raises(InputError, match="expected a whole number"):
             pcsim.load(document, {key: value})
+
+
+def test_whole_numbers_of_arguments_delays_and_options_too(tmp_path):
+    cell = "args: {wide: 2}\nvertices: {i: {op: input, shape: [$wide]}, o: {op: tanh, inputs: [{from: i, delay: 1.0}]}}"
+    (tmp_path / "cell.yaml").write_text(cell)
+    (tmp_path / "s.yaml").write_text(
+        "graph:\n  args: {n: 3}\n  vertices:\n    x: {op: input, shape: [$n]}\n"
+        "    c: {use: cell.yaml, args: {wide: 3.0}, inputs: {i: {from: x, delay: 2.0}}}\n"
+        "    y: {op: identity, inputs: [c]}\n"
+        "inputs: {x: 1}\ntargets: {y: 0}\nrule: {name: fpa, ticks: 6.0}\n"
+    )
+    scenario = pcsim.load(tmp_path / "s.yaml", {"graph.n": 3.0, "batch": 2.0})
+    assert [edge.value_delay for edge in scenario.graph.edges if edge.pre == "x"] == [3]
+    assert pcsim.simulate(scenario, until=3.0).summary["ticks"] == 3
+    with pytest.raises(InputError, match=r"a whole number of ticks, at least 1, got 2\.5"):
+        pcsim.simulate(scenario, until=2.5)
+    asked = ["run", str(tmp_path / "s.yaml"), "--until", "0.3e1", "--set", "graph.n=3.0", "--json"]
+    assert json.loads(CliRunner().invoke(app, asked).stdout)["ticks"] == 3
+    wrong = CliRunner().invoke(app, ["run", str(tmp_path / "s.yaml"), "--until", "2.5"])
+    assert (wrong.exit_code, "'2.5' is not a whole number" in wrong.output) == (2, True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pcsim.documents.expression import MAX_NUMBER
 from pcsim.documents.tree import Entry, Key, Node
 
 if TYPE_CHECKING:
@@ -88,8 +89,13 @@ def _ways(delay: Node) -> dict[str, int] | None:
         if not set(delay.entries) <= set(WAYS):
             return None
         values = {way: delay.entries[way].value.value if way in delay.entries else 0 for way in WAYS}
-    ticks = {way: value for way, value in values.items() if type(value) is int and value >= 0}
+    ticks = {way: int(value) for way, value in values.items() if isinstance(value, int | float) and _counts(value)}
     return ticks if len(ticks) == len(WAYS) else None
+
+
+def _counts(value: float) -> bool:
+    """Return whether a value is a whole number, 0 or more; 3.0 is one, True is not."""
+    return type(value) in (int, float) and 0 <= value < MAX_NUMBER and value == int(value)
 
 
 def with_source(item: Node, name: str) -> Node:

@@ -140,6 +140,8 @@ def argument(name: str, value: Any, defaults: Names) -> Any:
         return value
     if type(default) is float and type(value) is int and abs(value) < MAX_NUMBER:
         return float(value)
+    if type(default) is int and type(value) is float and value.is_integer() and abs(value) < MAX_NUMBER:
+        return int(value)
     msg = f"expected {type(default).__name__}, such as the default {default!r}, got {value!r}"
     raise ValueError(msg)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pcsim.engines import ENGINES
 from pcsim.errors import wrong
+from pcsim.ops.attributes import whole
 from pcsim.run.result import Run, open_run, settle
 
 if TYPE_CHECKING:
@@ -83,9 +85,7 @@ def span_of(
 
     ``out`` is the folder of the run, where it has one; where it goes on in it, what a killed run left is put in order.
     """
-    for key, value in (("until", until), ("checkpoint", checkpoint)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise wrong(key, f"expected a whole number of ticks, at least 1, got {value!r}")
+    until, checkpoint = _ticks("until", until), _ticks("checkpoint", checkpoint)
     if checkpoint is not None and out is None:
         raise wrong("checkpoint", "checkpoints are kept in the folder of a run: say out= (--out) as well")
     settle(out, resume)
@@ -93,6 +93,14 @@ def span_of(
     if resumed is not None and until is not None and until <= resumed.checkpoint.state.tick:
         raise wrong("until", f"the run goes on from tick {resumed.checkpoint.state.tick}; it cannot stop at {until}")
     return Span(until, checkpoint, resumed)
+
+
+def _ticks(key: str, value: Any) -> int | None:
+    """Return a number of ticks, also one written 3.0; raises InputError where it is none."""
+    with suppress(ValueError):
+        if value is None or whole(value) >= 1:
+            return None if value is None else whole(value)
+    raise wrong(key, f"expected a whole number of ticks, at least 1, got {value!r}")
 
 
 def digest_of(scenario: Scenario) -> str:
