@@ -317,7 +317,7 @@ def test_arguments(args, key, value):
     ("args", "fragment"),
     [
         ({"dept": 3}, "args.dept: unknown argument 'dept'; did you mean 'depth'?"),
-        ({"depth": 2.0}, "args.depth: expected int, such as the default 3, got 2.0"),
+        ({"depth": 2.5}, "args.depth: expected int, such as the default 3, got 2.5"),
         ({"depth": True}, "expected int"),
         ({"depth": "3"}, "expected int"),
         ({"bias": 1}, "expected bool, such as the default True"),
