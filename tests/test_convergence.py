@@ -108,6 +108,37 @@ def test_a_vertex_that_no_error_has_reached_yet_is_not_at_its_limit(engine, crit
     assert pcsim.simulate(document, engine=engine).summary["ticks"] == 13
 
 
+@pytest.mark.parametrize("criterion", ["gradient", "settled", "update", "energy"])
+@pytest.mark.parametrize("rule", ["il", "fpa", "zil", "fa-zil", "incremental"])
+@pytest.mark.parametrize("delay", [0, 20])
+def test_with_no_error_anywhere_there_is_nothing_to_settle(engine, criterion, rule, delay):
+    vertices = {"x": SCALAR, "a": {"op": "identity", "inputs": ["x"]},
+                "y": {"op": "identity", "inputs": [late("a", delay, delay)]}}  # fmt: skip
+    document = {**scenario(vertices, {"name": rule, "ticks": delay + 2}, converged=criterion), "targets": {"y": 1.0}}
+    found = verdict(document, engine)
+    assert found["ticks_to_convergence"]["ticks"] == found["ticks_to_convergence"]["predicted"] == 0
+    assert not [said for said in found["warnings"] if "converged" in said or "late" in said]
+
+
+def test_a_run_that_begins_elsewhere_has_something_to_settle(engine):
+    vertices = {"x": SCALAR, "a": {"op": "identity", "inputs": ["x"]}, "y": {"op": "identity", "inputs": ["a"]}}
+    document = scenario(vertices, {"name": "il", "step_size": 0.5, "ticks": 40}, initial="zeros")
+    found = verdict({**document, "targets": {"y": 1.0}}, engine)
+    assert found["ticks_to_convergence"]["ticks"] == found["ticks_to_convergence"]["predicted"] > 0
+
+
+@pytest.mark.parametrize(("delay", "known"), [(0, 1), (5, 16)])
+def test_a_state_that_does_not_change_at_all_is_at_its_limit(engine, delay, known):
+    """The relu is off: no message moves h. This is known once nothing that was sent before is under way."""
+    vertices = {"x": SCALAR, "h": weighted("x", weight=-1.0),
+                "y": {"op": "relu", "inputs": [late("h", delay, delay)]}}  # fmt: skip
+    for ticks in (known, known + 1):
+        found = verdict(scenario(vertices, {"name": "il", "step_size": 0.1, "ticks": ticks}), engine)
+        assert found["ticks_to_convergence"]["ticks"] == (None if ticks == known else 0)
+    stopped = verdict(scenario(vertices, {"name": "il", "step_size": 0.1, "ticks": 900}, stop="converged"), engine)
+    assert stopped["ticks"] == known + 1
+
+
 def test_without_delays_a_window_is_a_tick():
     chain = pcsim.load_graph({"vertices": {"x": SCALAR, "h": weighted("x"), "y": weighted("h")}, "outputs": ["y"]})
     assert window_of(chain, moving=True) == window_of(chain, moving=False) == 1

@@ -15,6 +15,7 @@ from pcsim.analysis.theory import (
     arrived,
     gradient_due,
     has_closed_form,
+    nothing_to_learn,
     paths,
     predicted_gradient_ticks,
     relaxation,
@@ -73,11 +74,15 @@ def _ticks_to_convergence(found: Evidence) -> dict[str, Any]:
 
 def predicted_ticks(task: Task, criterion: str, tolerance: float) -> int | None:
     """Return the ticks to convergence that theory has in closed form; None where it has none."""
+    if nothing_to_learn(task):
+        return 0
     if criterion == "gradient":
         return predicted_gradient_ticks(task, tolerance)
     found = relaxation(task) if criterion in ("update", "settled") else None
     if found is None:
         return None
+    if found.rests:
+        return 0 if criterion == "settled" else 1 if task.ticks > 1 else None
     cone = cone_of(task)
     reached = max((tick for tick in cone.values() if tick is not None), default=0)
     first = SETTLED_FROM if criterion == "settled" else 1
@@ -422,6 +427,8 @@ def _frozen(found: Evidence) -> str | None:
 
 
 def _fired_late(found: Evidence) -> str | None:
+    if nothing_to_learn(found.task):
+        return None
     late = list(_late_firing(found))
     return f"fired late, with an error exactly zero when it was due: {', '.join(late[:5])}" if late else None
 

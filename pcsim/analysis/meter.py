@@ -11,7 +11,7 @@ import numpy as np
 
 from pcsim.analysis.backprop import scales
 from pcsim.analysis.theory import SETTLED_FROM, gradient_due
-from pcsim.analysis.windows import Held, Windows, window_of
+from pcsim.analysis.windows import Held, Unchanged, Windows, memory, value_travel, window_of
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products, squares_of
 from pcsim.errors import wrong
@@ -146,6 +146,8 @@ class Meter:
     names : (vertices,), as the first run calls them
     everywhere : the divergence is recorded, so it is taken of every vertex at every tick
     window : ticks that are looked at together (``analysis/windows.py``)
+    memory : ticks for which all errors must be the same to stay so
+    travel : ticks after which values are the same where errors are
     value_of : how to read the value of one vertex, by its place in the layout
     """
 
@@ -160,6 +162,8 @@ class Meter:
     losses: Sequence[Lossy]
     everywhere: bool
     window: int
+    memory: int
+    travel: int
     value_of: Callable[[int], Read]
     norm: Array = field(init=False)
     divergence: Array = field(init=False)
@@ -174,6 +178,7 @@ class Meter:
     changed: Array = field(init=False)
     windows: Windows = field(init=False)
     held: Held = field(init=False)
+    unchanged: Unchanged = field(init=False)
     tick: int = -1
     shared: bool = False
     """Whether the share of the backprop error that each vertex has is that of the last tick already."""
@@ -187,6 +192,9 @@ class Meter:
         settles, window = self.criterion == "settled", self.window
         self.windows = Windows(window, [group.wanted for group in self.groups] if settles else [])
         self.held = Held(window, len(self.rows))
+        self.unchanged = Unchanged(
+            [group.wanted for group in self.groups] if self.comes_to_rest else [], len(self.rows)
+        )
         count, runs = self.rows.size, len(self.rows)
         self.norm, self.divergence, self.fraction = np.zeros(count), np.zeros(count), np.zeros(count)
         self.learnt, self.arrival = np.full(count, np.inf), np.full(count, -1)
@@ -197,7 +205,8 @@ class Meter:
         """Return all that has been noted, by name; copies."""
         found = {key: np.array(getattr(self, key)) for key in NOTED}
         found |= {f"before/{number}": group.before.copy() for number, group in enumerate(self.groups)}
-        found |= {f"windows/{key}": array for key, array in self.windows.snapshot().items()}
+        for name, kept in (("windows", self.windows), ("unchanged", self.unchanged)):
+            found |= {f"{name}/{key}": array for key, array in kept.snapshot().items()}
         return found | {
             "tick": np.array(self.tick),
             "held": self.held.values.copy(),
@@ -213,7 +222,8 @@ class Meter:
         for number, group in enumerate(self.groups):
             group.before[...] = found[f"before/{number}"]
         self.tick = int(found["tick"])
-        self.windows.load({key.removeprefix("windows/"): array for key, array in found.items()})
+        self.windows.load(_under("windows/", found))
+        self.unchanged.load(_under("unchanged/", found))
         self.held.values, self.held.taken = np.array(found["held"]), int(found["taken"])
 
     def follow(self, tick: int) -> None:
@@ -225,10 +235,38 @@ class Meter:
             fresh = (self.arrival < 0) & (self.norm != 0)
             self.arrival[fresh] = tick
             self._take(self._firing(fresh), final=False)
-            self.criterion_value = self._zero_if_still(_CRITERIA[self.criterion](self))
+            self.criterion_value = _CRITERIA[self.criterion](self)
+            if self.comes_to_rest:
+                self._rest()
+            self.criterion_value = np.where(self.resting(), 0.0, self.criterion_value)
         if tick == 0:
             self.first_energy = self.energy
         self.last_late = np.where(self.criterion_value <= self.tolerance, self.last_late, tick)
+
+    @cached_property
+    def comes_to_rest(self) -> bool:
+        """Whether errors that do not change at all are looked for: parameters that learn meanwhile change them later.
+
+        Without delays free energy says it as well: it does not change either.
+        """
+        steps = self.criterion in ("settled", "update") or (self.criterion == "energy" and self.window > 1)
+        return steps and not self.tasks[0].rule.fires.applies
+
+    def _rest(self) -> None:
+        """Take runs as converged whose errors have been the same for so long that they stay so."""
+        self.unchanged.take(self.tick, [group.error() for group in self.groups], self.rows)
+        since = self.unchanged.since
+        begun = np.where((since == 0) & (self.criterion == "settled"), -1, since + self.travel)
+        rests = self.tick - since >= self.memory
+        self.criterion_value = np.where(rests, 0.0, self.criterion_value)
+        self.last_late = np.where(rests, np.minimum(self.last_late, begun), self.last_late)
+
+    def resting(self) -> Array:
+        """Return which runs have no error anywhere, and began with values that fit: nothing moves, ever, (runs,)."""
+        fit = np.array([not task.initial for task in self.tasks])
+        found = (self.arrival[self.rows] < 0).all(axis=1) & fit
+        self.learnt[self.rows[found]] = 0.0
+        return np.asarray(found)
 
     @property
     def follows_blocks(self) -> bool:
@@ -254,7 +292,7 @@ class Meter:
         moved = norms != 0
         fresh = (self.arrival < 0) & moved.any(axis=0)
         self.arrival[fresh] = first + moved[:, fresh].argmax(axis=0)
-        value = self._criteria(first, divergence, changed)
+        value = np.where(self.resting(), 0.0, self._criteria(first, divergence, changed))
         if first == 0:
             self.first_energy = energy[0]
         late = ~(value <= self.tolerance)
@@ -275,20 +313,10 @@ class Meter:
         if self.criterion == "energy":
             ticks = np.arange(first, first + len(changed))[:, None]
             value = np.where(np.isnan(changed) | (ticks < self.arrived), np.inf, changed)
-            return self._zero_if_still(value)
+            return value
         learnt = np.where(self.levels >= 0, divergence, 0.0)
         value = np.asarray(np.max(learnt[:, self.rows], axis=2, initial=0.0))
         return self.when_due(value, np.arange(first, first + len(value))[:, None])
-
-    def _zero_if_still(self, value: Array) -> Array:
-        """Return a criterion, zero for runs in which nothing has ever moved, (runs,) or (ticks, runs).
-
-        Where every error is exactly zero at tick 0, no step is made and no message is sent that is not zero. The
-        ``gradient`` asks for more: backprop's own error.
-        """
-        if self.criterion == "gradient":
-            return value
-        return np.where((self.arrival[self.rows] < 0).all(axis=1), 0.0, value)
 
     def hold(self, value: Array) -> Array:
         """Return a criterion that has held for as long as anything can be on its way, (runs,)."""
@@ -382,6 +410,10 @@ class Meter:
                      int(self.last_late[run]), self.window, float(self.swings[run]))  # fmt: skip
 
 
+def _under(place: str, found: Mapping[str, Array]) -> dict[str, Array]:
+    return {key.removeprefix(place): array for key, array in found.items() if key.startswith(place)}
+
+
 NOTED = ("norm", "divergence", "learnt", "fraction", "arrival", "energy", "first_energy", "criterion_value",
          "last_late", "changed", "swings")  # fmt: skip
 """What a meter keeps from tick to tick."""
@@ -471,8 +503,12 @@ def start_meter(
         first[here] = [-1 if (tick := cone[name]) is None else tick for name in names]
     losses = _lossy(task, session, places)
     window = max(window_of(each.graph, moving=each.rule.moving) for each in tasks)
+    moving = task.rule.moving
+    kept = max(memory(each.graph, moving=moving) for each in tasks)
+    travel = max(value_travel(each.graph, moving=moving) for each in tasks)
     value_of = cache(lambda place: session.reader("value", [order[place]]))
-    return Meter(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere, window, value_of)
+    return Meter(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere, window,
+                 kept, travel, value_of)  # fmt: skip
 
 
 def _lossy(task: Task, session: Session, places: Mapping[str, int]) -> list[Lossy]:

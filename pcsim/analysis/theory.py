@@ -251,7 +251,7 @@ def gradient_due(task: Task, tolerance: float) -> int:
     Where theory says how near they are at every tick it is the tick from which it says so; else, with delays, the tick
     at which the first errors have come over the longest path, and one round trip more.
     """
-    if task.rule.fires.at_front:
+    if task.rule.fires.at_front or nothing_to_learn(task):
         return 0
     known = not task.rule.moving and has_closed_form(task) and task.ticks <= MOST_NUMBERS
     worst = _worst_missing(task) if known and rounding_floor(task) <= tolerance else None
@@ -294,6 +294,12 @@ def _reached(task: Task) -> list[str]:
     """Return the vertices that an error of backprop reaches: one that is zero, but for rounding, does not count."""
     nothing = rounded_to_zero(task)
     return [name for name, error in backprop(task).errors.items() if name not in nothing and error.any()]
+
+
+@kept_by_task
+def nothing_to_learn(task: Task) -> bool:
+    """Return whether a run begins, and so stays, with no error anywhere: the predictions are the targets."""
+    return not task.initial and not any(error.any() for error in backprop(task).errors.values())
 
 
 def divergence_series(task: Task, names: Sequence[str], ticks: Array) -> Array | None:
@@ -365,6 +371,11 @@ class Relaxation:
     def stable_below(self) -> float:
         """The step size from which on some mode grows: 2 / the largest eigenvalue."""
         return float(2 / self.eigenvalues[-1])
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing moves, from tick 0 on."""
+        return not self._modes.any()
 
     @cached_property
     def _modes(self) -> Array:

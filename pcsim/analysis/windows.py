@@ -49,6 +49,27 @@ def round_trip(graph: Graph, *, moving: bool) -> int:
     return 1 + max(delays, default=0)
 
 
+def value_travel(graph: Graph, *, moving: bool) -> int:
+    """Return the greatest sum of value delays along a path: where errors stay the same, values do so after it."""
+    travel: dict[str, int] = {}
+    for name in graph.active:
+        into = (travel[edge.pre] + edge.value_delay for edge in graph.incoming[name] if graph.role(edge.pre) == "free")
+        travel[name] = max(into, default=0) if moving else 0
+    return max(travel.values(), default=0)
+
+
+def memory(graph: Graph, *, moving: bool) -> int:
+    """Return for how many ticks errors that stay exactly the same may yet change: until nothing older has an effect.
+
+    Values stay the same after ``value_travel``. A step then depends on errors of an error delay ago, and these on
+    values of a value delay before that, of any edge.
+    """
+    edges = [edge for edge in graph.edges if graph.role(edge.pre) == "free"]
+    values = max((edge.value_delay for edge in edges), default=0) if moving else 0
+    errors = max((edge.error_delay for edge in edges), default=0)
+    return 1 + value_travel(graph, moving=moving) + values + errors
+
+
 @dataclass(frozen=True)
 class TwoWindows:
     """How far vertices are from rest, as two windows show it; all are norms, (vertices,).
@@ -184,3 +205,38 @@ class Held:
         order = np.arange(self.taken, self.taken + ticks) % ticks
         most, before = self.values[order[window:]].max(0), self.values[order[:window]].max(0)
         return np.where((most > 0) & ~(most < SHRINKS * before), np.inf, most)
+
+
+class Unchanged:
+    """Notes since which tick all the errors of each of some runs have been exactly the same.
+
+    Attributes
+    ----------
+    since : (runs,), the tick
+    """
+
+    def __init__(self, like: Sequence[Array], runs: int) -> None:
+        self.since = np.zeros(runs, int)
+        self.before = [np.zeros_like(array) for array in like]
+
+    def take(self, tick: int, arrays: Sequence[Array], rows: Array) -> None:
+        """Take the errors of a tick, (vertices, numbers) each; ``rows`` (runs, vertices) are those of each run."""
+        changed = np.concatenate([_differ(now, before) for now, before in zip(arrays, self.before, strict=True)])
+        self.since[changed[rows].any(axis=1)] = tick
+
+    def snapshot(self) -> dict[str, Array]:
+        """Return all that is kept, by name; copies."""
+        return {str(number): array.copy() for number, array in enumerate(self.before)} | {"since": self.since.copy()}
+
+    def load(self, found: Mapping[str, Array]) -> None:
+        """Go on from a snapshot."""
+        self.since = np.array(found["since"])
+        for number, array in enumerate(self.before):
+            array[...] = found[str(number)]
+
+
+def _differ(now: Array, before: Array) -> Array:
+    """Return which rows are not the same as before, and remember them for the next time."""
+    differ = (now != before).any(axis=1)
+    before[...] = now
+    return np.asarray(differ)
