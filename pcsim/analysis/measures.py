@@ -81,7 +81,7 @@ def predicted_ticks(task: Task, criterion: str, tolerance: float) -> int | None:
     found = relaxation(task) if criterion in ("update", "settled") else None
     if found is None:
         return None
-    if found.rests:
+    if found.never_moves:
         return 0 if criterion == "settled" else 1 if task.ticks > 1 else None
     cone = cone_of(task)
     reached = max((tick for tick in cone.values() if tick is not None), default=0)

@@ -176,6 +176,9 @@ class Meter:
     last_late: Array = field(init=False)
     swings: Array = field(init=False)
     changed: Array = field(init=False)
+    energies: Array = field(init=False)
+    apart: Array = field(init=False)
+    last_changed: Array = field(init=False)
     windows: Windows = field(init=False)
     held: Held = field(init=False)
     unchanged: Unchanged = field(init=False)
@@ -190,15 +193,15 @@ class Meter:
         """Forget all that has been noted."""
         self.tick, self.shared = -1, False
         settles, window = self.criterion == "settled", self.window
-        self.windows = Windows(window, [group.wanted for group in self.groups] if settles else [])
+        wanted = [group.wanted for group in self.groups]
+        self.windows = Windows(window, wanted if settles else [])
         self.held = Held(window, len(self.rows))
-        self.unchanged = Unchanged(
-            [group.wanted for group in self.groups] if self.comes_to_rest else [], len(self.rows)
-        )
+        self.unchanged = Unchanged(wanted if self.finds_stationary else [], len(self.rows))
         count, runs = self.rows.size, len(self.rows)
         self.norm, self.divergence, self.fraction = np.zeros(count), np.zeros(count), np.zeros(count)
         self.learnt, self.arrival = np.full(count, np.inf), np.full(count, -1)
-        self.energy, self.first_energy, self.changed = (np.full(runs, np.nan) for _ in range(3))
+        self.energy, self.first_energy, self.changed, self.apart = (np.full(runs, np.nan) for _ in range(4))
+        self.energies, self.last_changed = np.full(self.rows.shape, np.nan), np.full(runs, -1)
         self.criterion_value, self.last_late, self.swings = np.full(runs, np.inf), np.full(runs, -1), np.zeros(runs)
 
     def snapshot(self) -> dict[str, Array]:
@@ -230,21 +233,45 @@ class Meter:
         """Take the measures of a tick."""
         self.tick, self.shared = tick, False
         with np.errstate(all="ignore"):
-            before, self.energy = self.energy, self._energies()[self.rows].sum(1)
-            self.changed = np.where(self.energy != 0, np.abs(self.energy - before) / np.abs(self.energy), abs(before))
+            energies = self._energies()[self.rows]
+            self.changed, self.apart = (each[0] for each in self._changes(energies[None]))
+            self.energies, self.energy = energies, energies.sum(1)
             fresh = (self.arrival < 0) & (self.norm != 0)
             self.arrival[fresh] = tick
             self._take(self._firing(fresh), final=False)
             self.criterion_value = _CRITERIA[self.criterion](self)
-            if self.comes_to_rest:
-                self._rest()
-            self.criterion_value = np.where(self.resting(), 0.0, self.criterion_value)
+            if self.finds_stationary:
+                self._note_stationary()
+            self.criterion_value = np.where(self.never_moves(), 0.0, self.criterion_value)
         if tick == 0:
             self.first_energy = self.energy
-        self.last_late = np.where(self.criterion_value <= self.tolerance, self.last_late, tick)
+        self._note_late(tick, self.criterion_value[None], self.changed[None])
+
+    def _changes(self, energies: Array) -> tuple[Array, Array]:
+        """Return the relative change of the free energy at each tick, and the sum of those of its vertices' shares.
+
+        energies : (ticks, runs, vertices), which follow on what was followed last. Where the energy is zero, the
+        changes themselves.
+        """
+        whole, steps = energies.sum(axis=2), np.diff(energies, axis=0, prepend=self.energies[None])
+        size = np.where(whole != 0, np.abs(whole), 1.0)
+        before = np.concatenate([self.energies.sum(axis=1)[None], whole[:-1]])
+        return np.abs(whole - before) / size, np.abs(steps).sum(axis=2) / size
+
+    def _note_late(self, first: int, value: Array, changed: Array) -> None:
+        """Note up to which tick the criterion has not been within the tolerance; (ticks, runs) from ``first`` on.
+
+        Where it is known only now that free energy has come to rest, it has rested since it last changed.
+        """
+        self.last_late = _last(~(value <= self.tolerance), first, self.last_late)
+        if self.criterion == "energy" and self.window == 1:
+            due = np.arange(first, first + len(changed))[:, None] < self.arrived
+            self.last_changed = _last(~(changed <= self.tolerance) | due, first, self.last_changed)
+            known = (value[-1] <= self.tolerance) & ~self.never_moves()
+            self.last_late = np.where(known, self.last_changed, self.last_late)
 
     @cached_property
-    def comes_to_rest(self) -> bool:
+    def finds_stationary(self) -> bool:
         """Whether errors that do not change at all are looked for: parameters that learn meanwhile change them later.
 
         Without delays free energy says it as well: it does not change either.
@@ -252,16 +279,16 @@ class Meter:
         steps = self.criterion in ("settled", "update") or (self.criterion == "energy" and self.window > 1)
         return steps and not self.tasks[0].rule.fires.applies
 
-    def _rest(self) -> None:
+    def _note_stationary(self) -> None:
         """Take runs as converged whose errors have been the same for so long that they stay so."""
         self.unchanged.take(self.tick, [group.error() for group in self.groups], self.rows)
         since = self.unchanged.since
         begun = np.where((since == 0) & (self.criterion == "settled"), -1, since + self.travel)
-        rests = self.tick - since >= self.memory
-        self.criterion_value = np.where(rests, 0.0, self.criterion_value)
-        self.last_late = np.where(rests, np.minimum(self.last_late, begun), self.last_late)
+        same = self.tick - since >= self.memory
+        self.criterion_value = np.where(same, 0.0, self.criterion_value)
+        self.last_late = np.where(same, np.minimum(self.last_late, begun), self.last_late)
 
-    def resting(self) -> Array:
+    def never_moves(self) -> Array:
         """Return which runs have no error anywhere, and began with values that fit: nothing moves, ever, (runs,)."""
         fit = np.array([not task.initial for task in self.tasks])
         found = (self.arrival[self.rows] < 0).all(axis=1) & fit
@@ -286,37 +313,42 @@ class Meter:
         scale = np.concatenate([group.scale for group in self.groups])
         with np.errstate(all="ignore"):
             divergence = np.sqrt(apart) / scale
-            energy = 0.5 * squares[:, self.rows].sum(axis=2)
-            before = np.concatenate([self.energy[None], energy[:-1]])
-            changed = np.where(energy != 0, np.abs(energy - before) / np.abs(energy), np.abs(before))
+            energies = 0.5 * squares[:, self.rows]
+            energy = energies.sum(axis=2)
+            changed, shares = self._changes(energies)
         moved = norms != 0
         fresh = (self.arrival < 0) & moved.any(axis=0)
         self.arrival[fresh] = first + moved[:, fresh].argmax(axis=0)
-        value = np.where(self.resting(), 0.0, self._criteria(first, divergence, changed))
+        value = np.where(self.never_moves(), 0.0, self._criteria(first, divergence, changed, shares))
         if first == 0:
             self.first_energy = energy[0]
-        late = ~(value <= self.tolerance)
-        last = first + count - 1 - late[::-1].argmax(axis=0)
-        self.last_late = np.where(late.any(axis=0), last, self.last_late)
+        self._note_late(first, value, changed)
         self.tick, self.norm[:], self.divergence[:], self.learnt[:] = (
             first + count - 1,
             norms[-1],
             divergence[-1],
             divergence[-1],
         )
-        self.energy, self.changed, self.criterion_value = energy[-1], changed[-1], value[-1]
+        self.energies, self.energy, self.criterion_value = energies[-1], energy[-1], value[-1]
+        self.changed, self.apart = changed[-1], shares[-1]
         self._share(squares[-1], apart[-1])
         return {"norm": norms, "divergence": divergence, "energy": energy}
 
-    def _criteria(self, first: int, divergence: Array, changed: Array) -> Array:
+    def _criteria(self, first: int, divergence: Array, changed: Array, shares: Array) -> Array:
         """Return the criterion at each tick of a block: (ticks, runs)."""
         if self.criterion == "energy":
             ticks = np.arange(first, first + len(changed))[:, None]
-            value = np.where(np.isnan(changed) | (ticks < self.arrived), np.inf, changed)
-            return value
+            return np.where(ticks < self.arrived, np.inf, self.turning_left_out(changed, shares))
         learnt = np.where(self.levels >= 0, divergence, 0.0)
         value = np.asarray(np.max(learnt[:, self.rows], axis=2, initial=0.0))
         return self.when_due(value, np.arange(first, first + len(value))[:, None])
+
+    def turning_left_out(self, changed: Array, shares: Array) -> Array:
+        """Return the relative change of free energy, infinite in the first tick, and where it only seems to rest.
+
+        Where it turns, it stands still for a moment: some vertices gain what others lose.
+        """
+        return np.where((shares <= self.tolerance) | ~(changed <= self.tolerance), _or_inf(changed), np.inf)
 
     def hold(self, value: Array) -> Array:
         """Return a criterion that has held for as long as anything can be on its way, (runs,)."""
@@ -415,7 +447,7 @@ def _under(place: str, found: Mapping[str, Array]) -> dict[str, Array]:
 
 
 NOTED = ("norm", "divergence", "learnt", "fraction", "arrival", "energy", "first_energy", "criterion_value",
-         "last_late", "changed", "swings")  # fmt: skip
+         "last_late", "changed", "swings", "energies", "apart", "last_changed")  # fmt: skip
 """What a meter keeps from tick to tick."""
 
 
@@ -455,7 +487,17 @@ def _left(found: Meter, shown: TwoWindows) -> Array:
 
 def _energy(found: Meter) -> Array:
     """Return the relative change of the free energy in this tick; infinite in the first."""
-    return found.hold(np.where(np.isnan(found.changed), np.inf, found.changed))
+    return found.hold(found.turning_left_out(found.changed, found.apart))
+
+
+def _or_inf(changed: Array) -> Array:
+    return np.where(np.isnan(changed), np.inf, changed)
+
+
+def _last(which: Array, first: int, before: Array) -> Array:
+    """Return the last tick at which something was so, (ticks, runs) from ``first`` on; ``before`` where at none."""
+    last = first + len(which) - 1 - which[::-1].argmax(axis=0)
+    return np.where(which.any(axis=0), last, before)
 
 
 _CRITERIA: dict[str, Callable[[Meter], Array]] = {

@@ -373,7 +373,7 @@ class Relaxation:
         return float(2 / self.eigenvalues[-1])
 
     @property
-    def rests(self) -> bool:
+    def never_moves(self) -> bool:
         """Whether nothing moves, from tick 0 on."""
         return not self._modes.any()
 

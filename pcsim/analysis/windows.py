@@ -1,6 +1,6 @@
 """When a run may be called converged, where messages are still on their way.
 
-What an edge carries was sent up to a round trip ago: the value delay of an edge, the error delay on its way back, and
+What an edge carries was sent up to a round trip ago: the value delays of a path, the error delays on the way back, and
 the tick in which the value moves. A vertex that has stood still for a shorter time may only be waiting, and one that
 turns back every few round trips oscillates. So with delays, windows of several round trips are looked at, and not
 ticks: their means must come to rest, and what is left around the means must be small and must not grow. Without delays
@@ -17,9 +17,9 @@ import numpy as np
 from pcsim.engines.squares import squares_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from pcsim.graph.graph import Graph
+    from pcsim.graph.graph import Edge, Graph
 
 Array = np.ndarray
 
@@ -40,22 +40,26 @@ def window_of(graph: Graph, *, moving: bool) -> int:
 
 
 def round_trip(graph: Graph, *, moving: bool) -> int:
-    """Return the longest round trip of an edge, in ticks: 1 without delays.
+    """Return the longest round trip, in ticks: 1 without delays.
 
-    Values do not travel where predictions are fixed (``moving`` False).
+    A value moves, is heard of down a path, and the errors that it makes come back up: the delays of both add up along
+    the path. Values do not travel where predictions are fixed (``moving`` False).
     """
-    delays = (edge.error_delay + (edge.value_delay if moving else 0) for edge in graph.edges
-              if graph.role(edge.pre) == "free")  # fmt: skip
-    return 1 + max(delays, default=0)
+    return 1 + _greatest(graph, lambda edge: edge.error_delay + (edge.value_delay if moving else 0))
+
+
+def _greatest(graph: Graph, delay: Callable[[Edge], int]) -> int:
+    """Return the greatest sum of delays along a path that begins at a free vertex."""
+    travel: dict[str, int] = {}
+    for name in graph.active:
+        into = (travel[edge.pre] + delay(edge) for edge in graph.incoming[name] if graph.role(edge.pre) == "free")
+        travel[name] = max(into, default=0)
+    return max(travel.values(), default=0)
 
 
 def value_travel(graph: Graph, *, moving: bool) -> int:
     """Return the greatest sum of value delays along a path: where errors stay the same, values do so after it."""
-    travel: dict[str, int] = {}
-    for name in graph.active:
-        into = (travel[edge.pre] + edge.value_delay for edge in graph.incoming[name] if graph.role(edge.pre) == "free")
-        travel[name] = max(into, default=0) if moving else 0
-    return max(travel.values(), default=0)
+    return _greatest(graph, lambda edge: edge.value_delay) if moving else 0
 
 
 def memory(graph: Graph, *, moving: bool) -> int:
@@ -186,7 +190,11 @@ KEPT = ("spread", "spread_before", "drift", "drift_before")
 
 
 class Held:
-    """A criterion that must hold throughout a window, and be less than in the one before where a window is long."""
+    """A criterion that must hold throughout a window, and shrink where a window is long.
+
+    It must be less than in the window before, and less in the second half than in the first: after a first transient,
+    what grows is still less than that was.
+    """
 
     def __init__(self, window: int, runs: int) -> None:
         self.values = np.full((2 * window, runs), np.inf)
@@ -202,9 +210,12 @@ class Held:
             return now
         self.values[self.taken % ticks] = now
         self.taken += 1
-        order = np.arange(self.taken, self.taken + ticks) % ticks
-        most, before = self.values[order[window:]].max(0), self.values[order[:window]].max(0)
-        return np.where((most > 0) & ~(most < SHRINKS * before), np.inf, most)
+        order, half = np.arange(self.taken, self.taken + ticks) % ticks, window + window // 2
+        parts = (order[:window], order[window:half], order[half:])
+        before, first, second = (self.values[part].max(0) for part in parts)
+        most = np.maximum(first, second)
+        shrinks = (most < SHRINKS * before) & (second < SHRINKS * first)
+        return np.where((most > 0) & ~shrinks, np.inf, most)
 
 
 class Unchanged:
