@@ -211,6 +211,14 @@ def test_a_criterion_must_hold_throughout_a_window_and_shrink():
     assert [plain.value(np.array([value]))[0] for value in values] == values
 
 
+def test_what_grows_after_a_greater_transient_does_not_hold():
+    held = Held(4, 1)
+    series = np.concatenate([np.full(4, 100.0), 1.2 ** np.arange(4)])
+    assert [held.value(np.array([value]))[0] for value in series][-1] == np.inf
+    shrinking = Held(4, 1)
+    assert [shrinking.value(np.array([value]))[0] for value in 0.5 ** np.arange(8)][-1] == 0.5**4
+
+
 # -- fixed predictions --------------------------------------------------------------------------------------
 
 

@@ -140,6 +140,22 @@ def test_what_is_called_converged_stays_so():
         check(seed, horizon=500)
 
 
+@pytest.mark.parametrize("seed", [46, 96])
+def test_a_small_change_of_free_energy_need_not_be_its_end(seed):
+    """A swing grows behind a first transient that was larger; and free energy turns, and grows from then on."""
+    assert case_of(seed).criterion == "energy"
+    check(seed)
+
+
+@pytest.mark.parametrize("seed", [1048, 1094])
+def test_a_run_that_still_comes_to_rest_is_not_said_to_swing(seed, monkeypatch):
+    """One vertex has just been reached, and moves more than before; the greatest swing shrinks."""
+    monkeypatch.setitem(globals(), "RULES", ("il", "il", "il", "il-variance", "fpa", "zil"))
+    monkeypatch.setitem(globals(), "CRITERIA", ("settled", "settled", "update", "energy"))
+    assert case_of(seed).criterion == "settled"
+    check(seed)
+
+
 @pytest.mark.bench
 @pytest.mark.parametrize("seed", range(20, 320))
 def test_what_is_called_converged_stays_so_on_many_graphs(seed):

@@ -114,7 +114,7 @@ class Measured:
     window: int
     """Ticks that are looked at together."""
     swings: float
-    """What is left around a vertex's mean in a window, beside the window before; the greatest. Not known: 0."""
+    """What is left around the means of vertices in a window, the greatest, beside the window before. Not known: 0."""
 
     @property
     def worst(self) -> float:
@@ -476,7 +476,8 @@ def _settled(found: Meter) -> Array:
 
 def _left(found: Meter, shown: TwoWindows) -> Array:
     """Return the greatest distance from the limit of each run, (runs,)."""
-    found.swings = np.nanmax(shown.growth()[found.rows], axis=1, initial=0.0)
+    swing, swing_before = (each[found.rows].max(axis=1) for each in (shown.spread, shown.spread_before))
+    found.swings = swing / swing_before
     left = shown.left()[found.rows]
     furthest = found.rows[np.arange(len(left)), left.argmax(axis=1)]
     if (shown.spread[furthest] > [found.noise(int(place)) for place in furthest]).all():
