@@ -158,7 +158,12 @@ def free_disk(folder: Path) -> int:
 
 
 def admit(scenario: Scenario, engine: str | None) -> None:
-    """Raise RunError where a run does not fit into the memory that is left; nothing has been drawn or read yet."""
+    """Raise RunError where a run does not fit into the memory that is left; nothing has been drawn or read yet.
+
+    A scenario for which a session stands ready has its memory already.
+    """
+    if engine is not None and scenario.sessions.get(engine) is not None:
+        return
     memory.HostMemory().admit(scenario.memory)
     if state_bytes(scenario) > memory.ALWAYS_THERE // 4:
         memory.HostMemory().admit(forecast(scenario, engine).least)

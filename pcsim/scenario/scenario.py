@@ -244,9 +244,14 @@ class Scenario:
 
     def warnings(self) -> list[str]:
         """Return in sentences what is legal and may yet be a slip; raises InputError where targets do not fit."""
-        targets = vars(self).get("_targets")
-        found = self._data.targets(dry=True) if targets is None else targets
-        of_data = [self.positions.located(InputError([one])).problems[0] for one in self._data.target_remarks(found)]
+        return list(self._warnings if "_targets" in vars(self) else self._warnings_of(self._data.targets(dry=True)))
+
+    @cached_property
+    def _warnings(self) -> list[str]:
+        return self._warnings_of(self._targets)
+
+    def _warnings_of(self, targets: Mapping[str, Array]) -> list[str]:
+        of_data = [self.positions.located(InputError([one])).problems[0] for one in self._data.target_remarks(targets)]
         return [*shortened([*self.remarks, *of_data]), *synapse_notes(self.graph)]
 
     def initial(self) -> dict[str, Array]:
