@@ -175,9 +175,12 @@ class Meter:
     criterion_value: Array = field(init=False)
     last_late: Array = field(init=False)
     swings: Array = field(init=False)
-    changed: Array = field(init=False)
     energies: Array = field(init=False)
+    """(runs, vertices): each vertex's share of the free energy."""
+    changed: Array = field(init=False)
+    """(ticks, runs): the relative change of free energy, at the ticks taken last."""
     apart: Array = field(init=False)
+    """(ticks, runs): the sum of the changes of its vertices' shares."""
     last_changed: Array = field(init=False)
     windows: Windows = field(init=False)
     held: Held = field(init=False)
@@ -200,7 +203,7 @@ class Meter:
         count, runs = self.rows.size, len(self.rows)
         self.norm, self.divergence, self.fraction = np.zeros(count), np.zeros(count), np.zeros(count)
         self.learnt, self.arrival = np.full(count, np.inf), np.full(count, -1)
-        self.energy, self.first_energy, self.changed, self.apart = (np.full(runs, np.nan) for _ in range(4))
+        self.energy, self.first_energy = np.full(runs, np.nan), np.full(runs, np.nan)
         self.energies, self.last_changed = np.full(self.rows.shape, np.nan), np.full(runs, -1)
         self.criterion_value, self.last_late, self.swings = np.full(runs, np.inf), np.full(runs, -1), np.zeros(runs)
 
@@ -233,9 +236,7 @@ class Meter:
         """Take the measures of a tick."""
         self.tick, self.shared = tick, False
         with np.errstate(all="ignore"):
-            energies = self._energies()[self.rows]
-            self.changed, self.apart = (each[0] for each in self._changes(energies[None]))
-            self.energies, self.energy = energies, energies.sum(1)
+            self._take_energies(self._energies()[self.rows][None])
             fresh = (self.arrival < 0) & (self.norm != 0)
             self.arrival[fresh] = tick
             self._take(self._firing(fresh), final=False)
@@ -245,28 +246,35 @@ class Meter:
             self.criterion_value = np.where(self.never_moves(), 0.0, self.criterion_value)
         if tick == 0:
             self.first_energy = self.energy
-        self._note_late(tick, self.criterion_value[None], self.changed[None])
+        self._note_late(tick, self.criterion_value[None])
 
-    def _changes(self, energies: Array) -> tuple[Array, Array]:
-        """Return the relative change of the free energy at each tick, and the sum of those of its vertices' shares.
+    def _take_energies(self, energies: Array) -> Array:
+        """Take each vertex's share of the free energy, (ticks, runs, vertices); return the whole, (ticks, runs)."""
+        whole = energies.sum(axis=2)
+        if self.criterion == "energy":
+            self._take_changes(energies, whole)
+        self.energies, self.energy = energies[-1], whole[-1]
+        return np.asarray(whole)
 
-        energies : (ticks, runs, vertices), which follow on what was followed last. Where the energy is zero, the
-        changes themselves.
+    def _take_changes(self, energies: Array, whole: Array) -> None:
+        """Take the relative change of the free energy at each tick, and the sum of those of its vertices' shares.
+
+        Where the energy is zero, the changes themselves.
         """
-        whole, steps = energies.sum(axis=2), np.diff(energies, axis=0, prepend=self.energies[None])
+        steps = np.diff(energies, axis=0, prepend=self.energies[None])
         size = np.where(whole != 0, np.abs(whole), 1.0)
-        before = np.concatenate([self.energies.sum(axis=1)[None], whole[:-1]])
-        return np.abs(whole - before) / size, np.abs(steps).sum(axis=2) / size
+        before = np.concatenate([self.energy[None], whole[:-1]])
+        self.changed, self.apart = np.abs(whole - before) / size, np.abs(steps).sum(axis=2) / size
 
-    def _note_late(self, first: int, value: Array, changed: Array) -> None:
+    def _note_late(self, first: int, value: Array) -> None:
         """Note up to which tick the criterion has not been within the tolerance; (ticks, runs) from ``first`` on.
 
         Where it is known only now that free energy has come to rest, it has rested since it last changed.
         """
         self.last_late = _last(~(value <= self.tolerance), first, self.last_late)
         if self.criterion == "energy" and self.window == 1:
-            due = np.arange(first, first + len(changed))[:, None] < self.arrived
-            self.last_changed = _last(~(changed <= self.tolerance) | due, first, self.last_changed)
+            due = np.arange(first, first + len(value))[:, None] < self.arrived
+            self.last_changed = _last(~(self.changed <= self.tolerance) | due, first, self.last_changed)
             known = (value[-1] <= self.tolerance) & ~self.never_moves()
             self.last_late = np.where(known, self.last_changed, self.last_late)
 
@@ -290,10 +298,15 @@ class Meter:
 
     def never_moves(self) -> Array:
         """Return which runs have no error anywhere, and began with values that fit: nothing moves, ever, (runs,)."""
-        fit = np.array([not task.initial for task in self.tasks])
-        found = (self.arrival[self.rows] < 0).all(axis=1) & fit
-        self.learnt[self.rows[found]] = 0.0
+        found = self.fit & (self.arrival[self.rows] < 0).all(axis=1)
+        if found.any():
+            self.learnt[self.rows[found]] = 0.0
         return np.asarray(found)
+
+    @cached_property
+    def fit(self) -> Array:
+        """Which runs began with values that are their predictions, (runs,)."""
+        return np.array([not task.initial for task in self.tasks])
 
     @property
     def follows_blocks(self) -> bool:
@@ -313,42 +326,40 @@ class Meter:
         scale = np.concatenate([group.scale for group in self.groups])
         with np.errstate(all="ignore"):
             divergence = np.sqrt(apart) / scale
-            energies = 0.5 * squares[:, self.rows]
-            energy = energies.sum(axis=2)
-            changed, shares = self._changes(energies)
+            energy = self._take_energies(0.5 * squares[:, self.rows])
         moved = norms != 0
         fresh = (self.arrival < 0) & moved.any(axis=0)
         self.arrival[fresh] = first + moved[:, fresh].argmax(axis=0)
-        value = np.where(self.never_moves(), 0.0, self._criteria(first, divergence, changed, shares))
+        value = np.where(self.never_moves(), 0.0, self._criteria(first, divergence))
         if first == 0:
             self.first_energy = energy[0]
-        self._note_late(first, value, changed)
+        self._note_late(first, value)
         self.tick, self.norm[:], self.divergence[:], self.learnt[:] = (
             first + count - 1,
             norms[-1],
             divergence[-1],
             divergence[-1],
         )
-        self.energies, self.energy, self.criterion_value = energies[-1], energy[-1], value[-1]
-        self.changed, self.apart = changed[-1], shares[-1]
+        self.criterion_value = value[-1]
         self._share(squares[-1], apart[-1])
         return {"norm": norms, "divergence": divergence, "energy": energy}
 
-    def _criteria(self, first: int, divergence: Array, changed: Array, shares: Array) -> Array:
+    def _criteria(self, first: int, divergence: Array) -> Array:
         """Return the criterion at each tick of a block: (ticks, runs)."""
         if self.criterion == "energy":
-            ticks = np.arange(first, first + len(changed))[:, None]
-            return np.where(ticks < self.arrived, np.inf, self.turning_left_out(changed, shares))
+            ticks = np.arange(first, first + len(divergence))[:, None]
+            return np.where(ticks < self.arrived, np.inf, self.turning_left_out())
         learnt = np.where(self.levels >= 0, divergence, 0.0)
         value = np.asarray(np.max(learnt[:, self.rows], axis=2, initial=0.0))
         return self.when_due(value, np.arange(first, first + len(value))[:, None])
 
-    def turning_left_out(self, changed: Array, shares: Array) -> Array:
+    def turning_left_out(self) -> Array:
         """Return the relative change of free energy, infinite in the first tick, and where it only seems to rest.
 
         Where it turns, it stands still for a moment: some vertices gain what others lose.
         """
-        return np.where((shares <= self.tolerance) | ~(changed <= self.tolerance), _or_inf(changed), np.inf)
+        rests = (self.apart <= self.tolerance) | ~(self.changed <= self.tolerance)
+        return np.where(rests & ~np.isnan(self.changed), self.changed, np.inf)
 
     def hold(self, value: Array) -> Array:
         """Return a criterion that has held for as long as anything can be on its way, (runs,)."""
@@ -447,7 +458,7 @@ def _under(place: str, found: Mapping[str, Array]) -> dict[str, Array]:
 
 
 NOTED = ("norm", "divergence", "learnt", "fraction", "arrival", "energy", "first_energy", "criterion_value",
-         "last_late", "changed", "swings", "energies", "apart", "last_changed")  # fmt: skip
+         "last_late", "swings", "energies", "last_changed")  # fmt: skip
 """What a meter keeps from tick to tick."""
 
 
@@ -488,11 +499,7 @@ def _left(found: Meter, shown: TwoWindows) -> Array:
 
 def _energy(found: Meter) -> Array:
     """Return the relative change of the free energy in this tick; infinite in the first."""
-    return found.hold(found.turning_left_out(found.changed, found.apart))
-
-
-def _or_inf(changed: Array) -> Array:
-    return np.where(np.isnan(changed), np.inf, changed)
+    return found.hold(found.turning_left_out()[-1])
 
 
 def _last(which: Array, first: int, before: Array) -> Array:

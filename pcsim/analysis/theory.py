@@ -207,6 +207,7 @@ def coupled(graph: Graph) -> list[str]:
     return [vertex.name for vertex in vertices if vertex.op.couples(vertex.call)]
 
 
+@kept_by_task
 def has_closed_form(task: Task) -> bool:
     """Return whether the fixed-prediction closed form holds for this task."""
     rule = task.rule

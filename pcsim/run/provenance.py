@@ -7,8 +7,9 @@ import platform
 import re
 import shlex
 import sys
+import time
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,12 @@ def _of_process(_arguments: tuple[str, ...]) -> dict[str, Any]:
 
 def now() -> str:
     """Return date and time with the zone, as ISO 8601 has it."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+    return _date(int(time.time()))
+
+
+@lru_cache(1)
+def _date(second: int) -> str:
+    return datetime.fromtimestamp(second).astimezone().isoformat(timespec="seconds")
 
 
 def command() -> str:
@@ -61,12 +67,11 @@ def command() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on, compilers and devices included where they were used."""
-    used = {name: sys.modules[name] for name in COMPILERS_AND_DEVICES if name in sys.modules}
-    return {**_versions(), **{name: str(getattr(module, "__version__", "")) for name, module in used.items()}}
+    return dict(_versions(tuple([name for name in COMPILERS_AND_DEVICES if name in sys.modules])))
 
 
 @cache
-def _versions() -> dict[str, str]:
+def _versions(used: tuple[str, ...]) -> dict[str, str]:
     # reading them takes as long as a small run
     known = {"python": platform.python_version()}
     for name in ("pcsim", "numpy", "scipy", "xarray", "zarr"):
@@ -74,7 +79,7 @@ def _versions() -> dict[str, str]:
             known[name] = version(name)
         except PackageNotFoundError:
             known[name] = "not installed"
-    return known
+    return {**known, **{name: str(getattr(sys.modules[name], "__version__", "")) for name in used}}
 
 
 @cache

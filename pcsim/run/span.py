@@ -97,9 +97,11 @@ def span_of(
 
 def _ticks(key: str, value: Any) -> int | None:
     """Return a number of ticks, also one written 3.0; raises InputError where it is none."""
+    if value is None:
+        return None
     with suppress(ValueError):
-        if value is None or whole(value) >= 1:
-            return None if value is None else whole(value)
+        if whole(value) >= 1:
+            return whole(value)
     raise wrong(key, f"expected a whole number of ticks, at least 1, got {value!r}")
 
 
