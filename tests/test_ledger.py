@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import zarr
 from strategies import BOUNDED, Features, random_document
 from typer.testing import CliRunner
 
@@ -256,3 +257,12 @@ def test_the_command_shows_the_ledger_and_the_picture(tmp_path):
     assert plain["lines"][0]["name"] == "value before"
     assert "messages under way after tick 5" in told("trace", tmp_path / "run", "--tick", "5", "--picture").stdout
     assert told("trace", tmp_path / "run", "--picture").exit_code == 2
+
+
+def test_a_trace_that_is_not_what_the_run_computes_is_told(tmp_path):
+    pcsim.simulate(chain(record=[{"what": ["value"]}]), out=tmp_path / "run")
+    assert pcsim.open_run(tmp_path / "run").ledger("a", 5).notes == ()
+    group = zarr.open_group(tmp_path / "run" / "trace.zarr", mode="r+", use_consolidated=False)
+    group["value/3/value"][5, 0] = group["value/3/value"][5, 0] + 1e-9
+    (note,) = pcsim.open_run(tmp_path / "run").ledger("a", 5).notes
+    assert note == "computed again, the value of a at tick 5 differs by 1.0e-09"

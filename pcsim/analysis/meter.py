@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,21 +10,20 @@ import numpy as np
 
 from pcsim.analysis.backprop import scales
 from pcsim.analysis.theory import SETTLED_FROM, gradient_due
+from pcsim.analysis.vertex_groups import group_of, lossy_outputs
 from pcsim.analysis.windows import Held, Unchanged, Windows, memory, value_travel, window_of
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products, squares_of
 from pcsim.errors import wrong
 from pcsim.graph.levels import light_cone, vertex_levels
-from pcsim.ops import LOSSES
-from pcsim.program.lower import precision_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pcsim.analysis.backprop import Reference
+    from pcsim.analysis.vertex_groups import Group, Lossy
     from pcsim.analysis.windows import TwoWindows
-    from pcsim.arrays import Shape
-    from pcsim.engines.base import Read, Session, Task
+    from pcsim.engines.base import Read, Task
     from pcsim.engines.ensembles import Ensemble
 
 Array = np.ndarray
@@ -33,57 +31,6 @@ Array = np.ndarray
 
 NOISE = 8
 """Roundings of a value that a step of its error may be made of: a sum of n products is off by some sqrt(n) of them."""
-
-
-@dataclass
-class Group:
-    """Vertices of one shape, read together. Arrays are (vertices, batch * units)."""
-
-    read: Read
-    value: Read
-    wanted: Array
-    """The backprop error."""
-    scale: Array
-    """(vertices,): what differences are divided by (``backprop.scales``)."""
-    precision: Array | None
-    rows: slice
-    before: Array
-    """The error, or the value, at the tick before."""
-    work: Array
-    """Room for a difference."""
-
-    def error(self) -> Array:
-        """Return the errors of this tick."""
-        return self.read().reshape(self.wanted.shape)
-
-    def sent(self, variance: float) -> Array:
-        """Return what parameters learn from: the errors times their precision and the output variance."""
-        sent = self.error() if self.precision is None else self.precision * self.error()
-        return sent if variance == 1 else variance * sent
-
-    def change(self, now: Array) -> Array:
-        """Return how far each number is from the tick before, and remember it for the next."""
-        now = now.reshape(self.wanted.shape)
-        np.subtract(now, self.before, out=self.work)
-        self.before[...] = now
-        return self.work
-
-
-@dataclass(frozen=True)
-class Lossy:
-    """Outputs of one shape with a loss other than squared error: their energy is the weighted loss."""
-
-    loss: str
-    rows: Array
-    target: Array
-    prediction: Read
-    weight: Array
-    """(outputs,): the mean precision of each."""
-
-    def energy(self) -> Array:
-        """Return the weighted loss of each output, summed over the batch."""
-        loss = LOSSES[self.loss].value(np, self.prediction(), self.target)
-        return np.asarray(self.weight * np.sum(loss.reshape(len(self.weight), -1), axis=1, dtype=float))
 
 
 @dataclass(frozen=True)
@@ -543,7 +490,7 @@ def start_meter(
     scale = {ensemble.names[k][name]: size for k, each in enumerate(tasks) for name, size in scales(each).items()}
     groups, start = [], 0
     for layout in layouts:
-        groups.append(_group_of(task, session, wanted, layout, start, scale))
+        groups.append(group_of(task, session, wanted, layout, start, scale))
         start += len(layout)
     names = tuple(sorted(ensemble.names[0], key=lambda name: places[ensemble.names[0][name]]))
     found, cone = vertex_levels(tasks[0].graph), cone_of(tasks[0])
@@ -551,7 +498,7 @@ def start_meter(
     for here in rows:
         levels[here] = [-1 if (level := found[name]) is None else level for name in names]
         first[here] = [-1 if (tick := cone[name]) is None else tick for name in names]
-    losses = _lossy(task, session, places)
+    losses = lossy_outputs(task, session, places)
     window = max(window_of(each.graph, moving=each.rule.moving) for each in tasks)
     moving = task.rule.moving
     kept = max(memory(each.graph, moving=moving) for each in tasks)
@@ -559,39 +506,3 @@ def start_meter(
     value_of = cache(lambda place: session.reader("value", [order[place]]))
     return Meter(tasks, names, rows, groups, levels, first, criterion, tolerance, losses, everywhere, window,
                  kept, travel, value_of)  # fmt: skip
-
-
-def _lossy(task: Task, session: Session, places: Mapping[str, int]) -> list[Lossy]:
-    """Return the outputs with a loss other than squared error, by loss and shape."""
-    groups: dict[tuple[str, Shape], list[str]] = defaultdict(list)
-    for name, loss in task.losses.items():
-        if not LOSSES[loss].clamps:
-            groups[loss, task.graph.vertices[name].shape].append(name)
-    return [
-        Lossy(
-            loss,
-            np.array([places[name] for name in names]),
-            np.stack([np.asarray(task.targets[name], task.dtype) for name in names]),
-            session.reader("prediction", names),
-            np.array([float(np.mean(precision_of(task.graph, name, task.rule))) for name in names]),
-        )
-        for (loss, _), names in groups.items()
-    ]
-
-
-def _group_of(
-    task: Task,
-    session: Session,
-    errors: Mapping[str, Array],
-    names: tuple[str, ...],
-    start: int,
-    scale: Mapping[str, float],
-) -> Group:
-    wanted = np.stack([errors[name].ravel() for name in names])
-    rows = slice(start, start + len(names))
-    given = [precision_of(task.graph, name, task.rule) * np.ones(task.graph.vertices[name].shape) for name in names]
-    unit = all((one == 1).all() for one in given)
-    precision = None if unit else np.stack([np.tile(one.ravel(), task.batch) for one in given]).astype(task.dtype)
-    return Group(session.reader("error", names), session.reader("value", names), wanted,
-                 np.array([scale[name] for name in names]), precision, rows,
-                 np.zeros_like(wanted), np.empty_like(wanted))  # fmt: skip

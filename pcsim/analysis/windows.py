@@ -42,7 +42,7 @@ def window_of(graph: Graph, *, moving: bool) -> int:
 def round_trip(graph: Graph, *, moving: bool) -> int:
     """Return the longest round trip, in ticks: 1 without delays.
 
-    A value moves, is heard of down a path, and the errors that it makes come back up: the delays of both add up along
+    A value moves, travels down a path, and the errors that it makes come back up: the delays of both add up along
     the path. Values do not travel where predictions are fixed (``moving`` False).
     """
     return 1 + _greatest(graph, lambda edge: edge.error_delay + (edge.value_delay if moving else 0))

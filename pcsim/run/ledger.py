@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.analysis.backprop import sweep
 from pcsim.engines.base import clamped
 from pcsim.errors import RunError, nearest, wrong
 from pcsim.graph.levels import vertex_levels
@@ -106,12 +107,13 @@ class Ledger:
 
     @property
     def adds_up(self) -> bool:
-        """Whether the residual is no more than rounding of the largest term."""
+        """Whether the residual is no more than rounding of the largest term: one for each error and each line."""
         if self.residual is None:
             return False
-        terms = [line.numbers for line in self.lines if line.numbers is not None]
+        lines = [*self.lines, *(message.contents for message in self.inbox if message.kind == "error")]
+        terms = [line.numbers for line in lines if line.numbers is not None]
         largest = max(float(np.max(np.abs(numbers), initial=0.0)) for numbers in terms)
-        return self.residual <= 64 * float(np.finfo(self["value before"].dtype).eps) * largest
+        return self.residual <= (len(lines) + 1) * float(np.finfo(self["value before"].dtype).eps) * largest
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ledger as plain data."""
@@ -232,7 +234,7 @@ def _change(
         zero = np.zeros((task.batch, *task.graph.vertices[vertex].shape))
         return Line("change", zero, FROM, "held at the data" if role == "source" else "held at the target")
     if role == "frozen":
-        change = _sum(after["value", vertex].numbers, _minus(before))
+        change = _sum(sweep(task)[vertex].mu[0], _minus(before))
         return Line("change", change, AGAIN, "held at its feedforward value: it became NaN or infinite after it fired")
     if role == "output":
         change = _sum(after["prediction", vertex].numbers, after["error", vertex].numbers, _minus(before))

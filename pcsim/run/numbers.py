@@ -24,6 +24,10 @@ RECORDED, AGAIN, FROM = "recorded", "computed again", "computed from the above"
 """Where a number is from: the trace, the run computed again from its scenario, or the lines before it."""
 
 
+MAY_DIFFER = {"float64": 1e-12, "float32": 2e-5}
+"""How far engines may differ, relative to the largest number that is read of a vertex at a tick."""
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of a ledger: numbers (batch, *shape), and where they are from; None where they are not known."""
@@ -112,17 +116,14 @@ class Numbers:
         except RunError as error:
             self.notes[str(error)] = None
             return {}
+        largest = max(float(np.max(np.abs(again[key]), initial=0.0)) for key in found)
         for (quantity, name), line in found.items():
-            if line.numbers is not None and (apart := _apart(line.numbers, again[quantity, name])):
+            if line.numbers is None:
+                continue
+            apart = float(np.max(np.abs(line.numbers - again[quantity, name]), initial=0.0))
+            if apart > MAY_DIFFER[line.numbers.dtype.name] * largest:
                 self.notes[f"computed again, the {quantity} of {name} at tick {tick} differs by {apart:.1e}"] = None
         return again
-
-
-def _apart(recorded: np.ndarray, again: np.ndarray) -> float:
-    """Return by how much numbers computed again differ from recorded ones; 0 within what engines may differ by."""
-    most = float(np.max(np.abs(recorded), initial=0.0))
-    apart = float(np.max(np.abs(recorded - again), initial=0.0))
-    return apart if apart > 64 * np.finfo(recorded.dtype).eps ** 0.75 * max(most, 1.0) else 0.0
 
 
 def _how(key: Key) -> str:
