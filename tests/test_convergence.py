@@ -351,3 +351,15 @@ def test_the_closed_form_has_no_floor():
     found = pcsim.simulate({**chain(20, 1.9, ticks=3000), "solve": "closed_form"}).summary
     assert found["divergence"]["updates"]["relative"] < 1e-12
     assert found["ticks_to_convergence"]["ticks"] == 1086
+
+
+def test_small_steps_are_no_end_while_parameters_learn(engine):
+    """At tick 40 no value moves by more than the tolerance; the error that is learnt from goes on shrinking."""
+    vertices = {"x": SCALAR, "h": weighted("x"), "y": weighted("h")}
+    rule = {"name": "incremental", "step_size": 0.2, "learning_rate": 0.05}
+    document = scenario(vertices, rule, converged="update", tolerance=1e-3)
+    early, late = (verdict({**document, "rule": {**rule, "ticks": ticks}}, engine) for ticks in (60, 400))
+    assert early["ticks_to_convergence"]["ticks"] is None
+    assert any("parameters learn at every tick" in said for said in early["warnings"])
+    assert 60 < late["ticks_to_convergence"]["ticks"] < 400
+    assert abs(late["energy"]["last"]) < 1e-6

@@ -363,6 +363,8 @@ def _unrest_now(task: Task, meter: Measured) -> str:
         )
     still = _STILL[meter.criterion].format(_read_out(meter.criterion_value))
     what = still if isfinite(meter.criterion_value) else "no limit is in sight"
+    if task.rule.fires.applies and meter.criterion != "settled":
+        what += "; parameters learn at every tick: small steps may grow again until errors are at their limits"
     if meter.window == 1 or not meter.swings >= SHRINKS:
         return what
     return f"{what}; it oscillates or grows: step size {task.rule.step_size:g} may be too large for these delays"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +120,8 @@ class Meter:
     energy: Array = field(init=False)
     first_energy: Array = field(init=False)
     criterion_value: Array = field(init=False)
+    left: Array = field(init=False)
+    """(runs,): how far errors are from their limits, where that is looked at, as the last two windows show it."""
     last_late: Array = field(init=False)
     swings: Array = field(init=False)
     energies: Array = field(init=False)
@@ -142,7 +144,7 @@ class Meter:
     def reset(self) -> None:
         """Forget all that has been noted."""
         self.tick, self.shared = -1, False
-        settles, window = self.criterion == "settled", self.window
+        settles, window = self.criterion == "settled" or self.learns, self.window
         wanted = [group.wanted for group in self.groups]
         self.windows = Windows(window, wanted if settles else [])
         self.held = Held(window, len(self.rows))
@@ -152,7 +154,8 @@ class Meter:
         self.learnt, self.arrival = np.full(count, np.inf), np.full(count, -1)
         self.energy, self.first_energy = np.full(runs, np.nan), np.full(runs, np.nan)
         self.energies, self.last_changed = np.full(self.rows.shape, np.nan), np.full(runs, -1)
-        self.criterion_value, self.last_late, self.swings = np.full(runs, np.inf), np.full(runs, -1), np.zeros(runs)
+        self.criterion_value, self.left = np.full(runs, np.inf), np.full(runs, np.inf)
+        self.last_late, self.swings = np.full(runs, -1), np.zeros(runs)
 
     def snapshot(self) -> dict[str, Array]:
         """Return all that has been noted, by name; copies."""
@@ -226,6 +229,11 @@ class Meter:
             self.last_late = np.where(known, self.last_changed, self.last_late)
 
     @cached_property
+    def learns(self) -> bool:
+        """Whether small steps say nothing, as parameters learn at every tick: errors must be at their limits too."""
+        return self.criterion in ("update", "energy") and self.tasks[0].rule.fires.applies
+
+    @cached_property
     def finds_stationary(self) -> bool:
         """Whether errors that do not change at all are looked for: parameters that learn meanwhile change them later.
 
@@ -261,7 +269,7 @@ class Meter:
         rule = self.tasks[0].rule
         plain = rule.output_variance == 1 and all(group.precision is None for group in self.groups)
         known = self.criterion == "gradient" or (self.criterion == "energy" and self.window == 1)
-        known = known and not self.losses
+        known = known and not self.losses and not self.learns
         return plain and known and not rule.fires.at_front
 
     def follow_block(self, first: int, squares: Array, apart: Array) -> dict[str, Array]:
@@ -310,7 +318,20 @@ class Meter:
 
     def hold(self, value: Array) -> Array:
         """Return a criterion that has held for as long as anything can be on its way, (runs,)."""
+        if self.learns:
+            self.look_ahead()
+            value = np.where(self.left <= self.tolerance, value, np.inf)
         return self.held.value(value if self.tick >= self.arrived else np.full_like(value, np.inf))
+
+    def look_ahead(self) -> TwoWindows | None:
+        """Take how far errors are from their limits; return the windows that show it, None where none ends here."""
+        shown = self.windows.take([group.error() for group in self.groups], self.norm)
+        if shown is None or self.tick < max(SETTLED_FROM, int(self.cone.max(initial=0))):
+            return None
+        if self.criterion == "update":  # which is no share of anything
+            shown = replace(shown, size=np.ones_like(shown.size))
+        self.left = _left(self, shown)
+        return shown
 
     @cached_property
     def arrived(self) -> int:
@@ -405,7 +426,7 @@ def _under(place: str, found: Mapping[str, Array]) -> dict[str, Array]:
 
 
 NOTED = ("norm", "divergence", "learnt", "fraction", "arrival", "energy", "first_energy", "criterion_value",
-         "last_late", "swings", "energies", "last_changed")  # fmt: skip
+         "left", "last_late", "swings", "energies", "last_changed")  # fmt: skip
 """What a meter keeps from tick to tick."""
 
 
@@ -423,13 +444,10 @@ def _update(found: Meter) -> Array:
 
 def _settled(found: Meter) -> Array:
     """Return the greatest relative distance of a vertex's error from its limit, estimated from its last two windows."""
-    shown = found.windows.take([group.error() for group in found.groups], found.norm)
-    if shown is None or found.tick < max(SETTLED_FROM, int(found.cone.max(initial=0))):
-        return found.criterion_value
-    value = _left(found, shown)
-    begun = found.tick - shown.window  # in a window that is found at rest, what comes is so from its beginning on
-    found.last_late = np.where(value <= found.tolerance, np.minimum(found.last_late, begun), found.last_late)
-    return value
+    if (shown := found.look_ahead()) is not None:
+        begun = found.tick - shown.window  # in a window that is found at rest, what comes is so from its beginning on
+        found.last_late = np.where(found.left <= found.tolerance, np.minimum(found.last_late, begun), found.last_late)
+    return found.left
 
 
 def _left(found: Meter, shown: TwoWindows) -> Array:

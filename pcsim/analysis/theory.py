@@ -250,10 +250,13 @@ def gradient_due(task: Task, tolerance: float) -> int:
     """Return the first tick at which errors near backprop's may be called converged: nothing takes them away again.
 
     Where theory says how near they are at every tick it is the tick from which it says so; else, with delays, the tick
-    at which the first errors have come over the longest path, and one round trip more.
+    at which the first errors have come over the longest path, and one round trip more. Where parameters learn at every
+    tick, they leave the ones that backprop was asked about: none.
     """
     if task.rule.fires.at_front or nothing_to_learn(task):
         return 0
+    if task.rule.fires.applies:
+        return task.ticks
     known = not task.rule.moving and has_closed_form(task) and task.ticks <= MOST_NUMBERS
     worst = _worst_missing(task) if known and rounding_floor(task) <= tolerance else None
     if worst is not None:
