@@ -316,12 +316,18 @@ class Meter:
         rests = (self.apart <= self.tolerance) | ~(self.changed <= self.tolerance)
         return np.where(rests & ~np.isnan(self.changed), self.changed, np.inf)
 
-    def hold(self, value: Array) -> Array:
-        """Return a criterion that has held for as long as anything can be on its way, (runs,)."""
+    def hold(self, value: Array, noise: Callable[[Meter], Array]) -> Array:
+        """Return a criterion that has held for as long as anything can be on its way, (runs,).
+
+        It need not shrink where it is no more than what rounding alone makes of it, ``noise``.
+        """
         if self.learns:
             self.look_ahead()
             value = np.where(self.left <= self.tolerance, value, np.inf)
-        return self.held.value(value if self.tick >= self.arrived else np.full_like(value, np.inf))
+        most, shrinks = self.held.take(value if self.tick >= self.arrived else np.full_like(value, np.inf))
+        if ((most <= self.tolerance) & ~shrinks).any():
+            shrinks = shrinks | (most <= noise(self))
+        return np.where(shrinks, most, np.inf)
 
     def look_ahead(self) -> TwoWindows | None:
         """Take how far errors are from their limits; return the windows that show it, None where none ends here."""
@@ -405,6 +411,10 @@ class Meter:
         flat = values.reshape(len(values), -1)
         return np.asarray(NOISE * np.finfo(flat.dtype).eps * np.sqrt(squares_of(np, flat)))
 
+    def all_noises(self) -> Array:
+        """Return the same of all vertices, in the order of the layout."""
+        return np.concatenate([self.noises(group.value()) for group in self.groups])
+
     def noise(self, place: int) -> float:
         """Return the same of one vertex, by its place in the layout."""
         return float(self.noises(self.value_of(place)())[0])
@@ -439,7 +449,12 @@ def _update(found: Meter) -> Array:
     moved = [np.max(np.abs(group.change(group.value())), axis=1, initial=0.0) for group in found.groups]
     if found.tick == 0:
         return np.full(len(found.rows), np.inf)
-    return found.hold(np.asarray(np.max(np.concatenate(moved)[found.rows], axis=1, initial=0.0)))
+    return found.hold(np.asarray(np.max(np.concatenate(moved)[found.rows], axis=1, initial=0.0)), _value_noise)
+
+
+def _value_noise(found: Meter) -> Array:
+    """Return how far rounding alone moves values, the greatest of each run."""
+    return np.asarray(np.max(found.all_noises()[found.rows], axis=1, initial=0.0))
 
 
 def _settled(found: Meter) -> Array:
@@ -458,13 +473,19 @@ def _left(found: Meter, shown: TwoWindows) -> Array:
     furthest = found.rows[np.arange(len(left)), left.argmax(axis=1)]
     if (shown.spread[furthest] > [found.noise(int(place)) for place in furthest]).all():
         return np.asarray(left.max(axis=1))  # so that no other noise could change it
-    noise = np.concatenate([found.noises(group.value()) for group in found.groups])
-    return np.asarray(np.max(shown.left(noise)[found.rows], axis=1, initial=0.0))
+    return np.asarray(np.max(shown.left(found.all_noises())[found.rows], axis=1, initial=0.0))
 
 
 def _energy(found: Meter) -> Array:
     """Return the relative change of the free energy in this tick; infinite in the first."""
-    return found.hold(found.turning_left_out()[-1])
+    return found.hold(found.turning_left_out()[-1], _energy_noise)
+
+
+def _energy_noise(found: Meter) -> Array:
+    """Return by how much rounding of values alone changes the free energy of each run, relative to it."""
+    norm, noise = found.norm[found.rows], found.all_noises()[found.rows]
+    slope = np.where(norm > 0, np.maximum(norm, 2 * found.energies / norm), 0.0)  # precisions weigh errors
+    return np.asarray(np.sum(slope * noise, axis=1) / np.where(found.energy != 0, np.abs(found.energy), 1.0))
 
 
 def _last(which: Array, first: int, before: Array) -> Array:

@@ -29,6 +29,9 @@ TRIPS = 4
 AHEAD = 20
 """Windows for which what is left around the means goes on growing, where it has grown from one to the next."""
 
+HIDDEN = 2
+"""So many times as far as its last steps show a mean may have to go: slower modes show late beside faster ones."""
+
 SHRINKS = 0.999
 """A change that is no less than this part of the greatest in the window before may be part of an oscillation."""
 
@@ -97,7 +100,8 @@ class TwoWindows:
         """Return the estimated distance of what comes from its limit, relative to its size.
 
         Without delays, what comes after this tick; else all from the beginning of the window on. A mean whose steps
-        shrink by r a window has ``step r / (1 - r)`` to go; r is the ratio of its last two steps, and at most 0.9999.
+        shrink by r a window has ``step r / (1 - r)`` to go; r is the ratio of its last two steps, and at most 0.9999. With
+        delays ``HIDDEN`` times as much is taken.
         What lies around the mean stays, or grows for ``AHEAD`` windows as it did from the window before. What moves
         within ``noise``, what rounding alone moves, has arrived as far as the number format can resolve.
         """
@@ -107,7 +111,7 @@ class TwoWindows:
             far = self.drift / self.size * ratio / (1 - ratio)
             if self.window > 1:
                 growth = np.maximum(self.growth(), 1.0) ** AHEAD
-                far = far + (self.spread + self.drift) / self.size * growth
+                far = HIDDEN * far + (self.spread + self.drift) / self.size * growth
             return np.where(self.spread <= noise, 0.0, np.where(np.isnan(far), np.inf, far))
 
     def growth(self) -> Array:
@@ -200,22 +204,18 @@ class Held:
         self.values = np.full((2 * window, runs), np.inf)
         self.taken = 0
 
-    def value(self, now: Array) -> Array:
-        """Take the criterion at a tick, (runs,); return the greatest in the window, infinite where it does not shrink.
-
-        Where nothing changes at all it need not shrink.
-        """
+    def take(self, now: Array) -> tuple[Array, Array]:
+        """Take the criterion at a tick; return the greatest in the window, and whether it shrinks; (runs,) each."""
         ticks, window = len(self.values), len(self.values) // 2
         if window == 1:
-            return now
+            return now, np.ones(len(now), bool)
         self.values[self.taken % ticks] = now
         self.taken += 1
         order, half = np.arange(self.taken, self.taken + ticks) % ticks, window + window // 2
         parts = (order[:window], order[window:half], order[half:])
         before, first, second = (self.values[part].max(0) for part in parts)
         most = np.maximum(first, second)
-        shrinks = (most < SHRINKS * before) & (second < SHRINKS * first)
-        return np.where((most > 0) & ~shrinks, np.inf, most)
+        return most, (most < SHRINKS * before) & (second < SHRINKS * first)
 
 
 class Unchanged:
