@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from pcsim.analysis.backprop import sweep
-from pcsim.analysis.theory import asymmetric, path_parts, transients, weighed_vertices
+from pcsim.analysis.conditions import asymmetric, weighed_vertices
+from pcsim.analysis.theory import path_parts, transients
 from pcsim.engines.base import begun_again, notes, taken_up
 from pcsim.engines.contributions import contributions_of
 from pcsim.engines.faults import overflowed, report

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pcsim.analysis.backprop import side_by_side
+from pcsim.analysis.conditions import has_closed_form, weighed_vertices, why_not_closed_form
 from pcsim.analysis.meter import cone_of
 from pcsim.analysis.theory import (
     SETTLED_FROM,
     arrived,
     gradient_due,
-    has_closed_form,
     nothing_to_learn,
     paths,
     predicted_gradient_ticks,
     relaxation,
     rounding_floor,
-    weighed_vertices,
 )
-from pcsim.analysis.unpredicted import why_no_closed_form, why_no_ticks
+from pcsim.analysis.unpredicted import why_no_ticks
 from pcsim.analysis.windows import SHRINKS, TRIPS
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products
@@ -260,7 +259,7 @@ def _signal_fraction(found: Evidence) -> dict[str, Any]:
 @kept_by_task
 def _why_no_fraction(task: Task) -> str:
     """Return why theory has no fraction for a level."""
-    if reason := why_no_closed_form(task):
+    if reason := why_not_closed_form(task):
         return reason
     if not task.rule.fires.only_last:
         return f"under rule {task.rule.name} parameters change on the way"

@@ -468,7 +468,7 @@ def _settled(found: Meter) -> Array:
 def _left(found: Meter, shown: TwoWindows) -> Array:
     """Return the greatest distance from the limit of each run, (runs,)."""
     swing, swing_before = (each[found.rows].max(axis=1) for each in (shown.spread, shown.spread_before))
-    found.swings = swing / swing_before
+    found.swings = np.where(np.isinf(swing), np.inf, swing / swing_before)  # squares of numbers may be infinite
     left = shown.left()[found.rows]
     furthest = found.rows[np.arange(len(left)), left.argmax(axis=1)]
     if (shown.spread[furthest] > [found.noise(int(place)) for place in furthest]).all():

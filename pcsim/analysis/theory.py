@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.backprop import Swept, backprop, rounded_to_zero, scales, sweep, weight
+from pcsim.analysis.conditions import has_closed_form, why_no_modes, why_not_exact
 from pcsim.analysis.windows import TwoWindows, round_trip
 from pcsim.engines.base import kept_by_task
-from pcsim.graph.levels import levels, uneven_edges
+from pcsim.graph.levels import levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
 
@@ -40,10 +41,6 @@ MOST_PATHS = 20_000
 """Kinds of path, over all vertices, beyond which the closed form on a DAG is not worked out."""
 MOST_NUMBERS = 2_000_000
 """Vertices times ticks beyond which the theoretical divergence is not written beside the measured one."""
-MOST_UNITS = 600
-"""Units beyond which the modes of a linear graph are not worked out."""
-MOST_PRODUCTS = 3_000_000_000
-"""Multiplications beyond which the ticks of a linear graph are not predicted."""
 
 
 def arrived(hops: int, tick: Any, step_size: float) -> Any:
@@ -189,34 +186,6 @@ def fpa_errors(task: Task, ticks: int) -> dict[str, Array]:
 
 
 @kept_by_task
-def weighed_vertices(task: Task) -> list[str]:
-    """Return the free vertices whose precision is not 1."""
-    graph = task.graph
-    free = (name for name in graph.active if graph.role(name) == "free")
-    return [name for name in free if np.any(precision_of(graph, name, task.rule) != 1)]
-
-
-def asymmetric(graph: Graph) -> list[str]:
-    """Return the vertices whose error messages are no vector-Jacobian products."""
-    return [name for name in graph.active if not graph.vertices[name].feedback.symmetric]
-
-
-def coupled(graph: Graph) -> list[str]:
-    """Return the vertices at which the samples of a batch are coupled (batch statistics)."""
-    vertices = (graph.vertices[name] for name in graph.active)
-    return [vertex.name for vertex in vertices if vertex.op.couples(vertex.call)]
-
-
-@kept_by_task
-def has_closed_form(task: Task) -> bool:
-    """Return whether the fixed-prediction closed form holds for this task."""
-    rule = task.rule
-    unit = all(np.all(precision_of(task.graph, name, rule) == 1) for name in task.graph.active)
-    plain = unit and not task.initial and not asymmetric(task.graph)
-    return not rule.moving and rule.step_size < 2 and plain
-
-
-@kept_by_task
 def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
     """Return the first tick from which every vertex is within ``tolerance`` of backprop, as theory has it.
 
@@ -224,10 +193,8 @@ def predicted_gradient_ticks(task: Task, tolerance: float) -> int | None:
     further away (``rounding_floor``).
     """
     if task.rule.fires.at_front:
-        levelled = not uneven_edges(task.graph)
-        exact = task.rule.step_size == task.rule.exact_step and levelled and not task.initial
-        exact = exact and not weighed_vertices(task) and not asymmetric(task.graph)
-        return levels(task.graph) - 1 if exact and task.ticks >= levels(task.graph) else None
+        long_enough = task.ticks >= levels(task.graph)
+        return levels(task.graph) - 1 if long_enough and not why_not_exact(task) else None
     if not has_closed_form(task) or task.ticks > MOST_NUMBERS or rounding_floor(task) > tolerance:
         return None
     worst = _worst_missing(task)
@@ -452,16 +419,7 @@ def _unrest(step: Array, step_before: Array, size: Array) -> Array:
 @kept_by_task
 def relaxation(task: Task) -> Relaxation | None:
     """Return the closed form of standard predictive coding; None where the graph is not linear or too large."""
-    units = sum(prod(task.graph.vertices[name].shape) for name in task.graph.active)
-    rule = task.rule
-    if all(task.graph.role(name) == "output" for name in task.graph.active):
-        return None
-    if units**2 * task.batch * task.ticks > MOST_PRODUCTS:
-        return None
-    clamped = all(LOSSES[loss].clamps for loss in task.losses.values())
-    late = any(edge.value_delay or edge.error_delay for edge in task.graph.edges)
-    apart = not coupled(task.graph) and not asymmetric(task.graph)
-    if not rule.moving or not rule.fires.only_last or units > MOST_UNITS or late or not clamped or not apart:
+    if why_no_modes(task):
         return None
     local = sweep(task)
     jacobian = _jacobian(task, local)

@@ -100,8 +100,8 @@ class TwoWindows:
         """Return the estimated distance of what comes from its limit, relative to its size.
 
         Without delays, what comes after this tick; else all from the beginning of the window on. A mean whose steps
-        shrink by r a window has ``step r / (1 - r)`` to go; r is the ratio of its last two steps, and at most 0.9999. With
-        delays ``HIDDEN`` times as much is taken.
+        shrink by r a window has ``step r / (1 - r)`` to go; r is the ratio of its last two steps, and at most 0.9999.
+        With delays ``HIDDEN`` times as much is taken.
         What lies around the mean stays, or grows for ``AHEAD`` windows as it did from the window before. What moves
         within ``noise``, what rounding alone moves, has arrived as far as the number format can resolve.
         """

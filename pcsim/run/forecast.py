@@ -9,8 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pcsim.analysis.conditions import has_closed_form
 from pcsim.analysis.cost import tick_work
-from pcsim.analysis.theory import greatest_floor, has_closed_form
+from pcsim.analysis.theory import greatest_floor
 from pcsim.engines import best_engine
 from pcsim.engines.array import memory
 from pcsim.engines.base import Task
