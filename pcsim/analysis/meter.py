@@ -11,7 +11,7 @@ import numpy as np
 from pcsim.analysis.backprop import scales
 from pcsim.analysis.theory import SETTLED_FROM, gradient_due
 from pcsim.analysis.vertex_groups import group_of, lossy_outputs
-from pcsim.analysis.windows import Held, Unchanged, Windows, memory, value_travel, window_of
+from pcsim.analysis.windows import SHRINKS, Held, Unchanged, Windows, memory, value_travel, window_of
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products, squares_of
 from pcsim.errors import wrong
@@ -31,6 +31,9 @@ Array = np.ndarray
 
 NOISE = 8
 """Roundings of a value that a step of its error may be made of: a sum of n products is off by some sqrt(n) of them."""
+
+UNSEEN = 1 / (1 - SHRINKS)
+"""A step of so many roundings of a value may shrink by less than one of them, which cannot be seen."""
 
 
 @dataclass(frozen=True)
@@ -319,7 +322,7 @@ class Meter:
     def hold(self, value: Array, noise: Callable[[Meter], Array]) -> Array:
         """Return a criterion that has held for as long as anything can be on its way, (runs,).
 
-        It need not shrink where it is no more than what rounding alone makes of it, ``noise``.
+        It need not shrink where that is too little to be seen beside roundings: ``noise`` is what they make of it.
         """
         if self.learns:
             self.look_ahead()
@@ -406,14 +409,14 @@ class Meter:
             along = row_products(sent, wanted)
             self.fraction[group.rows][here] = np.where(fires, along, self.fraction[group.rows][here])
 
-    def noises(self, values: Array) -> Array:
+    def noises(self, values: Array, roundings: float = NOISE) -> Array:
         """Return how far rounding alone moves the errors of vertices: (vertices, batch, *shape) -> (vertices,)."""
         flat = values.reshape(len(values), -1)
-        return np.asarray(NOISE * np.finfo(flat.dtype).eps * np.sqrt(squares_of(np, flat)))
+        return np.asarray(roundings * np.finfo(flat.dtype).eps * np.sqrt(squares_of(np, flat)))
 
-    def all_noises(self) -> Array:
+    def all_noises(self, roundings: float = NOISE) -> Array:
         """Return the same of all vertices, in the order of the layout."""
-        return np.concatenate([self.noises(group.value()) for group in self.groups])
+        return np.concatenate([self.noises(group.value(), roundings) for group in self.groups])
 
     def noise(self, place: int) -> float:
         """Return the same of one vertex, by its place in the layout."""
@@ -454,7 +457,7 @@ def _update(found: Meter) -> Array:
 
 def _value_noise(found: Meter) -> Array:
     """Return how far rounding alone moves values, the greatest of each run."""
-    return np.asarray(np.max(found.all_noises()[found.rows], axis=1, initial=0.0))
+    return np.asarray(np.max(found.all_noises(UNSEEN)[found.rows], axis=1, initial=0.0))
 
 
 def _settled(found: Meter) -> Array:
@@ -483,7 +486,7 @@ def _energy(found: Meter) -> Array:
 
 def _energy_noise(found: Meter) -> Array:
     """Return by how much rounding of values alone changes the free energy of each run, relative to it."""
-    norm, noise = found.norm[found.rows], found.all_noises()[found.rows]
+    norm, noise = found.norm[found.rows], found.all_noises(UNSEEN)[found.rows]
     slope = np.where(norm > 0, np.maximum(norm, 2 * found.energies / norm), 0.0)  # precisions weigh errors
     return np.asarray(np.sum(slope * noise, axis=1) / np.where(found.energy != 0, np.abs(found.energy), 1.0))
 
