@@ -83,11 +83,11 @@ class TwoWindows:
 
     Attributes
     ----------
-    drift, drift_before, drift_earlier : how far the mean has moved from the window before, in the window before, and in
-        the one before that (0 where that is not known)
+    drift, drift_before : how far the mean has moved from the window before, and in the window before
     spread, spread_before : the greatest distance, within the window, from the mean of the window before
     size : the norm of the mean
     window : ticks of a window
+    pairs : the greater of the last two drifts, beside the greater of the two before these; 1 where that is not known
     """
 
     drift: Array
@@ -96,22 +96,22 @@ class TwoWindows:
     spread_before: Array
     size: Array
     window: int
-    drift_earlier: Array | float = 0.0
+    pairs: Array | float = 1.0
 
     def left(self, noise: Array | float = 0.0) -> Array:
         """Return the estimated distance of what comes from its limit, relative to its size.
 
         Without delays, what comes after this tick; else all from the beginning of the window on. A mean whose steps
         shrink by r a window has ``step r / (1 - r)`` to go; r is the ratio of its last two steps, and at most 0.9999.
-        With delays ``HIDDEN`` times as much is taken, and the ratio over two windows where a mean that swings has moved
-        more than in the window before.
+        With delays ``HIDDEN`` times as much is taken, and the ratio of pairs of steps where the last step is the
+        greater one, as it is at times where a mean swings.
         What lies around the mean stays, or grows for ``AHEAD`` windows as it did from the window before. What moves
         within ``noise``, what rounding alone moves, has arrived as far as the number format can resolve.
         """
         with np.errstate(all="ignore"):
             ratio = self.drift / self.drift_before
             if self.window > 1:
-                ratio = np.where(ratio < 1, ratio, np.sqrt(self.drift / self.drift_earlier))
+                ratio = np.where(ratio < 1, ratio, np.sqrt(self.pairs))
             ratio = np.where(self.drift == 0, 0.0, np.minimum(ratio, 0.9999))
             far = self.drift / self.size * ratio / (1 - ratio)
             if self.window > 1:
@@ -133,8 +133,8 @@ class Windows:
         self.means = [np.zeros_like(array) for array in like]
         self.totals = [np.zeros_like(array) for array in like] if window > 1 else []
         self.work = [np.empty_like(array) for array in like]
-        self.spread, self.spread_before, *drifts = np.zeros((5, sum(map(len, like))))
-        self.drift, self.drift_before, self.drift_earlier = drifts
+        self.spread, self.spread_before, self.drift, self.drift_before = np.zeros((4, sum(map(len, like))))
+        self.drifts = np.zeros((4, len(self.drift))) if window > 1 else np.zeros((0, 0))
 
     def take(self, arrays: Sequence[Array], norms: Array) -> TwoWindows | None:
         """Take the arrays of a tick and their norms, and return what the window shows that ends with it.
@@ -157,14 +157,23 @@ class Windows:
     def _two(self, size: Array) -> TwoWindows | None:
         if self.ticks < 3 * self.window:
             return None
-        earlier = self.drift_earlier if self.ticks > 3 * self.window else 0.0
-        return TwoWindows(self.drift, self.drift_before, self.spread, self.spread_before, size, self.window, earlier)
+        return TwoWindows(
+            self.drift, self.drift_before, self.spread, self.spread_before, size, self.window, self._pairs
+        )
+
+    @property
+    def _pairs(self) -> Array | float:
+        if self.window == 1 or self.ticks < 5 * self.window:  # the first drift is that from nothing
+            return 1.0
+        with np.errstate(all="ignore"):
+            return np.asarray(self.drifts[:2].max(axis=0) / self.drifts[2:].max(axis=0))
 
     def _close(self) -> TwoWindows | None:
         """End a window."""
         for total in self.totals:
             total /= self.window
-        self.drift, self.drift_before, self.drift_earlier = self._apart(self.totals), self.drift, self.drift_before
+        self.drift, self.drift_before = self._apart(self.totals), self.drift
+        self.drifts = np.concatenate([self.drift[None], self.drifts[:-1]])
         found = self._two(_norms(self.totals))
         self.spread_before, self.spread = self.spread, np.zeros_like(self.spread)
         for mean, total in zip(self.means, self.totals, strict=True):
@@ -196,7 +205,7 @@ def _norms(arrays: Sequence[Array]) -> Array:
     return np.concatenate([np.sqrt(squares_of(np, array)) for array in arrays])
 
 
-KEPT = ("spread", "spread_before", "drift", "drift_before", "drift_earlier")
+KEPT = ("spread", "spread_before", "drift", "drift_before", "drifts")
 """What ``Windows`` keeps beside means and totals."""
 
 
