@@ -30,6 +30,7 @@ def two_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Let two threads share what they would leave to one, since graphs of tests are small; not where speed counts."""
     if "PCSIM_THREADS" not in os.environ and request.node.get_closest_marker("bench") is None:
         monkeypatch.setenv("PCSIM_THREADS", "2")
+        monkeypatch.setattr("pcsim.engines.jit.sizing.FEWEST", 8)
 
 
 def opened(name: str) -> Engine:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Features, documents, make_task, random_document, run_task
 
+import pcsim
 from pcsim.engines import ENGINES, best_engine, open_engine
 from pcsim.engines.array.schedule import ChangesOnlySchedule, EveryRow, LightConeSchedule, changes, row_span
 from pcsim.engines.array.session import ArraySession
@@ -586,3 +587,30 @@ def test_auto_takes_compiled_kernels_for_long_runs_only():
     graph = make_task(random_document(1), "fpa", ticks=2).graph
     assert best_engine(graph, 1, 10) == "numpy"
     assert best_engine(graph, 1, 10**9) == "numba"
+
+
+@pytest.mark.parametrize("name", ["il", "fpa", "zil"])
+@pytest.mark.parametrize("batch", [1, 5, 16, 64])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_no_bit_that_is_recorded_depends_on_threads(monkeypatch, name, batch, dtype):
+    """Squares of errors are summed in blocks of samples, whatever the threads that share these."""
+    opened("numba")
+    monkeypatch.setattr("pcsim.engines.threads.cores", lambda: 16)
+    vertices = {"x": {"op": "input", "shape": [24]},
+                "h": {"op": "affine", "units": 37, "activation": "tanh", "inputs": ["x"]},
+                "s": {"op": "sum", "inputs": ["h"]},
+                "k": {"op": "affine", "units": 19, "inputs": ["h"]},
+                "y": {"op": "affine", "units": 5, "inputs": ["k"]}}  # fmt: skip
+    rule = {"name": name} if name == "zil" else {"name": name, "step_size": 0.1, "ticks": 30}
+    document = {
+        "graph": {"vertices": vertices, "outputs": ["y"]}, "inputs": {"x": {"normal": [0, 1]}},
+        "targets": {"y": {"normal": [0, 1]}}, "rule": rule, "batch": batch, "dtype": dtype, "level": "delay",
+        **({"record": [{"what": "norm"}], "measure": []} if name == "il" else {"record": [{"what": ["norm", "divergence"]}]}),
+    }  # fmt: skip
+    found = []
+    for threads in (1, 2, 3, 7):
+        monkeypatch.setenv("PCSIM_THREADS", str(threads))
+        series = pcsim.simulate(document, engine="numba").trace["series"]
+        found.append([series[what].values for what in ("norm", "divergence") if what in series])
+    for other in found[1:]:
+        assert all(np.array_equal(one, two) for one, two in zip(found[0], other, strict=True))

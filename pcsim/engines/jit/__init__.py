@@ -104,7 +104,9 @@ the two together (tests/test_advance.py::test_vertices_that_move_as_soon_as_they
 *Threads.* Where the batch has two samples or more for each thread, threads share out the samples and never wait for
 each other within a call. Each then passes over every vertex, so no more threads are used than are busy with numbers
 three times as long as with passing: a thousand scalars of 64 samples, whose predictions are fixed, are left to one
-thread. Where PCSIM_THREADS is set, that many share them in any case. Arrays begin with a pair of cache lines, so that
+thread. Squares of errors, which norms and divergences are made of, are summed in blocks of samples; how many blocks
+there are depends on the task alone (``sizing.blocks_of``), each is summed by one thread, and blocks are added up in
+order, so no recorded bit depends on threads. No more threads share samples than there are blocks. Arrays begin with a pair of cache lines, so that
 threads share no line of a row where what each has of it fills whole lines; notes of which vertices moved are kept for
 each thread apart. (A fault flag for every row, next to what all threads read, once doubled the time of a tick.) Where
 samples are few, threads share out the vertices (of a population its neurons) and wait between phases; where a tick is

@@ -9,6 +9,7 @@ import numpy as np
 from pcsim.engines.jit.kernels.common import PART
 from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.kernels.products import SLAB
+from pcsim.engines.jit.sizing import blocks_of
 
 if TYPE_CHECKING:
     from pcsim.engines.jit.layout import Layout
@@ -36,16 +37,19 @@ class Parts:
     def __init__(self, layout: Layout, sharing: Sharing) -> None:
         self.layout, self.batch = layout, layout.batch
         threads, by_sample = sharing.threads, sharing.by_sample
-        bounds = np.linspace(0, self.batch, threads + 1).astype(int) if by_sample else None
+        self.blocks = blocks_of(layout.arrays)
+        self.bounds = layout.table.add(np.arange(self.blocks + 1) * self.batch // self.blocks)
+        self.sums = -(-self.blocks // threads) if by_sample else self.blocks
         self.notes = [self._write_notes() for _ in range(threads if by_sample else 1)]
         region = self.batch * layout.widest + SLAB
         shared, whole = [], []
         for thread in range(threads):
             scratch = address_of(layout.memory.new(f"scratch of thread {thread}", REGIONS * region))
             notes = self.notes[thread if by_sample else 0]
-            low, high = (0, self.batch) if bounds is None else (int(bounds[thread]), int(bounds[thread + 1]))
-            shared.append(self._write_part(thread, low, high, scratch, region, notes))
-            whole.append(self._write_part(thread, 0, self.batch, scratch, region, notes))
+            ends = (thread, thread + 1) if by_sample else (0, threads)
+            blocks = [end * self.blocks // threads for end in ends]
+            shared.append(self._write_part(thread, blocks, scratch, region, notes))
+            whole.append(self._write_part(thread, [0, self.blocks], scratch, region, notes))
         self.shared, self.whole = np.array(shared, np.int64), np.array(whole, np.int64)
         self.faults = np.array([self.shared, self.whole]) + PART.offset("fault")
         self.table: WholeNumbers = np.zeros(0, np.int64)
@@ -61,9 +65,12 @@ class Parts:
         }
         return {name: layout.table.add(np.zeros(count, np.int64)) for name, count in counts.items()}
 
-    def _write_part(self, thread: int, low: int, high: int, scratch: int, region: int, notes: dict[str, int]) -> int:
+    def _write_part(self, thread: int, blocks: list[int], scratch: int, region: int, notes: dict[str, int]) -> int:
+        low, high = (block * self.batch // self.blocks for block in blocks)
         samples = {"low": low, "high": high, "scratch": scratch, "region": region}
-        noted = {"fault": 0, "squares": 0, "apart": 0, "since": 0, "active": self.layout.active}
+        samples |= {"blocks": self.bounds + blocks[0], "last_block": self.bounds + blocks[1] + 1}
+        samples["single"] = self.blocks == 1
+        noted = {"fault": 0, "squares": 0, "apart": 0, "since": 0, "active": self.layout.active, "sums": self.sums}
         return self.layout.table.write(PART, f"thread {thread}", **samples, **notes, **noted)
 
     def use(self, table: WholeNumbers) -> None:

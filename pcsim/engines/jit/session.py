@@ -82,7 +82,7 @@ class JitSession:
         self.parts.use(self.table)
         self.pool = ThreadPool(threads, np.zeros(1, self.task.dtype), self.table)
         self.learning = Learning(self.laid_out, self.sharing, self.pool, self.parts, work=self.work)
-        noted = (self.sharing, self.pool, self.parts.shared, self.laid_out.active, totals)
+        noted = (self.sharing, self.pool, self.parts.shared, self.laid_out.active, self.parts.blocks, totals)
         self.squares, self.apart = Noted("squares", *noted), Noted("apart", *noted)
         self.unwatched = {one.step.shape for one in self.laid_out.projections.values()}
         """Shapes of which a vertex may become NaN or infinite in the sweep without a note."""

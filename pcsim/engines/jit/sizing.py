@@ -19,6 +19,10 @@ PRODUCTS = 16
 PASSING = 25
 """Nanoseconds that a thread takes for a vertex that acts, however few its samples."""
 
+FEWEST, BLOCKS, LARGE_BLOCK, MOST_BLOCKS = 1, 16, 1024, 64
+"""Blocks into which a batch falls: at least, and at most, but where blocks of so many numbers of an average vertex are
+more than that, and then at most."""
+
 FIXED, MOVING = 0.3, 3
 """Nanoseconds for a number of a vertex that acts, where predictions are fixed, and where they move."""
 
@@ -39,10 +43,24 @@ def products_of(step: Step) -> int:
 
 def threads_of(arrays: ArrayState, work: int) -> tuple[int, bool]:
     """Return how many threads run, and whether they share out the samples, or else the vertices, in step."""
-    most = threads_wanted()
+    most, blocks = threads_wanted(), blocks_of(arrays)
     if arrays.task.batch >= 2 * most:
-        return threads_said() or sharers(arrays, most), True
+        return min(threads_said() or sharers(arrays, most), blocks), True
+    if blocks == 1 and arrays.task.batch > 1:  # so that the same kernels sum squares, whatever the threads
+        return 1, True
     return (most, False) if work > pool.WORTH_SHARING else (1, True)
+
+
+def blocks_of(arrays: ArrayState) -> int:
+    """Return into how many blocks the samples of the batch fall, of which squares are summed, each by one thread.
+
+    It depends on the task alone, so that no sum depends on threads; no more threads share out samples.
+    """
+    steps, batch = arrays.program.steps, arrays.task.batch
+    vertices = sum(len(step.names) for step in steps)
+    row = batch * sum(len(step.names) * prod(step.shape) for step in steps) // max(1, vertices)
+    most = sharers(arrays, min(MOST_BLOCKS, max(BLOCKS, row // LARGE_BLOCK)))
+    return max(1, min(batch // 2, max(FEWEST, most)))
 
 
 def sharers(arrays: ArrayState, most: int) -> int:

@@ -73,6 +73,9 @@ PART = Record(
     "part",
     low=whole("first sample"),
     high=whole("last sample + 1"),
+    blocks=location("the first samples of its blocks, and where the last one ends"),
+    last_block=location("the end of these"),
+    single=whole("whether there is but one block, of all samples"),
     scratch=address("scratch, four regions"),
     region=whole("elements of a region"),
     moved=location("for each vertex, whether it has moved"),
@@ -84,6 +87,7 @@ PART = Record(
     apart=whole("likewise of errors less what they are compared with"),
     since=whole("first tick whose squares are noted, -1 for tick 0"),
     active=whole("vertices whose squares are noted"),
+    sums=whole("sums for each of these vertices: so many as a part has blocks at most"),
 )
 
 step_at, slot_at, edge_at, output_at, part_at = STEP.one(), SLOT.each(), EDGE.each(), OUTPUT.each(), PART.one()

@@ -14,7 +14,7 @@ from pcsim.engines.jit.kernels.common import NOTE, part_at, unbounded
 from pcsim.engines.jit.kernels.compiled import add_reordered, inline, jit, load, store
 from pcsim.engines.jit.kernels.native import like
 from pcsim.engines.jit.kernels.records import Record, address, location, number, whole
-from pcsim.engines.jit.kernels.squares import LEAST, MOST, SHORT, note_squares
+from pcsim.engines.jit.kernels.squares import LEAST, MOST, SHORT, note_again, note_blocks, note_squares
 
 FLOW = Record(
     "flow",
@@ -65,7 +65,7 @@ def flow(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode:
     own, mine = flow_at(table, at), part_at(table, part)
     moved, begin, active, receivers, terms = mine.moved, mine.low, mine.active, own.receivers, own.terms
     samples = mine.high - begin
-    noting, noted = mode & NOTE and own.notes, mine.squares + (tick + 1) * active
+    noting, noted = mode & NOTE and own.notes and mine.single, mine.squares + (tick + 1) * active
     least, most = like(memory, LEAST), like(memory, MOST)
     for k in range(low, high):
         row = receiver_at(table, receivers, k)
@@ -97,6 +97,26 @@ def flow(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode:
             table[moved + vertex] = 0
             if noting:
                 store(memory, noted + vertex, load(memory, noted + vertex - active))
+    if mode & NOTE and own.notes and not mine.single:
+        note_moved(memory, table, at, low, high, part, tick + 1)
+
+
+@jit
+def note_moved(memory: Any, table: Any, at: int, low: int, high: int, part: int, tick: int) -> None:
+    """Note the squares of receivers that have moved to a tick, block by block; of others, what they were before."""
+    own, mine = flow_at(table, at), part_at(table, part)
+    before, count = mine.active * mine.sums, mine.last_block - mine.blocks - 1
+    noted = mine.squares + tick * before
+    for k in range(low, high):
+        row = receiver_at(table, own.receivers, k)
+        out = noted + row.vertex * mine.sums
+        if table[mine.moved + row.vertex]:
+            note_blocks(memory, table, part, out, row.deviation, row.size)
+        else:
+            note_again(memory, out, before, count)
+    if high == own.count:
+        for k in range(own.output_count):
+            note_again(memory, noted + table[own.outputs + k] * mine.sums, before, count)
 
 
 @inline

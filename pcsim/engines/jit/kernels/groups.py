@@ -8,7 +8,7 @@ from pcsim.engines.jit.kernels.common import COMPARE, clear, copy_into, part_at
 from pcsim.engines.jit.kernels.compiled import jit, load, store
 from pcsim.engines.jit.kernels.native import like
 from pcsim.engines.jit.kernels.records import Record, address, location, number, whole
-from pcsim.engines.jit.kernels.squares import note_difference, note_squares
+from pcsim.engines.jit.kernels.squares import note_again, note_blocks, note_differences
 
 GROUP = Record(
     "shape group",
@@ -295,20 +295,21 @@ def measure(memory: Any, table: Any, at: int, low: int, high: int, part: int, mo
     Where nothing has changed, they are those of the tick before.
     """
     group, mine = group_at(table, at), part_at(table, part)
-    begin, n = mine.low * group.size, (mine.high - mine.low) * group.size
     here = tick * mine.active + group.first
     changed, moved = mine.changed + group.first, mine.moved + group.first
+    before, count = mine.active * mine.sums, mine.last_block - mine.blocks - 1
     for row in range(low, high):
-        squares, apart, error = mine.squares + here + row, mine.apart + here + row, group.error + row * group.stride
+        place, error = (here + row) * mine.sums, group.error + row * group.stride
+        squares, apart = mine.squares + place, mine.apart + place
         still = tick > mine.since and table[changed + row] == 0 and table[moved + row] == 0
         if still:
-            store(memory, squares, load(memory, squares - mine.active))
+            note_again(memory, squares, before, count)
         else:
-            note_squares(memory, squares, error + begin, n)
+            note_blocks(memory, table, part, squares, error, group.size)
         if mode & COMPARE and still and tick > max(mine.since, 0):
-            store(memory, apart, load(memory, apart - mine.active))
+            note_again(memory, apart, before, count)
         elif mode & COMPARE:
-            note_difference(memory, apart, error + begin, group.reference + row * group.stride + begin, n)
+            note_differences(memory, table, part, apart, error, group.reference + row * group.stride, group.size)
 
 
 @jit

@@ -1,5 +1,8 @@
 """Sums of squares of errors, and of how far they are from what they are compared with.
 
+The samples of a batch fall into blocks, whatever the threads; each block is summed by one thread, and blocks are added
+up in their order. So no bit of a sum depends on threads.
+
 A sum is noted in the number format of the run. One that lost something to the ends of that format, as the sum of
 squares of small or large numbers may, is noted by its root instead, with a minus sign.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
+from pcsim.engines.jit.kernels.common import part_at
 from pcsim.engines.jit.kernels.compiled import TYPES, add_reordered, inline, jit, load, store
 from pcsim.engines.jit.kernels.native import like, note
 from pcsim.engines.jit.kernels.records import Record, address, whole
@@ -26,7 +30,8 @@ TOTALS = Record(
     parts=whole("parts, each with sums of its own"),
     distance=whole("elements from the sums of one part to those of the next"),
     vertices=whole("vertices"),
-    sums=address("sums of squares, (ticks, vertices)"),
+    room=whole("sums for each vertex, zero beyond those that are noted"),
+    sums=address("sums of squares, (ticks, vertices, room)"),
     totals=whole("where in the table, counted in numbers, the totals go, (ticks, vertices)"),
 )
 
@@ -81,22 +86,49 @@ def differences(memory: Any, x: int, y: int, n: int, zero: Any) -> Any:
 def add_parts(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
     """Set the totals of ticks ``low`` to ``high`` to the sums of squares over all parts."""
     own = totals_at(table, at)
-    parts, n, distance = own.parts, own.vertices, own.distance
-    for row in range(low * n, high * n, n):
-        here, out = own.sums + row, own.totals + row
-        if parts == 1:
-            for i in range(n):
-                note(table, out + i, noted(memory, here + i))
-        elif parts == 2:
-            there = here + distance
-            for i in range(n):
-                note(table, out + i, noted(memory, here + i) + noted(memory, there + i))
-        else:
-            for i in range(n):
-                total = noted(memory, here + i)
-                for other in range(1, parts):
-                    total += noted(memory, here + other * distance + i)
-                note(table, out + i, total)
+    room, out, end = own.room, own.totals, own.sums + own.parts * own.distance
+    first, last = low * own.vertices, high * own.vertices
+    if own.parts * room == 1:
+        for row in range(first, last):
+            note(table, out + row, noted(memory, own.sums + row))
+        return
+    for row in range(first, last):
+        total = 0.0
+        for part_of_row in range(own.sums + row * room, end, own.distance):
+            for place in range(part_of_row, part_of_row + room):
+                total += noted(memory, place)
+        note(table, out + row, total)
+
+
+@jit
+def note_blocks(memory: Any, table: Any, part: int, place: int, x: int, size: int) -> None:
+    """Note the sums of squares of each block of samples of a part; x is that of the first sample of all."""
+    mine, out = part_at(table, part), place
+    begin = table[mine.blocks] * size
+    for block in range(mine.blocks + 1, mine.last_block):
+        end = table[block] * size
+        note_squares(memory, out, x + begin, end - begin)
+        begin = end
+        out += 1
+
+
+@jit
+def note_differences(memory: Any, table: Any, part: int, place: int, x: int, y: int, size: int) -> None:
+    """Note the sums of squares of the differences x - y, likewise."""
+    mine, out = part_at(table, part), place
+    begin = table[mine.blocks] * size
+    for block in range(mine.blocks + 1, mine.last_block):
+        end = table[block] * size
+        note_difference(memory, out, x + begin, y + begin, end - begin)
+        begin = end
+        out += 1
+
+
+@jit
+def note_again(memory: Any, place: int, before: int, count: int) -> None:
+    """Note what was noted a tick before, so many elements before."""
+    for k in range(place, place + count):
+        store(memory, k, load(memory, k - before))
 
 
 @inline
