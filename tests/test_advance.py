@@ -605,8 +605,11 @@ def test_no_bit_that_is_recorded_depends_on_threads(monkeypatch, name, batch, dt
     document = {
         "graph": {"vertices": vertices, "outputs": ["y"]}, "inputs": {"x": {"normal": [0, 1]}},
         "targets": {"y": {"normal": [0, 1]}}, "rule": rule, "batch": batch, "dtype": dtype, "level": "delay",
-        **({"record": [{"what": "norm"}], "measure": []} if name == "il" else {"record": [{"what": ["norm", "divergence"]}]}),
     }  # fmt: skip
+    if name == "il":  # whose measures would take the norms
+        document |= {"record": [{"what": "norm"}], "measure": []}
+    else:
+        document |= {"record": [{"what": ["norm", "divergence"]}]}
     found = []
     for threads in (1, 2, 3, 7):
         monkeypatch.setenv("PCSIM_THREADS", str(threads))

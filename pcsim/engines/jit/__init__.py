@@ -106,14 +106,14 @@ each other within a call. Each then passes over every vertex, so no more threads
 three times as long as with passing: a thousand scalars of 64 samples, whose predictions are fixed, are left to one
 thread. Squares of errors, which norms and divergences are made of, are summed in blocks of samples; how many blocks
 there are depends on the task alone (``sizing.blocks_of``), each is summed by one thread, and blocks are added up in
-order, so no recorded bit depends on threads. No more threads share samples than there are blocks. Arrays begin with a pair of cache lines, so that
-threads share no line of a row where what each has of it fills whole lines; notes of which vertices moved are kept for
-each thread apart. (A fault flag for every row, next to what all threads read, once doubled the time of a tick.) Where
-samples are few, threads share out the vertices (of a population its neurons) and wait between phases; where a tick is
-too short for that, one thread runs. Gradient contributions are shared out by slices of weights, each accumulated by
-one thread in the order of its users; steps that share a parameter accumulate one after the other. What a weight has
-accumulated is written in the order of memory, and replaced, not added to zero, by its first contributor. No operation
-on a number of the simulation is atomic.
+order, so no recorded bit depends on threads. No more threads share samples than there are blocks. Arrays begin with a
+pair of cache lines, so that threads share no line of a row where what each has of it fills whole lines; notes of
+which vertices moved are kept for each thread apart. (A fault flag for every row, next to what all threads read, once
+doubled the time of a tick.) Where samples are few, threads share out the vertices (of a population its neurons) and
+wait between phases; where a tick is too short for that, one thread runs. Gradient contributions are shared out by
+slices of weights, each accumulated by one thread in the order of its users; steps that share a parameter accumulate
+one after the other. What a weight has accumulated is written in the order of memory, and replaced, not added to zero,
+by its first contributor. No operation on a number of the simulation is atomic.
 
 *Rows.* A row with one or two messages that are slopes times errors is moved in one loop, which also sums its squares:
 whether that sum is finite says whether the row is, and its root is the norm at the tick after, where norms are
