@@ -30,7 +30,10 @@ Array = np.ndarray
 
 
 NOISE = 8
-"""Roundings of a value that a step of its error may be made of: a sum of n products is off by some sqrt(n) of them."""
+"""Roundings of a value that a step of its error may be made of: a sum of n products is off by some sqrt(n) of them.
+
+In a window of n ticks they may add up to sqrt(n) times as many.
+"""
 
 UNSEEN = 1 / (1 - SHRINKS)
 """A step of so many roundings of a value may shrink by less than one of them, which cannot be seen."""
@@ -409,18 +412,18 @@ class Meter:
             along = row_products(sent, wanted)
             self.fraction[group.rows][here] = np.where(fires, along, self.fraction[group.rows][here])
 
-    def noises(self, values: Array, roundings: float = NOISE) -> Array:
+    def noises(self, values: Array, roundings: float) -> Array:
         """Return how far rounding alone moves the errors of vertices: (vertices, batch, *shape) -> (vertices,)."""
         flat = values.reshape(len(values), -1)
         return np.asarray(roundings * np.finfo(flat.dtype).eps * np.sqrt(squares_of(np, flat)))
 
-    def all_noises(self, roundings: float = NOISE) -> Array:
+    def all_noises(self, roundings: float) -> Array:
         """Return the same of all vertices, in the order of the layout."""
         return np.concatenate([self.noises(group.value(), roundings) for group in self.groups])
 
-    def noise(self, place: int) -> float:
+    def noise(self, place: int, roundings: float) -> float:
         """Return the same of one vertex, by its place in the layout."""
-        return float(self.noises(self.value_of(place)())[0])
+        return float(self.noises(self.value_of(place)(), roundings)[0])
 
     def of(self, run: int) -> Measured:
         """Return what was measured of a run up to the last tick that was followed; call it before that tick moves."""
@@ -474,9 +477,10 @@ def _left(found: Meter, shown: TwoWindows) -> Array:
     found.swings = np.where(np.isinf(swing), np.inf, swing / swing_before)  # squares of numbers may be infinite
     left = shown.left()[found.rows]
     furthest = found.rows[np.arange(len(left)), left.argmax(axis=1)]
-    if (shown.spread[furthest] > [found.noise(int(place)) for place in furthest]).all():
+    roundings = NOISE * shown.window**0.5
+    if (shown.spread[furthest] > [found.noise(int(place), roundings) for place in furthest]).all():
         return np.asarray(left.max(axis=1))  # so that no other noise could change it
-    return np.asarray(np.max(shown.left(found.all_noises())[found.rows], axis=1, initial=0.0))
+    return np.asarray(np.max(shown.left(found.all_noises(roundings))[found.rows], axis=1, initial=0.0))
 
 
 def _energy(found: Meter) -> Array:
