@@ -90,7 +90,7 @@ def test_opening_a_file_reads_no_array(tree):
         ),
         (("value", "h1"), "add 'record: [{what: [value], vertices: all}]' to the scenario"),
         (("error", "h22"), "error of 'h22' was not recorded; did you mean 'h2'?"),
-        (("error", "h3"), "add 'record: [{what: [error], vertices: [h3]}]'"),
+        (("error", "h3"), "add 'record: [{what: [error], vertices: all}]'"),
         (("error",), "error of which vertex?; known: dead, h1, h2, y"),
         (("message", "h1->h2"), "a message is of kind 'value' or 'error', not None"),
         (

@@ -104,7 +104,7 @@ class Numbers:
             found[key] = Line(key[0], numbers, RECORDED)
         if missing := [key for key, line in found.items() if line.numbers is None]:
             again = self._again(tick, found)
-            found |= {key: Line(key[0], again.get(key), AGAIN if key in again else _how(key)) for key in missing}
+            found |= {key: Line(key[0], again.get(key), AGAIN if key in again else _how(*key)) for key in missing}
         return found
 
     def _again(self, tick: int, found: Mapping[Key, Line]) -> Mapping[Key, np.ndarray]:
@@ -126,6 +126,5 @@ class Numbers:
         return again
 
 
-def _how(key: Key) -> str:
-    quantity, name = key
-    return f"not known; {how_to_record(quantity.split()[-1], f'[{name}]')}"
+def _how(quantity: str, name: str) -> str:
+    return f"not known; {how_to_record(quantity.split()[-1], name)}"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.errors import RunError, clipped, wrong
+from pcsim.errors import InputError, RunError, clipped, wrong
 from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
-from pcsim.trace.entries import numbers, open_trace, series
+from pcsim.trace.entries import QUANTITIES, numbers, open_trace, series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,9 +80,24 @@ class Run:
         Raises
         ------
         InputError
-            If it was not recorded; the message says what was.
+            If it was not recorded; the message says what was, and how to record it where that can be.
         """
-        return series(self.trace, quantity, name, kind)
+        try:
+            return series(self.trace, quantity, name, kind)
+        except InputError:
+            if name is not None and quantity in QUANTITIES:
+                self._check_recordable(str(name), quantity, kind)
+            raise
+
+    def _check_recordable(self, name: str, quantity: str, kind: str | None) -> None:
+        from pcsim.run.provenance import scenario_of  # reads the scenario again, which to open a run does not
+        from pcsim.trace.recordable import check_recordable
+
+        try:
+            graph = scenario_of(self).levelled
+        except InputError:  # its files are gone
+            return
+        check_recordable(graph, name, quantity, kind)
 
     def ledger(self, vertex: str, tick: int) -> Ledger:
         """Return what a vertex did in a tick: what arrived, prediction, error, the change, and that they add up.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -176,12 +178,24 @@ def _missing(known: list[Entry], wanted: list[Entry], quantity: str, name: str |
     if name is None:
         return wrong("name", f"{title} of which {wanted[0].dim}?{nearest('', names)}")
     said = f"{title} of {name!r} was not recorded{nearest(name, names)}"
-    return wrong("name", f"{said}; {how_to_record(quantity, f'[{name}]')}")
+    return wrong("name", f"{said}; {how_to_record(quantity)}")
 
 
-def how_to_record(quantity: str, names: str = "all") -> str:
-    """Return the sentence that says how to have a quantity in the next trace."""
-    return f"to record it, add 'record: [{{what: [{quantity}], vertices: {names}}}]' to the scenario"
+def how_to_record(quantity: str, name: str | None = None) -> str:
+    """Return the sentence that says how to have a quantity in the next trace, of all there is, or of one name."""
+    if quantity == "learnt":
+        return "it is kept when a run has ended"
+    which = "" if quantity in ("update", "energy") else f", vertices: {'all' if name is None else _quoted(name)}"
+    return f"to record it, add 'record: [{{what: [{quantity}]{which}}}]' to the scenario"
+
+
+def _quoted(name: str) -> str:
+    """Return a list of one name as YAML has it, in quotes where it might be read as something else."""
+    plain = re.fullmatch(r"[A-Za-z_]\w*", name) and name.lower() not in _RESERVED
+    return f"[{name if plain else json.dumps(name, ensure_ascii=False)}]"
+
+
+_RESERVED = ("true", "false", "yes", "no", "on", "off", "null", "all")
 
 
 def first_arrival(tree: xr.DataTree) -> dict[str, int | None]:

@@ -155,9 +155,9 @@ def _named(known: list[Entry], dim: str, name: str, kind: str | None) -> list[Ch
     if not found:
         names = sorted({other for entry in fitting for other in entry.names})
         said = f"nothing{f' of kind {kind!r}' if kind else ''} was recorded of {dim} {name!r}"
-        what = "message" if dim == "edge" else kind or "error"
         guess = nearest(name, names) if names else ""
-        raise wrong(dim, f"{said}{guess}; {how_to_record(what, f'[{name}]')}")
+        what = "message" if dim == "edge" else kind or "value, error, update"
+        raise wrong(dim, f"{said}{guess}; {how_to_record(what)}")
     return found
 
 

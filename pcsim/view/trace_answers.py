@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pcsim.errors import InputError, RunError, nearest, wrong
+from pcsim.errors import InputError, RunError, wrong
 from pcsim.run.ledger import check_tick, ledger_of
 from pcsim.run.numbers import Numbers
 from pcsim.run.provenance import scenario_of
 from pcsim.run.under_way import moment
 from pcsim.trace.entries import entries, how_to_record
 from pcsim.trace.queries import Ticks, ask, overview, parse_ticks
+from pcsim.trace.recordable import check_recordable
 from pcsim.view.ledger_tables import ledger_tables
 from pcsim.view.run_tables import ended, trace_tables
 from pcsim.view.tick_picture import tick_picture
 
 if TYPE_CHECKING:
-    from pcsim.graph.graph import Graph
     from pcsim.run.rerun import Progress
     from pcsim.run.result import Run
 
@@ -94,38 +94,19 @@ def _rows(run: Run, ticks: Ticks | None, vertex: str | None, edge: str | None, k
 
 
 def _check_names(run: Run, vertex: str | None, edge: str | None, kind: str | None) -> None:
-    """Raise InputError for what no record could hold: that it was not recorded is then no news."""
+    """Raise InputError for what was not recorded: that no record could hold it, or how to record it."""
     try:
         graph = scenario_of(run).levelled
     except InputError:  # files of the scenario are gone
         return
     recorded = {name for entry in entries(run.trace) if "tick" in entry.array.dims for name in entry.names}
-    if vertex is not None and vertex not in recorded:
-        _check_vertex(graph, vertex)
+    if vertex is not None and (vertex not in recorded or kind is not None):
+        check_recordable(graph, vertex, kind, key="vertex")
+        if vertex not in recorded:
+            what = kind or ("update" if vertex in graph.parameters else "value")
+            raise wrong("vertex", f"nothing was recorded of {vertex!r}; {how_to_record(what, vertex)}")
     if edge is not None and (edge not in recorded or kind == "error"):
-        _check_edge(graph, edge, kind)
-
-
-def _check_vertex(graph: Graph, name: str) -> None:
-    if name not in (known := [*graph.vertices, *graph.parameters]):
-        raise wrong("vertex", f"the graph has no vertex {name!r}" + nearest(name, known))
-    if name not in graph.vertices or graph.vertices[name].op.role == "parameter":
-        raise wrong("vertex", f"nothing was recorded of parameter {name!r}; {how_to_record('update')}")
-    if graph.vertices[name].op.role == "source":
-        raise wrong("vertex", f"nothing was recorded of input {name!r}; {how_to_record('value', f'[{name}]')}")
-
-
-def _check_edge(graph: Graph, name: str, kind: str | None) -> None:
-    edges = {edge.name: edge for edge in graph.edges}
-    if name not in edges:
-        asked = name.split("->")
-        near = [other for other, edge in edges.items() if {edge.pre, edge.post} & set(asked)]
-        raise wrong("edge", f"the graph has no edge {name!r}" + nearest(name, near or edges))
-    source = graph.vertices[edges[name].pre].op
-    if source.role == "parameter":
-        raise wrong("edge", f"{name!r} leaves a parameter: no messages of such edges are recorded")
-    if kind == "error" and not graph.carries_errors(edges[name]):
-        raise wrong("kind", f"no error crosses {name!r}: what it leaves is held where it is; ask for kind value")
+        check_recordable(graph, edge, "message", kind, key="edge")
 
 
 def _measured_arrivals(run: Run) -> dict[str, int | None] | None:
