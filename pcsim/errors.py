@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -90,6 +90,23 @@ class InputError(PcsimError):
     def map(self, change: Callable[[Problem], Problem]) -> InputError:
         """Return the same error with each problem changed (to add context at a boundary)."""
         return InputError(map(change, self.problems))
+
+
+T = TypeVar("T")
+
+
+class Attempts:
+    """What goes on after a mistake, so that all of them are found: ``problems`` holds those so far."""
+
+    problems: list[Problem]
+
+    def attempt(self, step: Callable[[], T], *under: Any) -> T | None:
+        """Return what a step makes; None where something is wrong: its problems are kept, under a path."""
+        try:
+            return step()
+        except InputError as error:
+            self.problems += error.map(lambda problem: problem.under(*under)).problems
+            return None
 
 
 class RunError(PcsimError):

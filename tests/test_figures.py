@@ -174,7 +174,11 @@ def test_many_vertices_are_panels_by_level_with_a_colour_bar():
 
 def test_panels_hold_the_widest_range_of_numbers(tmp_path):
     values = np.outer(np.ones(5), 10.0 ** np.linspace(-300, 300, 12))
-    save(norms(series(values, range(12)), "wide"), tmp_path / "wide")
+    figure = norms(series(values, range(12)), "wide")
+    low, high = zip(*(axes.get_ylim() for axes in figure.axes), strict=True)
+    assert min(low) <= 1e-300
+    assert max(high) >= 1e300
+    assert {file.suffix for file in save(figure, tmp_path / "wide")} == {".png", ".svg"}
 
 
 def test_many_vertices_of_one_level_share_an_axis():

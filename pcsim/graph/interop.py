@@ -11,26 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsim.documents import from_plain, plain
 from pcsim.documents.frozen_arrays import MOST_WRITTEN_OUT, FrozenArray, reads_as_array
-from pcsim.errors import InputError, Problem, nearest, slip_of, wrong
+from pcsim.errors import Attempts, InputError, Problem, nearest, slip_of, wrong
 from pcsim.graph.assembly import assemble
 from pcsim.graph.build import graph_from
 from pcsim.ops import OPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import networkx as nx
 
     from pcsim.errors import Path
     from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
 
-T = TypeVar("T")
 
 Link = tuple[str, dict[str, Any]]
 """One edge into a vertex: where it comes from, and its attributes."""
@@ -145,7 +144,7 @@ def document_from(graph: nx.DiGraph[Any]) -> dict[str, Any]:
 
 
 @dataclass
-class _Reading:
+class _Reading(Attempts):
     """What was read of a networkx graph.
 
     Attributes
@@ -162,14 +161,6 @@ class _Reading:
     parameters: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-
-    def attempt(self, step: Callable[[], T]) -> T | None:
-        """Return what a step makes; None where something is wrong, which is noted."""
-        try:
-            return step()
-        except InputError as error:
-            self.problems += error.problems
-            return None
 
 
 def _read(graph: nx.DiGraph[Any]) -> _Reading:

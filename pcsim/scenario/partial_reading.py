@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pcsim.documents import Positions, plain, sorted_problems, with_location
 from pcsim.engines import ENGINES
-from pcsim.errors import InputError, Problem, nearest
+from pcsim.errors import Attempts, InputError, Problem, nearest
 from pcsim.graph.build import graph_from
 from pcsim.graph.problems import valid_part
 from pcsim.rules import RULES, Rule, rule
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from pcsim.graph.graph import Graph
     from pcsim.scenario.graph_source import GraphSource
 
-T = TypeVar("T")
-
 
 @dataclass
-class Reading:
+class Reading(Attempts):
     """What could be made of a scenario's document, and everything that is wrong with it."""
 
     node: Node
@@ -47,14 +45,6 @@ class Reading:
         row = self.rule or RULES["il"]
         remarks = tuple(sorted_problems(self.remarks))
         return Scenario(self.document, self.graph, row, self.folder.resolve(), self.positions, remarks=remarks)
-
-    def attempt(self, step: Callable[[], T]) -> T | None:
-        """Return what a step makes, or None: its problems are kept."""
-        try:
-            return step()
-        except InputError as error:
-            self.problems += error.problems
-            return None
 
 
 def document_of(reading: Reading) -> ScenarioDocument | None:
