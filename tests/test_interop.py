@@ -356,3 +356,17 @@ def test_graph_objects_can_be_simulated(form):
 def test_wrong_graph_objects_are_refused():
     with pytest.raises(pcsim.InputError, match="expected a networkx DiGraph"):
         pcsim.load({"graph": object(), "rule": "fpa"})
+
+
+@pytest.mark.parametrize("kind", [float, np.int64, np.float64])
+def test_slots_are_whole_numbers_however_written(kind):
+    graph = nx.DiGraph(outputs=["y"])
+    graph.add_nodes_from(
+        [("a", {"op": "input", "shape": [2]}), ("b", {"op": "input", "shape": [2]}), ("y", {"op": "add"})]
+    )
+    graph.add_edge("a", "y", slot=kind(1))
+    graph.add_edge("b", "y", slot=kind(0))
+    assert {edge.pre: edge.slot for edge in Graph.from_networkx(graph).incoming["y"]} == {"a": 1, "b": 0}
+    for bad, shown in [(0.5, "0.5"), (True, "True"), ("1", "'1'")]:
+        graph.edges["a", "y"]["slot"] = bad
+        refused(graph, f"vertices.y.inputs: the edges have slots [{shown}, 0], expected each of 0 to 1 once")

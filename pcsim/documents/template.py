@@ -7,6 +7,7 @@ import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from pcsim.documents.expression import MAX_NUMBER, Names, evaluate
@@ -25,7 +26,9 @@ MAX_ENTRIES = 2_000_000
 
 _SECTIONS = ("vertices", "parameters")
 _VERBATIM = ("args", "title", "source")
-_RANGE = re.compile(r"\s*(-?[0-9]{1,13})\s*\.\.\s*(-?[0-9]{1,13})\s*")
+_NUMBER = r"(-?[0-9]{1,13}(?:\.[0-9]{1,13})?(?:[eE]\+?[0-9]{1,2})?)"
+_RANGE = re.compile(rf"\s*{_NUMBER}\s*\.\.\s*{_NUMBER}\s*")
+_MOST = 10**13
 
 
 def expand(document: Node, args: Names) -> Node:
@@ -209,7 +212,9 @@ def _range(node: Node, path: Path, scope: Scope) -> Sequence[Any]:
     if isinstance(values, list) and all(type(value) in (int, str) for value in values):
         return values
     if isinstance(values, str) and (ends := _RANGE.fullmatch(values)):
-        return range(int(ends[1]), int(ends[2]) + 1)
+        first, last = Fraction(ends[1]), Fraction(ends[2])
+        if all(end.denominator == 1 and abs(end) < _MOST for end in (first, last)):
+            return range(int(first), int(last) + 1)
     if found == len(scope.problems):
         scope.note(path, f"expected a range such as 1..8, or a list of them, got {values!r}", node.location)
     return ()

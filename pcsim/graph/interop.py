@@ -21,6 +21,7 @@ from pcsim.errors import Attempts, InputError, Problem, nearest, slip_of, wrong
 from pcsim.graph.assembly import assemble
 from pcsim.graph.build import graph_from
 from pcsim.ops import OPS
+from pcsim.ops.attributes import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,12 +209,22 @@ def _links(graph: nx.DiGraph[Any], node: Any, names: Mapping[Any, str]) -> list[
     """Return the edges into a node, by slot."""
     found: list[Link] = [(names[pre], dict(data)) for pre, _, data in graph.in_edges(node, data=True)]
     path = ("vertices", names[node], "inputs")
-    given = [_read_value((*path, "slot"), data["slot"]) for _, data in found if "slot" in data]
+    given = [_slot(path, data["slot"]) for _, data in found if "slot" in data]
     if given and len(given) < len(found):
         raise wrong(path, "some edges have a slot and some have none; give all of them one, or none")
-    if given and (not all(type(slot) is int for slot in given) or sorted(given) != list(range(len(found)))):
-        raise wrong(path, f"the edges have slots {given}, expected each of 0 to {len(found) - 1} once")
+    if given and set(given) != set(range(len(found))):
+        slots = ", ".join(map(str, given))
+        raise wrong(path, f"the edges have slots [{slots}], expected each of 0 to {len(found) - 1} once")
     return sorted(found, key=lambda link: link[1]["slot"]) if given else found
+
+
+def _slot(path: Path, given: Any) -> Any:
+    """Return a slot as a whole number, also where it is written 2.0; what is none stays text, for the error."""
+    value = _read_value((*path, "slot"), given)
+    try:
+        return whole(value)
+    except ValueError:
+        return repr(value)
 
 
 def _entry(name: str, data: Mapping[Any, Any], links: list[Link]) -> dict[str, Any]:
@@ -235,8 +246,8 @@ def _entry(name: str, data: Mapping[Any, Any], links: list[Link]) -> dict[str, A
     own = {key: value for key, value in given.items() if key in legal or key not in _DRAWING}
     if "attributes" in data or not _takes_shape(str(op)):
         own.pop("shape", None)
-    whole = {key: _read_value(("vertices", name, key), value) for key, value in {**own, **attributes}.items()}
-    return {**whole, "inputs": [_input(name, slot, link) for slot, link in enumerate(links)]}
+    values = {key: _read_value(("vertices", name, key), value) for key, value in {**own, **attributes}.items()}
+    return {**values, "inputs": [_input(name, slot, link) for slot, link in enumerate(links)]}
 
 
 def _problems_of(name: str, slot: int, link: Link) -> Iterator[Problem]:
