@@ -1,4 +1,4 @@
-"""Expands ``$`` in a graph document: arguments, loops (``for``) and conditions (``if``)."""
+"""Expands ``$`` in a document: arguments, loops (``for``) and conditions (``if``)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,29 @@ from pcsim.documents.tree import Entry, Key, Node, from_plain, plain
 from pcsim.errors import InputError, Path, Problem, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-__all__ = ["MAX_ENTRIES", "Names", "argument", "argument_problems", "evaluate", "expand", "remarks", "substitute"]
+__all__ = [
+    "MAX_ENTRIES",
+    "Names",
+    "argument",
+    "argument_problems",
+    "arguments",
+    "empty_loops",
+    "evaluate",
+    "expand",
+    "expand_section",
+    "names_in",
+    "remarks",
+    "substitute",
+    "texts_in",
+]
 
 MAX_ENTRIES = 2_000_000
 
-_SECTIONS = ("vertices", "parameters")
+_SECTIONS = {"vertices": "vertex", "parameters": "parameter", "inputs": "input", "targets": "target"}
+"""Sections whose entries may be loops, and what one entry is called."""
+
 _VERBATIM = ("args", "title", "source")
 _NUMBER = r"(-?[0-9]{1,13}(?:\.[0-9]{1,13})?(?:[eE]\+?[0-9]{1,2})?)"
 _RANGE = re.compile(rf"\s*{_NUMBER}\s*\.\.\s*{_NUMBER}\s*")
@@ -55,54 +71,81 @@ def expand(document: Node, args: Names) -> Node:
     return replace(document, entries={key: entry for key, entry in parts.items() if entry})
 
 
+def expand_section(section: Entry, args: Names, stands: Callable[[Entry], bool]) -> Entry:
+    """Return a section, a map of entries, filled in as ``vertices`` are, with arguments and loop variables.
+
+    ``stands`` tells whether an entry is no template and stays as it is. Raises InputError as ``expand`` does.
+    """
+    scope = Scope(args)
+    made = _section(str(section.key), section.value.entries or {}, scope, stands)
+    if scope.problems:
+        raise InputError(scope.problems)
+    return replace(section, value=replace(section.value, entries=made))
+
+
+def arguments(document: Node, args: Names) -> dict[str, Any]:
+    """Return the value of every argument of a document; where a given one is wrong, its default."""
+    return dict(_scope(document.entries or {}, args).args)
+
+
 def argument_problems(document: Node, args: Names) -> list[Problem]:
     """Return what is wrong with the arguments of a document; paths begin with ``args``."""
     return _scope(document.entries or {}, args).problems
 
 
-def remarks(document: Node, args: Names) -> list[Problem]:
+def remarks(document: Node, args: Names, used: Collection[str] = ()) -> list[Problem]:
     """Return what is legal in a document and may yet be a slip: arguments that nothing uses, loops that make nothing.
 
-    The document is one that ``expand`` takes with these arguments.
+    The document is one that ``expand`` takes with these arguments; ``used`` are those that others use beside it.
     """
     entries = document.entries or {}
     scope = _scope(entries, args)
-    return [*_unused_arguments(entries, scope), *_empty_loops(entries, scope)]
+    return [*_unused_arguments(entries, scope, used), *_empty_loops(entries, scope)]
 
 
-def _unused_arguments(document: Mapping[Key, Entry], scope: Scope) -> Iterator[Problem]:
+def empty_loops(section: Entry, args: Names) -> list[Problem]:
+    """Return which loops make nothing, in a section that ``expand_section`` takes with these arguments."""
+    return [*_empty_loops({section.key: section}, Scope(args))]
+
+
+def _unused_arguments(document: Mapping[Key, Entry], scope: Scope, others: Collection[str]) -> Iterator[Problem]:
     if not scope.args:
         return
-    used = {name for key, entry in document.items() if key not in _VERBATIM for name in _names_in(entry.value)}
+    used = {name for key, entry in document.items() if key not in _VERBATIM for name in names_in(entry.value)}
     declared = document["args"].value.entries or {}
     for key, entry in declared.items():
-        if key not in used:
+        if key not in used and key not in others:
             message = f"nothing uses this argument; write ${key} where it is meant, or leave it out"
             yield Problem(("args", key), message, entry.location)
 
 
-def _names_in(node: Node) -> Iterator[str]:
+def names_in(node: Node) -> Iterator[str]:
     """Yield the names that the templates of a value use."""
+    for text in texts_in(node):
+        with suppress(ValueError):  # a loop that makes nothing is not read
+            yield from (name for piece in pieces_of(text) if not isinstance(piece, str) for name in piece.names)
+
+
+def texts_in(node: Node) -> Iterator[str]:
+    """Yield every text in a value, keys included, that holds a ``$``."""
     waiting = [node]
     while waiting:
         node = waiting.pop()
         waiting.extend(node.items or ())
         entries = (node.entries or {}).values()
         waiting.extend(entry.value for entry in entries)
-        for text in (node.value, *(entry.key for entry in entries)):
-            if isinstance(text, str) and "$" in text:
-                with suppress(ValueError):  # a loop that makes nothing is not read
-                    yield from (name for piece in pieces_of(text) if not isinstance(piece, str) for name in piece.names)
+        yield from (
+            text for text in (node.value, *(entry.key for entry in entries)) if isinstance(text, str) and "$" in text
+        )
 
 
 def _empty_loops(document: Mapping[Key, Entry], scope: Scope) -> Iterator[Problem]:
-    for section in _SECTIONS:
+    for section, what in _SECTIONS.items():
         made = document[section].value.entries if section in document else None
         for key, entry in (made or {}).items():
             loop = _loop(entry, (section, key), scope)
             if loop.count == 0:
                 names = " and ".join(name for name, values in loop.ranges.items() if not values)
-                what = section.removesuffix("s") if section == "parameters" else "vertex"
                 message = f"the range of {names} is empty, so this makes no {what}"
                 yield Problem((*loop.path, "for"), message, (entry.value.entries or {})["for"].location)
 
@@ -160,19 +203,29 @@ def _expanded(key: Key, entry: Entry, scope: Scope) -> Entry | None:
 
 @dataclass(frozen=True)
 class _Loop:
-    """An entry and the ranges of its loop variables."""
+    """An entry and the ranges of its loop variables; one that stands as it is has none, and no ``$`` to fill in."""
 
     entry: Entry
     path: Path
     ranges: dict[str, Sequence[Any]]
+    stands: bool = False
 
     @property
     def count(self) -> int:
         return math.prod(map(len, self.ranges.values()))
 
 
-def _section(section: str, entries: Mapping[Key, Entry], scope: Scope) -> dict[Key, Entry]:
-    loops = [_loop(entry, (section, key), scope) for key, entry in entries.items()]
+def _none_stands(_entry: Entry) -> bool:
+    return False
+
+
+def _section(
+    section: str, entries: Mapping[Key, Entry], scope: Scope, stands: Callable[[Entry], bool] = _none_stands
+) -> dict[Key, Entry]:
+    loops = [
+        _Loop(entry, (section, key), {}, stands=True) if stands(entry) else _loop(entry, (section, key), scope)
+        for key, entry in entries.items()
+    ]
     made: dict[Key, Entry] = {}
     # Counted before anything is made: a range costs nothing until it is run through.
     for loop, total in zip(loops, itertools.accumulate(loop.count for loop in loops), strict=True):
@@ -226,7 +279,7 @@ def _run(loop: _Loop, scope: Scope, made: dict[Key, Entry]) -> None:
         return
     found = len(scope.problems)
     inside = replace(scope, loops=tuple(loop.ranges)) if loop.ranges else scope
-    staged = stage_entry(loop.entry, loop.path, inside)
+    staged = loop.entry if loop.stands else stage_entry(loop.entry, loop.path, inside)
     if found < len(scope.problems):
         return
     for values in itertools.product(*loop.ranges.values()):
@@ -247,8 +300,9 @@ def _add(entry: Entry | None, loop: _Loop, made: dict[Key, Entry]) -> None:
     if entry is None:
         return
     if entry.key in made:
-        kind = "vertex" if loop.path[0] == "vertices" else "parameter"
+        kind = _SECTIONS[str(loop.path[0])]
         first = made[entry.key].location
-        hint = "use every loop variable in its name" if first == entry.location else f"first at {first}"
+        places = "another entry is named so too" if first is None else f"first at {first}"
+        hint = "use every loop variable in its name" if first == entry.location else places
         raise InputError([Problem(loop.path, f"{kind} {entry.key!r} is defined twice; {hint}", entry.location)])
     made[entry.key] = entry

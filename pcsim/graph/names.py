@@ -2,7 +2,8 @@
 
 A vertex may be named by any text of at most 1,000 characters that show, without blanks at its ends: spaces, brackets,
 slashes, dots, ``#``, ``$`` and ``->`` are like other characters, and a number in a document is its digits. Where a
-document has templates, ``$$`` stands for one ``$``.
+document has templates, ``$$`` stands for one ``$``; under ``inputs`` and ``targets`` of a scenario only in entries
+that are templates (``scenario/data_templates.py``).
 
 An edge is named ``pre->post``, further ones between the same pair ``pre->post#1``, ``pre->post#2``. A name that would
 make this ambiguous stands in it as JSON text: the edge from ``a->b`` to ``c`` is ``"a->b"->c``.

@@ -80,7 +80,7 @@ def _cell_problems(reading: Reading, key: str, value: Any) -> list[Problem]:
     if any(problem.path[:1] == (section,) for problem in reading.problems):
         return []
     try:
-        cell = Reading(override(reading.node, key, value), reading.folder)
+        cell = Reading(override(reading.node, key, value), reading.folder, reading.source, graph=reading.graph)
         cell.document = document_of(cell)
         cell.rule = rule_of(cell)
         cell.problems += _argument_problems(cell) if section == "graph" else []

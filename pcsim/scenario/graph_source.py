@@ -12,12 +12,13 @@ from pydantic import ValidationError
 
 from pcsim.documents import Node, from_plain, locate, located, plain, read
 from pcsim.documents.nesting import flatten
-from pcsim.documents.template import argument_problems, expand, remarks
+from pcsim.documents.template import argument_problems, arguments, expand, remarks
 from pcsim.errors import InputError, Problem
 from pcsim.graph.graph import Graph
 from pcsim.graph.interop import document_from
 from pcsim.graph.names import without_templates
 from pcsim.graph.problems import problems_of
+from pcsim.scenario.data_templates import names_used
 from pcsim.scenario.file_paths import rebased
 from pcsim.scenario.nested_graphs import nested, read_graph_file
 from pcsim.scenario.scenario_document import GraphReference
@@ -43,6 +44,7 @@ class GraphSource:
     folder : ``use:`` files are sought here
     prefix : the way from the scenario's folder to the document's; files of parameters are sought along it
     inline : whether the document stands in the scenario
+    used : arguments that the scenario's own templates use
     """
 
     document: Node
@@ -50,13 +52,18 @@ class GraphSource:
     folder: Path
     prefix: str = ""
     inline: bool = True
+    used: frozenset[str] = frozenset()
 
     def expanded(self, found: list[Problem]) -> Node:
         """Return the document without ``args``, ``for``, ``if``, ``use`` and ``$``; remarks are added to ``found``."""
         document = flatten(expand(self.document, self.args), self.folder, nested(found))
-        own = remarks(self.document, self.args)
+        own = remarks(self.document, self.args, self.used)
         found.extend(problem.under("graph") if self.inline else problem for problem in own)
         return rebased(document, self.prefix) if self.prefix else document
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the value of every argument; raises InputError where the document has no map of them."""
+        return arguments(self.document, self.args)
 
     def argument_problems(self) -> list[Problem]:
         """Return what is wrong with the arguments alone; paths begin with ``args``."""
@@ -103,8 +110,9 @@ def graph_source(node: Node, folder: Path) -> GraphSource | None:
     entry = (node.entries or {}).get("graph")
     if entry is None or entry.value.entries is None:
         return None
+    used = names_used(node)
     if "file" not in entry.value.entries:
-        return GraphSource(entry.value, {}, folder)
+        return GraphSource(entry.value, {}, folder, used=used)
     try:
         reference = GraphReference.model_validate(plain(entry.value))
     except ValidationError as error:
@@ -112,7 +120,7 @@ def graph_source(node: Node, folder: Path) -> GraphSource | None:
         raise located(InputError(problem.under("graph") for problem in problems), node) from None
     path = Path(os.path.normpath(folder / reference.file))
     prefix = os.path.dirname(reference.file)  # noqa: PTH120 - kept as it is written
-    return GraphSource(_read_named(path, node), reference.args, path.parent, prefix, inline=False)
+    return GraphSource(_read_named(path, node), reference.args, path.parent, prefix, inline=False, used=used)
 
 
 def _read_named(path: Path, node: Node) -> Node:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pcsim.documents import Positions, plain, sorted_problems, with_location
@@ -11,6 +11,7 @@ from pcsim.errors import Attempts, InputError, Problem, nearest
 from pcsim.graph.build import graph_from
 from pcsim.graph.problems import valid_part
 from pcsim.rules import RULES, Rule, rule
+from pcsim.scenario.data_templates import SECTIONS, written_out
 from pcsim.scenario.graph_source import in_scenario
 from pcsim.scenario.scenario import Scenario
 from pcsim.scenario.scenario_document import ScenarioDocument
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Reading(Attempts):
-    """What could be made of a scenario's document, and everything that is wrong with it."""
+    """What could be made of a scenario's document, and everything that is wrong with it.
+
+    ``node`` is the document as it is written, overrides applied; that of ``positions`` has its data written out.
+    """
 
     node: Node
     folder: FilePath
+    source: GraphSource | None = None
     positions: Positions = field(default_factory=Positions)
     document: ScenarioDocument | None = None
     graph: Graph | None = None
@@ -48,10 +53,31 @@ class Reading(Attempts):
 
 
 def document_of(reading: Reading) -> ScenarioDocument | None:
-    """Return the document, without what is wrong in it."""
-    document, problems = _validated(reading.node)
-    reading.problems += [with_location(problem, reading.node) for problem in problems]
+    """Return the document, without what is wrong in it, and keep the positions of its data."""
+    node = _with_data(reading)
+    reading.positions = replace(reading.positions, document=node)
+    document, problems = _validated(node)
+    # before those of the graph, also where nothing has a place to be sorted by
+    reading.problems = [*(with_location(problem, node) for problem in problems), *reading.problems]
     return document
+
+
+def _with_data(reading: Reading) -> Node:
+    """Return the document with its data written out, if the graph's arguments are known."""
+    try:
+        args = reading.source.arguments() if reading.source is not None else None
+    except InputError:  # it is reported with the graph
+        args = None
+    if args is None:
+        return reading.node
+    vertices = reading.graph.vertices if reading.graph is not None else None
+    entries = reading.node.entries or {}
+    made = {
+        key: reading.attempt(lambda: written_out(entries[key], args, vertices, reading.remarks))  # noqa: B023
+        for key in SECTIONS
+        if key in entries
+    }
+    return replace(reading.node, entries={**entries, **{key: entry for key, entry in made.items() if entry}})
 
 
 def _validated(node: Node) -> tuple[ScenarioDocument | None, list[Problem]]:

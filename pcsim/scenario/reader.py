@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,11 +71,10 @@ def read_scenario(source: Source, overrides: Values | None = None, files_in: str
     reading = Reading(node, folder)
     for key, value in (overrides or {}).items():
         reading.node = reading.attempt(lambda: override(reading.node, key, value)) or reading.node  # noqa: B023
-    reading.positions = replace(reading.positions, document=reading.node)
+    reading.source = reading.attempt(lambda: graph_source(reading.node, folder))
+    if reading.source is not None:
+        reading.graph = graph_of(reading, reading.source)
     reading.document = document_of(reading)
-    graph = reading.attempt(lambda: graph_source(reading.node, folder))
-    if graph is not None:
-        reading.graph = graph_of(reading, graph)
     reading.rule = reading.attempt(lambda: rule_of(reading))
     check_names(reading)
     reading.problems += sweep_problems(reading)

@@ -151,8 +151,10 @@ class ScenarioDocument(Strict):
     about: str = Field(default="", description="what the scenario shows, in a few words")
     graph: dict[str, Any] = Field(description="a graph document in place, or {file: graph.yaml, args: {depth: 8}}")
     parameters: ParametersEntry | None = Field(default=None, description="values to start from, as arrays in a file")
-    inputs: dict[Name, Any] = Field(default={}, description="input vertex -> its data")
-    targets: dict[Name, Any] = Field(default={}, description="output -> its target")
+    inputs: dict[Name, Any] = Field(
+        default={}, description="input vertex -> its data; x$t: {for: {t: 1..$T}, ...} stands for several"
+    )
+    targets: dict[Name, Any] = Field(default={}, description="output -> its target; for and $ as under inputs")
     loss: LossName | dict[Name, LossName] = Field(
         default="squared_error", description="what outputs carry, one for all or by output: of pcsim list losses"
     )

@@ -81,7 +81,9 @@ def plain_schema(what: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the schema of a document without ``$``, and those that it refers to by name."""
     if what == "scenario":
         found, parts = _schema(ScenarioDocument)
-        parts |= {"GraphReference": _schema(GraphReference)[0], "DataEntry": _schema(DataEntry)[0]}
+        data = _conditional(_schema(DataEntry)[0])
+        data["properties"]["for"] = _FOR
+        parts |= {"GraphReference": _schema(GraphReference)[0], "DataEntry": data}
         found["properties"]["graph"] |= {
             "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("GraphReference", "GraphDocument")]
         }
@@ -126,7 +128,9 @@ def _conditional(part: dict[str, Any]) -> dict[str, Any]:
 def _scenario_schema() -> dict[str, Any]:
     found, parts = plain_schema("scenario")
     graph = _graph_schema()
-    parts |= {**graph.pop("$defs"), "GraphDocument": graph}
+    parts |= {**graph.pop("$defs"), "GraphDocument": graph, "DataEntry": _template(parts["DataEntry"])}
+    for name in ("inputs", "targets"):
+        found["properties"][name]["additionalProperties"] = _template(_DATA)
     return {**found, "not": {"required": ["literal", "exact_dynamics"]}, "$defs": parts}
 
 
