@@ -317,6 +317,7 @@ def sweep(
             workers=workers,
             together=together,
             progress=bar.cells,
+            announce=_announce,
         )
     _print_sweep(found, target, as_json=as_json)
     failed = sum(1 for row in found.rows if row.get("error"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from pcsim.engines import ENGINES, nanoseconds, open_engine
 from pcsim.engines.array.memory import available
 from pcsim.engines.threads import cores
 from pcsim.errors import InputError, RunError, clipped, shortened, wrong
-from pcsim.run.forecast import admit
+from pcsim.run.forecast import SweepForecast, admit, sweep_announcement, sweep_forecast
 from pcsim.run.grouping import SMALL_RUN, state_bytes
 from pcsim.run.grouping import groups as groups_of
 from pcsim.run.processes import share_out
@@ -168,6 +169,7 @@ def sweep(
     workers: int | None = 1,
     together: bool = True,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> Sweep:
     """Run a scenario over the grid of its ``sweep:`` keys.
 
@@ -178,6 +180,7 @@ def sweep(
     resume : keep the rows that ``out`` already has for equal scenarios, content of files included; run the others
     workers : processes; None: as many as pay, one for each core at most, and the longest run begins first
     together : let small cells that differ only in seed, step size, inputs or targets tick side by side, as one program
+    announce : called before the first run with a line on what will be written to ``out``, where that is much
 
     Returns
     -------
@@ -196,16 +199,44 @@ def sweep(
     base, axes = _axes(source, given, engine, workers)
     scenarios = [_checked(source, given, engine, cell) for cell in grid(axes)]
     cells = [_cell_of(*pair) for pair in zip(grid(axes), scenarios, strict=True)]
-    files = {name: content for scenario in scenarios for name, content in scenario.files.items()}
     store = SweepFolder(Path(out) if out else None)
-    store.begin(cells, facts_of(base, axes, cells, files), resume=resume)
+    store.begin(cells, facts_of(base, axes, cells, scenarios), resume=resume)
     todo = [index for index, cell in enumerate(cells) if cell.digest not in store.known]
+    _tell(announce, [scenarios[index] for index in todo], store.path)
     processes, groups = _shared_out(todo, scenarios, engine, workers, together=together)
     work = _Work(cells, groups, store, progress)
     with work.kept():
         share_out(partial(_cells, source, given, engine), work.pieces(), processes, work.keep)
     found = _assembled(base.document.title, axes, cells, store)
     return replace(found, runs=work.runs, warnings=tuple(shortened(base.remarks)))
+
+
+def _tell(announce: Callable[[str], None] | None, scenarios: Sequence[Scenario], folder: Path | None) -> None:
+    """Announce runs that will write much."""
+    if announce is not None and folder is not None:
+        text = sweep_announcement(sweep_forecast(scenarios), folder)
+        if text:
+            announce(text)
+
+
+def planned(scenario: Scenario) -> SweepForecast | None:
+    """Return how many runs the sweep of a scenario has and what is kept of them; None where nothing is swept.
+
+    Neither data nor parameters are loaded. Raises InputError where a cell is wrong.
+    """
+    if not scenario.document.sweep or scenario.origin is None:
+        return None
+    source, given = scenario.origin
+    axes = _axes_left(scenario, given)
+    runs = prod(map(len, axes.values()))
+    swept = {*axes, *(key for case in axes.get(CASES, ()) for key in case)}
+    if not scenario.document.record and not any(key.partition(".")[0] == "record" for key in swept):
+        return SweepForecast(runs)
+    # a seed changes no size
+    sizes = {key: values[:1] if key == SEED else values for key, values in axes.items()}
+    found = sweep_forecast(_loaded(source, given, cell) for cell in grid(sizes))
+    seeds = runs // found.runs
+    return SweepForecast(runs, found.kept * seeds, found.trace * seeds)
 
 
 def open_sweep(folder: str | Path) -> Sweep:
@@ -343,7 +374,7 @@ def _worthwhile(scenarios: Sequence[Scenario], engine: str | None) -> int:
 def _axes(
     source: Source, given: Mapping[str, Any], engine: str | None, workers: int | None
 ) -> tuple[Scenario, dict[str, Any]]:
-    """Return what is swept and the axes of a sweep: those of the scenario that no override has fixed."""
+    """Return what is swept and the axes of the sweep."""
     scenario = load(source, given)
     document = scenario.document
     if not document.sweep:
@@ -352,10 +383,15 @@ def _axes(
     if workers is not None and workers < 1:
         raise wrong("workers", f"expected 1 or more, got {workers}")
     open_engine(engine or document.engine)
-    axes = {key: values for key, values in document.sweep.items() if key not in given}
+    axes = _axes_left(scenario, given)
     for case in axes.get(CASES, ()):
         label_of(case)
     return scenario, axes
+
+
+def _axes_left(scenario: Scenario, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the axes of a sweep that no override has fixed."""
+    return {key: values for key, values in scenario.document.sweep.items() if key not in given}
 
 
 def _named(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -370,9 +406,8 @@ def _coordinates(cell: Mapping[str, Any]) -> Row:
 
 def _checked(source: Source, given: Mapping[str, Any], engine: str | None, cell: Mapping[str, Any]) -> Scenario:
     """Load a cell before anything runs: a mistake in the last cell should not cost the others."""
-    scenario = None
+    scenario = _loaded(source, given, cell)
     try:
-        scenario = load(source, _merged(given, cell))
         check_engine(scenario, engine)
         check(scenario, ())
         admit(scenario, engine)
@@ -380,9 +415,20 @@ def _checked(source: Source, given: Mapping[str, Any], engine: str | None, cell:
             part()
         return scenario
     except InputError as error:
-        error = scenario.located(error) if scenario is not None else error
-        where = ", ".join(f"{key}={value}" for key, value in _named(cell).items())
-        raise error.map(lambda p: type(p)(p.path, f"{p.message} (in the sweep at {where})", p.location)) from None
+        raise _at_cell(scenario.located(error), cell) from None
+
+
+def _loaded(source: Source, given: Mapping[str, Any], cell: Mapping[str, Any]) -> Scenario:
+    try:
+        return load(source, _merged(given, cell))
+    except InputError as error:
+        raise _at_cell(error, cell) from None
+
+
+def _at_cell(error: InputError, cell: Mapping[str, Any]) -> InputError:
+    """Return an error that says in which cell of the sweep it is."""
+    where = ", ".join(f"{key}={value}" for key, value in _named(cell).items())
+    return error.map(lambda p: type(p)(p.path, f"{p.message} (in the sweep at {where})", p.location))
 
 
 def _groups(todo: Sequence[int], scenarios: Sequence[Scenario], engine: str | None, workers: int) -> list[list[int]]:

@@ -22,11 +22,16 @@ from pcsim.run.probes import record_bytes
 from pcsim.run.task import recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pcsim.program.program import Program
     from pcsim.scenario.scenario import Scenario
 
 LONG = 30.0
 """Seconds from which a run is announced with what it will take."""
+
+LARGE = 2**30
+"""Bytes of traces from which a sweep is announced with what it will write; a tenth of the free disk is much too."""
 
 FLOPS = 4e10
 """Operations of matrix products that a core does in a second, about."""
@@ -202,6 +207,36 @@ def announcement(found: Forecast, folder: Path | None) -> str:
     return (
         f"estimate: about {duration(found.seconds)} on {found.engine}, {_mebi(held)} of memory, a trace of "
         f"{_mebi(trace)} ({room})"
+    )
+
+
+@dataclass(frozen=True)
+class SweepForecast:
+    """What a sweep keeps: of how many ``runs``, how many are ``kept`` with their traces, and the bytes of these in all.
+
+    Bytes are those before compression; runs that stop early take less.
+    """
+
+    runs: int
+    kept: int = 0
+    trace: int = 0
+
+
+def sweep_forecast(scenarios: Iterable[Scenario]) -> SweepForecast:
+    """Return what a sweep over these scenarios keeps: the traces of those that say what to record."""
+    traces = [forecast(scenario).trace[1] if scenario.document.record else None for scenario in scenarios]
+    kept = [trace for trace in traces if trace is not None]
+    return SweepForecast(len(traces), len(kept), sum(kept))
+
+
+def sweep_announcement(found: SweepForecast, folder: Path) -> str:
+    """Return a line on a sweep that will write much to a folder; empty for all others."""
+    free = free_disk(folder)
+    if not found.kept or found.trace < min(LARGE, free / 10):
+        return ""
+    return (
+        f"estimate: {found.kept:,} of {found.runs:,} runs are kept with their traces, about {_mebi(found.trace)} in "
+        f"all before compression ({_mebi(free)} of disk free)"
     )
 
 

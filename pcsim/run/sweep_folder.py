@@ -170,10 +170,10 @@ class SweepFolder:
             self.note(status)
 
 
-def facts_of(scenario: Scenario, axes: Mapping[str, Any], cells: Sequence[Cell], files: Mapping[str, str]) -> Row:
+def facts_of(scenario: Scenario, axes: Mapping[str, Any], cells: Sequence[Cell], of_cells: Sequence[Scenario]) -> Row:
     """Return what the folder of a sweep says of it: the scenario, the grid, and where it comes from.
 
-    ``files`` are those of all cells, with their fingerprints.
+    ``of_cells`` are the scenarios of all cells, whose files stand there with their fingerprints.
     """
     return {
         "pcsim": FORMAT,
@@ -185,7 +185,7 @@ def facts_of(scenario: Scenario, axes: Mapping[str, Any], cells: Sequence[Cell],
         "dtype": scenario.document.dtype,
         "asked_for": scenario.document.engine,
         **provenance(scenario),
-        "files": dict(files),
+        "files": {name: content for one in of_cells for name, content in one.files.items()},
         "began": now(),
         "scenario": scenario.plain,
     }

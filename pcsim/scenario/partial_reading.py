@@ -17,12 +17,12 @@ from pcsim.scenario.scenario import Scenario
 from pcsim.scenario.scenario_document import ScenarioDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path as FilePath
 
     from pcsim.documents import Node
     from pcsim.graph.graph import Graph
-    from pcsim.scenario.graph_source import GraphSource
+    from pcsim.scenario.graph_source import DocumentFile, GraphSource
 
 
 @dataclass
@@ -42,6 +42,8 @@ class Reading(Attempts):
     problems: list[Problem] = field(default_factory=list)
     remarks: list[Problem] = field(default_factory=list)
     """What is legal and may yet be a slip."""
+    origin: tuple[DocumentFile, Mapping[str, Any]] | None = None
+    """The document as it was read, and the overrides that were applied."""
 
     def scenario(self) -> Scenario | None:
         """Return the scenario, also of a document with mistakes if the rest of it can be checked."""
@@ -49,7 +51,9 @@ class Reading(Attempts):
             return None
         row = self.rule or RULES["il"]
         remarks = tuple(sorted_problems(self.remarks))
-        return Scenario(self.document, self.graph, row, self.folder.resolve(), self.positions, remarks=remarks)
+        return Scenario(
+            self.document, self.graph, row, self.folder.resolve(), self.positions, remarks=remarks, origin=self.origin
+        )
 
 
 def document_of(reading: Reading) -> ScenarioDocument | None:

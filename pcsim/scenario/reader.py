@@ -12,7 +12,7 @@ from pcsim.graph.build import graph_from
 from pcsim.scenario.axes import sweep_problems, sweep_remarks
 from pcsim.scenario.dotted_keys import override
 from pcsim.scenario.file_paths import rebased
-from pcsim.scenario.graph_source import GraphSource, Source, graph_source, read_document
+from pcsim.scenario.graph_source import DocumentFile, GraphSource, Source, graph_source, read_document
 from pcsim.scenario.partial_reading import Reading, check_names, document_of, graph_of, rule_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def read_scenario(source: Source, overrides: Values | None = None, files_in: str
     """
     node, folder = read_document(source)
     folder = folder if files_in is None else Path(files_in)
-    reading = Reading(node, folder)
+    reading = Reading(node, folder, origin=(DocumentFile(folder / "document", node), dict(overrides or {})))
     for key, value in (overrides or {}).items():
         reading.node = reading.attempt(lambda: override(reading.node, key, value)) or reading.node  # noqa: B023
     reading.source = reading.attempt(lambda: graph_source(reading.node, folder))

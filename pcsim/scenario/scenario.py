@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pcsim.documents.frozen_arrays import FrozenArray
     from pcsim.graph.graph import Graph
     from pcsim.rules import Rule
+    from pcsim.scenario.graph_source import DocumentFile
     from pcsim.scenario.scenario_document import ScenarioDocument
 
 Array = np.ndarray
@@ -75,6 +76,7 @@ class Scenario:
     positions : where everything stands in its file, for problems found later
     given : {parameter: values}, parameters that `with_parameters` was given
     remarks : what is legal in the documents and may yet be a slip
+    origin : the document as it was read, and the overrides that were applied; cells of its sweep are made of these
     """
 
     document: ScenarioDocument
@@ -84,6 +86,7 @@ class Scenario:
     positions: Positions = field(default_factory=Positions, repr=False, compare=False)
     given: Mapping[str, FrozenArray] = field(default_factory=dict, repr=False)
     remarks: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
+    origin: tuple[DocumentFile, Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
     sessions: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Sessions of runs that have ended, by engine: the next run begins there (``run/ready.py``)."""
 

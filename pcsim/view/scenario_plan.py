@@ -16,6 +16,7 @@ from pcsim.graph.levels import level, levels, uneven_edges, vertex_levels
 from pcsim.run.forecast import duration, forecast, free_disk
 from pcsim.scenario.reader import load
 from pcsim.scenario.scenario import Scenario
+from pcsim.sweep import planned
 from pcsim.view.text import columns, notes, size, titled
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def plan(source: Scenario | Source, overrides: Mapping[str, Any] | None = None) 
     -------
     dict
         Counts of vertices, edges and parameters; ``memory`` in bytes; ``traffic_per_tick``; ``work_per_tick``;
-        ``steps`` of a tick.
+        ``steps`` of a tick; ``sweep`` with the ``runs`` of its grid, those ``kept`` with their traces and the
+        ``trace_bytes`` of these in all, or None.
 
     Raises
     ------
@@ -78,6 +80,7 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
         "traffic_per_tick": program.traffic(batch, itemsize),
         "work_per_tick": _work(estimates.task),
         "forecast": _forecast(estimates),
+        "sweep": _sweep(scenario),
         "warnings": [*scenario.warnings(), *estimates.warnings()],
     }
 
@@ -106,6 +109,12 @@ def _forecast(found: Forecast) -> dict[str, Any]:
         "disk_free_bytes": free_disk(Path()),
         "rounding_floor": found.floor,
     }
+
+
+def _sweep(scenario: Scenario) -> dict[str, int] | None:
+    """Return what the sweep of a scenario keeps, as plain data."""
+    found = planned(scenario)
+    return None if found is None else {"runs": found.runs, "kept": found.kept, "trace_bytes": found.trace}
 
 
 def _step(step: Step) -> dict[str, Any]:
@@ -144,6 +153,8 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         head.add_row(key, f"{number:,}")
     for key, text in _forecast_rows(found["forecast"]):
         head.add_row(f"estimate: {key}", text)
+    if found["sweep"]:
+        head.add_row("estimate: sweep", _sweep_text(found["sweep"]))
     steps = columns("step", "op", "vertices", "shape", "inputs", "names")
     for number, step in enumerate(found["steps"][:40]):
         steps.add_row(
@@ -170,6 +181,14 @@ def _forecast_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "memory", size(found["memory_bytes"]) + ("" if left is None else f" of {size(left)} left")
     per_tick, disk = size(found["trace_bytes_per_tick"]), size(found["disk_free_bytes"])
     yield "trace", f"{size(found['trace_bytes'])}, {per_tick} a tick, before compression; {disk} of disk free here"
+
+
+def _sweep_text(found: dict[str, int]) -> str:
+    """Return what a sweep keeps, in words."""
+    runs = f"{found['runs']:,} runs"
+    if not found["kept"]:
+        return f"{runs}; no trace is kept: nothing under 'record'"
+    return f"{runs}, {found['kept']:,} kept with their traces: {size(found['trace_bytes'])} in all, before compression"
 
 
 def kernels_of(scenario: Scenario) -> list[dict[str, Any]]:
