@@ -52,6 +52,7 @@ def written_out(section: Entry, args: Names, vertices: Collection[str] | None, f
 
 
 def _is_template(entry: Entry, vertices: Collection[str] | None) -> bool:
+    """Tell whether an entry is a template, and not named, or given a file, with a ``$`` that stands for itself."""
     inside = entry.value.entries or {}
     if _MARKS & set(inside):
         return True

@@ -51,9 +51,9 @@ class Reading(Attempts):
             return None
         row = self.rule or RULES["il"]
         remarks = tuple(sorted_problems(self.remarks))
-        return Scenario(
-            self.document, self.graph, row, self.folder.resolve(), self.positions, remarks=remarks, origin=self.origin
-        )
+        origin = self.origin if self.document.sweep else None
+        folder = self.folder.resolve()
+        return Scenario(self.document, self.graph, row, folder, self.positions, remarks=remarks, origin=origin)
 
 
 def document_of(reading: Reading) -> ScenarioDocument | None:

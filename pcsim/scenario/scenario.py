@@ -76,7 +76,7 @@ class Scenario:
     positions : where everything stands in its file, for problems found later
     given : {parameter: values}, parameters that `with_parameters` was given
     remarks : what is legal in the documents and may yet be a slip
-    origin : the document as it was read, and the overrides that were applied; cells of its sweep are made of these
+    origin : where there is a sweep, the document as it was read and the overrides: its cells are made of these
     """
 
     document: ScenarioDocument
