@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,10 @@ class TaskData:
     folder: Path
     dtype: np.dtype[Any]
 
+    @cached_property
+    def _outputs(self) -> frozenset[str]:
+        return frozenset(self.graph.outputs)
+
     def losses(self) -> dict[str, str]:
         """Return {output: loss}; raises InputError for an unknown loss or output."""
         given, outputs = self.document.loss, self.graph.outputs
@@ -75,19 +80,19 @@ class TaskData:
 
     def _output(self, name: str, path: tuple[str, ...]) -> str:
         """Return the output that a document's name means: outputs that feed others are observed."""
-        outputs = self.graph.outputs
-        if name in outputs:
+        if name in self._outputs:
             return name
-        if f"{name}.observed" in outputs:
+        if f"{name}.observed" in self._outputs:
             return f"{name}.observed"
-        raise wrong(path, f"{name!r} is not an output" + nearest(name, (o.removesuffix(".observed") for o in outputs)))
+        known = (output.removesuffix(".observed") for output in self.graph.outputs)
+        raise wrong(path, f"{name!r} is not an output" + nearest(name, known))
 
     def inputs(self, *, dry: bool = False) -> dict[str, Array]:
         """Return {source: (batch, *shape)}; raises InputError where data are missing or do not fit.
 
         ``dry``: check without drawing numbers or loading data sets; what is returned is no data.
         """
-        sources = [name for name, vertex in self.graph.vertices.items() if vertex.op.role == "source"]
+        sources = {name: None for name, vertex in self.graph.vertices.items() if vertex.op.role == "source"}
         given = dict(self.document.inputs)
         for name in sources:
             if self.graph.vertices[name].op.name == "constant":
