@@ -246,3 +246,13 @@ def test_what_is_no_table_is_refused(tmp_path):
         read(tmp_path, types="types.csv")
     with pytest.raises(InputError, match=r"connect\.types: cannot read .*no such file"):
         read(tmp_path, types="none.csv")
+
+
+def test_an_index_of_fractions_is_refused(tmp_path):
+    plain = {**IDS, "edge_type_id": None, "edge_group_id": None, "edge_group_index": None}
+    own = {"0/delay": np.ones(4), "0/syn_weight": np.ones(4)}
+    ranges = np.array([[0, 1], [1, 2], [2, 3], [3, 4]])
+    index = {"node_id_to_ranges": ranges, "range_to_edge_id": ranges + 0.5}
+    write(tmp_path, {**plain, **own, **{f"indices/source_to_target/{key}": table for key, table in index.items()}})
+    with pytest.raises(InputError, match="does not agree with source_node_id"):
+        read(tmp_path)

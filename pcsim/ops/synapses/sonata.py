@@ -347,7 +347,11 @@ def _agrees(index: Any, nodes: Column, size: int) -> bool:
     ranges = index["range_to_edge_id"]
     most = len(nodes) + size
     if any(
-        _is_group(table) or len(table.shape or ()) != 2 or table.shape[1] != 2 or table.shape[0] > most
+        _is_group(table)
+        or len(table.shape or ()) != 2
+        or table.shape[1] != 2
+        or table.shape[0] > most
+        or table.dtype.kind not in "iu"
         for table in (by_node, ranges)
     ):
         return False
