@@ -200,13 +200,14 @@ def sweep(
     scenarios = [_checked(source, given, engine, cell) for cell in grid(axes)]
     cells = [_cell_of(*pair) for pair in zip(grid(axes), scenarios, strict=True)]
     store = SweepFolder(Path(out) if out else None)
-    store.begin(cells, facts_of(base, axes, cells, scenarios), resume=resume)
-    todo = [index for index, cell in enumerate(cells) if cell.digest not in store.known]
-    _tell(announce, [scenarios[index] for index in todo], store.path)
-    processes, groups = _shared_out(todo, scenarios, engine, workers, together=together)
-    work = _Work(cells, groups, store, progress)
-    with work.kept():
-        share_out(partial(_cells, source, given, engine), work.pieces(), processes, work.keep)
+    with store.held():
+        store.begin(cells, facts_of(base, axes, cells, scenarios), resume=resume)
+        todo = [index for index, cell in enumerate(cells) if cell.digest not in store.known]
+        _tell(announce, [scenarios[index] for index in todo], store.path)
+        processes, groups = _shared_out(todo, scenarios, engine, workers, together=together)
+        work = _Work(cells, groups, store, progress)
+        with work.kept():
+            share_out(partial(_cells, source, given, engine), work.pieces(), processes, work.keep)
     found = _assembled(base.document.title, axes, cells, store)
     return replace(found, runs=work.runs, warnings=tuple(shortened(base.remarks)))
 

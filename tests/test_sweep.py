@@ -513,3 +513,19 @@ def test_a_picture_over_seeds_has_a_bar_for_each_mean(over_seeds, tmp_path):
     only = pcsim.sweep(RANDOM, {"sweep": {"seed": [1, 2]}})
     assert sweep_picture(only, tmp_path) == []
     assert "only seeds were swept" in no_picture(only)
+
+
+def test_two_sweeps_do_not_write_to_one_folder_at_once(tmp_path):
+    """The second would remove the runs of the first; once the first has ended, another goes on from its rows."""
+    asked = steps({"rule.step_size": [0.1, 0.2]})
+    refused: list[str] = []
+
+    def second(done: int, cells: int, row: Any) -> None:
+        with pytest.raises(pcsim.InputError, match="another sweep is writing to") as error:
+            pcsim.sweep(CHAIN, asked, out=tmp_path / "grid", resume=True)
+        refused.append(str(error.value))
+
+    found = pcsim.sweep(CHAIN, asked, out=tmp_path / "grid", progress=second)
+    assert len(refused) == 2
+    assert found.complete
+    assert pcsim.sweep(CHAIN, asked, out=tmp_path / "grid", resume=True).rows == found.rows

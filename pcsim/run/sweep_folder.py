@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,13 @@ from pcsim.run.manifest import earlier
 from pcsim.run.provenance import now, provenance
 from pcsim.run.result import MANIFEST, SWEEP, write_json
 
+try:
+    import fcntl
+except ImportError:  # not a system that has it
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pcsim.scenario.scenario import Scenario
@@ -94,6 +100,21 @@ class SweepFolder:
     used: set[str] = field(default_factory=set)
     """Names of the runs that rows of any time have kept."""
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other sweeps out of the folder, until this one ends or is killed; raises InputError where one is in it.
+
+        Where the system has no locks for folders, nothing is kept out.
+        """
+        handle = None if self.path is None or fcntl is None else _opened(self.path)
+        try:
+            if handle is not None:
+                _lock(self.path, handle)
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
     def begin(self, cells: Sequence[Cell], facts: Mapping[str, Any], *, resume: bool) -> None:
         """Read the rows that are there, of which those of ``cells`` count, and say that the sweep is running.
 
@@ -168,6 +189,23 @@ class SweepFolder:
         """Say how the sweep ended, if that can be written."""
         with suppress(OSError):
             self.note(status)
+
+
+def _opened(folder: Path) -> int | None:
+    """Return a handle of a folder, made where there is none; None where it cannot be had."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder, os.O_RDONLY)
+    return None
+
+
+def _lock(folder: Path | None, handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise wrong("out", f"another sweep is writing to {folder}; wait for it, or name another folder") from None
+    except OSError:  # the file system has no locks
+        return
 
 
 def facts_of(scenario: Scenario, axes: Mapping[str, Any], cells: Sequence[Cell], of_cells: Sequence[Scenario]) -> Row:
