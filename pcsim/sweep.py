@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from itertools import product
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -156,7 +156,10 @@ def label_of(case: Any) -> str:
             ("sweep", CASES),
             f"a case is a mapping of overrides, such as {{label: slow, rule.step_size: 0.1}}, got {case!r}",
         )
-    return str(case.get("label") or ", ".join(f"{key}={value}" for key, value in case.items()))
+    label = case.get("label")
+    if isinstance(label, float) and not isfinite(label):
+        raise wrong(("sweep", CASES), f"the label of a case is {label}, expected a text or a finite number")
+    return str(label or ", ".join(f"{key}={value}" for key, value in case.items()))
 
 
 def sweep(

@@ -529,3 +529,9 @@ def test_two_sweeps_do_not_write_to_one_folder_at_once(tmp_path):
     assert len(refused) == 2
     assert found.complete
     assert pcsim.sweep(CHAIN, asked, out=tmp_path / "grid", resume=True).rows == found.rows
+
+
+def test_a_case_is_not_labelled_by_what_is_no_number(tmp_path):
+    cases = [{"label": float("nan"), "rule.step_size": 0.1}]
+    with pytest.raises(pcsim.InputError, match="label of a case is nan"):
+        pcsim.sweep(CHAIN, steps({"cases": cases}), out=tmp_path)
