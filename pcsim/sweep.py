@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from itertools import product
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,7 @@ from pcsim.run.processes import share_out
 from pcsim.run.result import Run, open_run
 from pcsim.run.sweep_folder import ROWS, Cell, Row, SweepFolder, about, facts_of, read_lines
 from pcsim.run.task import check, check_engine, engine_of
+from pcsim.scenario.axes import CASES, LABEL, label_of
 from pcsim.scenario.reader import Source, load
 from pcsim.simulate import simulate, simulate_many
 
@@ -120,10 +122,6 @@ _BY_NAME = ("vertices", "parameters")
 """Parts of a summary with an entry for each vertex or parameter."""
 
 
-CASES = "cases"
-"""The key of an axis whose values are themselves overrides, ``{label: ..., key: value, ...}``."""
-
-
 def grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Return the cells of a grid, the last key changing fastest.
 
@@ -140,26 +138,13 @@ def overrides_of(cell: Mapping[str, Any]) -> dict[str, Any]:
     {'graph.depth': 2, 'rule.step_size': 0.1}
     """
     plain = {key: value for key, value in cell.items() if key != CASES}
-    return {**plain, **{key: value for key, value in cell.get(CASES, {}).items() if key != "label"}}
+    return {**plain, **{key: value for key, value in cell.get(CASES, {}).items() if key != LABEL}}
 
 
 def _merged(given: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return the overrides of a cell: whole sections first, so that ``rule.ticks`` changes a swept ``rule`` too."""
     both = {**given, **overrides_of(cell), "sweep": {}}
     return {key: both[key] for key in sorted(both, key=lambda key: key.count("."))}
-
-
-def label_of(case: Any) -> str:
-    """Return how a case is called."""
-    if not isinstance(case, Mapping):
-        raise wrong(
-            ("sweep", CASES),
-            f"a case is a mapping of overrides, such as {{label: slow, rule.step_size: 0.1}}, got {case!r}",
-        )
-    label = case.get("label")
-    if isinstance(label, float) and not isfinite(label):
-        raise wrong(("sweep", CASES), f"the label of a case is {label}, expected a text or a finite number")
-    return str(label or ", ".join(f"{key}={value}" for key, value in case.items()))
 
 
 def sweep(
@@ -205,7 +190,8 @@ def sweep(
     store = SweepFolder(Path(out) if out else None)
     with store.held():
         store.begin(cells, facts_of(base, axes, cells, scenarios), resume=resume)
-        todo = [index for index, cell in enumerate(cells) if cell.digest not in store.known]
+        first = {cell.digest: index for index, cell in reversed([*enumerate(cells)])}
+        todo = sorted(index for digest, index in first.items() if digest not in store.known)
         _tell(announce, [scenarios[index] for index in todo], store.path)
         processes, groups = _shared_out(todo, scenarios, engine, workers, together=together)
         work = _Work(cells, groups, store, progress)
@@ -298,6 +284,14 @@ class _Work:
     progress: Progress | None
     names: dict[int, str] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
+    done: int = field(init=False)
+    """Cells that have a row."""
+    times: Counter[str] = field(init=False)
+    """How many cells have a scenario, by its fingerprint: one run is the row of them all."""
+
+    def __post_init__(self) -> None:
+        self.times = Counter(cell.digest for cell in self.cells)
+        self.done = sum(times for digest, times in self.times.items() if digest in self.store.known)
 
     def pieces(self) -> list[list[_Piece]]:
         """Return each group of cells, with the folders that their runs are kept in."""
@@ -321,8 +315,9 @@ class _Work:
             if name is not None and run is not None:
                 self.runs[name] = run
             self.store.add(self.cells[index], row)
+            self.done += self.times[self.cells[index].digest]
             if self.progress is not None:
-                self.progress(sum(cell.digest in self.store.known for cell in self.cells), len(self.cells), row)
+                self.progress(self.done, len(self.cells), row)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -387,10 +382,7 @@ def _axes(
     if workers is not None and workers < 1:
         raise wrong("workers", f"expected 1 or more, got {workers}")
     open_engine(engine or document.engine)
-    axes = _axes_left(scenario, given)
-    for case in axes.get(CASES, ()):
-        label_of(case)
-    return scenario, axes
+    return scenario, _axes_left(scenario, given)
 
 
 def _axes_left(scenario: Scenario, given: Mapping[str, Any]) -> dict[str, Any]:

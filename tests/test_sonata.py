@@ -256,3 +256,20 @@ def test_an_index_of_fractions_is_refused(tmp_path):
     write(tmp_path, {**plain, **own, **{f"indices/source_to_target/{key}": table for key, table in index.items()}})
     with pytest.raises(InputError, match="does not agree with source_node_id"):
         read(tmp_path)
+
+
+def test_edges_that_share_a_row_of_their_group_are_named(tmp_path):
+    groups = {"0/syn_weight": np.array([5.0, 6.0]), "1/nsyns": np.ones(2)}
+    write(tmp_path, {**IDS, "edge_group_index": np.array([0, 0, 0, 1]), **groups}, TYPES)
+    _, weights, notes = read(tmp_path, types="types.csv")
+    assert weights[:2] == [5.0, 5.0]
+    said = "2 edges have edge_group_index 0 of group 0, and so the same syn_weight"
+    assert notes == (f"edges 'a_to_b' of edges.h5: {said}",)
+
+
+def test_an_index_without_one_of_its_tables_is_refused_with_a_remedy(tmp_path):
+    index = {"indices/source_to_target/node_id_to_ranges": index_of(SOURCE, 4)[0]}
+    write(tmp_path, {**IDS, "0/nsyns": np.ones(2), "1/nsyns": np.ones(2), **index}, TYPES)
+    said = "indices/source_to_target: has no range_to_edge_id: make it anew, or list indices under 'ignore'"
+    with pytest.raises(InputError, match=said):
+        read(tmp_path, types="types.csv")

@@ -62,7 +62,7 @@ def test_a_case_stands_for_its_overrides():
     assert overrides_of({"graph.depth": 2, "cases": case}) == {"graph.depth": 2, "rule.step_size": 0.1}
     assert label_of(case) == "slow"
     assert label_of({"rule": "il", "seed": 1}) == "rule=il, seed=1"
-    with pytest.raises(pcsim.InputError, match="a case is a mapping"):
+    with pytest.raises(pcsim.InputError, match="expected a case such as"):
         label_of("slow")
 
 
@@ -533,5 +533,39 @@ def test_two_sweeps_do_not_write_to_one_folder_at_once(tmp_path):
 
 def test_a_case_is_not_labelled_by_what_is_no_number(tmp_path):
     cases = [{"label": float("nan"), "rule.step_size": 0.1}]
-    with pytest.raises(pcsim.InputError, match="label of a case is nan"):
+    with pytest.raises(pcsim.InputError, match=r"cases\[0\]\.label: expected a text or a finite number, got nan"):
         pcsim.sweep(CHAIN, steps({"cases": cases}), out=tmp_path)
+
+
+def test_cases_of_one_label_and_other_values_are_refused(tmp_path):
+    file = tmp_path / "s.yaml"
+    cases = ["{label: a, rule.step_size: 0.1}", "{label: a, rule.step_size: 0.2}", "{label: a, rule.step_size: 0.10}"]
+    head = CHAIN.read_text().split("sweep:")[0].replace("../graphs", str(ROOT / "graphs"))
+    file.write_text(head + "sweep:\n  cases:\n" + "".join(f"  - {case}\n" for case in cases))
+    line = 1 + file.read_text().splitlines().index("  - " + cases[1])
+    said = rf"s.yaml:{line}:\d+: sweep.cases\[1\].label: case number 1 is called 'a' too, with other values"
+    with pytest.raises(pcsim.InputError, match=said) as error:
+        pcsim.load(file)
+    assert len(error.value.problems) == 1
+    unnamed = [{"rule.step_size": 1}, {"rule.step_size": "1"}]
+    with pytest.raises(pcsim.InputError, match=r"cases\[1\]: "):
+        pcsim.load(CHAIN, {"sweep": {"cases": unnamed}})
+
+
+@pytest.mark.parametrize("label", [["a"], {"a": 1}])
+def test_a_label_is_a_text_or_a_number(label):
+    with pytest.raises(pcsim.InputError, match=r"cases\[0\]\.label: expected a text or a finite number"):
+        pcsim.load(CHAIN, {"sweep": {"cases": [{"label": label, "seed": 1}]}})
+    assert label_of({"label": 0, "seed": 1}) == "0"
+
+
+def test_cells_of_one_scenario_are_run_once_and_have_one_run(tmp_path, counted):
+    """Each run that is kept has a row, and every cell has one."""
+    told: list[tuple[int, int]] = []
+    overrides = steps({"rule.step_size": [0.1, 0.2, 0.1]}, record=[{"what": "energy"}])
+    found = pcsim.sweep(CHAIN, overrides, out=tmp_path, together=False, progress=lambda *now: told.append(now[:2]))
+    assert len(counted) == 2
+    assert told == [(2, 3), (3, 3)]
+    assert [row["run"] for row in found.rows] == ["runs/0000", "runs/0001", "runs/0000"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["0000", "0001"]
+    assert pcsim.open_sweep(tmp_path).rows == found.rows

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from pcsim.documents import with_location
-from pcsim.errors import InputError, Path, Problem
+from pcsim.errors import InputError, Path, Problem, wrong
 from pcsim.scenario.dotted_keys import override
 from pcsim.scenario.graph_source import graph_source
 from pcsim.scenario.partial_reading import Reading, document_of, rule_of
@@ -15,7 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CASES = "cases"
+"""The key of an axis whose values are themselves overrides, ``{label: ..., key: value, ...}``."""
+
 LABEL = "label"
+
+
+def label_of(case: Any) -> str:
+    """Return how a case is called; raises InputError where it is none, or has a label that is no text or number."""
+    if not isinstance(case, Mapping):
+        raise wrong((), f"expected a case such as {{label: slow, rule.step_size: 0.1}}, got {case!r}")
+    label = case.get(LABEL)
+    if isinstance(label, dict | list) or (isinstance(label, float) and not isfinite(label)):
+        raise wrong(LABEL, f"expected a text or a finite number, got {label}")
+    named = label is not None and label != ""
+    return str(label) if named else ", ".join(f"{key}={value}" for key, value in case.items() if key != LABEL)
 
 
 def sweep_problems(reading: Reading) -> list[Problem]:
@@ -52,6 +68,8 @@ def _axis_problems(reading: Reading, key: str, values: list[Any]) -> Iterator[Pr
     path: Path = ("sweep", key)
     if not values:
         yield Problem(path, "expected a list of at least one value")
+    if key == CASES:
+        yield from _label_problems(path, values)
     for place, value in enumerate(values):
         if key == CASES:
             yield from _case_problems(reading, (*path, place), value)
@@ -61,12 +79,27 @@ def _axis_problems(reading: Reading, key: str, values: list[Any]) -> Iterator[Pr
 
 
 def _case_problems(reading: Reading, path: Path, case: Any) -> Iterator[Problem]:
-    if not isinstance(case, dict):
-        yield Problem(path, f"expected a case such as {{label: slow, rule.step_size: 0.1}}, got {case!r}")
+    try:
+        label_of(case)
+    except InputError as error:
+        yield from (problem.under(*path) for problem in error.problems)
         return
     for key, value in case.items():
         for problem in _cell_problems(reading, str(key), value) if key != LABEL else ():
             yield replace(problem, path=(*path, key))
+
+
+def _label_problems(path: Path, cases: list[Any]) -> Iterator[Problem]:
+    """Yield which cases have the label of an earlier one and other values: their rows could not be told apart."""
+    first: dict[str, tuple[int, str]] = {}
+    for place, case in enumerate(cases):
+        with suppress(InputError):
+            label, written = label_of(case), _written(case)
+            before, same = first.setdefault(label, (place, written))
+            if same != written:
+                at = (*path, place, LABEL) if LABEL in case else (*path, place)
+                hint = "give each case a label of its own"
+                yield Problem(at, f"case number {before + 1} is called {label!r} too, with other values; {hint}")
 
 
 def _is_about_key(problem: Problem) -> bool:

@@ -110,7 +110,7 @@ def read_population(path: Path, file: Any, given: Mapping[str, Any], folder: Pat
     _check_names(found, [group for _, group in groups.values()])
     columns = {meaning: _property(found, meaning, groups) for meaning in ("delay", "weight", "nsyns")}
     _check_types_are_known(found, columns)
-    notes = tuple(_notes(found, [group for _, group in groups.values()]))
+    notes = (*_notes(found, [group for _, group in groups.values()]), *_shared_rows(found, groups))
     ends = {"pre": ids["source_node_id"], "post": ids["target_node_id"]}
     return ends | _weighed(found, {key: column for key, column in columns.items() if column is not None}), notes
 
@@ -305,6 +305,21 @@ def _notes(found: _Population, groups: list[Mapping[str, Any]]) -> Iterator[str]
         yield f"{where}: edges have types, and no table of them was named as 'types'"
 
 
+def _shared_rows(found: _Population, groups: Mapping[int, _Group]) -> Iterator[str]:
+    """Yield, for each group of which something is read, that several of its edges have one row of attributes."""
+    places = found.ids.get("edge_group_index")
+    for number, (rows, group) in groups.items():
+        if places is None or not (names := _understood(found, group)):
+            continue
+        counts = np.bincount(places[rows].astype(np.int64))
+        if counts.max(initial=0) > 1:
+            row = int(np.argmax(counts > 1))
+            yield (
+                f"edges {found.name!r} of {found.path.name}: {counts[row]:,} edges have edge_group_index {row} of "
+                f"group {number}, and so the same {', '.join(sorted(names))}"
+            )
+
+
 def _unknown(found: _Population, name: str, groups: list[Mapping[str, Any]]) -> str:
     """Return an attribute with its first value in the table of types; empty where it asks for nothing."""
     if any(name in group for group in groups) or name in found.edges or found.types is None:
@@ -336,15 +351,16 @@ def _check_indices(found: _Population, sizes: Mapping[str, int]) -> None:
     """Refuse an index of edges by node that says other edges than there are."""
     indices = found.edges["indices"] if "indices" in found.edges and "indices" not in found.ignore else {}
     for name in sorted(set(indices) & set(_INDICES)):
-        if not _agrees(indices[name], found.ids[_INDICES[name]], sizes[name]):
-            message = f"does not agree with {_INDICES[name]}: make it anew, or list indices under 'ignore'"
-            raise found.wrong("/".join(("indices", name)), message)
+        by_node = "node_id_to_range" if "node_id_to_range" in indices[name] else "node_id_to_ranges"
+        missing = [table for table in (by_node, "range_to_edge_id") if table not in indices[name]]
+        if missing or not _agrees(indices[name], by_node, found.ids[_INDICES[name]], sizes[name]):
+            slip = f"has no {missing[0]}" if missing else f"does not agree with {_INDICES[name]}"
+            raise found.wrong("/".join(("indices", name)), f"{slip}: make it anew, or list indices under 'ignore'")
 
 
-def _agrees(index: Any, nodes: Column, size: int) -> bool:
-    """Return whether an index leads from each node to its edges, each of them once."""
-    by_node = index["node_id_to_ranges"] if "node_id_to_ranges" in index else index["node_id_to_range"]
-    ranges = index["range_to_edge_id"]
+def _agrees(index: Any, name: str, nodes: Column, size: int) -> bool:
+    """Return whether an index leads from each node to its edges, each of them once; ``name`` is its table by node."""
+    by_node, ranges = index[name], index["range_to_edge_id"]
     most = len(nodes) + size
     if any(
         _is_group(table)
