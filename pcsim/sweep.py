@@ -186,12 +186,10 @@ def sweep(
     given = dict(overrides or {})
     base, axes = _axes(source, given, engine, workers)
     scenarios = [_checked(source, given, engine, cell) for cell in grid(axes)]
-    cells = [_cell_of(*pair) for pair in zip(grid(axes), scenarios, strict=True)]
-    store = SweepFolder(Path(out) if out else None)
+    cells, store = [*map(_cell_of, grid(axes), scenarios)], SweepFolder(Path(out) if out else None)
     with store.held():
         store.begin(cells, facts_of(base, axes, cells, scenarios), resume=resume)
-        first = {cell.digest: index for index, cell in reversed([*enumerate(cells)])}
-        todo = sorted(index for digest, index in first.items() if digest not in store.known)
+        todo = _to_do(cells, store)
         _tell(announce, [scenarios[index] for index in todo], store.path)
         processes, groups = _shared_out(todo, scenarios, engine, workers, together=together)
         work = _Work(cells, groups, store, progress)
@@ -199,6 +197,12 @@ def sweep(
             share_out(partial(_cells, source, given, engine), work.pieces(), processes, work.keep)
     found = _assembled(base.document.title, axes, cells, store)
     return replace(found, runs=work.runs, warnings=tuple(shortened(base.remarks)))
+
+
+def _to_do(cells: Sequence[Cell], store: SweepFolder) -> list[int]:
+    """Return which cells are run: the first of each scenario of which there is no row yet."""
+    first = {cell.digest: index for index, cell in reversed([*enumerate(cells)])}
+    return sorted(index for digest, index in first.items() if digest not in store.known)
 
 
 def _tell(announce: Callable[[str], None] | None, scenarios: Sequence[Scenario], folder: Path | None) -> None:
