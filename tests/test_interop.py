@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import documents
+from strategies import Features, documents, random_document
 
 import pcsim
 from pcsim.errors import InputError
@@ -288,6 +288,24 @@ def test_files_that_other_programs_draw_come_in(tmp_path):
     for name in ("gexf", "graphml", "gml"):
         getattr(nx, f"write_{name}")(plain, tmp_path / name)
         assert Graph.from_networkx(getattr(nx, f"read_{name}")(tmp_path / name)) == Graph.from_networkx(plain)
+
+
+@pytest.mark.parametrize("kind", ["graphml", "gml"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_graph_goes_through_the_files_of_networkx(tmp_path, kind, seed):
+    graph = graph_from(random_document(seed, Features(precision=True)))
+    getattr(nx, f"write_{kind}")(graph.to_networkx(text=True), tmp_path / kind)
+    assert Graph.from_networkx(getattr(nx, f"read_{kind}")(tmp_path / kind)) == graph
+
+
+def test_text_that_is_no_list_is_refused_as_what_it_is():
+    graph = (
+        chain().to_networkx(text=True)
+        if isinstance(chain(), Graph)
+        else Graph.from_networkx(chain()).to_networkx(text=True)
+    )
+    graph.graph["outputs"] = "[1, 2"
+    refused(graph, "outputs: expected a list of nodes, got '[1, 2'")
 
 
 def test_values_are_whatever_numpy_reads():

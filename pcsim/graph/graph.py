@@ -169,7 +169,7 @@ class Graph:
     def _edges(self) -> Mapping[str, Edge]:
         return {edge.name: edge for edge in self.edges}
 
-    to_networkx: ClassVar[Callable[[Graph], nx.MultiDiGraph[str]]]
+    to_networkx: ClassVar[Callable[..., nx.MultiDiGraph[str]]]
     from_networkx: ClassVar[Callable[[nx.DiGraph[Any]], Graph]]
     synapses: ClassVar[Callable[..., xr.Dataset]]
     """These are defined in modules that need this class, and set in ``pcsim/graph/__init__.py``."""

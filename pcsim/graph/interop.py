@@ -20,6 +20,7 @@ from pcsim.documents.frozen_arrays import MOST_WRITTEN_OUT, FrozenArray, reads_a
 from pcsim.errors import Attempts, InputError, Problem, nearest, slip_of, wrong
 from pcsim.graph.assembly import assemble
 from pcsim.graph.build import graph_from
+from pcsim.graph.text_attributes import with_text, without_text
 from pcsim.ops import OPS
 from pcsim.ops.attributes import whole
 
@@ -51,12 +52,14 @@ _ELSEWHERE = {"weight": "; weights are parameters of the vertex that an edge lea
 """Attributes that other libraries give edges, and where a graph document says the same."""
 
 
-def to_networkx(graph: Graph) -> nx.MultiDiGraph[str]:
+def to_networkx(graph: Graph, *, text: bool = False) -> nx.MultiDiGraph[str]:
     """Return a graph as plain data in a networkx MultiDiGraph, nodes in canonical order.
 
     Nodes have ``op``, ``shape``, ``attributes`` (those of the op that are not its defaults), ``params``
     and ``precision``. Edges are keyed by slot and have ``slot``, ``value_delay`` and ``error_delay``, in ticks.
     The graph has ``title``, ``source``, ``outputs`` and ``parameters``: {name: {shape, init}}.
+
+    text : lists and mappings as JSON text, so that networkx can write GraphML and GML; ``from_networkx`` reads it
     """
     import networkx as nx
 
@@ -68,7 +71,7 @@ def to_networkx(graph: Graph) -> nx.MultiDiGraph[str]:
         made.add_node(vertex.name, **_node(vertex))
     for edge in graph.edges:
         made.add_edge(edge.pre, edge.post, edge.slot, **_line(edge))
-    return made
+    return with_text(made) if text else made
 
 
 def _node(vertex: Vertex) -> dict[str, Any]:
@@ -121,12 +124,14 @@ def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
     ``error_delay``. networkx lists parallel edges together: give ``slot`` where another order is meant.
     Names of nodes become text. What says how to draw a graph (labels, positions, colours) is left out, as are
     attributes of the whole graph that are unlike any of a document; other unknown attributes are refused.
+    Lists and mappings may be JSON text, as ``to_networkx(text=True)`` writes them for files.
 
     Raises
     ------
     InputError
         With every problem found; paths read as in a graph document: ``vertices.NAME.op``.
     """
+    graph = without_text(graph)
     read = _read(graph)
     if read.problems and not read.entries:
         raise InputError(read.problems)
@@ -138,6 +143,7 @@ def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
 
 def document_from(graph: nx.DiGraph[Any]) -> dict[str, Any]:
     """Return a networkx graph as a graph document; raises InputError as ``from_networkx`` does."""
+    graph = without_text(graph)
     read = _read(graph)
     if read.problems:
         raise InputError(read.problems)
