@@ -96,7 +96,7 @@ def test_each_run_is_what_it_would_be_alone(rule, engine, side_by_side):
 @pytest.mark.parametrize("rule", ["il", "fpa", "incremental", "il-variance"])
 @pytest.mark.parametrize("engine", ["actors", "numpy"])
 def test_a_run_that_stops_keeps_its_result_while_others_go_on(rule, engine, side_by_side):
-    stop = {"measure": "update", "below": 2e-4 if rule == "il-variance" else 2e-3}
+    stop = {"measure": "update", "below": {"il-variance": 2e-4, "incremental": 1e-2}.get(rule, 2e-3)}
     scenarios = several({"name": rule, "step_size": 0.3, "ticks": 400}, stop=stop, record=[{"what": "value"}])
     runs = pcsim.simulate_many(scenarios, engine=engine)
     assert side_by_side == [3]
