@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 import pcsim
-from pcsim.errors import InputError, PcsimError, wrong
+from pcsim.errors import InputError, PcsimError, RunError, wrong
 from pcsim.interrupts import exit_code
 
 if TYPE_CHECKING:
@@ -333,17 +333,27 @@ def sweep(
 
 
 def _print_sweep(found: Sweep, target: Path, *, as_json: bool) -> None:
-    from pcsim.view.sweep_results import no_picture, sweep_data, sweep_notes, sweep_picture, sweep_tables
+    from pcsim.view.sweep_results import no_picture, sweep_picture
 
-    pictures = sweep_picture(found, target)
+    try:
+        pictures = sweep_picture(found, target)
+    except RunError:
+        _print_rows(found, target, [], as_json=as_json)
+        raise
+    _print_rows(found, target, pictures, as_json=as_json)
+    if not (pictures or as_json):
+        _say(no_picture(found))
+
+
+def _print_rows(found: Sweep, target: Path, pictures: list[Path], *, as_json: bool) -> None:
+    from pcsim.view.sweep_results import sweep_data, sweep_notes, sweep_tables
+
     if as_json:
         _print_json(sweep_data(found, pictures))
         return
     out.print(*sweep_tables(found), sep="\n")
     for note in sweep_notes(found, target, pictures):
         _say(note)
-    if not pictures:
-        _say(no_picture(found))
 
 
 def _folder(path: Path, *, resume: bool) -> Path:

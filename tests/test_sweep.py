@@ -569,3 +569,20 @@ def test_cells_of_one_scenario_are_run_once_and_have_one_run(tmp_path, counted):
     assert [row["run"] for row in found.rows] == ["runs/0000", "runs/0001", "runs/0000"]
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["0000", "0001"]
     assert pcsim.open_sweep(tmp_path).rows == found.rows
+
+
+def test_a_sweep_is_not_written_into_the_folder_of_a_run(tmp_path):
+    pcsim.simulate(CHAIN, {"sweep": {}, "rule.ticks": 2}, out=tmp_path / "run")
+    with pytest.raises(pcsim.InputError, match=r"out: .*run holds a run; name another folder"):
+        pcsim.sweep(CHAIN, steps({"rule.step_size": [0.1, 0.2]}), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_where_the_picture_cannot_be_written_the_table_is_printed_all_the_same(tmp_path, form):
+    (tmp_path / "ticks.png").mkdir()
+    command = ["sweep", str(CHAIN), "--set", "sweep={graph.edges: [2, 3]}", "--out", str(tmp_path), *form]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "cannot write the figure" in result.stderr
+    assert "ticks.png or ticks.svg: Is a directory" in result.stderr
+    assert "15" in result.stdout

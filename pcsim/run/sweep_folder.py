@@ -118,12 +118,14 @@ class SweepFolder:
     def begin(self, cells: Sequence[Cell], facts: Mapping[str, Any], *, resume: bool) -> None:
         """Read the rows that are there, of which those of ``cells`` count, and say that the sweep is running.
 
-        Raises InputError where there are rows that nobody resumes.
+        Raises InputError where there are rows that nobody resumes, or a run.
         """
         if self.path is None:
             return
         if (self.path / ROWS).exists() and not resume:
             raise wrong("out", f"{self.path / ROWS} exists; resume the sweep (--resume) or name another folder")
+        if (self.path / MANIFEST).exists():
+            raise wrong("out", f"{self.path} holds a run; name another folder")
         before = about(self.path) if resume and (self.path / SWEEP).exists() else None
         self.facts = {**facts, "resumed": earlier(before, rows=before.get("rows", 0)) if before else []}
         try:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from pcsim.errors import RunError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -152,10 +154,17 @@ def short(name: str, most: int = 22) -> str:
 
 @look()
 def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write ``stem``.png and ``stem``.svg, the same bytes each time; return both paths."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    """Write ``stem``.png and ``stem``.svg, the same bytes each time; return both paths.
+
+    Raises RunError where they cannot be written.
+    """
     png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
-    figure.savefig(png, dpi=DPI, metadata={"Software": None})
-    figure.set_layout_engine("none")  # everything has its position now: to find it again takes as long as to draw
-    figure.savefig(svg, dpi=2 * DPI, metadata={"Date": None, "Creator": None})
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(png, dpi=DPI, metadata={"Software": None})
+        figure.set_layout_engine("none")  # everything has its position now: to find it again takes as long as to draw
+        figure.savefig(svg, dpi=2 * DPI, metadata={"Date": None, "Creator": None})
+    except OSError as error:
+        msg = f"cannot write the figure {png} or {svg.name}: {error.strerror or error}"
+        raise RunError(msg) from error
     return png, svg
