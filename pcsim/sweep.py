@@ -88,10 +88,11 @@ class Sweep:
         """Return a pandas DataFrame: a row for each run, by its coordinates.
 
         Columns are as ``divergence.worst_vertex``. Measures of single vertices and parameters are left to the runs.
+        A coordinate that is a list stands as a text.
         """
         pandas = import_module("pandas")
         columns = [dict(_columns(row)) for row in self.rows]
-        labels = [[each[key] for key in self.keys] for each in self.coordinates]
+        labels = [[_hashable(each[key]) for key in self.keys] for each in self.coordinates]
         index = pandas.MultiIndex.from_tuples(labels, names=self.keys) if len(self.keys) > 1 else pandas.Index(
             [label for label, in labels], name=self.keys[0]
         )  # fmt: skip
@@ -107,6 +108,10 @@ class Sweep:
             twice = table.index[table.index.duplicated()][0]
             raise wrong("sweep", f"two runs have the coordinates {twice!r}; a Dataset has room for one")
         return table.to_xarray()
+
+
+def _hashable(value: Any) -> Any:
+    return str(value) if isinstance(value, list) else value
 
 
 def _columns(row: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:

@@ -40,7 +40,7 @@ from pcsim.view.lanes import Link, crossings, is_lane, layout
 from pcsim.view.picture import picture
 from pcsim.view.scales import decades
 from pcsim.view.space_time import space_time, strokes_of
-from pcsim.view.style import COLOURS, PALE, VERMILLION, legend_columns, save, short, text_size
+from pcsim.view.style import COLOURS, PALE, VERMILLION, legend_columns, save, short, short_names, text_size
 
 ROOT = Path(__file__).parents[1]
 
@@ -791,6 +791,37 @@ def test_names_are_kept_legible():
     data = series([[1.0], [0.5]], [0]).assign_coords(vertex=["_hidden"])
     assert legend_of(convergence(data, None, "")) == [" _hidden (level 0)"]
     assert legend_columns(["a" * 60] * 3, 4.7) == 1
+
+
+def test_long_names_that_differ_in_their_middle_are_told_apart():
+    names = [f"_encoder_block_{i}_with_attention_over_all_positions" for i in range(12)]
+    assert len({short(name) for name in names}) == 1
+    shown = short_names(names)
+    assert len(set(shown.values())) == 12
+    assert all(f"{i}_with" in shown[name] for i, name in enumerate(names))
+    assert max(map(len, shown.values())) <= 23
+    data = series([[1.0], [0.5]], [0]).assign_coords(vertex=names[:1])
+    assert legend_of(convergence(data, None, "")) == [f"{short(names[0])} (level 0)"]
+    chain = {"x": {"op": "input", "shape": [1]}}
+    chain |= {name: {"op": "tanh", "inputs": [before]} for before, name in zip(["x", *names], names, strict=False)}
+    boxes = picture(graph_from({"vertices": chain})).boxes.values()
+    assert len({box.lines[0] for box in boxes}) == 13
+
+
+@pytest.mark.filterwarnings("error")
+def test_letters_that_the_font_lacks_bring_no_warnings(tmp_path):
+    data = series([[1.0], [0.5]], [0]).assign_coords(vertex=["层"])
+    assert save(convergence(data, None, ""), tmp_path / "figure")
+
+
+def test_a_space_time_figure_shows_no_messages_that_are_not_finite(twelve):
+    ticks = xr.DataArray(np.ones((3, len(twelve.vertices))), dims=("tick", "vertex"))
+    norms = ticks.assign_coords(tick=range(3), vertex=list(twelve.vertices))
+    norms[1] = np.inf
+    strokes = strokes_of(norms, twelve)
+    assert np.isfinite(strokes.norms).all()
+    assert strokes.norms.max() == 1
+    assert 1 not in strokes.ends[:, 0, 0]
 
 
 def test_names_with_dollars_are_no_formulas(tmp_path):

@@ -586,3 +586,9 @@ def test_where_the_picture_cannot_be_written_the_table_is_printed_all_the_same(t
     assert "cannot write the figure" in result.stderr
     assert "ticks.png or ticks.svg: Is a directory" in result.stderr
     assert "15" in result.stdout
+
+
+def test_a_sweep_over_lists_is_a_table_and_a_dataset_too():
+    found = pcsim.sweep(CHAIN, steps({"inputs.x0": [[1.0], [2.0]], "rule.step_size": [0.2]}))
+    assert found.to_dataframe().index.tolist() == [("[1.0]", 0.2), ("[2.0]", 0.2)]
+    assert dict(found.to_xarray().sizes) == {"inputs.x0": 2, "rule.step_size": 1}

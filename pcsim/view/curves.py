@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from pcsim.view.style import (
     new_panels,
     remark,
     sequential,
-    short,
+    short_names,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class _Lines:
     values: Array
     levels: Array
     names: tuple[str, ...]
+
+    @cached_property
+    def shown(self) -> dict[str, str]:
+        """How each name is written in a legend."""
+        return short_names(self.names)
 
     @property
     def colours(self) -> tuple[ListedColormap, Array]:
@@ -204,7 +210,7 @@ def _seen(lines: _Lines, span: Decades) -> Array:
 
 def _label(lines: _Lines, alike: Sequence[int], zero: str) -> str:
     """Return what the legend calls lines that lie on each other: their names, what they are levels of, and zeros."""
-    values, names = lines.values[list(alike)], [short(lines.names[number]) for number in alike]
+    values, names = lines.values[list(alike)], [lines.shown[lines.names[number]] for number in alike]
     sign = " = " if all(np.array_equal(row, values[0], equal_nan=True) for row in values) else " ≈ "
     levels = sorted({int(lines.levels[number]) for number in alike})
     shown = sign.join(names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} more"])
@@ -244,8 +250,8 @@ def _when(ticks: Array, chosen: Array) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = [short(name) for name in names[:4]]
-    return ", ".join(shown) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    shown = short_names(names[:4])
+    return ", ".join(shown[name] for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _draw_many(axes: Axes, lines: _Lines, group: Array, span: Decades) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pcsim.graph.levels import uneven_edges, vertex_levels
-from pcsim.view.style import short
+from pcsim.view.style import short_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -77,7 +77,8 @@ def picture(graph: Graph) -> Picture:
     members: dict[_Group, list[str]] = defaultdict(list)
     for name in graph.vertices:
         members[groups[name]].append(name)
-    boxes = [_box(graph, group, names, columns) for group, names in members.items()]
+    shown = short_names((names[0] for names in members.values() if len(names) == 1), MOST_LETTERS)
+    boxes = [_box(graph, group, names, columns, shown) for group, names in members.items()]
     arrows = _bundles(graph, groups) if grouped else _arrows(graph)
     breaks = [k for k in range(1, len(columns)) if columns[k - 1][1] - columns[k][0] > 1]
     headings = tuple(_heading(*ends) for ends in columns)
@@ -118,13 +119,15 @@ def _groups(graph: Graph, found: Mapping[str, int]) -> dict[str, _Group]:
     return groups
 
 
-def _box(graph: Graph, group: _Group, names: Sequence[str], columns: Sequence[tuple[int, int]]) -> Box:
+def _box(
+    graph: Graph, group: _Group, names: Sequence[str], columns: Sequence[tuple[int, int]], shown: Mapping[str, str]
+) -> Box:
     column, count = columns.index((group.first, group.last)), len(names)
     if group.elided:
         return Box(group.key, column, ("…", f"x {count}"), "free", count)
     op = graph.vertices[names[0]].op.name
     role = graph.role(names[0]) if group.reaches else LOST
-    lines = (short(names[0], MOST_LETTERS), op) if count == 1 else (op, f"x {count}")
+    lines = (shown[names[0]], op) if count == 1 else (op, f"x {count}")
     return Box(group.key, column, lines, role, count)
 
 

@@ -71,7 +71,7 @@ def space_time(norm: xr.DataArray, graph: Graph, cone: Mapping[int, int] | None 
         bar.outline.set_visible(False)
     _axes(axes, shown, highest, f"the first {len(shown)} of {len(recorded)}" if len(shown) < len(recorded) else "")
     if strokes.every > 1:
-        axes.set_title(f"{axes.get_title()}\nmessages sent at every {strokes.every}th tick", parse_math=False)
+        axes.set_title(f"{axes.get_title()}\nmessages of one recorded tick in {strokes.every}", parse_math=False)
     if cone:
         known = [(tick - 0.5, level) for level, tick in sorted(cone.items())]  # left of the first messages
         legend_below(figure, [cone_line(axes, *np.array(known, float).T)])
@@ -91,7 +91,7 @@ def strokes_of(norm: xr.DataArray, graph: Graph) -> Strokes:
     every = max(1, -(-len(kinds) * len(ticks) // MOST_STROKES))
     ends, norms = [np.zeros((0, 2, 2))], [np.zeros(0)]
     for (sender, receiver, delay), senders in kinds.items():
-        largest = np.max(np.nan_to_num(data[sorted(senders)][:, ::every], nan=0.0), axis=0)
+        largest = np.max(np.nan_to_num(data[sorted(senders)][:, ::every], nan=0.0, posinf=0.0), axis=0)
         sent = ticks[::every][largest > 0]
         low, high = np.full(len(sent), sender), np.full(len(sent), receiver)
         ends.append(np.stack([np.stack([sent, low], 1), np.stack([sent + delay + 1, high], 1)], 1))

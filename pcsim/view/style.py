@@ -6,13 +6,15 @@ Figures are 12 cm wide and set in 9 and 10 points, so that type is near 7 points
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import pairwise, takewhile
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, filterwarnings
 
 from pcsim.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from matplotlib.artist import Artist
@@ -55,10 +57,14 @@ _LOOK: Any = {
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Draw with the settings of this package; those of the caller return on leaving."""
+    """Draw with the settings of this package; those of the caller return on leaving.
+
+    A letter that the font lacks is drawn as an empty box, without a warning for each time it is measured.
+    """
     import matplotlib as mpl
 
-    with mpl.rc_context(_LOOK):
+    with mpl.rc_context(_LOOK), catch_warnings():
+        filterwarnings("ignore", r"Glyph .* missing from")
         yield
 
 
@@ -148,8 +154,45 @@ def short(name: str, most: int = 22) -> str:
     >>> short("encoder.block1.attention.query", 16)
     'encoder.…n.query'
     """
-    name = f" {name}" if name.startswith("_") else name  # matplotlib hides labels that start with _
+    name = _shown(name)
     return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - 1) // 2 :]}"
+
+
+def short_names(names: Iterable[str], most: int = 22) -> dict[str, str]:
+    """Return names as `short` cuts them; those that would look alike are cut around where they begin to differ.
+
+    >>> list(short_names(["encoder.block1.attention.query", "encoder.block2.attention.query"], 16).values())
+    ['enco…ock1.atten…', 'enco…ock2.atten…']
+    """
+    alike: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        alike.setdefault(short(name, most), []).append(name)
+    found = {group[0]: text for text, group in alike.items()}
+    for group in alike.values():
+        shared = [_shared(*pair) for pair in pairwise(group)]
+        for name, place in zip(group, map(max, [0, *shared], [*shared, 0]), strict=True):
+            if len(group) > 1:
+                found[name] = _around(name, place, most)
+    return found
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many letters two names begin with that are the same."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _around(name: str, place: int, most: int) -> str:
+    """Return the beginning of a long name, and what stands around a place in it."""
+    head = most // 4
+    first = min(max(place - 3, head), len(name) - (most - head - 1))
+    rest = name[first:]
+    tail = rest if len(rest) < most - head else f"{rest[: most - head - 2]}…"
+    return _shown(f"{name[:head]}…{tail}")
+
+
+def _shown(name: str) -> str:
+    """Return a name as matplotlib shows it: labels that start with _ are hidden."""
+    return f" {name}" if name.startswith("_") else name
 
 
 @look()

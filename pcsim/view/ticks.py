@@ -12,7 +12,7 @@ import numpy as np
 
 from pcsim.errors import wrong
 from pcsim.view.scales import decades, draw_decades
-from pcsim.view.style import BLACK, COLOURS, MARKERS, legend_below, look, new_axes, remark, short
+from pcsim.view.style import BLACK, COLOURS, MARKERS, legend_below, look, new_axes, remark, short_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -127,12 +127,14 @@ def _measured(point: Point) -> float | None:
 def _draw(axes: Axes, points: Sequence[Point], scale: _ValueAxis) -> list[Artist]:
     handles: list[Artist] = []
     names = dict.fromkeys(point.series for point in points)
+    labels = short_names(names, 30)
     series = [sorted((p for p in points if p.series == name), key=lambda point: point.x) for name in names]
     step = min(7.0, 28 / len(series)) if any(point.spread for point in points) else 0.0
     for number, (mine, colour, marker) in enumerate(zip(series, cycle(COLOURS), cycle(MARKERS), strict=False)):
         beneath = 0 if step else min(3, _beneath(axes, mine, series[number + 1 :], scale))
         aside = _aside(axes, step * (number - (len(series) - 1) / 2))
-        handles += _draw_series(axes, mine, scale, _Look(colour, marker, 7 + 4 * beneath, aside))
+        look_of = _Look(labels[mine[0].series], colour, marker, 7 + 4 * beneath, aside)
+        handles += _draw_series(axes, mine, scale, look_of)
         for point in mine:
             _draw_unfinished(axes, point, scale, colour, points)
     return handles + _explained(points, scale.ended)
@@ -142,6 +144,7 @@ def _draw(axes: Axes, points: Sequence[Point], scale: _ValueAxis) -> list[Artist
 class _Look:
     """How a series is drawn; ``transform`` puts series with bars side by side."""
 
+    label: str
     colour: str
     marker: str
     size: float
@@ -177,7 +180,7 @@ def _draw_series(axes: Axes, points: Sequence[Point], scale: _ValueAxis, look_of
     found = [(point.x, scale.height(value)) for point in points if (value := _measured(point)) is not None]
     x, y = zip(*found, strict=True) if found else ((), ())
     [line] = axes.plot(x, y, color=colour, linestyle="", marker=look_of.marker, markersize=size, transform=at)
-    line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3 - 0.001 * size, label=short(points[0].series, 30))
+    line.set(markeredgecolor="white", markeredgewidth=0.4, zorder=3 - 0.001 * size, label=look_of.label)
     for point in points:
         _draw_spread(axes, point, scale, look_of)
     return [line]
