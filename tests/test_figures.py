@@ -815,13 +815,31 @@ def test_letters_that_the_font_lacks_bring_no_warnings(tmp_path):
 
 
 def test_a_space_time_figure_shows_no_messages_that_are_not_finite(twelve):
-    ticks = xr.DataArray(np.ones((3, len(twelve.vertices))), dims=("tick", "vertex"))
-    norms = ticks.assign_coords(tick=range(3), vertex=list(twelve.vertices))
-    norms[1] = np.inf
+    coords = {"tick": range(3), "vertex": list(twelve.vertices)}
+    finite = xr.DataArray(np.ones((3, len(twelve.vertices))), dims=("tick", "vertex"), coords=coords)
+    norms = finite.where(finite["tick"] != 1, np.inf)
     strokes = strokes_of(norms, twelve)
     assert np.isfinite(strokes.norms).all()
     assert strokes.norms.max() == 1
     assert 1 not in strokes.ends[:, 0, 0]
+    assert "errors that are not finite are not drawn" in legend_of(space_time(norms, twelve))
+    assert not legend_of(space_time(finite, twelve))
+
+
+def test_a_space_time_figure_says_whose_errors_were_not_recorded(twelve):
+    names = [name for name in twelve.vertices if name not in ("y", "d")]
+    norms = xr.DataArray(np.ones((3, len(names))), dims=("tick", "vertex"), coords={"tick": range(3), "vertex": names})
+    assert legend_of(space_time(norms, twelve)) == ["not recorded: the errors of d, y"]
+
+
+def test_a_long_title_leaves_the_axes_their_height(tmp_path):
+    data = series([[1.0], [0.5]], [0])
+    heights = []
+    for title in ("short", "a title that goes on " * 12, "a title without an end " * 200):
+        figure = convergence(data, None, title)
+        save(figure, tmp_path / "figure")
+        heights.append(figure.axes[0].get_window_extent().height / figure.dpi)
+    assert min(heights) > 0.8 * heights[0]
 
 
 def test_names_with_dollars_are_no_formulas(tmp_path):

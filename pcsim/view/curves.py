@@ -22,6 +22,7 @@ from pcsim.view.style import (
     remark,
     sequential,
     short_names,
+    some,
 )
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def _left_out(lines: _Lines, span: Decades) -> list[Artist]:
         return remarks
     lost = [number for number in hidden if not np.isfinite(lines.values[number]).any()]
     why = {"no number": lost, "outside of the axis": [number for number in hidden if number not in lost]}
-    parts = [f"{_some([lines.names[k] for k in found])} ({reason})" for reason, found in why.items() if found]
+    parts = [f"{some([lines.names[k] for k in found])} ({reason})" for reason, found in why.items() if found]
     return [*remarks, remark(f"not drawn: {'; '.join(parts)}")]
 
 
@@ -246,12 +247,7 @@ def _when(ticks: Array, chosen: Array) -> str:
     first = int(chosen.argmax())
     if chosen[first:].all() and first + 1 < len(ticks):
         return f"from tick {ticks[first]} on"
-    return f"at {'tick' if chosen.sum() == 1 else 'ticks'} {_some([str(tick) for tick in ticks[chosen]])}"
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = short_names(names[:4])
-    return ", ".join(shown[name] for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"at {'tick' if chosen.sum() == 1 else 'ticks'} {some([str(tick) for tick in ticks[chosen]])}"
 
 
 def _draw_many(axes: Axes, lines: _Lines, group: Array, span: Decades) -> None:

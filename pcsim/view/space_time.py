@@ -10,12 +10,13 @@ import numpy as np
 from pcsim.graph.levels import vertex_levels
 from pcsim.view.heat import cone_line, places_of
 from pcsim.view.scales import whole_numbers, whole_ticks
-from pcsim.view.style import legend_below, look, new_axes
+from pcsim.view.style import legend_below, look, new_axes, remark, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import xarray as xr
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
@@ -72,10 +73,22 @@ def space_time(norm: xr.DataArray, graph: Graph, cone: Mapping[int, int] | None 
     _axes(axes, shown, highest, f"the first {len(shown)} of {len(recorded)}" if len(shown) < len(recorded) else "")
     if strokes.every > 1:
         axes.set_title(f"{axes.get_title()}\nmessages of one recorded tick in {strokes.every}", parse_math=False)
+    handles: list[Artist] = []
     if cone:
         known = [(tick - 0.5, level) for level, tick in sorted(cone.items())]  # left of the first messages
-        legend_below(figure, [cone_line(axes, *np.array(known, float).T)])
+        handles.append(cone_line(axes, *np.array(known, float).T))
+    if missing := _senders(graph) - set(map(str, norm["vertex"].to_numpy())):
+        handles.append(remark(f"not recorded: the errors of {some(sorted(missing))}"))
+    if np.isinf(norm.sel(tick=shown)).any():
+        handles.append(remark("errors that are not finite are not drawn"))
+    legend_below(figure, handles)
     return figure
+
+
+def _senders(graph: Graph) -> set[str]:
+    """Return the vertices whose errors are sent to a vertex that is free."""
+    levels = vertex_levels(graph)
+    return {edge.post for edge in graph.edges if levels[edge.post] is not None and edge.pre in graph.active}
 
 
 def strokes_of(norm: xr.DataArray, graph: Graph) -> Strokes:

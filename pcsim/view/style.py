@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from itertools import pairwise, takewhile
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, filterwarnings
 
@@ -72,10 +72,17 @@ def new_axes(height: float, title: str = "") -> tuple[Figure, Axes]:
     """Return an empty figure of the usual width, ``height`` inches high, and its axes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    heading, more = _heading(title)
+    figure = Figure(figsize=(WIDTH, height + more), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(fill(title, 58), parse_math=False)
+    axes.set_title(heading, parse_math=False)
     return figure, axes
+
+
+def _heading(title: str) -> tuple[str, float]:
+    """Return a title in lines, at most five, and by how many inches a figure grows for those beyond the second."""
+    lines = wrap(title, 58, max_lines=5, placeholder=" …")
+    return "\n".join(lines), LINE * max(0, len(lines) - 2)
 
 
 def new_panels(height: float, title: str, names: Sequence[str]) -> tuple[Figure, list[Axes]]:
@@ -86,13 +93,14 @@ def new_panels(height: float, title: str, names: Sequence[str]) -> tuple[Figure,
         figure, axes = new_axes(height, title)
         return figure, [axes]
     rows = -(-len(names) // 2)
-    figure = Figure(figsize=(WIDTH, 0.6 + 0.6 * height * rows), layout="constrained")
+    heading, more = _heading(title)
+    figure = Figure(figsize=(WIDTH, 0.6 + 0.6 * height * rows + more), layout="constrained")
     grid = list(figure.subplots(rows, 2, sharex=True, sharey=True).flat)
     for axes in grid[len(names) :]:
         axes.remove()
     for axes, name in zip(grid, names, strict=False):
         axes.set_title(name, fontsize=9, loc="left")
-    figure.suptitle(fill(title, 58), fontsize=10, parse_math=False)
+    figure.suptitle(heading, fontsize=10, parse_math=False)
     return figure, grid[: len(names)]
 
 
@@ -174,6 +182,12 @@ def short_names(names: Iterable[str], most: int = 22) -> dict[str, str]:
             if len(group) > 1:
                 found[name] = _around(name, place, most)
     return found
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first names, cut where they are long, and how many more there are."""
+    shown = short_names(names[:4])
+    return ", ".join(shown[name] for name in names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _shared(one: str, other: str) -> int:
