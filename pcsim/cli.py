@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import platform
 import shlex
@@ -110,7 +109,9 @@ def _write(text: str) -> None:
 
 
 def _print_json(data: Any) -> None:
-    sys.stdout.write(json.dumps(data, indent=1, default=str) + "\n")
+    from pcsim.view.text import json_text
+
+    sys.stdout.write(json_text(data) + "\n")
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:

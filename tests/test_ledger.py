@@ -241,6 +241,22 @@ def test_the_messages_under_way_are_those_that_arrive_later():
 
 def test_bars_fall_with_the_logarithm_and_zero_is_a_dot():
     assert [bar(norm, 1.0) for norm in (1.0, 1e-2, 1e-9, 0.0)] == ["█", "▄", "▁", "·"]
+    assert bar(5e-324, 1e10) == "▁"  # their quotient is no number above 0
+    assert [bar(norm, 1.0) for norm in (np.inf, np.nan)] == ["!", "!"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tick_of_a_run_that_diverges_is_json_without_warnings(tmp_path):
+    wild = {"x": {"op": "input", "shape": [1]}, "y": {"op": "affine", "units": 1, "inputs": ["a"]}}
+    wild["a"] = {"op": "affine", "units": 1, "inputs": ["x"]}
+    wild["y"]["init"] = {"weight": {"constant": 30}}
+    scenario = {"graph": {"vertices": wild}, "inputs": {"x": 1.0}, "targets": {"y": 0.0}}
+    with pytest.raises(pcsim.RunError):
+        pcsim.simulate({**scenario, "rule": {"name": "il", "step_size": 1.0, "ticks": 400}}, out=tmp_path / "run")
+    last = pcsim.open_run(tmp_path / "run").series("energy").sizes["tick"] - 1
+    answer = told("trace", tmp_path / "run", "--tick", last, "--picture", "--json")
+    assert "Infinity" not in answer.stdout
+    assert json.loads(answer.stdout)["levels"][-1]["errors"] == {"y": None}
 
 
 def told(*words):

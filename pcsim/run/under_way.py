@@ -92,4 +92,5 @@ def _errors(edge: Edge, state: State) -> Travelling:
 
 
 def _norm(numbers: np.ndarray) -> float:
-    return float(np.linalg.norm(numbers.astype(float).ravel()))
+    with np.errstate(over="ignore"):  # of a run that diverges: infinite, as where it is recorded
+        return float(np.linalg.norm(numbers.astype(float).ravel()))

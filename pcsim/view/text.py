@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -27,6 +30,25 @@ def columns(*names: str) -> Table:
     for name in names:
         table.add_column(name, overflow="fold")
     return table
+
+
+def json_text(data: Any) -> str:
+    """Return data as JSON, which has no infinity: what is no finite number is null.
+
+    >>> print(json_text({"norm": float("inf")}))
+    {
+     "norm": null
+    }
+    """
+    return json.dumps(_finite(data), indent=1, default=str, allow_nan=False)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return list(map(_finite, data))
+    return None if isinstance(data, float) and not isfinite(data) else data
 
 
 def number(value: float | None) -> str:

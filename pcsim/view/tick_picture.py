@@ -27,7 +27,8 @@ MOST_PLACES = 60
 def tick_picture(moment: Moment) -> list[Any]:
     """Return the picture of a tick."""
     errors = columns("level", "errors: bar and norm; the tick's largest is a full bar, each step down is half a decade")
-    largest = max((norm or 0.0 for names in moment.levels.values() for norm in names.values()), default=0.0)
+    norms = [norm for names in moment.levels.values() for norm in names.values() if norm is not None]
+    largest = max(filter(math.isfinite, norms), default=0.0)
     for level, names in moment.levels.items():
         errors.add_row("no output" if level is None else str(level), _vertices(names, largest))
     tables = titled(f"tick {moment.tick}", errors)
@@ -53,14 +54,14 @@ def _vertex(name: str, norm: float | None, largest: float) -> str:
 
 
 def bar(norm: float, largest: float) -> str:
-    """Return a bar whose height is the logarithm of a norm; exactly zero is a dot.
+    """Return a bar whose height is the logarithm of a norm; exactly zero is a dot, what is not finite a mark.
 
-    >>> bar(1.0, 1.0), bar(1e-9, 1.0), bar(0.0, 1.0)
-    ('█', '▁', '·')
+    >>> bar(1.0, 1.0), bar(1e-9, 1.0), bar(0.0, 1.0), bar(math.inf, 1.0)
+    ('█', '▁', '·', '!')
     """
-    if not norm > 0 or not math.isfinite(largest):
+    if norm == 0 or not math.isfinite(norm):
         return "·" if norm == 0 else "!"
-    share = 1 + math.log10(norm / largest) / DECADES
+    share = 1 + (math.log10(norm) - math.log10(largest)) / DECADES
     return BARS[max(0, min(len(BARS) - 1, math.ceil(share * len(BARS)) - 1))]
 
 
