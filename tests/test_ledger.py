@@ -282,3 +282,11 @@ def test_a_trace_that_is_not_what_the_run_computes_is_told(tmp_path):
     group["value/3/value"][5, 0] = group["value/3/value"][5, 0] + 1e-9
     (note,) = pcsim.open_run(tmp_path / "run").ledger("a", 5).notes
     assert note == "computed again, the value of a at tick 5 differs by 1.0e-09"
+
+
+def test_a_picture_is_of_all_vertices(tmp_path):
+    pcsim.simulate(chain(), out=tmp_path / "run")
+    asked = ["trace", str(tmp_path / "run"), "--tick", "5", "--picture", "--vertex", "a"]
+    refused = CliRunner().invoke(app, asked)
+    assert refused.exit_code == 2
+    assert "for one vertex leave out --picture" in " ".join(refused.output.split())

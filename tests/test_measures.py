@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import opened
 from scipy.stats import nbinom
 
 import pcsim
@@ -369,3 +370,22 @@ def test_a_loss_beyond_float64_is_told_and_the_run_can_be_saved(tmp_path):
     assert any("beyond float64" in text for text in run.summary["warnings"])
     opened = pcsim.open_run(run.save(tmp_path / "run"))
     assert opened.summary == run.summary
+
+
+@pytest.mark.parametrize("name", ["actors", "numpy", "numba"])
+def test_a_share_that_cancels_is_not_known(name):
+    """At step size 5 an error grows by 4 a tick; of its share of backprop's, 1 - (-4)^t, no digit is left later."""
+    opened(name)
+    vertices = {
+        "x": {"op": "input", "shape": [2]},
+        "h": {"op": "affine", "units": 3, "activation": "tanh", "inputs": ["x"]},
+        "y": {"op": "affine", "units": 1, "inputs": ["h"]},
+    }
+    document = {"graph": {"vertices": vertices}, "inputs": {"x": [0.5, -1.0]}, "targets": {"y": 1.0}}
+
+    def share(ticks):
+        rule = {"name": "fpa", "step_size": 5, "ticks": ticks}
+        return pcsim.simulate({**document, "rule": rule}, engine=name).summary["signal_fraction"]["1"]["measured"]
+
+    assert share(12) == pytest.approx(1 - (-4) ** 11, rel=1e-6)
+    assert share(30) is None

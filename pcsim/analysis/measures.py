@@ -350,6 +350,8 @@ def _under_converged(found: Evidence) -> str | None:
         return text if meter.tick < due else None
     worst = _read_out(meter.worst)
     away = f"under-converged: the error still differs from backprop by {worst} (tolerance {meter.tolerance:g})"
+    if task.rule.step_size >= 2 and not task.rule.fires.at_front:
+        return f"{away}; from step size 2 on errors grow without bound"
     return away + _arrived_so_far(meter) + _below_floor(task, meter)
 
 

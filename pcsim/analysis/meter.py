@@ -34,6 +34,8 @@ NOISE = 8
 
 In a window of n ticks they may add up to sqrt(n) times as many.
 """
+MOST_CANCELLED = 1e18
+"""Squares of an error beside the largest of backprop's, up to which a share of that has six digits."""
 
 UNSEEN = 1 / (1 - SHRINKS)
 """A step of so many roundings of a value may shrink by less than one of them, which cannot be seen."""
@@ -362,8 +364,12 @@ class Meter:
         return np.where(near & (ticks < due), np.inf, value)
 
     def _share(self, squares: Array, apart: Array) -> None:
-        """Take how much of the backprop error each vertex has: <a, b> = (|a|^2 + |b|^2 - |a - b|^2) / 2."""
-        self.fraction[:] = (squares + self.squares - apart) / 2
+        """Take how much of the backprop error each vertex has: <a, b> = (|a|^2 + |b|^2 - |a - b|^2) / 2.
+
+        Where errors have grown so far beyond backprop's that the sum cancels, it is not known: NaN.
+        """
+        cancels = squares > MOST_CANCELLED * self.squares.max(initial=0.0)
+        self.fraction[:] = np.where(cancels, np.nan, (squares + self.squares - apart) / 2)
         self.shared = True
 
     @cached_property

@@ -33,7 +33,9 @@ def run_tables(run: Run) -> list[Any]:
     head.add_row("ended", f"{run.manifest['status']}: {summary['stop_reason']}")
     for name, maker in _MEASURE_ROWS.items():
         if name in summary:
-            for row in maker(summary[name]):
+            # of a run that is paused so many are done
+            more = {"horizon": summary["ticks"]} if name == "ticks_to_convergence" else {}
+            for row in maker({**summary[name], **more}):
                 head.add_row(*row)
     tables = titled(summary["title"] or "run", head)
     if summary.get("signal_fraction"):
@@ -49,7 +51,10 @@ def _convergence(found: dict[str, Any]) -> list[tuple[str, str]]:
     reason = found.get("no_prediction")
     theory = f" (no prediction: {reason})" if reason else ""
     theory = theory if found["predicted"] is None else f" (theory: {found['predicted']})"
-    return [("ticks to convergence", f"{ticks}{theory}, {found['criterion']} within {found['tolerance']:g}")]
+    wanted = f"{found['criterion']} within {found['tolerance']:g}"
+    return [
+        ("ticks to convergence", f"{ticks}{theory}{', ' if found['ticks'] is not None else '; asked for: '}{wanted}")
+    ]
 
 
 def _divergence(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -88,7 +93,7 @@ def _fractions(found: dict[str, dict[str, Any]]) -> Table:
     shown = rows if len(rows) <= 40 else [*rows[:20], *rows[-20:]]
     for level, fraction in shown:
         theory = "" if fraction["predicted"] is None else _fraction(fraction["predicted"])
-        table.add_row(level, "not finite" if fraction["measured"] is None else _fraction(fraction["measured"]), theory)
+        table.add_row(level, "not known" if fraction["measured"] is None else _fraction(fraction["measured"]), theory)
     return table
 
 
@@ -99,7 +104,7 @@ def _unpredicted(found: dict[str, dict[str, Any]]) -> list[Any]:
         if fraction.get("no_prediction"):
             reasons.setdefault(fraction["no_prediction"], []).append(level)
     return [
-        Text(f"no prediction{'' if len(levels) == len(found) else _at_levels(levels)}: {reason}")
+        Text(f"no prediction of this share{'' if len(levels) == len(found) else _at_levels(levels)}: {reason}")
         for reason, levels in reasons.items()
     ]
 

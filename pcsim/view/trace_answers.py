@@ -41,6 +41,8 @@ def answer(
     """
     ticks = None if tick is None else parse_ticks(tick)
     if picture:
+        if vertex is not None or edge is not None or kind is not None:
+            raise wrong("picture", "a picture is of all vertices at a tick; for one vertex leave out --picture")
         return _picture(Numbers(run, progress), _one(ticks))
     if vertex is not None and edge is None and kind is None and (single := _one(ticks)) is not None:
         return _ledger(Numbers(run, progress), vertex, single)
