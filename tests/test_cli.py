@@ -518,8 +518,8 @@ def test_a_long_array_in_a_trace_is_cut_and_its_shape_told(tmp_path):
 
 def test_levels_without_a_prediction_have_a_reason():
     text = " ".join(call("run", FIRST).stdout.split())
-    assert "no prediction at level 3: errors come over paths of several lengths or delays" in text
-    assert "no prediction: under rule il predictions move" in " ".join(
+    assert "no prediction of this share at level 3: errors come over paths of several lengths or delays" in text
+    assert "no prediction of this share: under rule il predictions move" in " ".join(
         call("run", FIRST, "--set", "rule=il").stdout.split()
     )
 

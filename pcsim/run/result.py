@@ -156,7 +156,9 @@ class Run:
             return self._checkpoint
         if isinstance(self.store, Path) and (path := self.store.parent / CHECKPOINT).exists():
             return load_checkpoint(path)
-        raise wrong("resume", "this run kept no checkpoint; run it with until= or checkpoint= (--until, --checkpoint)")
+        done = "it is done, and " if self.manifest["status"] == "done" else ""
+        hint = "run it with until= or checkpoint= (--until, --checkpoint)"
+        raise wrong("resume", f"this run cannot go on: {done}it kept no checkpoint; {hint}")
 
     def save(self, folder: str | Path) -> Path:
         """Write the run to a new folder: the manifest, the trace, and the checkpoint where there is one.
