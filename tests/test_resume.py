@@ -186,7 +186,7 @@ def test_what_cannot_go_on_says_why(tmp_path):
         pcsim.simulate(other, resume=paused)
     with pytest.raises(InputError, match="resume: the run is of another scenario, or began with other parameters"):
         pcsim.simulate(made, parameters=changed, resume=paused)
-    with pytest.raises(InputError, match="resume: this run cannot go on: it kept no checkpoint"):
+    with pytest.raises(InputError, match="resume: this run cannot go on: it is done, and it kept no checkpoint"):
         pcsim.simulate(made, resume=pcsim.simulate(made))
     with pytest.raises(InputError, match="until: the run goes on from tick 4; it cannot stop at 3"):
         pcsim.simulate(made, resume=paused, until=3)
