@@ -150,7 +150,7 @@ def options_of_all(
 def _whole(text: str) -> int:
     """Return the whole number that a text is, also 1e3 or 3.0; typer shows the ValueError of another one."""
     from pcsim.documents import parse, plain
-    from pcsim.ops.attributes import whole
+    from pcsim.errors import whole
 
     try:
         return whole(plain(parse(text, "number")))

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
@@ -148,6 +149,22 @@ def readable(text: str) -> str:
 def wrong(path: Path | str, message: str) -> InputError:
     """Return an InputError of one problem."""
     return InputError([Problem((path,) if isinstance(path, str) else path, message)])
+
+
+def whole(value: Any) -> int:
+    """Return a whole number, also one that is written 3.0 or 1e3 or is NumPy's; raises ValueError for any other.
+
+    Truth values and text are no whole numbers.
+
+    >>> whole(3.0)
+    3
+    """
+    if not isinstance(value, bool):
+        if isinstance(value, Integral):
+            return int(value)
+        if isinstance(value, Real) and float(value).is_integer():
+            return int(float(value))
+    raise ValueError("expected a whole number")
 
 
 def dotted(path: Path) -> str:

@@ -10,11 +10,12 @@ No engine asks for a rule's name, nor for a firing policy's. What a row may say:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
-from pcsim.errors import InputError, Problem, nearest
+from pcsim.errors import InputError, Problem, nearest, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,10 +107,11 @@ class Rule:
             for key in ("step_size", "output_variance", "learning_rate")
             if not _positive(value := getattr(self, key))
         ]
-        if self.ticks != "levels" and not _counts(self.ticks):
-            problems.append(
-                Problem(("ticks",), f"must be a whole number of at least 1, or 'levels', got {self.ticks!r}")
-            )
+        if (ticks := _ticks(self.ticks)) is None:
+            message = f"must be a whole number of at least 1, or 'levels', got {self.ticks!r}"
+            problems.append(Problem(("ticks",), message))
+        else:
+            object.__setattr__(self, "ticks", ticks)
         if self.fires.applies and not self.moving:
             message = (
                 f"{self.fires.name!r} changes parameters within the run, and predictions stay as they were at tick 0"
@@ -128,8 +130,13 @@ def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
 
 
-def _counts(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _ticks(value: Any) -> int | Literal["levels"] | None:
+    """Return the length of a run; None where a value is none."""
+    if isinstance(value, str):
+        return "levels" if value == "levels" else None
+    with suppress(ValueError):
+        return count if (count := whole(value)) >= 1 else None
+    return None
 
 
 _ROWS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -17,7 +17,7 @@ from pcsim.analysis.replicates import SEED, grouped
 from pcsim.engines import ENGINES, nanoseconds, open_engine
 from pcsim.engines.array.memory import available
 from pcsim.engines.threads import cores
-from pcsim.errors import InputError, RunError, clipped, shortened, wrong
+from pcsim.errors import InputError, RunError, clipped, shortened, whole, wrong
 from pcsim.run.forecast import SweepForecast, admit, sweep_announcement, sweep_forecast
 from pcsim.run.grouping import SMALL_RUN, state_bytes
 from pcsim.run.grouping import groups as groups_of
@@ -79,7 +79,11 @@ class Sweep:
 
         Raises InputError where there is none: runs are kept where the scenario says what to ``record``.
         """
-        name = self.rows[number].get("run")
+        try:
+            name = self.rows[whole(number)].get("run")
+        except (ValueError, IndexError):
+            message = f"got {number!r}; rows are whole numbers from 0, and there are {len(self.rows)}"
+            raise wrong("number", message) from None
         if name is None:
             raise wrong("record", "this run was not kept; a sweep keeps those of a scenario with 'record: [...]'")
         return self.runs[name] if self.folder is None else open_run(self.folder / name)
@@ -349,7 +353,7 @@ def _shared_out(
     todo: list[int], scenarios: Sequence[Scenario], engine: str | None, workers: int | None, *, together: bool
 ) -> tuple[int, list[list[int]]]:
     """Return how many processes run the cells ``todo``, and which cells are run side by side, in order."""
-    processes = workers or _worthwhile([scenarios[index] for index in todo], engine)
+    processes = _processes(workers) or _worthwhile([scenarios[index] for index in todo], engine)
     alone = {index for index in todo if not together or _streams(scenarios[index])}
     others = [index for index in todo if index not in alone]
     groups = sorted([*_groups(others, scenarios, engine, processes), *([index] for index in alone)])
@@ -379,6 +383,16 @@ def _worthwhile(scenarios: Sequence[Scenario], engine: str | None) -> int:
     return max(1, int(min(cores(), len(scenarios), long, fitting)))
 
 
+def _processes(workers: Any) -> int | None:
+    """Return how many processes are asked for, also as 3.0; raises InputError where it is no such number."""
+    if workers is None:
+        return None
+    with suppress(ValueError):
+        if whole(workers) >= 1:
+            return whole(workers)
+    raise wrong("workers", f"expected 1 or more, a whole number, got {workers!r}")
+
+
 def _axes(
     source: Source, given: Mapping[str, Any], engine: str | None, workers: int | None
 ) -> tuple[Scenario, dict[str, Any]]:
@@ -388,8 +402,7 @@ def _axes(
     if not document.sweep:
         hint = "give keys and lists, such as sweep: {graph.depth: [1, 2, 4]}"
         raise wrong("sweep", f"the scenario has no 'sweep'; {hint}")
-    if workers is not None and workers < 1:
-        raise wrong("workers", f"expected 1 or more, got {workers}")
+    _processes(workers)
     open_engine(engine or document.engine)
     return scenario, _axes_left(scenario, given)
 

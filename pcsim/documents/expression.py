@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from pcsim.errors import nearest, wrong
+from pcsim.errors import nearest, whole, wrong
 
 Names = Mapping[str, Any]
 
@@ -192,12 +192,14 @@ _VALUE: dict[type[ast.expr], Callable[[Any, Names], Any]] = {
 
 
 def _whole(value: Any) -> int:
-    if type(value) is not int:
-        msg = f"expected a whole number, got {value!r}"
-        raise ValueError(msg)
-    if abs(value) > MAX_NUMBER:
+    try:
+        number = whole(value)
+    except ValueError as error:
+        msg = f"{error}, got {value!r}"
+        raise ValueError(msg) from None
+    if abs(number) > MAX_NUMBER:
         raise ValueError("a number is beyond 1e12")
-    return value
+    return number
 
 
 def _truth(value: Any) -> bool:

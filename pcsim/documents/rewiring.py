@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pcsim.documents.expression import MAX_NUMBER
 from pcsim.documents.tree import Entry, Key, Node
+from pcsim.errors import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +97,9 @@ def _ways(delay: Node) -> dict[str, int] | None:
 
 def _counts(value: float) -> bool:
     """Return whether a value is a whole number, 0 or more; 3.0 is one, True is not."""
-    return type(value) in (int, float) and 0 <= value < MAX_NUMBER and value == int(value)
+    with suppress(ValueError):
+        return 0 <= whole(value) < MAX_NUMBER
+    return False
 
 
 def with_source(item: Node, name: str) -> Node:

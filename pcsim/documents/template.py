@@ -15,7 +15,7 @@ from pcsim.documents.frozen_arrays import as_lists
 from pcsim.documents.staging import Scope, fill_in, stage, stage_entry
 from pcsim.documents.substitution import NAME, pieces_of, substitute
 from pcsim.documents.tree import Entry, Key, Node, from_plain, plain
-from pcsim.errors import InputError, Path, Problem, nearest
+from pcsim.errors import InputError, Path, Problem, nearest, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -186,8 +186,9 @@ def argument(name: str, value: Any, defaults: Names) -> Any:
         return value
     if type(default) is float and type(value) is int and abs(value) < MAX_NUMBER:
         return float(value)
-    if type(default) is int and type(value) is float and value.is_integer() and abs(value) < MAX_NUMBER:
-        return int(value)
+    if type(default) is int and type(value) is float and abs(value) < MAX_NUMBER:
+        with suppress(ValueError):
+            return whole(value)
     msg = f"expected {type(default).__name__}, such as the default {default!r}, got {value!r}"
     raise ValueError(msg)
 
@@ -262,8 +263,9 @@ def _range(node: Node, path: Path, scope: Scope) -> Sequence[Any]:
     found = len(scope.problems)
     staged = stage(node, path, scope)
     values = as_lists(plain(staged)) if isinstance(staged, Node) else None
-    if isinstance(values, list) and all(type(value) in (int, str) for value in values):
-        return values
+    if isinstance(values, list):
+        with suppress(ValueError):
+            return [value if isinstance(value, str) else whole(value) for value in values]
     if isinstance(values, str) and (ends := _RANGE.fullmatch(values)):
         first, last = Fraction(ends[1]), Fraction(ends[2])
         if all(end.denominator == 1 and abs(end) < _MOST for end in (first, last)):

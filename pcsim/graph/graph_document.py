@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from pcsim.documents.frozen_arrays import FrozenArray, as_lists, check_not_described, frozen_numbers
+from pcsim.errors import whole
 from pcsim.graph.names import MOST_CHARACTERS, PATTERN
-from pcsim.ops.attributes import MOST_TICKS, whole
+from pcsim.ops.attributes import MOST_TICKS
 
 
 def _whole(value: Any) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf, isfinite, prod
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from pcsim import errors
 from pcsim.errors import nearest
 
 if TYPE_CHECKING:
@@ -72,15 +73,7 @@ def number(value: Any) -> float:
     return result
 
 
-@takes(type="integer")
-def whole(value: Any) -> int:
-    """Return a whole number; 3.0 is one, True is not."""
-    if not isinstance(value, bool):
-        if isinstance(value, Integral):
-            return int(value)
-        if isinstance(value, Real) and float(value).is_integer():
-            return int(float(value))
-    raise ValueError("expected a whole number")
+whole = takes(type="integer")(errors.whole)
 
 
 @takes(**SIZE)

@@ -114,7 +114,7 @@ def compare(
     if not 0 <= tolerance < float("inf"):
         raise wrong("tolerance", f"expected a number, at least 0, got {tolerance!r}")
     runs = [run if isinstance(run, Run) else open_run(run) for run in (first, second)]
-    asked = Asked(None if tick is None else parse_ticks(str(tick)), tolerance)
+    asked = Asked(None if tick is None else parse_ticks(tick), tolerance)
     rows = compare_traces(runs[0].trace, runs[1].trace, asked)
     keys = ("rule", "step_size", "ticks", "stop_reason")
     heads = {key: (runs[0].summary.get(key), runs[1].summary.get(key)) for key in keys}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from pcsim.analysis.backprop import sweep
 from pcsim.engines.base import clamped
-from pcsim.errors import RunError, nearest, wrong
+from pcsim.errors import RunError, nearest, whole, wrong
 from pcsim.graph.levels import vertex_levels
 from pcsim.program.lower import precision_of
 from pcsim.run.numbers import AGAIN, FROM, Line
@@ -134,7 +135,7 @@ def ledger_of(numbers: Numbers, vertex: str, tick: int) -> Ledger:
         If there is no such vertex with units, or the run had no such tick.
     """
     _check_vertex(numbers.task, vertex)
-    check_tick(numbers.run, tick)
+    tick = check_tick(numbers.run, tick)
     with np.errstate(all="ignore"):  # a run that failed has numbers near the end of their format
         made = _made(numbers, vertex, tick, _role(numbers.task, vertex))
         if not made.adds_up and _frozen(numbers, vertex, tick + 1):
@@ -165,11 +166,13 @@ def _check_vertex(task: Task, vertex: str) -> None:
         raise wrong("vertex", f"{vertex!r} {what}{nearest(vertex, known)}")
 
 
-def check_tick(run: Run, tick: int) -> None:
-    """Raise InputError where a run did not have this tick."""
+def check_tick(run: Run, tick: int) -> int:
+    """Return a tick of a run; raises InputError where it is no whole number, or the run did not have it."""
     ticks = run.summary["ticks"]
-    if not 0 <= tick < ticks:
-        raise wrong("tick", f"got {tick}; this run has ticks 0 to {ticks - 1}" if ticks else "this run has no ticks")
+    with suppress(ValueError):
+        if 0 <= whole(tick) < ticks:
+            return whole(tick)
+    raise wrong("tick", f"got {tick!r}; this run has ticks 0 to {ticks - 1}" if ticks else "this run has no ticks")
 
 
 def _role(task: Task, vertex: str) -> str:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pcsim.engines import ENGINES
-from pcsim.errors import wrong
-from pcsim.ops.attributes import whole
+from pcsim.errors import whole, wrong
 from pcsim.run.result import Run, open_run, settle
 
 if TYPE_CHECKING:

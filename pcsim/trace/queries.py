@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.errors import nearest, wrong
+from pcsim.documents.scalars import plain_scalar
+from pcsim.errors import nearest, whole, wrong
 from pcsim.trace.entries import Entry, arrival_ticks, blocks, entries, first_arrival, how_to_record, recorded
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Ticks:
         return (self.first or 0) <= tick and (self.last is None or tick <= self.last)
 
 
-def parse_ticks(text: str) -> Ticks:
-    """Return the ticks that a text such as ``7``, ``3:9``, ``:9`` or ``3:`` names; both ends are included.
+def parse_ticks(text: str | int) -> Ticks:
+    """Return the ticks that a text such as ``7``, ``3:9``, ``:9`` or ``3:`` names, or a number; ends are included.
 
     >>> parse_ticks("3:9"), parse_ticks("7")
     (Ticks(first=3, last=9), Ticks(first=7, last=7))
@@ -69,14 +69,28 @@ def parse_ticks(text: str) -> Ticks:
     InputError
         If the text is none of these.
     """
-    found = re.fullmatch(r"\s*(\d*)\s*(:?)\s*(\d*)\s*", text, re.ASCII)
-    if not found or not any(found.groups()):
+    first, colon, last = text.partition(":") if isinstance(text, str) else (text, "", "")
+    try:
+        ends = [_tick(end) for end in (first, last if colon else first)]
+    except ValueError:
+        ends = []
+    if not ends or (ends[0] is None and not colon):
         raise wrong("tick", f"got {text!r}; expected a tick or a range of ticks: 7, 3:9, :9 or 3:")
-    first, colon, last = found.groups()
-    ticks = Ticks(int(first) if first else None, int(last if colon else first) if last or not colon else None)
+    ticks = Ticks(*ends)
     if ticks.first is not None and ticks.last is not None and ticks.last < ticks.first:
         raise wrong("tick", f"got {text!r}, which ends before it begins; expected {ticks.last}:{ticks.first}")
     return ticks
+
+
+def _tick(end: Any) -> int | None:
+    """Return one end of a range, a number or a text; None where it is left open. Raises ValueError where it is none."""
+    if isinstance(end, str):
+        if not (word := end.strip()):
+            return None
+        end = int(word) if word.isascii() and word.isdecimal() else plain_scalar(word)
+    if (tick := whole(end)) < 0:
+        raise ValueError("expected a tick, 0 or more")
+    return tick
 
 
 def overview(tree: xr.DataTree, arrived: Mapping[str, int | None] | None = None) -> dict[str, Any]:
@@ -108,7 +122,7 @@ def _arrival_note(ticks: Mapping[str, list[int]]) -> str:
 def ask(
     tree: xr.DataTree,
     *,
-    ticks: Ticks | str | None = None,
+    ticks: Ticks | int | str | None = None,
     vertex: str | None = None,
     edge: str | None = None,
     kind: str | None = None,
@@ -117,7 +131,7 @@ def ask(
 
     Parameters
     ----------
-    ticks : a range, or its text; all by default
+    ticks : a tick, or a range, also as a text; all by default
     vertex : every quantity recorded of it, or the updates of the parameter of that name; with ``kind``, only that one
     edge : every message recorded on it; with ``kind`` (``value`` or ``error``), only those
     kind : of everything recorded, when neither is given
@@ -127,7 +141,7 @@ def ask(
     InputError
         If nothing that was recorded answers; the message says what was.
     """
-    span = parse_ticks(ticks) if isinstance(ticks, str) else ticks or Ticks()
+    span = ticks if isinstance(ticks, Ticks) else Ticks() if ticks is None else parse_ticks(ticks)
     chosen = _chosen(tree, vertex, edge, kind)
     rows = [row for entry, name in chosen for row in _rows(entry, name, span)]
     if not rows:
