@@ -17,7 +17,7 @@ from pcsim.cli import app
 from pcsim.errors import InputError
 from pcsim.trace.queries import ask
 
-WHOLE = [3, 3.0, 3e0, np.int64(3), np.uint8(3), np.float64(3.0), np.float32(3.0)]
+WHOLE = [3, 3.0, np.int64(3), np.uint8(3), np.float64(3.0), np.float32(3.0)]
 NOT_WHOLE = [2.5, np.float64(2.5), True, np.bool_(True), float("nan"), float("inf")]
 
 
