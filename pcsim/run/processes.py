@@ -59,10 +59,13 @@ def share_out(
             message = "a worker process ended by itself, perhaps for want of memory; fewer --workers take less"
             raise RunError(message) from None
         except BaseException:  # Ctrl-C, here or where results are kept: nobody waits for the rest
+            manager = getattr(pool, "_executor_manager_thread", None)
             pool.shutdown(wait=False, cancel_futures=True)  # first: else its thread takes their end for a fault
             for process in set(active_children()) - before:
                 process.kill()
                 process.join()
+            if manager is not None:  # it may be the one that notes their end
+                manager.join()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
