@@ -101,12 +101,12 @@ class Attempts:
 
     problems: list[Problem]
 
-    def attempt(self, step: Callable[[], T], *under: Any) -> T | None:
-        """Return what a step makes; None where something is wrong: its problems are kept, under a path."""
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        """Return what a step makes; None where something is wrong: its problems are kept."""
         try:
             return step()
         except InputError as error:
-            self.problems += error.map(lambda problem: problem.under(*under)).problems
+            self.problems += error.problems
             return None
 
 

@@ -47,19 +47,20 @@ def names():
 def asked(run, quantity, name):
     """Return what is said where a quantity of a name was not recorded; None where it was."""
     try:
-        run.series(quantity, name, "value" if quantity == "message" else None)
+        run.series(quantity.split()[-1], name, quantity.split()[0] if "message" in quantity else None)
     except InputError as error:
         return str(error)
     return None
 
 
-@pytest.mark.parametrize("quantity", [each for each in QUANTITIES if each != "energy"])
+@pytest.mark.parametrize("quantity", [*sorted({*QUANTITIES} - {"energy", "message"}), "value message", "error message"])
 @pytest.mark.parametrize("name", names())
 def test_a_remedy_works_and_there_is_none_where_nothing_can_be_recorded(bare, quantity, name):
     said = asked(bare, quantity, name)
     assert said is not None
     found = REMEDY.search(said)
-    assert (found is not None) == (name in recordable(pcsim.load(scenario([])).graph, quantity)), said
+    what, kind = quantity.split()[-1], quantity.split()[0]
+    assert (found is not None) == (name in recordable(pcsim.load(scenario([])).graph, what, kind)), said
     if found is None:
         assert asked(pcsim.simulate(scenario([{"what": list(QUANTITIES)}])), quantity, name) is not None
     else:

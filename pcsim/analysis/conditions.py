@@ -21,10 +21,6 @@ MOST_UNITS = 600
 MOST_PRODUCTS = 3_000_000_000
 """Multiplications beyond which the ticks of a linear graph are not predicted."""
 
-ELSEWHERE = "values do not start from the feedforward sweep"
-ASYMMETRIC = "error messages are not symmetric"
-WEIGHED = "precisions are not 1"
-
 
 @kept_by_task
 def weighed_vertices(task: Task) -> list[str]:
@@ -55,11 +51,16 @@ def why_not_closed_form(task: Task) -> str:
         return f"under rule {rule.name} predictions move"
     if rule.step_size >= 2:
         return "from step size 2 on errors grow without bound"
+    return _why_not_plain(task, _weighed(task))
+
+
+def _why_not_plain(task: Task, weighed: list[str]) -> str:
+    """Return what keeps errors from being plain vector-Jacobian products at the feedforward values."""
     if task.initial:
-        return ELSEWHERE
+        return "values do not start from the feedforward sweep"
     if asymmetric(task.graph):
-        return ASYMMETRIC
-    return WEIGHED if _weighed(task) else ""
+        return "error messages are not symmetric"
+    return "precisions are not 1" if weighed else ""
 
 
 def has_closed_form(task: Task) -> bool:
@@ -74,11 +75,7 @@ def why_not_exact(task: Task) -> str:
         return "the graph is not levelled"
     if rule.step_size != rule.exact_step:
         return f"rule {rule.name} has a prediction at step size {rule.exact_step:g} only"
-    if task.initial:
-        return ELSEWHERE
-    if asymmetric(task.graph):
-        return ASYMMETRIC
-    return WEIGHED if weighed_vertices(task) else ""
+    return _why_not_plain(task, weighed_vertices(task))
 
 
 def why_no_modes(task: Task) -> str:
