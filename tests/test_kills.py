@@ -154,11 +154,17 @@ def resume_run(folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
+def scenario_in(folder: Path, document: dict[str, Any]) -> Path:
+    """Return the file of a scenario in a new folder."""
+    folder.mkdir(parents=True)
+    file = folder / "s.json"
+    file.write_text(json.dumps(document))
+    return file
+
+
 def killed_run(folder: Path, start: Callable[..., subprocess.Popen[str]], chance: random.Random) -> None:
     """Run, be killed, go on, be killed again, and go on to the end."""
-    folder.mkdir(parents=True)
-    file, out = folder / "s.json", folder / "run"
-    file.write_text(json.dumps(RUN))
+    file, out = scenario_in(folder, RUN), folder / "run"
     end(start("run", file, "--out", out, "--checkpoint", "100", "--engine", "numpy"), chance, out / CHECKPOINT)
     opens(out)
     for _ in range(2):
@@ -171,9 +177,7 @@ def killed_run(folder: Path, start: Callable[..., subprocess.Popen[str]], chance
 
 def killed_sweep(folder: Path, start: Callable[..., subprocess.Popen[str]], chance: random.Random) -> None:
     """Sweep in two processes, be killed, go on, be killed again, and go on to the end."""
-    folder.mkdir(parents=True)
-    file, out = folder / "s.json", folder / "sweep"
-    file.write_text(json.dumps(SWEPT))
+    file, out = scenario_in(folder, SWEPT), folder / "sweep"
     for _ in range(2):
         arguments = ["sweep", file, "--out", out, "--workers", "2", "--no-together", "--engine", "numpy", "--resume"]
         end(start(*arguments), chance, out / "sweep.jsonl")
@@ -194,9 +198,7 @@ def resume_sweep(file: Path, out: Path) -> None:
 
 def filled_run(folder: Path, start: Callable[..., subprocess.Popen[str]], chance: random.Random) -> None:
     """Run where no file may be larger than so many bytes, as where a disk is full; go on where there is room."""
-    folder.mkdir(parents=True)
-    file, out = folder / "s.json", folder / "run"
-    file.write_text(json.dumps(RUN))
+    file, out = scenario_in(folder, RUN), folder / "run"
     arguments = ["run", file, "--out", out, "--checkpoint", "100", "--engine", "numpy", "--json"]
     process = start(*arguments, largest_file=chance.choice((500, 8_000, 20_000, 60_000, 100_000)))
     complaint = ended(process)
@@ -208,9 +210,7 @@ def filled_run(folder: Path, start: Callable[..., subprocess.Popen[str]], chance
 
 def filled_sweep(folder: Path, start: Callable[..., subprocess.Popen[str]], chance: random.Random) -> None:
     """Likewise, in two processes."""
-    folder.mkdir(parents=True)
-    file, out = folder / "s.json", folder / "sweep"
-    file.write_text(json.dumps(SWEPT))
+    file, out = scenario_in(folder, SWEPT), folder / "sweep"
     arguments = ["sweep", file, "--out", out, "--workers", "2", "--no-together", "--engine", "numpy", "--json"]
     process = start(*arguments, largest_file=chance.choice((500, 2_000, 8_000, 20_000, 60_000)))
     complaint = ended(process)
