@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.engines.jit import pool
 from pcsim.engines.jit.kernels.common import PART
 from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.kernels.products import SLAB
-from pcsim.engines.jit.sizing import blocks_of
+from pcsim.engines.jit.sizing import blocks_of, work_of
 
 if TYPE_CHECKING:
     from pcsim.engines.jit.layout import Layout
@@ -38,6 +39,8 @@ class Parts:
         self.layout, self.batch = layout, layout.batch
         threads, by_sample = sharing.threads, sharing.by_sample
         self.blocks = blocks_of(layout.arrays)
+        # one thread has all of it, whatever the threads: it may sum squares while it moves
+        self.alone = self.blocks == 1 and work_of(layout.arrays) <= pool.WORTH_SHARING
         self.bounds = layout.table.add(np.arange(self.blocks + 1) * self.batch // self.blocks)
         self.sums = -(-self.blocks // threads) if by_sample else self.blocks
         self.notes = [self._write_notes() for _ in range(threads if by_sample else 1)]
@@ -69,7 +72,7 @@ class Parts:
         low, high = (block * self.batch // self.blocks for block in blocks)
         samples = {"low": low, "high": high, "scratch": scratch, "region": region}
         samples |= {"blocks": self.bounds + blocks[0], "last_block": self.bounds + blocks[1] + 1}
-        samples["single"] = self.blocks == 1
+        samples["single"] = self.alone
         noted = {"fault": 0, "squares": 0, "apart": 0, "since": 0, "active": self.layout.active, "sums": self.sums}
         return self.layout.table.write(PART, f"thread {thread}", **samples, **notes, **noted)
 

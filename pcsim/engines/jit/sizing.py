@@ -43,11 +43,9 @@ def products_of(step: Step) -> int:
 
 def threads_of(arrays: ArrayState, work: int) -> tuple[int, bool]:
     """Return how many threads run, and whether they share out the samples, or else the vertices, in step."""
-    most, blocks = threads_wanted(), blocks_of(arrays)
+    most = threads_wanted()
     if arrays.task.batch >= 2 * most:
-        return min(threads_said() or sharers(arrays, most), blocks), True
-    if blocks == 1 and arrays.task.batch > 1:  # so that the same kernels sum squares, whatever the threads
-        return 1, True
+        return min(threads_said() or sharers(arrays, most), blocks_of(arrays)), True
     return (most, False) if work > pool.WORTH_SHARING else (1, True)
 
 
