@@ -6,10 +6,9 @@ and know nothing of stack and batch: the harness loops over both and adds up wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import product
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
@@ -19,35 +18,17 @@ from autograd.scipy.special import erf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
+from op_case import Case
+from op_cases_convolution import CONVOLUTION
+from op_cases_functions import FUNCTION_CASES
+from op_cases_structure import STRUCTURE
 
 from pcsim.errors import InputError
 from pcsim.ops import ACTIVATIONS, LOSSES, OPS, Call, complete, parse_attributes, table
 from pcsim.ops.elementwise import UNARY
 from pcsim.ops.synapses.synapse import arranged
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 STACK, BATCH = 3, 4
-
-
-@dataclass(frozen=True)
-class Case:
-    """An op as a document uses it, and the same function of one sample in autograd's NumPy."""
-
-    op: str
-    shapes: tuple[tuple[int, ...], ...]
-    reference: Callable[..., Any]
-    attributes: dict[str, Any] = field(default_factory=dict)
-    low: float = -2.0
-
-    def __str__(self) -> str:
-        values = "".join(f"-{v}" for v in self.attributes.values())
-        return f"{self.op}{list(self.shapes)}{values}".replace(" ", "")
-
-    @property
-    def call(self) -> Call:
-        return complete(OPS[self.op], self.shapes, self.attributes)
 
 
 def sigmoid(x):
@@ -164,6 +145,9 @@ REDUCTIONS = [
     for how in [{"axis": axis, "keepdims": False}, {"axis": axis, "keepdims": True}]
 ]
 CASES = [
+    *CONVOLUTION,
+    *FUNCTION_CASES,
+    *STRUCTURE,
     *UNARIES,
     *AFFINES,
     *ARITHMETIC,

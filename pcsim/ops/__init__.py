@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pcsim.ops import (
     arithmetic,
     batch,
+    contraction,
+    convolution,
     elementwise,
     feedback,
+    indexing,
     linear,
     lookup,
     losses,
     neuron,
     normalise,
+    pooling,
     reductions,
+    scans,
     sources,
     structure,
 )
@@ -58,6 +63,11 @@ FAMILIES = (
     normalise,
     batch,
     lookup,
+    convolution,
+    pooling,
+    scans,
+    indexing,
+    contraction,
 )
 
 OPS = table(*(family.ROWS for family in FAMILIES))

@@ -1,0 +1,10 @@
+"""Cases of functions, norms, reductions and scans, each with a reference in autograd's NumPy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from op_case import Case
+
+FUNCTION_CASES: list[Case] = []
