@@ -18,6 +18,7 @@ from pcsim.graph.graph import Graph
 from pcsim.graph.interop import document_from
 from pcsim.graph.names import without_templates
 from pcsim.graph.problems import problems_of
+from pcsim.models.model import Model
 from pcsim.scenario.data_templates import names_used
 from pcsim.scenario.file_paths import rebased
 from pcsim.scenario.nested_graphs import nested, read_graph_file
@@ -93,8 +94,10 @@ def read_document(source: Source) -> tuple[Node, Path]:
 
 
 def _written_out(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document in which a graph given as an object, pcsim's or networkx's, is written out."""
+    """Return a document in which a graph given as an object (a model, a graph of pcsim or networkx) is written out."""
     graph = source.get("graph")
+    if isinstance(graph, Model):
+        return {**source, "graph": graph.document}
     if isinstance(graph, Graph):
         graph = graph.to_networkx()
     elif graph is None or isinstance(graph, Mapping | str | int | float | list | tuple):
