@@ -177,3 +177,116 @@ def test_the_schema_takes_templates_of_data():
         assert takes(entry), entry
     for entry in ("T", {"for": {}, "values": 1}, {**loop, "value": 1}, {**loop, "normal": [0, "s"]}):
         assert not takes(entry), entry
+
+
+LOSS_AND_RECORD = """\
+loss: {y$t: {for: {t: 1..$T}, loss: cross_entropy}}
+record:
+  - {for: {t: 1..$T}, if: $(t % 2 == 1), what: value, vertices: h$t}
+  - {what: error, vertices: [h0, "h$(T - 1)", {for: {t: 2..$T}, from: y$t}]}
+  - {what: message, vertices: [{for: {t: 1..$T}, from: "r$t->h$t"}]}
+"""
+
+
+def with_losses(text):
+    return text.replace(
+        "  y$t: {for: {t: 1..$T}, op: affine, units: 1", "  y$t: {for: {t: 1..$T}, op: affine, units: 3"
+    )
+
+
+def test_losses_and_probes_are_written_once_for_every_length(scenario):
+    Path("t.yaml").write_text(with_losses(scenario) + LOSS_AND_RECORD)
+    Path("graph.yaml").write_text(with_losses(GRAPH))
+    for length in (1, 4):
+        found = pcsim.load("t.yaml", {"graph.T": length})
+        steps = range(1, length + 1)
+        assert found.losses() == {f"y{t}": "cross_entropy" for t in steps}
+        probes = [entry.vertices for entry in found.document.record]
+        assert probes[: -(-length // 2)] == [[f"h{t}"] for t in steps[::2]]
+        assert probes[-2] == ["h0", f"h{length - 1}", *(f"y{t}" for t in steps[1:])]
+        assert probes[-1] == [f"r{t}->h{t}" for t in steps]
+        run = pcsim.simulate(found)
+        assert list(run.series("message", f"r{length}->h{length}", kind="error").shape) == [4, 1, 2]
+        assert pcsim.load(run.manifest["scenario"]).plain == found.plain
+
+
+@pytest.mark.parametrize(("old", "new", "at", "text"), [
+    ("t: 2..$T}, from: y$t", "t: 2..$TT}, from: y$t", "2..$TT", "record[1].vertices[2].for.t: in $(TT): "),
+    ("t: 2..$T}, from: y$t", "t: 2..$T}, from: z$t", "{what: error", "record[2].vertices[2]: no vertex"),
+    ("loss: cross_entropy}}", "loss: cross_entropy}, y9: squared_error}", "y9", "loss.y9: 'y9' is not an output"),
+    ("cross_entropy}}", "squared_error}, y$T: squared_error}", "y$T: s", "loss.y$T: output 'y3' is defined twice"),
+    ("loss: cross_entropy", "loss: cross_entropi", "loss: {", "loss.y1: "),
+])  # fmt: skip
+def test_mistakes_in_losses_and_probes_have_their_places(scenario, old, new, at, text):
+    (tmp := Path("s.yaml")).write_text(scenario + LOSS_AND_RECORD.replace(old, new))
+    found = [str(problem) for problem in pcsim.validate(tmp)]
+    lines = tmp.read_text().splitlines()
+    (number,) = (number for number, line in enumerate(lines) if at in line and number >= lines.index("inputs:"))
+    assert any(line.startswith(f"s.yaml:{number + 1}:") and text in line for line in found), found
+
+
+def test_probes_name_vertices_with_a_dollar_as_they_are():
+    for vertices in (["a$b"], ["a$$b"], ["a$b->y"], ["a$$*"], "a$b"):
+        found = pcsim.load({**odd({"a$b": 1.0}), "record": [{"what": "message", "vertices": vertices}]})
+        again = pcsim.load(found.plain)
+        assert again.plain == found.plain
+        assert pcsim.simulate(again).series("message", "a$b->y", kind="value").sizes["tick"] > 0
+
+
+SEQUENCE = """\
+graph:
+  args: {T: 3, first: 0}
+  vertices:
+    x$t: {for: {t: 1..$T}, op: input, shape: [4]}
+    y: {op: add, inputs: [{for: {t: 1..$T}, from: x$t}]}
+inputs: {x$t: {for: {t: 1..$T}, file: a.npz, key: a, index: $(t - 1 + first)}}
+targets: {y: 0}
+batch: 2
+rule: zil
+"""
+
+
+def test_a_sequence_that_is_given_once_feeds_every_step(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sequence = np.arange(2 * 5 * 4.0).reshape(2, 5, 4)
+    Path("s.yaml").write_text(SEQUENCE)
+    for kept, taken in ((sequence, sequence), (sequence[0], sequence[:1].repeat(2, axis=0))):
+        np.savez("a.npz", a=kept)
+        found = pcsim.load("s.yaml", {"graph.T": 5}).inputs()
+        np.testing.assert_array_equal(np.stack([found[f"x{t}"] for t in range(1, 6)], axis=1), taken)
+        values = {"x$t": {"for": {"t": "1..$T"}, "values": kept, "index": "$(t - 1)"}}
+        given = pcsim.load("s.yaml", {"inputs": values}).inputs()
+        np.testing.assert_array_equal(given["x3"], taken[:, 2])
+    rows = {"x$t": {"for": {"t": "1..$T"}, "dataset": "digits", "index": "$(t % 8)"}}
+    found = pcsim.load("s.yaml", {"inputs": rows, "graph.vertices.x$t.shape": [8], "graph.T": 11})
+    whole = pcsim.load(
+        {
+            "graph": {"vertices": {"x": {"op": "input", "shape": [8, 8]}, "y": {"op": "tanh", "inputs": ["x"]}}},
+            "inputs": {"x": {"dataset": "digits"}},
+            "targets": {"y": 0},
+            "batch": 2,
+            "rule": "zil",
+        }
+    )
+    np.testing.assert_array_equal(found.inputs()["x11"], whole.inputs()["x"][:, 3])
+
+
+@pytest.mark.parametrize(("entry", "text"), [
+    ({"file": "a.npz", "key": "a", "index": 5}, "index: expected less than 5, the length of a sample's first axis"),
+    ({"file": "a.npz", "key": "b", "index": 0}, "index: a sample is one number"),
+    ({"normal": [0, 1], "index": 0}, "index: normal draws one sample"),
+    ({"dataset": "digits", "index": 8}, "index: expected less than 8"),
+    ({"values": [1.0, 2.0], "index": 0}, "has shape [2], expected [steps, 4] or, a sample each, [2, steps, 4]"),
+    ({"file": "a.npz", "key": "a", "index": -1}, "index: "),
+])  # fmt: skip
+def test_a_step_that_is_not_there_is_named(entry, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", a=np.zeros((2, 5, 4)), b=np.zeros(3))
+    Path("s.yaml").write_text(SEQUENCE)
+    found = [
+        str(problem)
+        for problem in pcsim.validate(
+            pcsim.load("s.yaml", {"inputs.x$t": {"for": {"t": "1..$T"}, **entry}}).plain,
+        )
+    ]
+    assert any(text in line for line in found), found

@@ -417,3 +417,43 @@ def test_a_loop_that_makes_nothing_is_remarked_on_whatever_stands_in_it():
     expand(document, {})
     (found,) = remarks(document, {})
     assert str(found).startswith("g.yaml:3:9: vertices.h$l.for: the range of l is empty")
+
+
+# ---- loops inside of lists and maps
+
+DENSE = """\
+args: {depth: 3, heads: 2}
+vertices:
+  h0: {op: input, shape: [2]}
+  h$l:
+    for: {l: 1..$depth}
+    op: add
+    inputs: [{for: {k: 0..$(l - 1)}, from: h$k}, {for: {k: 1..$l}, if: $(k % 2 == 0), from: h0, delay: $k}]
+    params: {"W$k": {for: {k: 1..$heads}, from: W$(l * 10 + k)}}
+outputs: [{for: {l: 2..$depth}, from: h$l}]
+"""
+
+
+def test_a_loop_inside_of_a_list_or_a_map_makes_several():
+    made = expanded(DENSE)
+    assert made["vertices"]["h1"]["inputs"] == ["h0"]
+    assert made["vertices"]["h3"]["inputs"] == ["h0", "h1", "h2", {"from": "h0", "delay": 2}]
+    assert made["vertices"]["h2"]["params"] == {"W1": "W21", "W2": "W22"}
+    assert made["outputs"] == ["h2", "h3"]
+    assert expanded(DENSE, {"depth": 1})["outputs"] == []
+
+
+@pytest.mark.parametrize(("old", "new", "at", "path", "fragment"), [
+    ("{k: 0..$(l - 1)}, from: h$k", "{l: 0..1}, from: h$l", "l: 0..1", "inputs.0.for.l", "is also that of a loop"),
+    ("{k: 0..$(l - 1)}, from: h$k", "{depth: 0..1}, from: h0", "depth: 0", "inputs.0.for.depth", "is also an argument"),
+    ("0..$(l - 1)", "0..$(m - 1)", "0..$(m", "inputs.0.for.k", "unknown name 'm'"),
+    ("0..$(l - 1)", "0..$l.5", "0..$l.5", "inputs.0.for.k", "expected a range such as 1..8, or"),
+    ("from: h$k}", "from: h$(l // k)}", "h$(l // k)", "inputs.0.from", "(with k = 0) (with l = 1)"),
+    ("0..$(l - 1)", "1..2000001", "{for: {k: 1..2000001", "inputs.0", "loops make more than 2000000 entries"),
+])  # fmt: skip
+def test_mistakes_in_inner_loops_have_their_places(old, new, at, path, fragment):
+    text = DENSE.replace(old, new)
+    line = next(number for number, line in enumerate(text.splitlines()) if at in line)
+    column = text.splitlines()[line].index(at)
+    keys = tuple(int(key) if key.isdecimal() else key for key in path.split("."))
+    refused(text, f"{line + 1}:{column + 1}", ("vertices", "h$l", *keys), fragment)

@@ -1,32 +1,51 @@
 """Fills a template in two stages: the arguments once, the loop variables for each entry.
 
-What no loop variable touches is shared by every entry; the rest becomes a function of the loop variables.
+What no loop variable touches is shared by every entry; the rest becomes a function of the loop variables. In a list or
+a map, what has a ``for`` stands for several; ``{for: ..., from: NAME}`` for the names alone.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from pcsim.documents.expression import Names
-from pcsim.documents.substitution import joined, name_of, pieces_of
-from pcsim.documents.tree import Entry, Key, Node, from_plain
-from pcsim.errors import InputError, Location, Path, Problem
+from pcsim.documents.frozen_arrays import as_lists
+from pcsim.documents.substitution import NAME, joined, name_of, pieces_of
+from pcsim.documents.tree import Entry, Key, Node, from_plain, plain
+from pcsim.errors import InputError, Location, Path, Problem, whole
+
+MAX_ENTRIES = 2_000_000
+
+_NUMBER = r"(-?[0-9]{1,13}(?:\.[0-9]{1,13})?(?:[eE]\+?[0-9]{1,2})?)"
+_RANGE = re.compile(rf"\s*{_NUMBER}\s*\.\.\s*{_NUMBER}\s*")
+_MOST = 10**13
 
 T = TypeVar("T")
 # Finished (None: an `if` dropped it), or a function of the loop variables.
 Staged = Node | Callable[[Names], Node | None] | None
+Range = Sequence[Any]
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What a template sees: the arguments, the loop variables to come, and where problems go."""
+    """What a template sees: the arguments, the loop variables to come, and where problems go.
+
+    ``verbatim`` are texts with a ``$`` that stand as they are; ``made`` counts what loops inside of entries make.
+    """
 
     args: Names
     loops: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
+    verbatim: Collection[str] = ()
+    made: list[int] = field(default_factory=lambda: [0])
 
     def note(self, path: Path, message: str, location: Location | None) -> None:
         """Keep a problem."""
@@ -40,6 +59,17 @@ class Scope:
             self.problems.extend(error.problems)
             return fallback
 
+    def inside(self, variables: Iterable[str]) -> Scope:
+        """Return what a template inside of a loop sees."""
+        return replace(self, loops=(*self.loops, *variables))
+
+    def count(self, more: int) -> None:
+        """Count what a loop is about to make; raises ValueError once that is too much."""
+        if self.made[0] + more > MAX_ENTRIES:
+            msg = f"loops make more than {MAX_ENTRIES} entries of lists and maps: {self.made[0] + more}"
+            raise ValueError(msg)
+        self.made[0] += more
+
 
 def fill_in(staged: Any, names: Names) -> Any:
     """Return the finished value of what was staged."""
@@ -52,7 +82,7 @@ def stage(node: Node, path: Path, scope: Scope) -> Staged:
         return _stage_list(node, node.items, path, scope)
     if node.entries is not None:
         return (_stage_if if "if" in node.entries else _stage_map)(node, node.entries, path, scope)
-    if isinstance(node.value, str) and "$" in node.value:
+    if isinstance(node.value, str) and "$" in node.value and node.value not in scope.verbatim:
         return _stage_text(node, node.value, path, scope)
     return node
 
@@ -65,11 +95,10 @@ def _stage_text(node: Node, text: str, path: Path, scope: Scope) -> Staged:
 
 
 def _stage_list(node: Node, items: tuple[Node, ...], path: Path, scope: Scope) -> Staged:
-    staged = [stage(item, (*path, index), scope) for index, item in enumerate(items)]
+    staged = [_stage_item(item, (*path, index), scope) for index, item in enumerate(items)]
 
     def fill(names: Names) -> Node:
-        filled = [fill_in(item, names) for item in staged]
-        return Node(None, node.location, tuple(item for item in filled if item is not None))
+        return Node(None, node.location, tuple(_flat(staged, names)))
 
     if any(map(callable, staged)):
         return fill
@@ -77,15 +106,24 @@ def _stage_list(node: Node, items: tuple[Node, ...], path: Path, scope: Scope) -
 
 
 def _stage_map(node: Node, entries: Mapping[Key, Entry], path: Path, scope: Scope) -> Staged:
-    staged = [stage_entry(entry, (*path, key), scope) for key, entry in entries.items()]
+    staged = [_stage_member(entry, (*path, key), scope) for key, entry in entries.items()]
 
     def fill(names: Names) -> Node:
-        filled = [fill_in(entry, names) for entry in staged]
-        return _map(node, [entry for entry in filled if entry is not None], path)
+        return _map(node, list(_flat(staged, names)), path)
 
     if any(map(callable, staged)):
         return fill
     return node if _same(staged, entries.values()) else scope.settle(fill, node)
+
+
+def _flat(staged: Iterable[Any], names: Names) -> Iterator[Any]:
+    """Yield what was staged, filled in; of a loop all that it makes, of what an ``if`` dropped nothing."""
+    for part in staged:
+        filled = fill_in(part, names)
+        if isinstance(filled, tuple):
+            yield from filled
+        elif filled is not None:
+            yield filled
 
 
 def _same(staged: Iterable[object], given: Iterable[object]) -> bool:
@@ -99,6 +137,126 @@ def _map(node: Node, entries: list[Entry], path: Path) -> Node:
             message = f"key {entry.key!r} is given twice; first at {entry.location}"
             raise InputError([Problem(path, message, made[entry.key].location)])
     return Node(None, node.location, None, made)
+
+
+# -- loops inside of lists and maps ------------------------------------------------------------------------
+
+
+def _stage_item(item: Node, path: Path, scope: Scope) -> Any:
+    """Stage an item of a list; one with ``for`` becomes a tuple of nodes, or a function that returns one."""
+    if "for" not in (item.entries or {}):
+        return stage(item, path, scope)
+    ranges, body = stage_loop(item, path, scope)
+    staged = stage(body, path, scope.inside(ranges))
+    return _repeated(ranges, lambda names: _name_alone(fill_in(staged, names)), item, path, scope)
+
+
+def _stage_member(entry: Entry, path: Path, scope: Scope) -> Any:
+    """Stage an entry of a map; one with ``for`` becomes a tuple of entries, or a function that returns one."""
+    if "for" not in (entry.value.entries or {}):
+        return stage_entry(entry, path, scope)
+    ranges, body = stage_loop(entry.value, path, scope)
+    staged = stage_entry(replace(entry, value=body), path, scope.inside(ranges))
+
+    def fill(names: Names) -> Entry | None:
+        filled = fill_in(staged, names)
+        return replace(filled, value=_name_alone(filled.value)) if filled else None
+
+    return _repeated(ranges, fill, entry.value, path, scope)
+
+
+def stage_loop(node: Node, path: Path, scope: Scope) -> tuple[dict[str, Any], Node]:
+    """Return the loop variables of a map with their ranges, staged, and the map without its ``for``."""
+    entries = node.entries or {}
+    body = replace(node, entries={key: entry for key, entry in entries.items() if key != "for"})
+    return _stage_ranges(entries["for"], (*path, "for"), scope), body
+
+
+def _repeated(
+    ranges: Mapping[str, Any], fill_one: Callable[[Names], T | None], node: Node, path: Path, scope: Scope
+) -> Any:
+    def fill(names: Names) -> tuple[T, ...]:
+        values = {name: fill_in(staged, names) for name, staged in ranges.items()}
+        try:
+            scope.count(math.prod(map(len, values.values())))
+        except ValueError as error:
+            raise InputError([Problem(path, str(error), node.location)]) from None
+        made = (filled_with(fill_one, names, variables) for variables in combinations(values))
+        return tuple(one for one in made if one is not None)
+
+    nothing: tuple[T, ...] = ()
+    return fill if scope.loops else scope.settle(fill, nothing)
+
+
+def combinations(ranges: Mapping[str, Range]) -> Iterator[dict[str, Any]]:
+    """Yield the values of loop variables, the last of them changing fastest."""
+    for values in itertools.product(*ranges.values()):
+        yield dict(zip(ranges, values, strict=True))
+
+
+def filled_with(fill: Callable[[Names], T], names: Names, variables: Names) -> T:
+    """Return what a loop makes for some values of its variables; problems name them."""
+    try:
+        return fill({**names, **variables})
+    except InputError as error:
+        raise error.map(lambda problem: _with_variables(problem, variables)) from None
+
+
+def _with_variables(problem: Problem, variables: Names) -> Problem:
+    values = ", ".join(f"{name} = {value}" for name, value in variables.items())
+    return replace(problem, message=f"{problem.message} (with {values})") if values else problem
+
+
+def _name_alone(node: Node | None) -> Node | None:
+    """Return the name in ``{from: NAME}``, and any other node as it is."""
+    entries = node.entries if node is not None else None
+    return entries["from"].value if entries is not None and set(entries) == {"from"} else node
+
+
+def _stage_ranges(entry: Entry, path: Path, scope: Scope) -> dict[str, Any]:
+    if not entry.value.entries:
+        scope.note(path, "expected loop variables with their ranges, such as {l: 1..$depth}", entry.location)
+        return {"": ()}
+    for name, variable in entry.value.entries.items():
+        if not NAME.fullmatch(str(name)):
+            scope.note((*path, name), f"loop variable {name!r} is not a name", variable.location)
+        elif name in scope.args or name in scope.loops:
+            what = "an argument" if name in scope.args else "that of a loop around it"
+            scope.note((*path, name), f"loop variable {name!r} is also {what}; rename it", variable.location)
+    ranges = entry.value.entries.items()
+    return {str(name): _stage_range(variable.value, (*path, name), scope) for name, variable in ranges}
+
+
+def _stage_range(node: Node, path: Path, scope: Scope) -> Any:
+    found = len(scope.problems)
+    staged = stage(node, path, scope)
+    if found < len(scope.problems):
+        return ()
+
+    def fill(names: Names) -> Range:
+        values = as_lists(plain(fill_in(staged, names)))
+        made = _range_of(values)
+        if made is None:
+            message = f"expected a range such as 1..8, or a list of them, got {values!r}"
+            raise InputError([Problem(path, message, node.location)])
+        return made
+
+    nothing: Range = ()
+    return fill if callable(staged) else scope.settle(fill, nothing)
+
+
+def _range_of(values: Any) -> Range | None:
+    if isinstance(values, list):
+        with suppress(ValueError):
+            return [value if isinstance(value, str) else whole(value) for value in values]
+    if isinstance(values, str) and (ends := _RANGE.fullmatch(values)):
+        first, last = Fraction(ends[1]), Fraction(ends[2])
+        if all(end.denominator == 1 and abs(end) < _MOST for end in (first, last)):
+            return range(int(first), int(last) + 1)
+    return None
+
+
+# -- entries, conditions, texts ----------------------------------------------------------------------------
 
 
 def stage_entry(entry: Entry, path: Path, scope: Scope) -> Entry | Callable[[Names], Entry | None] | None:

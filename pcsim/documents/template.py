@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from pcsim.documents.expression import MAX_NUMBER, Names, evaluate
 from pcsim.documents.frozen_arrays import as_lists
-from pcsim.documents.staging import Scope, fill_in, stage, stage_entry
+from pcsim.documents.staging import (
+    MAX_ENTRIES,
+    Scope,
+    combinations,
+    fill_in,
+    filled_with,
+    stage,
+    stage_entry,
+    stage_loop,
+)
 from pcsim.documents.substitution import NAME, pieces_of, substitute
 from pcsim.documents.tree import Entry, Key, Node, from_plain, plain
 from pcsim.errors import InputError, Path, Problem, nearest, whole
@@ -29,6 +36,7 @@ __all__ = [
     "empty_loops",
     "evaluate",
     "expand",
+    "expand_list",
     "expand_section",
     "names_in",
     "remarks",
@@ -36,15 +44,11 @@ __all__ = [
     "texts_in",
 ]
 
-MAX_ENTRIES = 2_000_000
-
-_SECTIONS = {"vertices": "vertex", "parameters": "parameter", "inputs": "input", "targets": "target"}
+_SECTIONS = {"vertices": "vertex", "parameters": "parameter", "inputs": "input", "targets": "target",
+             "loss": "output"}  # fmt: skip
 """Sections whose entries may be loops, and what one entry is called."""
 
 _VERBATIM = ("args", "title", "source")
-_NUMBER = r"(-?[0-9]{1,13}(?:\.[0-9]{1,13})?(?:[eE]\+?[0-9]{1,2})?)"
-_RANGE = re.compile(rf"\s*{_NUMBER}\s*\.\.\s*{_NUMBER}\s*")
-_MOST = 10**13
 
 
 def expand(document: Node, args: Names) -> Node:
@@ -81,6 +85,18 @@ def expand_section(section: Entry, args: Names, stands: Callable[[Entry], bool])
     if scope.problems:
         raise InputError(scope.problems)
     return replace(section, value=replace(section.value, entries=made))
+
+
+def expand_list(section: Entry, args: Names, verbatim: Collection[str] = ()) -> Entry:
+    """Return a section, a list, filled in; texts that are ``verbatim`` stand as they are.
+
+    Raises InputError as ``expand`` does.
+    """
+    scope = Scope(args, verbatim=verbatim)
+    node = cast("Node | None", stage(section.value, (section.key,), scope))
+    if scope.problems:
+        raise InputError(scope.problems)
+    return replace(section, value=node or Node())
 
 
 def arguments(document: Node, args: Names) -> dict[str, Any]:
@@ -240,39 +256,10 @@ def _section(
 
 def _loop(entry: Entry, path: Path, scope: Scope) -> _Loop:
     """Take ``for`` out of an entry."""
-    entries = entry.value.entries or {}
-    if "for" not in entries:
+    if "for" not in (entry.value.entries or {}):
         return _Loop(entry, path, {})
-    body = replace(entry.value, entries={key: value for key, value in entries.items() if key != "for"})
-    return _Loop(replace(entry, value=body), path, _ranges(entries["for"], (*path, "for"), scope))
-
-
-def _ranges(entry: Entry, path: Path, scope: Scope) -> dict[str, Sequence[Any]]:
-    if not entry.value.entries:
-        scope.note(path, "expected loop variables with their ranges, such as {l: 1..$depth}", entry.location)
-        return {"": ()}
-    for name, variable in entry.value.entries.items():
-        if not NAME.fullmatch(str(name)):
-            scope.note((*path, name), f"loop variable {name!r} is not a name", variable.location)
-        elif name in scope.args:
-            scope.note((*path, name), f"loop variable {name!r} is also an argument; rename it", variable.location)
-    return {str(name): _range(variable.value, (*path, name), scope) for name, variable in entry.value.entries.items()}
-
-
-def _range(node: Node, path: Path, scope: Scope) -> Sequence[Any]:
-    found = len(scope.problems)
-    staged = stage(node, path, scope)
-    values = as_lists(plain(staged)) if isinstance(staged, Node) else None
-    if isinstance(values, list):
-        with suppress(ValueError):
-            return [value if isinstance(value, str) else whole(value) for value in values]
-    if isinstance(values, str) and (ends := _RANGE.fullmatch(values)):
-        first, last = Fraction(ends[1]), Fraction(ends[2])
-        if all(end.denominator == 1 and abs(end) < _MOST for end in (first, last)):
-            return range(int(first), int(last) + 1)
-    if found == len(scope.problems):
-        scope.note(path, f"expected a range such as 1..8, or a list of them, got {values!r}", node.location)
-    return ()
+    ranges, body = stage_loop(entry.value, path, scope)  # no loop is open, so no range waits
+    return _Loop(replace(entry, value=body), path, ranges)
 
 
 def _run(loop: _Loop, scope: Scope, made: dict[Key, Entry]) -> None:
@@ -280,22 +267,19 @@ def _run(loop: _Loop, scope: Scope, made: dict[Key, Entry]) -> None:
     if loop.count == 0:
         return
     found = len(scope.problems)
-    inside = replace(scope, loops=tuple(loop.ranges)) if loop.ranges else scope
-    staged = loop.entry if loop.stands else stage_entry(loop.entry, loop.path, inside)
+    staged = loop.entry if loop.stands else stage_entry(loop.entry, loop.path, scope.inside(loop.ranges))
     if found < len(scope.problems):
         return
-    for values in itertools.product(*loop.ranges.values()):
-        variables = dict(zip(loop.ranges, values, strict=True))
+
+    def add(names: Names) -> None:
+        _add(fill_in(staged, names), loop, made)
+
+    for variables in combinations(loop.ranges):
         try:
-            _add(fill_in(staged, {**scope.args, **variables}), loop, made)
+            filled_with(add, scope.args, variables)
         except InputError as error:
-            scope.problems.extend(_with_variables(problem, variables) for problem in error.problems)
+            scope.problems.extend(error.problems)
             return
-
-
-def _with_variables(problem: Problem, variables: Names) -> Problem:
-    values = ", ".join(f"{name} = {value}" for name, value in variables.items())
-    return replace(problem, message=f"{problem.message} (with {values})") if values else problem
 
 
 def _add(entry: Entry | None, loop: _Loop, made: dict[Key, Entry]) -> None:

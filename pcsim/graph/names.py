@@ -2,8 +2,8 @@
 
 A vertex may be named by any text of at most 1,000 characters that show, without blanks at its ends: spaces, brackets,
 slashes, dots, ``#``, ``$`` and ``->`` are like other characters, and a number in a document is its digits. Where a
-document has templates, ``$$`` stands for one ``$``; under ``inputs`` and ``targets`` of a scenario only in entries
-that are templates (``scenario/data_templates.py``).
+document has templates, ``$$`` stands for one ``$``; where a scenario names vertices only in entries that are templates
+(``scenario/data_templates.py``).
 
 An edge is named ``pre->post``, further ones between the same pair ``pre->post#1``, ``pre->post#2``. A name that would
 make this ambiguous stands in it as JSON text: the edge from ``a->b`` to ``c`` is ``"a->b"->c``.
@@ -20,7 +20,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 MOST_CHARACTERS = 1000
 PATTERN = r"^\S(.*\S)?$"
@@ -55,9 +55,9 @@ def chosen(pattern: str, names: Iterable[str]) -> list[str]:
     return [pattern] if pattern in known else [name for name in known if fnmatchcase(name, pattern)]
 
 
-def without_templates(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a graph document that has no templates, written so that reading it finds none."""
-    return {key: _doubled(value) if key in EXPANDED else value for key, value in document.items()}
+def without_templates(document: Mapping[str, Any], sections: Collection[str] = EXPANDED) -> dict[str, Any]:
+    """Return a document that has no templates, written so that reading it finds none."""
+    return {key: _doubled(value) if key in sections else value for key, value in document.items()}
 
 
 def _doubled(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from math import prod
@@ -147,6 +147,14 @@ class DataRequest:
     dry: bool = False
     whole: bool = False
     """Whole numbers are asked for, which never pass through floating point."""
+    read: dict[Any, Array] = field(default_factory=dict)
+    """What has been read, by where it is from: the steps of a sequence are all in one array."""
+
+    def once(self, source: Any, make: Callable[[], Array]) -> Array:
+        """Return the array of a source, read when it is first asked for."""
+        if source not in self.read:
+            self.read[source] = make()
+        return self.read[source]
 
     def exact(self, array: Array) -> Array:
         """Return numbers as they are asked for: whole ones as they are, others in float64."""
@@ -179,13 +187,24 @@ def load(entry: DataEntry, request: DataRequest) -> Array:
     kinds = [key for key in _SOURCES if getattr(entry, key) is not None]
     if len(kinds) != 1:
         raise wrong((), "data are a number, a list, or exactly one of normal, uniform, values, file, dataset")
+    if entry.index is not None and kinds[0] in ("normal", "uniform"):
+        raise wrong("index", f"{kinds[0]} draws one sample for each vertex; index goes with values, file and dataset")
     with np.errstate(over="ignore"):  # What overflows is refused where it is rounded.
         array = _SOURCES[kinds[0]](entry, request)
         return array if entry.scale == 1 else array * entry.scale
 
 
 def _in_place(entry: DataEntry, request: DataRequest) -> Array:
-    return _fit(_numbers(entry.values, whole=request.whole), request)
+    array = _numbers(entry.values, whole=request.whole)
+    if entry.index is None:
+        return _fit(array, request)
+    axis = array.ndim - len(request.shape) - 1
+    if axis not in (0, 1):
+        steps = ", ".join(map(str, ("steps", *request.shape)))
+        message = f"has shape {list(array.shape)}, expected [{steps}] or, a sample each, [{request.batch}, {steps}]"
+        raise wrong((), message)
+    _step_shape(array.shape[axis:], entry)
+    return _fit(array.take(entry.index, axis), request)
 
 
 def _normal(entry: DataEntry, request: DataRequest) -> Array:
@@ -227,20 +246,37 @@ def _fit(array: Array, request: DataRequest) -> Array:
 
 
 def _dataset(entry: DataEntry, request: DataRequest) -> Array:
-    name, field = str(entry.dataset), entry.field or "images"
+    name, part = str(entry.dataset), entry.field or "images"
     if name not in DATASETS:
         raise wrong("dataset", f"unknown data set {name!r}" + nearest(name, DATASETS, "pcsim list datasets"))
-    if field not in DATASETS[name].fields:
-        raise wrong("field", f"data set {name!r} has no field {field!r}" + nearest(field, DATASETS[name].fields))
-    row = DATASETS[name].fields[field]
-    _check_samples((DATASETS[name].samples, *row.shape), entry, request)
-    return _fit(np.zeros(()), request) if request.dry else _choose(row.load(), entry, request)
+    if part not in DATASETS[name].fields:
+        raise wrong("field", f"data set {name!r} has no field {part!r}" + nearest(part, DATASETS[name].fields))
+    row = DATASETS[name].fields[part]
+    _check_samples((DATASETS[name].samples, *_step_shape(row.shape, entry)), entry, request)
+    if request.dry:
+        return _fit(np.zeros(()), request)
+    return _choose(request.once((name, part), row.load), entry, request)
 
 
 def _file(entry: DataEntry, request: DataRequest) -> Array:
     path = request.folder / str(entry.file)
-    array = read_array(path, entry.key) if path.suffix in SUFFIXES else read_idx(path)
-    return _choose(array if entry.one_hot is None else one_hot(array, entry.one_hot), entry, request)
+
+    def read() -> Array:
+        array = read_array(path, entry.key) if path.suffix in SUFFIXES else read_idx(path)
+        return array if entry.one_hot is None else one_hot(array, entry.one_hot)
+
+    return _choose(request.once((path, entry.key, entry.one_hot), read), entry, request)
+
+
+def _step_shape(shape: Shape, entry: DataEntry) -> Shape:
+    """Return the shape of what is taken of a sample: the whole of it, or what is at ``index`` of its first axis."""
+    if entry.index is None:
+        return shape
+    if not shape:
+        raise wrong("index", "a sample is one number, which has no axis to take a place of")
+    if entry.index >= shape[0]:
+        raise wrong("index", f"expected less than {shape[0]}, the length of a sample's first axis, got {entry.index}")
+    return shape[1:]
 
 
 def _check_samples(shape: Shape, entry: DataEntry, request: DataRequest) -> None:
@@ -253,6 +289,10 @@ def _check_samples(shape: Shape, entry: DataEntry, request: DataRequest) -> None
 
 def _choose(samples: Array, entry: DataEntry, request: DataRequest) -> Array:
     """Take ``batch`` samples from ``start`` on, in order or, shuffled, in one order for all of a scenario."""
+    if entry.index is not None:
+        axis = 0 if samples.shape[1:] == request.shape and entry.file is not None else 1
+        _step_shape(samples.shape[axis:], entry)
+        samples = samples.take(entry.index, axis)
     if samples.shape == request.shape and entry.file is not None:
         return np.broadcast_to(request.exact(samples), request.full)
     _check_samples(samples.shape, entry, request)

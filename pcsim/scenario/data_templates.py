@@ -1,48 +1,55 @@
-"""Templates under the inputs and the targets of a scenario, filled in with the arguments of its graph.
+"""Templates in what a scenario says of vertices, filled in with the arguments of its graph.
 
-Names of vertices and of files may hold a ``$``. So in an entry without ``for`` and ``if`` a name that is a vertex's,
-and what ``file`` and ``key`` say, stand as they are; any other ``$`` makes the entry a template, where ``$$`` is one.
+These are the sections that name vertices: ``inputs``, ``targets``, ``loss`` (maps) and ``record`` (a list). Names of
+vertices and of files may hold a ``$``. So in an entry without ``for`` and ``if`` a name that is a vertex's, and what
+``file`` and ``key`` say, stand as they are, as does under ``record`` every text that is the name of a vertex or an
+edge; any other ``$`` makes a template, where ``$$`` is one.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcsim.documents.template import empty_loops, expand_section, names_in, texts_in
+from pcsim.documents.template import empty_loops, expand_list, expand_section, names_in, texts_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Iterable
 
     from pcsim.documents import Entry, Node
     from pcsim.documents.template import Names
     from pcsim.errors import Problem
+    from pcsim.graph.graph import Graph
 
-SECTIONS = ("inputs", "targets")
+SECTIONS = ("inputs", "targets", "loss", "record")
 
 _MARKS = {"for", "if"}
 _FILES = {"file", "key"}
 
 
 def names_used(scenario: Node) -> frozenset[str]:
-    """Return the names that templates of inputs and targets use."""
+    """Return the names that templates of a scenario use."""
     entries = scenario.entries or {}
     return frozenset(name for key in SECTIONS if key in entries for name in names_in(entries[key].value))
 
 
-def written_out(section: Entry, args: Names, vertices: Collection[str] | None, found: list[Problem]) -> Entry:
-    """Return inputs or targets without templates; nodes keep their places.
+def written_out(section: Entry, args: Names, graph: Graph | None, found: list[Problem]) -> Entry:
+    """Return a section without templates; nodes keep their places.
 
     Parameters
     ----------
     args : the value of every argument of the graph
-    vertices : names of the graph's vertices, which may hold a ``$``; None where the graph is not known
+    graph : names of its vertices and edges may hold a ``$``; None where the graph is not known
     found : remarks are added to it
 
     Raises InputError with every problem of the templates.
     """
+    names = _with_dollar(graph.vertices) if graph is not None else None
+    if section.value.items is not None:
+        edges = _with_dollar(edge.name for edge in graph.edges) if graph is not None and names else ()
+        return expand_list(section, args, frozenset([*(names or ()), *edges]))
 
     def stands(entry: Entry) -> bool:
-        return not _is_template(entry, vertices)
+        return not _is_template(entry, names)
 
     if all(map(stands, (section.value.entries or {}).values())):
         return section
@@ -51,7 +58,11 @@ def written_out(section: Entry, args: Names, vertices: Collection[str] | None, f
     return filled
 
 
-def _is_template(entry: Entry, vertices: Collection[str] | None) -> bool:
+def _with_dollar(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name for name in names if "$" in name)
+
+
+def _is_template(entry: Entry, vertices: frozenset[str] | None) -> bool:
     """Tell whether an entry is a template, and not named, or given a file, with a ``$`` that stands for itself."""
     inside = entry.value.entries or {}
     if _MARKS & set(inside):

@@ -33,15 +33,22 @@ def read_graph_file(path: Path) -> Node:
 
 
 def nested(found: list[Problem]) -> Files:
-    """Return how nested graph documents are read; remarks on them are added to what was found."""
+    """Return how nested graph documents are read; remarks on them are added to what was found.
+
+    A document that many vertices use with the same arguments, as the cell of an unrolled network, is read once.
+    """
+    made: dict[tuple[Path, str], Node] = {}
 
     def read_nested(path: Path, args: Mapping[str, Any]) -> Node:
         """Return the graph document of a file with its vertices written out; raises InputError."""
-        template = read_graph_file(path)
-        document = expand(template, args)
-        _check(document)
-        found.extend(remarks(template, args))
-        return _without_formula(document)
+        key = (path, repr(args))
+        if key not in made:
+            template = read_graph_file(path)
+            document = expand(template, args)
+            _check(document)
+            found.extend(remarks(template, args))
+            made[key] = _without_formula(document)
+        return made[key]
 
     return Files(read_nested, rebased)
 

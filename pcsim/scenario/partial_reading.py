@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path as FilePath
 
-    from pcsim.documents import Node
+    from pcsim.documents import Entry, Node
+    from pcsim.documents.tree import Key
     from pcsim.graph.graph import Graph
     from pcsim.scenario.graph_source import DocumentFile, GraphSource
 
@@ -67,21 +68,22 @@ def document_of(reading: Reading) -> ScenarioDocument | None:
 
 
 def _with_data(reading: Reading) -> Node:
-    """Return the document with its data written out, if the graph's arguments are known."""
+    """Return the document with what it says of vertices written out, if the graph's arguments are known."""
     try:
         args = reading.source.arguments() if reading.source is not None else None
     except InputError:  # it is reported with the graph
         args = None
     if args is None:
         return reading.node
-    vertices = reading.graph.vertices if reading.graph is not None else None
     entries = reading.node.entries or {}
-    made = {
-        key: reading.attempt(lambda: written_out(entries[key], args, vertices, reading.remarks))  # noqa: B023
+    made: dict[Key, Entry | None] = {
+        key: reading.attempt(lambda: written_out(entries[key], args, reading.graph, reading.remarks))  # noqa: B023
         for key in SECTIONS
         if key in entries
     }
-    return replace(reading.node, entries={**entries, **{key: entry for key, entry in made.items() if entry}})
+    # what is wrong in these is told; as it is written it would be taken for another mistake
+    kept = {key: entry for key, entry in entries.items() if made.get(key, entry) or key not in ("loss", "record")}
+    return replace(reading.node, entries={**kept, **{key: entry for key, entry in made.items() if entry}})
 
 
 def _validated(node: Node) -> tuple[ScenarioDocument | None, list[Problem]]:

@@ -121,6 +121,8 @@ class Scenario:
         In place of more than 1,000 numbers stand their shape, number format and digest.
         """
         written = self.document.model_dump(exclude_defaults=True, by_alias=True)
+        if "record" in written:
+            written["record"] = [without_templates(probe, ("vertices",)) for probe in written["record"]]
         whole: dict[str, Any] = described({**written, "graph": without_templates(plain(self.positions.graph))})
         return whole
 

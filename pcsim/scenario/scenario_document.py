@@ -56,6 +56,11 @@ class DataEntry(Strict):
     )
     field: str | None = Field(default=None, description="array of the data set: images (default), labels or one_hot")
     start: Annotated[int, Field(ge=0), WHOLE] = Field(default=0, description="first sample taken")
+    index: Annotated[int, Field(ge=0), WHOLE] | None = Field(
+        default=None,
+        description="of each sample take what is at this place of its first axis, the first being 0: "
+        "a step of a sequence, x$t: {for: {t: 1..$T}, file: a.npz, index: $(t - 1)}",
+    )
     shuffle: StrictBool = Field(default=False, description="draw samples at random, by the seed")
     one_hot: Annotated[int, Field(ge=2), WHOLE] | None = Field(
         default=None, description="classes, for a file of labels"
@@ -92,6 +97,19 @@ class RuleEntry(Strict):
     def settings(self) -> dict[str, Any]:
         """Return the settings that were given."""
         return {key: value for key, value in self if key != "name" and value is not None}
+
+
+class LossEntry(Strict):
+    """The loss of an output, where one entry stands for several: ``y$t: {for: {t: 1..$T}, loss: cross_entropy}``."""
+
+    loss: LossName = Field(description="one of pcsim list losses")
+
+
+def _loss(entry: Any) -> Any:
+    return entry["loss"] if isinstance(entry, dict) and set(entry) == {"loss"} else entry
+
+
+OutputLoss = Annotated[LossName, BeforeValidator(_loss, json_schema_input_type=LossName | LossEntry)]
 
 
 def _named(rule: Any) -> Any:
@@ -155,8 +173,10 @@ class ScenarioDocument(Strict):
         default={}, description="input vertex -> its data; x$t: {for: {t: 1..$T}, ...} stands for several"
     )
     targets: dict[Name, Any] = Field(default={}, description="output -> its target; for and $ as under inputs")
-    loss: LossName | dict[Name, LossName] = Field(
-        default="squared_error", description="what outputs carry, one for all or by output: of pcsim list losses"
+    loss: LossName | dict[Name, OutputLoss] = Field(
+        default="squared_error",
+        description="what outputs carry, one for all or by output, with for and $ as under inputs: "
+        "of pcsim list losses",
     )
     batch: Annotated[int, Field(ge=1, le=100_000_000), WHOLE] = Field(
         default=1, description="samples that are run side by side; losses and updates are sums over them"

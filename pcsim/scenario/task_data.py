@@ -153,10 +153,10 @@ class TaskData:
         self, section: str, sources: Mapping[str, tuple[str, Any]], problems: list[Problem], dry: bool
     ) -> dict[str, Array]:
         """Return {vertex: data} from {vertex: (name in the document, source)}."""
-        loaded = {}
+        loaded, read = {}, dict[Any, Array]()
         for vertex, (name, source) in sources.items():
             try:
-                data = load(entry_of(source), self._request(self.graph.vertices[vertex], name, dry))
+                data = load(entry_of(source), self._request(self.graph.vertices[vertex], name, dry, read))
                 loaded[vertex] = data if dry else self._numbers(vertex, data)
             except InputError as error:
                 problems += error.map(lambda problem: problem.under(section, name)).problems  # noqa: B023
@@ -172,14 +172,14 @@ class TaskData:
             raise wrong((), "expected whole numbers (format: whole)")
         return np.asarray(data, np.int64)
 
-    def _request(self, vertex: Vertex, name: str, dry: bool) -> DataRequest:
+    def _request(self, vertex: Vertex, name: str, dry: bool, read: dict[Any, Array]) -> DataRequest:
         seed = self.document.seed
 
         def draws(kind: str) -> Generator:
             return stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name)
 
         whole = number_format(vertex) == "whole"
-        return DataRequest(vertex.shape, self.document.batch, draws, self.folder, dry, whole)
+        return DataRequest(vertex.shape, self.document.batch, draws, self.folder, dry, whole, read)
 
     def initial(self) -> dict[str, Array]:
         """Return {free vertex: (batch, *shape)} where the state at tick 0 is not the feedforward one."""

@@ -65,6 +65,13 @@ _FOR = {
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": ["integer", "string"]}}]
     },
 }
+_SEVERAL = {
+    "description": "several names: {for: {t: 1..$T}, from: y$t}",
+    "type": "object",
+    "properties": {"for": _FOR, "if": _IF, "from": {"type": ["string", "integer"], "description": "the name"}},
+    "required": ["for", "from"],
+    "additionalProperties": False,
+}
 _DOLLAR = {"description": "$name, ${name} or $(expression)", "type": "string", "pattern": r"\$"}
 _FILLED = {"$ref": "#/$defs/Dollar"}
 _LISTS, _PARTS = ("anyOf", "prefixItems"), ("items", "additionalProperties")
@@ -81,20 +88,21 @@ def plain_schema(what: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the schema of a document without ``$``, and those that it refers to by name."""
     if what == "scenario":
         found, parts = _schema(ScenarioDocument)
-        data = _conditional(_schema(DataEntry)[0])
-        data["properties"]["for"] = _FOR
+        data = _looped(_schema(DataEntry)[0])
         parts |= {"GraphReference": _schema(GraphReference)[0], "DataEntry": data}
         found["properties"]["graph"] |= {
             "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("GraphReference", "GraphDocument")]
         }
         for name in ("inputs", "targets"):
             found["properties"][name] |= {"propertyNames": _NAME, "additionalProperties": _DATA}
+        for name in ("LossEntry", "RecordEntry"):
+            parts[name] = _looped(parts[name])
         return found, parts
     found, parts = _schema(GraphDocument)
     nest, more = _schema(Nest)
     parts = {name: _conditional(part) for name, part in {**parts, **more, "Nest": nest}.items()}
-    for name in ("VertexEntry", "ParameterEntry", "Nest"):
-        parts[name]["properties"]["for"] = _FOR
+    for name in ("VertexEntry", "ParameterEntry", "InputEntry", "Nest"):
+        parts[name] = _looped(parts[name])
     parts["VertexEntry"]["properties"]["init"]["additionalProperties"] = _INIT
     return found, parts
 
@@ -122,6 +130,10 @@ def _conditional(part: dict[str, Any]) -> dict[str, Any]:
     return {**part, "properties": {**part["properties"], "if": _IF}}
 
 
+def _looped(part: dict[str, Any]) -> dict[str, Any]:
+    return {**part, "properties": {**part["properties"], "for": _FOR, "if": _IF}}
+
+
 # -- documents as they are written -----------------------------------------------------------------------
 
 
@@ -131,6 +143,10 @@ def _scenario_schema() -> dict[str, Any]:
     parts |= {**graph.pop("$defs"), "GraphDocument": graph, "DataEntry": _template(parts["DataEntry"])}
     for name in ("inputs", "targets"):
         found["properties"][name]["additionalProperties"] = _template(_DATA)
+    probe = parts["RecordEntry"]["properties"]["vertices"]
+    probe["anyOf"] = [_with_several(part) for part in probe["anyOf"]]
+    for name in ("LossEntry", "RecordEntry"):
+        parts[name] = _template(parts[name])
     return {**found, "not": {"required": ["literal", "exact_dynamics"]}, "$defs": parts}
 
 
@@ -144,10 +160,16 @@ def _graph_schema() -> dict[str, Any]:
         "then": parts.pop("Nest"),
         "else": plain_vertex,
     }
+    found["properties"]["outputs"] = _with_several(found["properties"]["outputs"])
     whole = {key: part if key in _VERBATIM else _template(part) for key, part in found["properties"].items()}
     for name in ("vertices", "parameters"):
         whole[name]["propertyNames"] = {"anyOf": [_NAME, _FILLED]}
     return {**found, "properties": whole, "$defs": {**parts, "Dollar": _DOLLAR}}
+
+
+def _with_several(names: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a list of names, in which one item may stand for several; any other as it is."""
+    return {**names, "items": {"anyOf": [names["items"], _SEVERAL]}} if "items" in names else names
 
 
 def _of_op(op: Op, keys: list[str]) -> dict[str, Any]:
