@@ -20,6 +20,7 @@ class Case:
     reference: Callable[..., Any]
     attributes: dict[str, Any] = field(default_factory=dict)
     low: float = -2.0
+    high: float = 2.0
 
     def __str__(self) -> str:
         values = "".join(f"-{v}" for v in self.attributes.values())

@@ -20,6 +20,7 @@ from pcsim.graph import graph_from, level
 from pcsim.graph.graph import number_format
 from pcsim.graph.initialise import initialise, stream
 from pcsim.ops import ACTIVATIONS, OPS, complete
+from pcsim.ops.elementwise import UNARY
 from pcsim.program.lower import ticks_of
 from pcsim.rules import Rule, rule
 
@@ -34,10 +35,14 @@ Document = dict[str, Any]
 SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (3,), (3,), (2, 3), (3, 3))
 BOUNDED = ("tanh", "sigmoid", "sin", "cos", "softmax")
 """Ops whose values stay within [-1, 1]."""
-MILD = ("identity", "negate", "sin", "cos", "tanh", "sigmoid", "relu", "leaky_relu", "softplus", "gelu", "silu")
+STEEP = ("exp", "expm1", "square", "tan", "sinh", "cosh")
+"""Functions of one input that grow what is not small."""
+JUMPS = ("sign", "floor", "ceil", "round")
+MILD = tuple(name for name in UNARY if name in ACTIVATIONS and name not in (*STEEP, *JUMPS))
 """Functions of one input that take any input and never grow it."""
-STEEP = ("exp", "square", "tan")
-MILD_ACTIVATIONS = tuple(name for name in ACTIVATIONS if name not in STEEP)
+FLAT = (*JUMPS, "clip", "hard_sigmoid", "hard_swish", "shrink", "thresholded_relu")
+"""Functions whose slope is zero at many places: errors end there."""
+MILD_ACTIVATIONS = ("none", *(name for name in MILD if name not in FLAT))
 
 
 BATCH_OPS = ("batch_norm", "dropout", "embedding")
@@ -281,6 +286,21 @@ def _steep(op: str) -> Callable[[Draft], str]:
     return lambda draft: draft.add(op, draft.bounded(draft.pick()))
 
 
+def _jumping(op: str) -> Callable[[Draft], str]:
+    """No whole number is rounded: what jumps there would be decided by rounding."""
+    return lambda draft: draft.add(op, draft.add("add", draft.pick(), draft.add("constant", value=0.3217)))
+
+
+def _within(op: str) -> Callable[[Draft], str]:
+    """What is taken lies between -0.6 and 0.6."""
+
+    def recipe(draft: Draft) -> str:
+        small = draft.add(draft.choose(BOUNDED[:4]), draft.pick())
+        return draft.add(op, draft.add("multiply", small, draft.add("constant", value=0.6)))
+
+    return recipe
+
+
 def _rooted(op: str) -> Callable[[Draft], str]:
     return lambda draft: draft.add(op, draft.positive(draft.pick()))
 
@@ -304,7 +324,10 @@ def _embedding(draft: Draft) -> str:
 RECIPES: dict[str, Callable[[Draft], str]] = {
     **{op: _mild(op) for op in MILD},
     **{op: _steep(op) for op in STEEP},
-    **{op: _rooted(op) for op in ("sqrt", "log")},
+    **{op: _jumping(op) for op in JUMPS},
+    **{op: _rooted(op) for op in ("sqrt", "log", "log1p", "reciprocal", "acosh")},
+    **{op: _within(op) for op in ("asin", "acos", "atanh")},
+    "clip": lambda draft: draft.add("clip", draft.pick(), min=-0.4, max=draft.choose([None, 0.9])),
     **{op: _several(op) for op in ("add", "subtract", "multiply")},
     **{op: _reduce(op) for op in ("sum", "mean")},
     **{op: _normal(op) for op in ("softmax", "log_softmax")},

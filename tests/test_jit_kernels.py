@@ -67,12 +67,12 @@ def ulps(y, exact):
     return np.abs(y - exact) / unit
 
 
-def test_every_row_has_a_function():
-    assert set(functions.FUNCTIONS) == set(UNARY)
+def test_every_loop_has_a_reference():
+    assert set(functions.FUNCTIONS) == set(LONG) <= set(UNARY)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("name", LONG)
 def test_functions_are_accurate(name, dtype):
     if dtype is np.float64 and np.finfo(np.longdouble).nmant < 60:
         pytest.skip("the reference needs a format wider than float64")
@@ -87,10 +87,10 @@ def test_functions_are_accurate(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("name", LONG)
 def test_slopes_are_those_of_the_table(name, dtype):
     x = sample(name, dtype)
-    attributes = {"slope": LEAK} if UNARY[name].attributes else {}
+    attributes = {"slope": LEAK} if name == "leaky_relu" else {}
     y, slope = call(name, x)
     row = UNARY[name].slope
     with np.errstate(all="ignore"):
@@ -99,11 +99,11 @@ def test_slopes_are_those_of_the_table(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [name for name, row in UNARY.items() if row.outside is None])
+@pytest.mark.parametrize("name", [name for name in LONG if UNARY[name].outside is None])
 def test_extreme_numbers_are_those_of_the_table(name, dtype):
     limits = np.finfo(dtype)
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, limits.max, limits.min, limits.tiny, -limits.tiny], dtype)
-    attributes = {"slope": LEAK} if UNARY[name].attributes else {}
+    attributes = {"slope": LEAK} if name == "leaky_relu" else {}
     with np.errstate(all="ignore"):
         expected = UNARY[name].f(np, x, **attributes)
     y, _ = call(name, x)
@@ -113,7 +113,7 @@ def test_extreme_numbers_are_those_of_the_table(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize("name", LONG)
 def test_an_element_does_not_depend_on_its_place(name, dtype):
     x = np.abs(np.random.default_rng(3).normal(0, 3, 83)).astype(dtype)
     together, slopes = call(name, x)

@@ -7,20 +7,18 @@ and know nothing of stack and batch: the harness loops over both and adds up wha
 from __future__ import annotations
 
 from itertools import product
-from math import sqrt
 from typing import Any
 
 import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import elementwise_grad, make_vjp
-from autograd.scipy.special import erf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from op_case import Case
 from op_cases_convolution import CONVOLUTION
-from op_cases_functions import FUNCTION_CASES
+from op_cases_functions import FUNCTION_CASES, FUNCTIONS, RANGES
 from op_cases_structure import STRUCTURE
 
 from pcsim.errors import InputError
@@ -31,32 +29,8 @@ from pcsim.ops.synapses.synapse import arranged
 STACK, BATCH = 3, 4
 
 
-def sigmoid(x):
-    return 1 / (1 + anp.exp(-x))
-
-
 def log_softmax(x, axis=-1):
     return x - anp.log(anp.sum(anp.exp(x), axis=axis, keepdims=True))
-
-
-FUNCTIONS = {
-    "identity": lambda x: 1.0 * x,
-    "negate": lambda x: -x,
-    "sqrt": anp.sqrt,
-    "square": lambda x: x**2,
-    "exp": anp.exp,
-    "log": anp.log,
-    "sin": anp.sin,
-    "cos": anp.cos,
-    "tan": lambda x: anp.sin(x) / anp.cos(x),
-    "tanh": anp.tanh,
-    "sigmoid": sigmoid,
-    "relu": lambda x: anp.where(x > 0, x, 0.0),
-    "leaky_relu": lambda x: anp.where(x > 0, x, 0.01 * x),
-    "softplus": lambda x: anp.log(1 + anp.exp(x)),
-    "gelu": lambda x: 0.5 * x * (1 + erf(x / sqrt(2))),
-    "silu": lambda x: x * sigmoid(x),
-}
 
 
 def affine_case(activation, convention, bias, shape=(3,)):
@@ -115,13 +89,12 @@ NEURONS = [
     neuron_case("sigmoid", True, (2, 3), inputs=2),
     neuron_case("none", False, (2,), inputs=1),
 ]
-UNARIES = [
-    Case(name, (shape,), lambda params, x, f=f: f(x), low=0.1 if name in {"sqrt", "log"} else -2.0)
-    for name, f in FUNCTIONS.items()
-    for shape in [(), (2, 3)]
-]
 AFFINES = [
-    affine_case(*setting) for setting in product(sorted(ACTIVATIONS), ["f(Wx+b)", "W f(x)+b"], [True, False])
+    affine_case(*setting)
+    for setting in [
+        *product(["none", "relu", "sigmoid", "tanh"], ["f(Wx+b)", "W f(x)+b"], [True, False]),
+        *product(sorted(set(ACTIVATIONS) - {"none", "relu", "sigmoid", "tanh"}), ["f(Wx+b)"], [True]),
+    ]
 ] + [affine_case("tanh", convention, True, (2, 4, 3)) for convention in ["f(Wx+b)", "W f(x)+b"]]
 ARITHMETIC = [
     case
@@ -148,13 +121,11 @@ CASES = [
     *CONVOLUTION,
     *FUNCTION_CASES,
     *STRUCTURE,
-    *UNARIES,
     *AFFINES,
     *ARITHMETIC,
     *MATMULS,
     *PROJECTIONS,
     *NEURONS,
-    Case("leaky_relu", ((3,),), lambda params, x: anp.where(x > 0, x, 0.3 * x), {"slope": 0.3}),
     Case("add", ((2, 3), (3,), ()), lambda params, x, y, z: x + y + z),
     Case("multiply", ((2, 3), (3,), ()), lambda params, x, y, z: x * y * z),
     Case("power", ((3,),), lambda params, x: x * x * x, {"exponent": 3}),
@@ -209,7 +180,7 @@ def draw(case: Case, layout: Layout, dtype: Any = np.float64) -> tuple[dict[str,
     specs = OPS[case.op].params(case.call)
     params = {k: rng.uniform(-1, 1, (n, *specs[k].shape)).astype(dtype) for k, n in layout[0].items()}
     pairs = zip(layout[1], case.shapes, strict=True)
-    inputs = tuple(rng.uniform(case.low, 2, (*front, *shape)).astype(dtype) for front, shape in pairs)
+    inputs = tuple(rng.uniform(case.low, case.high, (*front, *shape)).astype(dtype) for front, shape in pairs)
     return params, inputs
 
 
@@ -256,7 +227,7 @@ ELSEWHERE = {"batch_norm", "dropout", "embedding"}
 def test_every_row_has_a_case():
     assert {case.op for case in CASES} | set(SOURCES) | ELSEWHERE == set(OPS)
     assert set(FUNCTIONS) == set(UNARY)
-    assert set(FUNCTIONS) - {"sqrt", "log"} | {"none"} == set(ACTIVATIONS)
+    assert set(FUNCTIONS) - set(RANGES) - {"clip"} | {"none"} == set(ACTIVATIONS)
     assert all(row.summary and row.name == name for name, row in (OPS | LOSSES).items())
 
 
@@ -342,6 +313,17 @@ def only(op: str, *values: float, **attributes: Any) -> tuple[Call, tuple[Any, .
         ("sqrt", {}, [0], 0, False),
         ("log", {}, [0], 0, True),
         ("log", {}, [0.1], 0, False),
+        ("log1p", {}, [-1], 0, True),
+        ("log1p", {}, [-0.9], 0, False),
+        ("reciprocal", {}, [0], 0, True),
+        ("reciprocal", {}, [-2], 0, False),
+        ("asin", {}, [1.1], 0, True),
+        ("asin", {}, [-1], 0, False),
+        ("acos", {}, [-1.1], 0, True),
+        ("acosh", {}, [0.9], 0, True),
+        ("acosh", {}, [1], 0, False),
+        ("atanh", {}, [-1], 0, True),
+        ("atanh", {}, [0.9], 0, False),
         ("divide", {}, [1, 0], 1, True),
         ("divide", {}, [0, 1], 1, False),
         ("power", {}, [-1, 0.5], 0, True),
@@ -371,13 +353,22 @@ def test_domain_mask_has_the_shape_of_the_offending_input():
 
 
 def test_only_partial_functions_have_a_domain():
-    assert {name for name, op in OPS.items() if op.domain} == {"sqrt", "log", "divide", "power", "embedding"}
+    assert {name for name, row in UNARY.items() if row.outside} == set(RANGES)
+    assert all(bool(op.domain) == bool(op.domain_text) for op in OPS.values())
+
+
+EXTREMES = {
+    **dict.fromkeys(("sqrt", "log", "reciprocal"), (1000, 100, 1e-6)),
+    **dict.fromkeys(("asin", "acos", "atanh"), (-0.999, -1e-6, 0, 0.999)),
+    "acosh": (1.001, 100, 1000),
+    "log1p": (-0.999, -1e-6, 0, 1000),
+}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", sorted(set(UNARY) - {"exp"}))
+@pytest.mark.parametrize("name", sorted(set(UNARY) - {"exp", "expm1", "sinh", "cosh"}))
 def test_extreme_inputs_are_safe(name, dtype):
-    extremes = [1000, 100, 1e-6] if UNARY[name].outside else [-1000, -100, -1e-6, 0, 100, 1000]
+    extremes = EXTREMES.get(name, [-1000, -100, -1e-6, 0, 100, 1000])
     x = np.array([[extremes]], dtype)
     mu, saved = OPS[name].forward(np, complete(OPS[name], (x.shape[2:],), {}), {}, (x,))
     assert all(np.isfinite(a).all() for a in (mu, *saved))
@@ -414,10 +405,23 @@ def test_multiply_is_right_at_zero():
     assert [float(b[0, 0]) for b in back] == [1.5, 0, 0]
 
 
-def test_kinks_have_slope_of_the_left():
-    x = np.zeros((1, 1))
-    assert UNARY["relu"].slope(np, x, x) == 0
-    assert UNARY["leaky_relu"].slope(np, x, x) == 0.01
+@pytest.mark.parametrize(
+    ("name", "x", "slope"),
+    [
+        ("relu", 0, 0), ("leaky_relu", 0, 0.01), ("abs", 0, 0), ("elu", 0, 1), ("celu", 0, 1),
+        ("hard_sigmoid", -3, 0), ("hard_sigmoid", 3, 0), ("hard_swish", -3, 0), ("hard_swish", 3, 1),
+        ("thresholded_relu", 1, 0), ("shrink", 0.5, 0), ("shrink", -0.5, 0),
+    ],
+)  # fmt: skip
+def test_slopes_at_kinks_are_those_of_pytorch(name, x, slope):
+    x = np.full((1, 1), float(x))
+    assert UNARY[name].slope(np, x, UNARY[name].f(np, x)) == slope
+
+
+def test_slope_of_clip_is_one_at_its_bounds():
+    x = np.array([[-0.6, -0.5, 0.0, 0.5, 0.6]])
+    assert UNARY["clip"].slope(np, x, x, min=-0.5, max=0.5).tolist() == [[0, 1, 1, 1, 0]]
+    assert UNARY["clip"].f(np, x, min=-0.5, max=0.5).tolist() == [[-0.5, -0.5, 0, 0.5, 0.5]]
 
 
 # Sources

@@ -18,11 +18,23 @@ functional = torch.nn.functional
 torch.set_num_threads(1)
 
 FUNCTIONS = {
-    "none": lambda x: x, "identity": lambda x: x, "negate": torch.neg, "sqrt": torch.sqrt, "square": torch.square,
-    "exp": torch.exp, "log": torch.log, "sin": torch.sin, "cos": torch.cos, "tan": torch.tan, "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid, "relu": torch.relu, "leaky_relu": functional.leaky_relu, "gelu": functional.gelu,
-    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)), "silu": functional.silu,
+    "none": lambda x: x, "identity": lambda x: x, "negate": torch.neg, "abs": torch.abs, "sign": torch.sign,
+    "floor": torch.floor, "ceil": torch.ceil, "round": torch.round, "clip": torch.clamp,
+    "reciprocal": torch.reciprocal, "sqrt": torch.sqrt, "square": torch.square, "exp": torch.exp,
+    "expm1": torch.expm1, "log": torch.log, "log1p": torch.log1p, "erf": torch.erf, "sin": torch.sin,
+    "cos": torch.cos, "tan": torch.tan, "asin": torch.asin, "acos": torch.acos, "atan": torch.atan,
+    "sinh": torch.sinh, "cosh": torch.cosh, "tanh": torch.tanh, "asinh": torch.asinh, "acosh": torch.acosh,
+    "atanh": torch.atanh, "sigmoid": torch.sigmoid, "softsign": functional.softsign, "relu": torch.relu,
+    "leaky_relu": lambda x, slope=0.01: functional.leaky_relu(x, slope),
+    "thresholded_relu": lambda x, alpha=1.0: functional.threshold(x, alpha, 0.0),
+    "hard_sigmoid": lambda x, alpha=1 / 6, beta=0.5: torch.clamp(alpha * x + beta, 0, 1),
+    "shrink": lambda x, lambd=0.5, bias=0.0: torch.where(x.abs() > lambd, x - bias * torch.sign(x), 0 * x),
+    "elu": functional.elu, "selu": functional.selu, "celu": functional.celu, "gelu": functional.gelu,
+    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    "silu": lambda x, beta=1.0: x * torch.sigmoid(beta * x),
+    "hard_swish": functional.hardswish, "mish": functional.mish,
 }  # fmt: skip
+"""Functions of one input, with their attributes as keywords."""
 
 
 def affine(call, params, x):
@@ -63,7 +75,7 @@ def product(call, params, *factors):
 
 
 SEPARATE = {
-    **{name: (lambda call, params, x, f=f: f(x)) for name, f in FUNCTIONS.items()},
+    **{name: (lambda call, params, x, f=f: f(x, **dict(call.attributes))) for name, f in FUNCTIONS.items()},
     "add": lambda call, params, *x: sum(x[1:], x[0]),
     "subtract": lambda call, params, a, b: a - b,
     "multiply": product,

@@ -30,9 +30,10 @@ from pcsim.ops import (
     structure,
 )
 from pcsim.ops.calls import Attributes, complete, make_call, parse_attributes
-from pcsim.ops.elementwise import ACTIVATIONS, Unary
+from pcsim.ops.elementwise import ACTIVATIONS
 from pcsim.ops.op import Attribute, Call, Feedback, Loss, Op, ParameterSpec
 from pcsim.ops.synapses import projection
+from pcsim.ops.unary import Unary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

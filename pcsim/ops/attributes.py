@@ -102,6 +102,14 @@ def non_negative(value: Any) -> float:
     return result
 
 
+@takes(type="number", exclusiveMinimum=0)
+def above_zero(value: Any) -> float:
+    """Return a finite number above 0."""
+    if (result := number(value)) <= 0:
+        raise ValueError("expected a number above 0")
+    return result
+
+
 @takes(type="number", minimum=0, exclusiveMaximum=1)
 def fraction(value: Any) -> float:
     """Return a number from 0 up to, but not including, 1."""

@@ -251,13 +251,35 @@ def parameter_inputs(_task: Task, step: Step) -> str:
     return "an input is a parameter" if any(slot.is_parameter for slot in step.slots) else ""
 
 
+def refused_layer(task: Task, step: Step) -> str:
+    """Return why a layer is refused: its activation, or an input that is a parameter."""
+    return without_loop(step.call["activation"]) or parameter_inputs(task, step)
+
+
+def refused_neuron(_task: Task, step: Step) -> str:
+    """Return why a neuron is refused: its activation."""
+    return without_loop(step.call["activation"])
+
+
+def without_loop(name: str) -> str:
+    """Return why an activation is refused; empty if compiled code has it."""
+    return "" if name in ("none", *FUNCTIONS) else f"activation {name!r} has no kernel"
+
+
+def other_attributes(_task: Task, step: Step) -> str:
+    """Refuse attributes other than those by which the loop of a function works."""
+    defaults = {name: attribute.default for name, attribute in step.op.attributes.items() if name != "slope"}
+    unlike = [name for name, default in defaults.items() if step.call[name] != default]
+    return f"attribute {unlike[0]!r} other than {defaults[unlike[0]]!r} has no kernel" if unlike else ""
+
+
 def refused_projection(task: Task, step: Step) -> str:
     """Return why a projection is refused: what it sends late is worked out when it arrives, by its weights then."""
     if len(step.call["synapses"]) >= 1 << 32:
         return "more synapses than 32 bits tell apart"
     if task.rule.fires.applies and any(_travels(slot) for slot in step.slots):
         return "its weights change while errors are on their way"
-    return parameter_inputs(task, step)
+    return refused_layer(task, step)
 
 
 def _travels(slot: Slot) -> bool:
@@ -271,17 +293,18 @@ def function_row(name: str) -> Kind:
     """Return the row of a function of one input."""
     plain = not activation(name)
     in_place = terms.plain if plain else terms.sloped
-    return Kind(elements.unary, partial(of_function, name), nothing if plain else one_each, in_place=in_place)
+    saved = nothing if plain else one_each
+    return Kind(elements.unary, partial(of_function, name), saved, other_attributes, in_place=in_place)
 
 
 REARRANGED = Kind(shapes.rearrange, of_rearranged, nothing, index_map=scattered)
 
 KINDS: dict[str, Kind] = {
-    "affine": Kind(dense.affine, of_affine, of_layer, parameter_inputs, by_weight=dense.affine_learn),
+    "affine": Kind(dense.affine, of_affine, of_layer, refused_layer, by_weight=dense.affine_learn),
     "projection": Kind(
         population.project, of_projection, of_layer, refused_projection, by_neuron=population.learn, remembers=True
     ),
-    "weighted_sum": Kind(weighted.weighted_sum, of_weighted_sum, in_place=terms.weighted),
+    "weighted_sum": Kind(weighted.weighted_sum, of_weighted_sum, refuses=refused_neuron, in_place=terms.weighted),
     "add": Kind(elements.add, nothing, nothing, index_map=broadcast, in_place=terms.plain),
     "subtract": Kind(elements.subtract, nothing, nothing, index_map=broadcast, in_place=terms.subtracted),
     "multiply": Kind(elements.multiply, nothing, nothing, index_map=broadcast, in_place=terms.multiplied),
