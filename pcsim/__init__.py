@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcsim.errors import InputError, PcsimError, RunError
-    from pcsim.graph import Graph, level
+    from pcsim.graph import Graph, Levelling, level, levelling
     from pcsim.rules import RULES, Rule
     from pcsim.run.compare_runs import Comparison, compare
     from pcsim.run.result import Run, open_run
@@ -40,6 +40,7 @@ __all__ = [
     "Comparison",
     "Graph",
     "InputError",
+    "Levelling",
     "PcsimError",
     "Rule",
     "Run",
@@ -49,6 +50,7 @@ __all__ = [
     "compare",
     "gradients",
     "level",
+    "levelling",
     "load",
     "load_graph",
     "open_run",
@@ -65,7 +67,7 @@ __all__ = [
 
 _MODULES = {
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
-    "pcsim.graph": ("Graph", "level"),
+    "pcsim.graph": ("Graph", "Levelling", "level", "levelling"),
     "pcsim.rules": ("RULES", "Rule"),
     "pcsim.run.compare_runs": ("Comparison", "compare"),
     "pcsim.run.result": ("Run", "open_run"),

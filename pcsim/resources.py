@@ -8,6 +8,18 @@ from pathlib import Path
 
 from pcsim.errors import wrong
 
+ALWAYS_THERE = 1 << 28
+"""Bytes that are taken without asking whether they are left."""
+
+
+def mebibytes(count: float) -> str:
+    """Return bytes as messages have them.
+
+    >>> mebibytes(3 * 2**29)
+    '1,536.0 MiB'
+    """
+    return f"{count / 2**20:,.1f} MiB"
+
 
 def available() -> int | None:
     """Return the bytes that this process can still have: of the machine, its container and its own limit.
@@ -96,5 +108,5 @@ def check_room(path: Path, size: int) -> None:
     """Raise InputError where so many bytes of a file are more than this machine has memory left for."""
     free = available()
     if free is not None and size > free:
-        there = f"this machine has {free / 2**20:,.1f} MiB of memory left"
-        raise wrong("file", f"{path} holds {size / 2**20:,.1f} MiB, and {there}")
+        there = f"this machine has {mebibytes(free)} of memory left"
+        raise wrong("file", f"{path} holds {mebibytes(size)}, and {there}")

@@ -15,7 +15,7 @@ from strategies import Features, documents, make_task, random_document, run_task
 from pcsim.analysis.backprop import backprop
 from pcsim.analysis.measures import blame, compare
 from pcsim.graph import graph_from, level, levels, light_cone, uneven_edges, vertex_levels
-from pcsim.graph.levels import FORMS
+from pcsim.graph.level_forms import FORMS
 from pcsim.program.lower import lower
 from pcsim.rules import rule
 

@@ -3,16 +3,19 @@
 from pcsim.graph.build import graph_from
 from pcsim.graph.graph import Edge, Graph, Parameter, Vertex
 from pcsim.graph.interop import from_networkx, to_networkx
-from pcsim.graph.levels import level, levels, light_cone, uneven_edges, vertex_levels
+from pcsim.graph.level_forms import Levelling, level, levelling
+from pcsim.graph.levels import levels, light_cone, uneven_edges, vertex_levels
 from pcsim.graph.synapse_table import synapses
 
 __all__ = [
     "Edge",
     "Graph",
+    "Levelling",
     "Parameter",
     "Vertex",
     "graph_from",
     "level",
+    "levelling",
     "levels",
     "light_cone",
     "uneven_edges",

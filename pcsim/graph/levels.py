@@ -1,25 +1,17 @@
-"""Levels, levelling in both forms, and the light cone."""
+"""Levels, the edges that are too short, and the light cone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pcsim.errors import nearest, wrong
-from pcsim.graph.assembly import assemble
-from pcsim.graph.graph import Edge, Vertex, kept
-from pcsim.ops import OPS, make_call
+from pcsim.graph.graph import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Mapping
 
-    from pcsim.graph.graph import Graph
-    from pcsim.ops.op import Call
-
-Form = Literal["none", "delay", "identity"]
-FORMS = ("none", "delay", "identity")
+    from pcsim.graph.graph import Edge, Graph
 
 
 @kept
@@ -147,11 +139,11 @@ def uneven_edges(graph: Graph) -> tuple[Edge, ...]:
     where no output can be reached any more, before the last level: such a dead end would answer with an error
     while others have not had theirs.
     """
-    return tuple(edge for edge, short in zip(graph.edges, _slacks(graph), strict=True) if short > 0)
+    return tuple(edge for edge, short in zip(graph.edges, slacks(graph), strict=True) if short > 0)
 
 
 @kept
-def _slacks(graph: Graph) -> tuple[int, ...]:
+def slacks(graph: Graph) -> tuple[int, ...]:
     """Return the ticks by which each edge is too short."""
     found = vertex_levels(graph)
     # the deepest level is a source's or a parameter's, and stays when edges are split; errors end one before it
@@ -168,63 +160,3 @@ def _slack(graph: Graph, edge: Edge, found: Mapping[str, int | None], last: int)
         return pre - post - 1 - edge.error_delay
     # a vertex of level l has moved at tick l
     return max(0, last + 1 - pre - edge.value_delay) if graph.role(edge.pre) == "free" else 0
-
-
-def level(graph: Graph, form: Form) -> Graph:
-    """Make all paths between two vertices equally long ([S] algorithm 2).
-
-    ``delay`` lengthens the delays of short edges, ``identity`` puts identity vertices on them;
-    ``none`` returns the graph as it is. Edges from parameters stay: what a parameter receives waits. Edges
-    into dead ends (no output can be reached from there) become so long that nothing comes back from them
-    before the last level; [S] has no dead ends.
-    """
-    if form == "none":
-        return graph
-    if form not in FORMS:
-        raise wrong("level", f"unknown form {form!r}" + nearest(form, FORMS))
-    if not any(_slacks(graph)):
-        return graph
-    return _with_delays(graph) if form == "delay" else _with_identities(graph)
-
-
-@kept
-def _with_delays(graph: Graph) -> Graph:
-    edges = (_longer(edge, short) if short else edge for edge, short in zip(graph.edges, _slacks(graph), strict=True))
-    return assemble(graph.vertices.values(), edges, graph)
-
-
-def _longer(edge: Edge, short: int) -> Edge:
-    return replace(edge, value_delay=edge.value_delay + short, error_delay=edge.error_delay + short)
-
-
-@kept
-def _with_identities(graph: Graph) -> Graph:
-    found = vertex_levels(graph)
-    call = cache(lambda shape: make_call(OPS["identity"], (shape,), ()))
-    vertices, edges, taken = list(graph.vertices.values()), [], set(graph.vertices)
-    for edge, short in zip(graph.edges, _slacks(graph), strict=True):
-        if not short:
-            edges.append(edge)
-        elif found[edge.post] is None:  # identity vertices before a dead end would be dead ends, and short, themselves
-            edges.append(_longer(edge, short))
-        else:
-            line = _line(_stem(edge, taken), short, call(graph.vertices[edge.pre].shape))
-            taken |= {vertex.name for vertex in line}
-            pres = [edge.pre, *(vertex.name for vertex in line)]
-            vertices += line
-            edges += [Edge(pre, vertex.name, 0, 0, 0, edge.key) for pre, vertex in zip(pres, line, strict=False)]
-            edges.append(replace(edge, pre=pres[-1]))
-    return assemble(vertices, edges, graph)
-
-
-def _stem(edge: Edge, taken: Container[str]) -> str:
-    """Return how the names of the identity vertices on an edge begin: as no vertex is named already."""
-    stem = edge.name.replace("->", "~")
-    while f"{stem}~1" in taken:
-        stem += "~"
-    return stem
-
-
-def _line(stem: str, count: int, call: Call) -> list[Vertex]:
-    """Return the identity vertices that stand on an edge."""
-    return [Vertex(f"{stem}~{number}", OPS["identity"], call) for number in range(1, count + 1)]

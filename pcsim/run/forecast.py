@@ -17,6 +17,7 @@ from pcsim.engines.array import memory
 from pcsim.engines.base import Task
 from pcsim.errors import RunError, wrong
 from pcsim.program.lower import lower
+from pcsim.resources import ALWAYS_THERE, mebibytes
 from pcsim.run.grouping import state_bytes
 from pcsim.run.probes import record_bytes
 from pcsim.run.task import recorded
@@ -170,9 +171,15 @@ def admit(scenario: Scenario, engine: str | None) -> None:
     """
     if engine is not None and scenario.sessions.get(engine) is not None:
         return
-    memory.HostMemory().admit(scenario.memory)
-    if state_bytes(scenario) > memory.ALWAYS_THERE // 4:
-        memory.HostMemory().admit(forecast(scenario, engine).least)
+    try:
+        memory.HostMemory().admit(scenario.memory)
+        if state_bytes(scenario) > ALWAYS_THERE // 4:
+            memory.HostMemory().admit(forecast(scenario, engine).least)
+    except RunError as error:
+        if scenario.document.level != "identity":
+            raise
+        message = f"{error}, and so does level: delay, which adds no vertices"
+        raise RunError(message) from None
 
 
 def with_room(out: str | Path | None, scenario: Scenario, engine: str, until: int | None) -> str | Path | None:
@@ -192,9 +199,9 @@ def with_room(out: str | Path | None, scenario: Scenario, engine: str, until: in
     folder = Path(out)
     (tick, total), free = forecast(scenario, engine, until).trace, free_disk(folder)
     if total > free:
-        what = f"the trace will take about {_mebi(total)} ({tick:,.0f} bytes a tick)"
+        what = f"the trace will take about {mebibytes(total)} ({tick:,.0f} bytes a tick)"
         remedy = "record fewer quantities or vertices, or with 'every' fewer ticks"
-        raise scenario.located(wrong("record", f"{what}, and {folder} has {_mebi(free)} of disk free; {remedy}"))
+        raise scenario.located(wrong("record", f"{what}, and {folder} has {mebibytes(free)} of disk free; {remedy}"))
     return out
 
 
@@ -203,10 +210,10 @@ def announcement(found: Forecast, folder: Path | None) -> str:
     if found.seconds is None or found.seconds < LONG or found.refused:
         return ""
     held, (_, trace) = sum(found.memory.values()), found.trace
-    room = "in memory" if folder is None else f"{_mebi(free_disk(folder))} of disk free"
+    room = "in memory" if folder is None else f"{mebibytes(free_disk(folder))} of disk free"
     return (
-        f"estimate: about {duration(found.seconds)} on {found.engine}, {_mebi(held)} of memory, a trace of "
-        f"{_mebi(trace)} ({room})"
+        f"estimate: about {duration(found.seconds)} on {found.engine}, {mebibytes(held)} of memory, a trace of "
+        f"{mebibytes(trace)} ({room})"
     )
 
 
@@ -235,8 +242,8 @@ def sweep_announcement(found: SweepForecast, folder: Path) -> str:
     if not found.kept or found.trace < min(LARGE, free / 10):
         return ""
     return (
-        f"estimate: {found.kept:,} of {found.runs:,} runs are kept with their traces, about {_mebi(found.trace)} in "
-        f"all before compression ({_mebi(free)} of disk free)"
+        f"estimate: {found.kept:,} of {found.runs:,} runs are kept with their traces, about {mebibytes(found.trace)} "
+        f"in all before compression ({mebibytes(free)} of disk free)"
     )
 
 
@@ -249,7 +256,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
-
-
-def _mebi(count: float) -> str:
-    return f"{count / 2**20:,.1f} MiB"

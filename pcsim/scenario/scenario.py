@@ -17,7 +17,7 @@ from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
 from pcsim.errors import InputError, Problem, clipped, shortened, wrong
 from pcsim.graph.initialise import initialise
-from pcsim.graph.levels import level
+from pcsim.graph.level_forms import check_identities, level
 from pcsim.graph.names import without_templates
 from pcsim.graph.synapse_table import synapse_notes
 from pcsim.program.lower import ticks_of
@@ -153,6 +153,8 @@ class Scenario:
     @cached_property
     def levelled(self) -> Graph:
         """The graph that is run: levelled as the scenario asks and the rule brings."""
+        if self.document.level == "identity":
+            check_identities(self.graph, self.document.batch, self.dtype)
         graph = level(self.graph, self.document.level)
         return level(graph, "delay") if self.rule.levelled else graph
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from rich.table import Table
 from pcsim.analysis.cost import tick_work
 from pcsim.engines import open_engine
 from pcsim.engines.array import memory
-from pcsim.graph.levels import level, levels, uneven_edges, vertex_levels
+from pcsim.graph.level_forms import levelling
+from pcsim.graph.levels import levels, slacks, vertex_levels
 from pcsim.run.forecast import duration, forecast, free_disk
 from pcsim.scenario.reader import load
 from pcsim.scenario.scenario import Scenario
@@ -20,7 +22,7 @@ from pcsim.sweep import planned
 from pcsim.view.text import columns, notes, size, titled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pcsim.engines.base import Task
     from pcsim.graph.graph import Graph
@@ -72,6 +74,7 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
         "feedforward_ticks": max(graph.depths.values(), default=0),
         "steps_per_tick": len(program.steps),
         "steps": [_step(step) for step in program.steps],
+        "levelling": asdict(levelling(scenario.graph, batch, scenario.dtype)),
         "delay_lines": {
             "error messages in flight": sum(inbox.delay_buffer.slots for inbox in program.inboxes.values()),
             "values in flight": sum(history.delay_buffer.slots for history in program.histories.values()),
@@ -155,23 +158,21 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         head.add_row(f"estimate: {key}", text)
     if found["sweep"]:
         head.add_row("estimate: sweep", _sweep_text(found["sweep"]))
-    steps = columns("step", "op", "vertices", "shape", "inputs", "names")
-    for number, step in enumerate(found["steps"][:40]):
-        steps.add_row(
-            str(number),
-            step["op"],
-            f"{step['vertices']:,}",
-            str(step["shape"]),
-            " ".join(map(str, step["inputs"])),
-            step["names"],
-        )
-    if len(found["steps"]) > 40:
-        steps.add_row("...", f"{len(found['steps']) - 40} more")
+    for form in ("delay", "identity"):
+        if found["levelling"]["uneven"]:
+            head.add_row(f"with level: {form}", _form_text(found["levelling"][form]))
+    rows = [(str(number), *_step_row(step)) for number, step in enumerate(found["steps"])]
+    steps = _rows(rows, "step", "op", "vertices", "shape", "inputs", "names")
     return [
         *titled(found["title"] or "plan", head),
         *titled("steps of a tick: vertices of one kind, computed together", steps),
         *notes(found["warnings"]),
     ]
+
+
+def _step_row(step: dict[str, Any]) -> tuple[str, ...]:
+    inputs = " ".join(map(str, step["inputs"]))
+    return step["op"], f"{step['vertices']:,}", str(step["shape"]), inputs, step["names"]
 
 
 def _forecast_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -181,6 +182,13 @@ def _forecast_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "memory", size(found["memory_bytes"]) + ("" if left is None else f" of {size(left)} left")
     per_tick, disk = size(found["trace_bytes_per_tick"]), size(found["disk_free_bytes"])
     yield "trace", f"{size(found['trace_bytes'])}, {per_tick} a tick, before compression; {disk} of disk free here"
+
+
+def _form_text(found: dict[str, int]) -> str:
+    """Return what a graph holds in one form of levelling, in words."""
+    flying = size(found["values_in_flight"] + found["errors_in_flight"])
+    counts = f"{found['vertices']:,} vertices, {found['edges']:,} edges"
+    return f"{counts}, {size(found['values'])} of values, {flying} of messages in flight"
 
 
 def _sweep_text(found: dict[str, int]) -> str:
@@ -217,43 +225,67 @@ def kernel_tables(rows: list[dict[str, Any]]) -> list[Any]:
 
 
 def levels_of(graph: Graph) -> dict[str, Any]:
-    """Return the levels of a graph, the edges that break them, and what each form of levelling adds."""
-    found = vertex_levels(graph)
-    delayed, padded = level(graph, "delay"), level(graph, "identity")
-    uneven = uneven_edges(graph)
+    """Return the levels of a graph, the edges that break them, and what each form of levelling takes.
+
+    ``forms`` holds the bytes of one sample in float64.
+    """
+    found, short = vertex_levels(graph), slacks(graph)
+    forms = levelling(graph)
     return {
         "title": graph.title,
         "levels": levels(graph),
         "vertices": dict(found),
-        "uneven_edges": [{"edge": edge.name, "delay_to_level": _delay_of(delayed, edge.key)} for edge in uneven],
-        "identity_vertices_added": len(padded.vertices) - len(graph.vertices),
-        "ticks_of_delay_added": sum(edge.error_delay for edge in delayed.edges)
-        - sum(edge.error_delay for edge in graph.edges),
+        "uneven_edges": [
+            {"edge": edge.name, "delay_to_level": edge.error_delay + more}
+            for edge, more in zip(graph.edges, short, strict=True)
+            if more
+        ],
+        "identity_vertices_added": forms.identity.vertices - forms.none.vertices,
+        "ticks_of_delay_added": sum(short),
+        "forms": asdict(forms),
     }
 
 
-def _delay_of(graph: Graph, key: tuple[str, int]) -> int:
-    return next(edge.error_delay for edge in graph.edges if edge.key == key)
+MOST_ROWS = 40
+"""So many rows of a table are written out; the others are counted."""
 
 
 def level_tables(found: dict[str, Any]) -> list[Any]:
     """Return levels as tables for people."""
-    table = columns("level", "vertices", "names")
-    count = Counter(found["vertices"].values())
-    for here in sorted(count, key=lambda one: (one is None, one)):
-        names = [name for name, one in found["vertices"].items() if one == here]
-        table.add_row("no output" if here is None else str(here), str(count[here]), _some(names))
-    tables = titled(f"{found['title'] or 'graph'}: {found['levels']} levels", table)
+    names: dict[int | None, list[str]] = defaultdict(list)
+    for name, level in found["vertices"].items():
+        names[level].append(name)
+    rows = [
+        ("no output" if level is None else str(level), str(len(names[level])), _some(names[level]))
+        for level in sorted(names, key=lambda one: (one is None, one))
+    ]
+    tables = titled(f"{found['title'] or 'graph'}: {found['levels']} levels", _rows(rows, "level", "vertices", "names"))
     if not found["uneven_edges"]:
         return [*tables, "levelled: all paths between two vertices are equally long"]
-    edges = columns("edge", "delay that levels it")
-    for edge in found["uneven_edges"]:
-        edges.add_row(edge["edge"], str(edge["delay_to_level"]))
+    edges = [(edge["edge"], str(edge["delay_to_level"])) for edge in found["uneven_edges"]]
+    short = titled("edges shorter than the level of their start", _rows(edges, "edge", "delay that levels it"))
+    forms = [_form_row(form, found["forms"][form]) for form in ("none", "delay", "identity")]
+    heads = "level", "vertices", "edges", "values", "values in flight", "errors in flight"
+    sizes = titled("what each form takes, for one sample in float64", _rows(forms, *heads))
     identity, delay = found["identity_vertices_added"], found["ticks_of_delay_added"]
-    says = f"level: identity adds {identity} vertices; level: delay adds {delay} ticks of delay"
-    return [*tables, *titled("edges shorter than the level of their start", edges), says]
+    says = f"level: identity adds {identity:,} vertices; level: delay adds {delay:,} ticks of delay"
+    return [*tables, *short, *sizes, says]
 
 
-def _some(names: Iterable[str], most: int = 8) -> str:
-    names = list(names)
+def _form_row(form: str, found: dict[str, int]) -> tuple[str, ...]:
+    counts = (f"{found[key]:,}" for key in ("vertices", "edges"))
+    return form, *counts, *(size(found[key]) for key in ("values", "values_in_flight", "errors_in_flight"))
+
+
+def _rows(rows: Sequence[tuple[str, ...]], *names: str) -> Table:
+    """Return a table of the first rows, and a row that counts the others."""
+    table = columns(*names)
+    for row in rows[:MOST_ROWS]:
+        table.add_row(*row)
+    if len(rows) > MOST_ROWS:
+        table.add_row("...", f"{len(rows) - MOST_ROWS:,} more")
+    return table
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f", ... {len(names) - most} more" if len(names) > most else "")

@@ -10,6 +10,7 @@ import numpy as np
 from pcsim.engines.array.sums import DeviceSum, Sum
 from pcsim.errors import RunError
 from pcsim.ops.segment_sums import segment_sums
+from pcsim.resources import ALWAYS_THERE, mebibytes
 from pcsim.resources import available as available
 
 if TYPE_CHECKING:
@@ -55,10 +56,6 @@ class Memory(Protocol):
         """Say whether looking may be put off."""
 
 
-ALWAYS_THERE = 1 << 28
-"""Bytes that are taken without asking whether they are left."""
-
-
 class HostMemory:
     """Arrays of NumPy."""
 
@@ -70,7 +67,7 @@ class HostMemory:
             return
         free = available()
         if free is not None and wanted > free:
-            there = f"this machine has {_amount(free)} of memory left"
+            there = f"this machine has {mebibytes(free)} of memory left"
             raise _too_much(there, needs)
 
     def at(self, rows: Rows) -> Any:
@@ -130,7 +127,7 @@ class DeviceMemory:
         unused, size = self.xp.cuda.runtime.memGetInfo()
         free = unused + self.xp.get_default_memory_pool().free_bytes()
         if sum(needs.values()) > free:
-            there = f"the device has {_amount(free)} free of {_amount(size)}"
+            there = f"the device has {mebibytes(free)} free of {mebibytes(size)}"
             raise _too_much(there, needs)
 
     def at(self, rows: Rows) -> Any:
@@ -191,10 +188,6 @@ class DeviceMemory:
 
 
 def _too_much(there: str, needs: Mapping[str, int]) -> RunError:
-    parts = ", ".join(f"{name} {_amount(count)}" for name, count in needs.items() if count)
-    wanted = _amount(sum(needs.values()))
+    parts = ", ".join(f"{name} {mebibytes(count)}" for name, count in needs.items() if count)
+    wanted = mebibytes(sum(needs.values()))
     return RunError(f"{there}, and the run needs at least {wanted} ({parts}); a smaller batch takes less")
-
-
-def _amount(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"
