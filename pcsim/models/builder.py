@@ -46,6 +46,9 @@ class Tensor:
         return self.array is not None and not self.parameter
 
 
+LARGEST = 1e30
+"""What stands for infinity: a mask of a model adds it to scores, and their exponential is exactly 0."""
+
 Operand = Tensor | Array | float
 """What a vertex takes: a tensor, or numbers, which are known."""
 
@@ -158,6 +161,8 @@ class Builder:
 
     def _constant_vertex(self, array: Array, number_format: Format) -> str:
         array = np.asarray(array, np.int64 if number_format == "whole" else np.float64)
+        if number_format == "float":
+            array = np.nan_to_num(array, nan=np.nan, posinf=LARGEST, neginf=-LARGEST)
         key = (number_format, array.shape, array.tobytes())
         if key not in self._constants:
             uniform = array.size > 1 and bool((array == array.flat[0]).all())
@@ -203,7 +208,7 @@ class Builder:
         names = [self._output(name, tensor) for name, tensor in outputs.items()]
         rows = reaching(self.rows, names)
         if batch_axis is not None:
-            rows = without_batch_axis(rows, batch_axis)
+            rows = reaching(without_batch_axis(rows, batch_axis), names)
         return self._model(rows, names)
 
     def _model(self, rows: Rows, outputs: list[str]) -> Model:

@@ -1,0 +1,139 @@
+"""Control flow of ONNX: branches that are chosen, and loops written out, when the model is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.errors import wrong
+
+if TYPE_CHECKING:
+    from pcsim.models.builder import Tensor
+    from pcsim.models.onnx_reader import Reader, Scope
+
+Tensors = Sequence["Tensor | None"]
+Control = Callable[["Reader", Any, Tensors, "Scope"], Tensors]
+
+MOST_STEPS = 10_000
+"""A loop of more steps is not written out."""
+
+
+def graph_attribute(proto: Any, name: str) -> Any:
+    """Return a graph that a node holds."""
+    return next(attribute.g for attribute in proto.attribute if attribute.name == name)
+
+
+def number_attribute(proto: Any, name: str, default: Any) -> Any:
+    """Return a number or a list of numbers that a node holds, or the default."""
+    for attribute in proto.attribute:
+        if attribute.name == name:
+            return list(attribute.ints) if attribute.ints else attribute.i
+    return default
+
+
+def known_number(tensor: Tensor | None, what: str) -> Any:
+    """Return the number of a tensor that must be known; None where the tensor is not given."""
+    if tensor is None:
+        return None
+    if not tensor.known or tensor.array is None:
+        message = f"{what} is computed while the model runs: only what is known when it is read can be followed"
+        raise wrong((), message)
+    return tensor.array.reshape(-1)[0].item()
+
+
+def branch(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
+    """Read the branch that the condition chooses."""
+    chosen = known_number(inputs[0], "the condition")
+    return inner(reader, graph_attribute(proto, "then_branch" if chosen else "else_branch"), scope, {})
+
+
+def inner(reader: Reader, graph: Any, scope: Scope, given: dict[str, Tensor | None]) -> list[Tensor | None]:
+    """Read a graph within a node; its names are its own, and it sees those around it."""
+    own = scope.new_child(dict(given))
+    reader.initialisers(graph, own)
+    reader.walk(graph, own)
+    return [own.get(info.name) for info in graph.output]
+
+
+def loop(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
+    """Write out a loop whose number of steps, and whose condition after each, are known."""
+    body = graph_attribute(proto, "body")
+    most, going = known_number(inputs[0], "the number of steps"), known_number(inputs[1], "the condition")
+    names = [info.name for info in body.input]
+    state, rows, step = list(inputs[2:]), [], 0
+    while going in (None, True, 1) and (most is None or step < most):
+        if step == MOST_STEPS:
+            message = f"a loop of more than {MOST_STEPS:,} steps is not written out"
+            raise wrong((), message)
+        counter = reader.builder.constant(np.asarray(step, np.int64))
+        said = reader.builder.constant(np.asarray(True))
+        given = dict(zip(names, [counter, said, *state], strict=True))
+        condition, *made = inner(reader, body, scope, given)
+        going = known_number(condition, "the condition after a step")
+        state = made[: len(state)]
+        rows.append(made[len(state) :])
+        step += 1
+    return [*state, *stacked(reader, proto, rows, len(proto.output) - len(state))]
+
+
+def stacked(
+    reader: Reader, proto: Any, rows: Sequence[Tensors], count: int, axes: Sequence[int] = ()
+) -> list[Tensor | None]:
+    """Return what the steps made, one behind the other along a new axis."""
+    if count and not rows:
+        message = "a loop without a step makes tensors without elements, which pcsim does not have"
+        raise wrong((), message)
+    return [stack(reader, proto, [row[each] for row in rows], axes[each] if axes else 0) for each in range(count)]
+
+
+def stack(reader: Reader, proto: Any, parts: Tensors, axis: int) -> Tensor | None:
+    """Return tensors side by side along a new axis; None where one of them could not be read."""
+    if any(part is None for part in parts):
+        return None
+    name = next(iter(filter(None, proto.output)), proto.op_type)
+    wide = [
+        reader.builder.vertex("unsqueeze", [part], {"axes": [axis]}, name=f"{name}.step")
+        for part in parts
+        if part is not None
+    ]
+    return reader.builder.vertex("concat", wide, {"axis": axis}, name=name)
+
+
+def scan(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
+    """Write out a scan: a step for each element along an axis of its inputs."""
+    body, count = graph_attribute(proto, "body"), number_attribute(proto, "num_scan_inputs", 0)
+    first = len(inputs) - count
+    state, scanned = list(inputs[:first]), inputs[first:]
+    axes = number_attribute(proto, "scan_input_axes", [0] * count)
+    back = number_attribute(proto, "scan_input_directions", [0] * count)
+    out_count = len(proto.output) - first
+    out_axes = number_attribute(proto, "scan_output_axes", [0] * out_count)
+    out_back = number_attribute(proto, "scan_output_directions", [0] * out_count)
+    names = [info.name for info in body.input]
+    steps = next(each.shape[axis] for each, axis in zip(scanned, axes, strict=True) if each is not None)
+    rows = []
+    for step in range(steps):
+        parts = [
+            taken(reader, each, axis, steps - 1 - step if turned else step)
+            for each, axis, turned in zip(scanned, axes, back, strict=True)
+        ]
+        made = inner(reader, body, scope, dict(zip(names, [*state, *parts], strict=True)))
+        state = made[:first]
+        rows.append(made[first:])
+    ordered = [[row[each] for row in (rows[::-1] if out_back[each] else rows)] for each in range(out_count)]
+    return [*state, *(stack(reader, proto, parts, axis) for parts, axis in zip(ordered, out_axes, strict=True))]
+
+
+def taken(reader: Reader, tensor: Tensor | None, axis: int, step: int) -> Tensor:
+    """Return one element along an axis."""
+    assert tensor is not None
+    axis %= len(tensor.shape)
+    part = reader.builder.vertex("slice", [tensor], {"axis": axis, "start": step, "stop": step + 1}, name="step")
+    shape = [*part.shape[:axis], *part.shape[axis + 1 :]]
+    return reader.builder.vertex("reshape", [part], {"shape": shape}, name="step")
+
+
+CONTROL: dict[str, Control] = {"If": branch, "Loop": loop, "Scan": scan}
+"""Operators that hold graphs."""
