@@ -17,7 +17,7 @@ def each(value, rank):
 def parts(x, rank, kernel, stride=1, padding=0, dilation=1, counts=None, value=0.0):
     """Return (element, that element of every window) over the last axes of x, which are padded with ``value``."""
     stride, dilation = each(stride, rank), each(dilation, rank)
-    around = [side if isinstance(side, list) else [side, side] for side in each(padding, rank)]
+    around = [side if isinstance(side, list | tuple) else (side, side) for side in each(padding, rank)]
     x = anp.pad(x, [(0, 0)] * (x.ndim - rank) + [(a, b + 50) for a, b in around], "constant", constant_values=value)
     extents = [n - 50 for n in x.shape[x.ndim - rank :]]
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -66,11 +66,13 @@ def conv_case(op, shape, channels, kernel, **attributes):
 
 
 def transpose_case(shape, channels, kernel, **attributes):
-    """The transpose is written as it is defined: every element of the input adds a kernel to the result."""
+    """Return a case whose reference is the definition: every element of the input adds a kernel to the result."""
     rank, groups = len(kernel), attributes.get("groups", 1)
     stride, dilation = each(attributes.get("stride", 1), rank), each(attributes.get("dilation", 1), rank)
     more = each(attributes.get("output_padding", 0), rank)
-    around = [side if isinstance(side, list) else [side, side] for side in each(attributes.get("padding", 0), rank)]
+    around = [
+        side if isinstance(side, list | tuple) else (side, side) for side in each(attributes.get("padding", 0), rank)
+    ]
     axes = list(zip(shape[len(shape) - rank :], kernel, stride, dilation, more, strict=True))
     full = [(n - 1) * s + (k - 1) * d + 1 + e for n, k, s, d, e in axes]
 
@@ -131,7 +133,7 @@ def pool_case(op, shape, kernel, counts=None, **attributes):
         if op == "lp_pool":
             return anp.sum(of(anp.abs(x), 0.0) ** p, axis=0) ** (1 / p)
         if attributes.get("count_padding", True):
-            around = [s if isinstance(s, list) else [s, s] for s in each(attributes.get("padding", 0), rank)]
+            around = [s if isinstance(s, list | tuple) else (s, s) for s in each(attributes.get("padding", 0), rank)]
             ones = np.ones([n + a + b for n, (a, b) in zip(x.shape[x.ndim - rank :], around, strict=True)])
             count = sum(part for _, part in parts(ones, rank, kernel, **{**given, "padding": 0}))
         else:

@@ -47,21 +47,6 @@ MILD_ACTIVATIONS = ("none", *(name for name in MILD if name not in FLAT))
 
 BATCH_OPS = ("batch_norm", "dropout", "embedding")
 """Ops that couple samples, draw at random, or take whole numbers."""
-SEPARATE = tuple(name for name in OPS if name not in BATCH_OPS)
-"""Ops that treat every sample by itself, and take floating-point numbers."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a random document may hold."""
-
-    size: int = 9
-    ops: tuple[str, ...] = SEPARATE
-    delays: bool = True
-    shared: bool = True
-    dead_ends: bool = False
-    precision: bool = False
-    inner_outputs: bool = True
 
 
 @dataclass
@@ -339,6 +324,23 @@ RECIPES: dict[str, Callable[[Draft], str]] = {
     "constant": lambda draft: draft.add("constant", value=-0.7, shape=list(draft.choose(SHAPES))),
     "parameter": lambda draft: draft.parameter(draft.choose(SHAPES)),
 }  # fmt: skip
+
+
+SEPARATE = tuple(name for name in OPS if name in RECIPES and name not in BATCH_OPS)
+"""Ops that treat every sample by itself, and take floating-point numbers."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a random document may hold."""
+
+    size: int = 9
+    ops: tuple[str, ...] = SEPARATE
+    delays: bool = True
+    shared: bool = True
+    dead_ends: bool = False
+    precision: bool = False
+    inner_outputs: bool = True
 
 
 def random_document(seed: int, features: Features = Features()) -> Document:

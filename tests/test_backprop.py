@@ -10,7 +10,9 @@ import numpy as np
 import op_cases_functions
 import pytest
 from autograd import grad
+from autograd.tracer import getval
 from hypothesis import given
+from op_cases_convolution import correlated, parts, with_bias
 from strategies import FLAT, SEPARATE, Features, documents, make_task, random_document, run_task
 
 from pcsim.analysis.backprop import backprop
@@ -56,6 +58,24 @@ def sliced(call, params, x):
     return x[(slice(None),) * (call["axis"] % x.ndim) + (slice(call["start"], call["stop"], call["step"]),)]
 
 
+def conv(call, params, x):
+    z = correlated(params["weight"], x, call["kernel"], call["groups"], dict(call.attributes))
+    return FUNCTIONS[call["activation"]](with_bias(z, params, len(call["kernel"])))
+
+
+def windows(call, x, value):
+    how = {key: call[key] for key in ("padding", "dilation")}
+    stride = call["stride"] or call["kernel"]
+    return anp.stack([part for _, part in parts(x, len(call["kernel"]), call["kernel"], stride, **how, value=value)])
+
+
+def max_pool(call, params, x):
+    """Of equal elements the first counts."""
+    found = windows(call, x, -100.0)
+    first = np.argmax(getval(found), axis=0)
+    return sum(part * (first == number) for number, part in enumerate(found))
+
+
 def product(call, params, *factors):
     return factors[0] * (product(call, params, *factors[1:]) if factors[1:] else 1.0)
 
@@ -79,6 +99,9 @@ MEANING = {
     "transpose": lambda call, params, x: anp.transpose(x, call["axes"]),
     "softmax": lambda call, params, x: soft(x, call["axis"]),
     "log_softmax": lambda call, params, x: anp.log(soft(x, call["axis"])),
+    "conv": conv,
+    "max_pool": max_pool,
+    "average_pool": lambda call, params, x: anp.mean(windows(call, x, 0.0), axis=0),
 }
 LOSS = {
     "squared_error": lambda mu, target: 0.5 * anp.sum((target - mu) ** 2),

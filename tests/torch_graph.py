@@ -70,6 +70,32 @@ def sliced(call, params, x):
     return torch.index_select(x, axis, tensor(np.arange(x.shape[axis])[call["start"] : call["stop"] : call["step"]]))
 
 
+def padded(call, x, value):
+    """Return x with what is around it; the last axis comes first in PyTorch."""
+    rank = len(call["kernel"])
+    given = call["padding"] if isinstance(call["padding"], tuple) else (call["padding"],) * rank
+    around = [side if isinstance(side, tuple) else (side, side) for side in given]
+    return functional.pad(x, [width for side in reversed(around) for width in side], value=value)
+
+
+def spatial(call, name):
+    """Return an attribute as PyTorch takes it."""
+    return (call[name],) * len(call["kernel"]) if isinstance(call[name], int) else call[name]
+
+
+def conv(call, params, x):
+    run = (functional.conv1d, functional.conv2d, functional.conv3d)[len(call["kernel"]) - 1]
+    how = {name: spatial(call, name) for name in ("stride", "dilation")}
+    z = run(padded(call, x, 0.0)[None], params["weight"], params.get("bias"), groups=call["groups"], **how)[0]
+    return FUNCTIONS[call["activation"]](z)
+
+
+def windows(call, x, value):
+    """Return the windows of the last axis, (..., windows, elements)."""
+    stride = spatial(call, "stride") or call["kernel"]
+    return padded(call, x, value).unfold(-1, call["kernel"][0], stride[0])
+
+
 def product(call, params, *factors):
     return factors[0] * (product(call, params, *factors[1:]) if factors[1:] else 1.0)
 
@@ -93,6 +119,9 @@ SEPARATE = {
     "transpose": lambda call, params, x: x.permute(call["axes"] or tuple(range(x.ndim))[::-1]),
     "softmax": lambda call, params, x: torch.softmax(x, call["axis"]),
     "log_softmax": lambda call, params, x: torch.log_softmax(x, call["axis"]),
+    "conv": conv,
+    "max_pool": lambda call, params, x: torch.max(windows(call, x, -100.0), -1)[0],
+    "average_pool": lambda call, params, x: torch.mean(windows(call, x, 0.0), -1),
 }
 
 

@@ -15,7 +15,7 @@ from pcsim.ops.attributes import boolean, positive
 from pcsim.ops.elementwise import ACTIVATIONS, activation
 from pcsim.ops.leading import fold
 from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec
-from pcsim.ops.windows import Windows, additions, each_axis, extents, padding, sides, slid_over, sliding, spread
+from pcsim.ops.sliding import Windows, additions, each_axis, extents, padding, sides, slid_over, sliding, spread
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace, Shape

@@ -14,7 +14,7 @@ from pcsim.arrays import Array
 from pcsim.ops.attributes import boolean, number, optional, takes
 from pcsim.ops.leading import fold
 from pcsim.ops.op import Attribute, Call, Cost, Op
-from pcsim.ops.windows import Windows, each_axis, extents, padding, slid_over, sliding
+from pcsim.ops.sliding import Windows, each_axis, extents, padding, slid_over, sliding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
