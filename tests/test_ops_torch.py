@@ -122,7 +122,7 @@ CONVOLUTIONS = [
     ),
     unfold_row((2, 6, 7), [2, 3], padding=1, stride=2),
     fold_row((12, 16), [5, 6], [2, 3]),
-    fold_row((12, 9), [4, 6], [2, 3], padding=[1, 0], stride=2),
+    fold_row((12, 6), [4, 6], [2, 3], padding=[1, 0], stride=2),
 ]
 
 ROWS = [*CONVOLUTIONS]
