@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import strategies as st
+from recipes_structure import STRUCTURE_RECIPES
 
 from pcsim.analysis.backprop import sweep
 from pcsim.engines.base import Task
@@ -199,13 +200,6 @@ def _neuron(draft: Draft) -> str:
     return draft.add("weighted_sum", first, *others, params=params, activation=activation, bias=draft.chance(0.7))
 
 
-def _matmul(draft: Draft) -> str:
-    a = draft.bounded(draft.pick(lambda shape: len(shape) in (1, 2)))
-    inner = draft.shapes[a][-1]
-    b = draft.pick(lambda shape: len(shape) in (1, 2) and shape[0] == inner, draft.choose([(inner,), (inner, 2)]))
-    return draft.add("matmul", a, draft.bounded(b))
-
-
 def _several(op: str) -> Callable[[Draft], str]:
     def recipe(draft: Draft) -> str:
         first = draft.pick()
@@ -316,13 +310,14 @@ RECIPES: dict[str, Callable[[Draft], str]] = {
     **{op: _several(op) for op in ("add", "subtract", "multiply")},
     **{op: _reduce(op) for op in ("sum", "mean")},
     **{op: _normal(op) for op in ("softmax", "log_softmax")},
-    "divide": _divide, "power": _power, "affine": _affine, "matmul": _matmul,
+    "divide": _divide, "power": _power, "affine": _affine,
     "projection": _projection, "weighted_sum": _neuron, "batch_norm": _batch_norm, "embedding": _embedding,
     "dropout": lambda draft: draft.add("dropout", draft.pick(), rate=0.4),
     "concat": _concat, "slice": _slice, "reshape": _reshape, "transpose": _transpose,
     "input": lambda draft: draft.add("input", shape=list(draft.choose(SHAPES))),
     "constant": lambda draft: draft.add("constant", value=-0.7, shape=list(draft.choose(SHAPES))),
     "parameter": lambda draft: draft.parameter(draft.choose(SHAPES)),
+    **STRUCTURE_RECIPES,
 }  # fmt: skip
 
 

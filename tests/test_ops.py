@@ -19,7 +19,7 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from op_case import Case
 from op_cases_convolution import CONVOLUTION
 from op_cases_functions import FUNCTION_CASES, FUNCTIONS, RANGES
-from op_cases_structure import STRUCTURE
+from op_cases_structure import STRUCTURE, STRUCTURE_REFUSED
 
 from pcsim.errors import InputError
 from pcsim.ops import ACTIVATIONS, LOSSES, OPS, Call, complete, parse_attributes, table
@@ -547,8 +547,9 @@ def test_attributes_are_completed_and_sorted():
         ("add", ((10**5, 1), (1, 10**5)), {}, "too large"),
         ("affine", ((),), {"units": 2}, "expected an input of one axis or more"),
         ("affine", ((10**6,),), {"units": 10**6}, "too large"),
-        ("matmul", ((2, 3), (2,)), {}, "expected one or two axes each"),
-        ("matmul", ((), (2,)), {}, "expected one or two axes each"),
+        ("matmul", ((2, 3), (2,)), {}, "expected one axis or more each, the first's last equal"),
+        ("matmul", ((), (2,)), {}, "expected one axis or more each"),
+        ("matmul", ((2, 2, 3), (3, 3, 4)), {}, "expected leading axes that broadcast"),
         ("power", ((), ()), {"exponent": 2}, "or two inputs and no exponent"),
         ("power", ((),), {}, "one input and the attribute exponent"),
         ("sum", ((2, 3),), {"axis": 2}, "axis 2: expected -2 to 1"),
@@ -560,6 +561,7 @@ def test_attributes_are_completed_and_sorted():
         ("slice", ((3,),), {"step": 0}, "other than 0"),
         ("reshape", ((3, 2),), {"shape": [4, -1]}, "does not hold 6 elements"),
         ("transpose", ((3, 2),), {"axes": [0]}, "expected 2 axes"),
+        *STRUCTURE_REFUSED,
     ],
 )  # fmt: skip
 def test_bad_inputs(op, shapes, raw, message):

@@ -133,7 +133,7 @@ def test_parameter_slots_are_those_that_an_op_makes(op, shapes, given):
 
 def test_ops_without_slots_have_no_parameters():
     made = pcsim.load_graph({"vertices": {
-        "x": {"op": "input", "shape": [4]},
+        "x": {"op": "input", "shape": [4, 4]},
         **{name: {"op": name, "inputs": ["x"] * max(1, op.arity[0])} for name, op in OPS.items()
            if op.arity[0] and not op.slots and not any(row.required for row in op.attributes.values())
            and name != "power"},

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch_structure
 
 from pcsim.engines.operands import draws_of
 
@@ -110,7 +111,6 @@ SEPARATE = {
     "affine": affine,
     "projection": projection,
     "weighted_sum": weighted_sum,
-    "matmul": lambda call, params, a, b: a @ b,
     "sum": lambda call, params, x: folded(call, x, torch.sum),
     "mean": lambda call, params, x: folded(call, x, torch.mean),
     "concat": lambda call, params, *x: torch.cat(x, dim=call["axis"]),
@@ -122,6 +122,7 @@ SEPARATE = {
     "conv": conv,
     "max_pool": lambda call, params, x: torch.max(windows(call, x, -100.0), -1)[0],
     "average_pool": lambda call, params, x: torch.mean(windows(call, x, 0.0), -1),
+    **torch_structure.MEANING,
 }
 
 

@@ -253,15 +253,13 @@ class _Builder:
         self.parameters[parameter] = Parameter(parameter, spec.shape, init, spec.fan_in, spec.fan_out)
 
     def _fan_ins(self, edges: list[Edge]) -> None:
-        """Let a parameter that a matrix product takes as an input know the extent that is summed over."""
-        taken = [edge for edge in edges if self.vertices[edge.post].op.name == "matmul"]
+        """Let a parameter that is taken as an input know how many of its products are summed to one number."""
+        taken = [edge for edge in edges if self.vertices[edge.pre].op.role == "parameter"]
         for edge in sorted(taken, key=lambda edge: (natural(edge.post), edge.slot)):
-            vertex = self.vertices[edge.pre]
-            if vertex.op.role == "parameter":
-                parameter = self.parameters[vertex.params[0][1]]
-                extent = vertex.shape[-1] if edge.slot == 0 else vertex.shape[0]
-                if parameter.fan_in is None:
-                    self.parameters[parameter.name] = replace(parameter, fan_in=extent)
+            parameter, user = self.parameters[self.vertices[edge.pre].params[0][1]], self.vertices[edge.post]
+            if parameter.fan_in is None:
+                extent = user.op.fan_in(user.call, edge.slot)
+                self.parameters[parameter.name] = replace(parameter, fan_in=extent)
 
     def _edges(self) -> list[Edge]:
         edges = []

@@ -1,4 +1,4 @@
-"""Matrix products: the affine layer with its activation, and the product of two inputs."""
+"""The affine layer: weights, bias and activation."""
 # Rows share one signature, of which each uses a part.
 
 from __future__ import annotations
@@ -117,62 +117,6 @@ def affine_to_params(
     return to_weight | {"bias": xp.sum(flat(d, params["bias"].shape[0]), axis=1)}
 
 
-def matmul_shape(call: Call) -> Shape:
-    """Return the shape of NumPy's matmul for inputs of one or two axes."""
-    a, b = call.shapes
-    if not {len(a), len(b)} <= {1, 2} or a[-1] != b[0]:
-        raise ValueError("expected one or two axes each, the first's last equal to the second's first")
-    return a[:-1] + b[1:]
-
-
-def ordered(inputs: Inputs) -> tuple[Array, Array, bool]:
-    """Return (a, b, turned) with b a matrix wherever one is: M v is v M^T."""
-    a, b = inputs
-    turned = a.ndim > b.ndim
-    return (b, a.swapaxes(-1, -2), True) if turned else (a, b, False)
-
-
-def product(xp: Namespace, a: Array, b: Array) -> Array:
-    """Return a @ b; a matrix without a batch is applied to all samples at once."""
-    if b.ndim == LEAD + 1:
-        return xp.sum(a * b, axis=-1)
-    if b.shape[1] == 1:
-        return times(xp, a, b[:, 0])
-    return xp.matmul(a, b) if a.ndim == b.ndim else xp.matmul(a[..., None, :], b)[..., 0, :]
-
-
-def to_left(xp: Namespace, a: Array, b: Array, g: Array) -> Array:
-    """Return the derivative at a: g b^T."""
-    d = g[..., None] * b if b.ndim == LEAD + 1 else product(xp, g, b.swapaxes(-1, -2))
-    return unbroadcast(xp, d, a.shape)
-
-
-def to_right(xp: Namespace, a: Array, b: Array, g: Array) -> Array:
-    """Return the derivative at b: a^T g."""
-    if b.ndim == LEAD + 1:
-        return to_left(xp, b, a, g)
-    if b.shape[1] == 1:
-        stack = b.shape[0]
-        return gram(xp, a, meet(xp, g, a, stack), stack)[:, None]
-    d = xp.matmul(a.swapaxes(-1, -2), g) if a.ndim == b.ndim else a[..., :, None] * g[..., None, :]
-    return unbroadcast(xp, d, b.shape)
-
-
-def matmul_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
-    """Return the matrix product."""
-    a, b, _ = ordered(inputs)
-    return product(xp, a, b), ()
-
-
-def matmul_to_inputs(
-    xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
-) -> tuple[Array, ...]:
-    """Return g b^T and a^T g."""
-    a, b, turned = ordered(inputs)
-    left, right = to_left(xp, a, b, g), to_right(xp, a, b, g)
-    return (right.swapaxes(-1, -2), left) if turned else (left, right)
-
-
 ROWS = (
     Op(
         name="affine",
@@ -198,14 +142,5 @@ ROWS = (
             ),
         },
         source="[WB] 2017; both conventions as in Millidge et al. 2020, eq. 2-3",
-    ),
-    Op(
-        name="matmul",
-        summary="matrix product of two inputs of one or two axes",
-        arity=(2, 2),
-        shape=matmul_shape,
-        forward=matmul_forward,
-        to_inputs=matmul_to_inputs,
-        cost=lambda call: Cost(float(prod(call.shape) * call.shapes[0][-1])),
     ),
 )

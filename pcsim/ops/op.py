@@ -181,6 +181,10 @@ def apart(call: Call) -> bool:
     return False
 
 
+def no_fan_in(call: Call, slot: int) -> None:
+    """Return the inputs per unit of a parameter taken as an input: of no matrix product there are none to count."""
+
+
 def no_to_params(
     xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
 ) -> dict[str, Array]:
@@ -204,6 +208,8 @@ class Op:
     inputs : one slot for each input; the last one stands for all that follow.
     couples : (call) -> whether one sample's value depends on the others of its batch (batch statistics). Such a
         vertex is one actor over the whole batch, and what treats samples apart refuses it.
+    fan_in : (call, slot) -> how many products with an input are summed to one number, where a parameter that is taken
+        as an input is to start accordingly; None where there is no such number.
     cost : (call) -> what the forward call costs for one sample; ``plan`` and the benchmark count by it.
     buffers : (call) -> {name: BufferSpec}, tensors kept from batch to batch; they are among ``params``.
     to_buffers : (xp, call, params, inputs) -> {name: array}, the buffers after a batch, from its feedforward sweep.
@@ -226,6 +232,7 @@ class Op:
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
     inputs: tuple[InputSlot, ...] = FLOATS
     couples: Callable[[Call], bool] = apart
+    fan_in: Callable[[Call, int], int | None] = no_fan_in
     cost: Callable[[Call], Cost] = elementwise
     buffers: Callable[[Call], dict[str, BufferSpec]] = no_buffers
     to_buffers: Callable[[Namespace, Call, Params, Inputs], dict[str, Array]] = no_to_buffers

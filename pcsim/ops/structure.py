@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from pcsim.arrays import LEAD, Array
-from pcsim.ops.attributes import axes, index, optional, partial_shape
+from pcsim.ops.attributes import axes, boolean, index, optional, partial_shape
 from pcsim.ops.leading import fold, lead
 from pcsim.ops.op import Attribute, Call, Op
 from pcsim.ops.reductions import array_axis, axes_within, axis_within
@@ -108,6 +108,85 @@ def reshape_to_inputs(
     return (fold(xp, g, inputs[0]).reshape(inputs[0].shape),)
 
 
+def squeezed_shape(call: Call) -> Shape:
+    """Return the input's shape without some axes of extent 1."""
+    shape = call.shapes[0]
+    ones = [axis for axis, extent in enumerate(shape) if extent == 1]
+    gone = ones if call["axes"] is None else axes_within(call["axes"], len(shape))
+    if wide := sorted(set(gone) - set(ones)):
+        message = f"axis {wide[0]} has extent {shape[wide[0]]}, expected axes of extent 1"
+        raise ValueError(message)
+    return tuple(extent for axis, extent in enumerate(shape) if axis not in gone)
+
+
+def unsqueezed_shape(call: Call) -> Shape:
+    """Return the input's shape with new axes of extent 1, counted in the result."""
+    rank = len(call.shapes[0]) + len(call["axes"])
+    new = axes_within(call["axes"], rank)
+    extents = iter(call.shapes[0])
+    return tuple(1 if axis in new else next(extents) for axis in range(rank))
+
+
+def flattened_shape(call: Call) -> Shape:
+    """Return the input's shape with the axes from ``start`` to ``end`` made one."""
+    shape = call.shapes[0] or (1,)
+    first, last = (axis_within(call[name], len(shape)) for name in ("start", "end"))
+    if first > last:
+        message = f"start {first} lies behind end {last}"
+        raise ValueError(message)
+    return (*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :])
+
+
+def turned(call: Call) -> tuple[slice, ...]:
+    """Return the index that turns axes round; all unless given."""
+    rank = len(call.shapes[0])
+    chosen = range(rank) if call["axes"] is None else axes_within(call["axes"], rank)
+    backwards = slice(None, None, -1)
+    return (*[slice(None)] * LEAD, *(backwards if axis in chosen else slice(None) for axis in range(rank)))
+
+
+def flip_shape(call: Call) -> Shape:
+    """Return the input's shape; the axes are checked."""
+    turned(call)
+    return call.shapes[0]
+
+
+def flip_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
+    """Return the input with the order along axes reversed, as a view."""
+    return inputs[0][turned(call)], ()
+
+
+def flip_to_inputs(
+    xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
+) -> tuple[Array, ...]:
+    """Return g, turned back."""
+    return (fold(xp, g, inputs[0])[turned(call)],)
+
+
+def trilu_shape(call: Call) -> Shape:
+    """Return the input's shape, which has a matrix in its last two axes."""
+    if len(call.shapes[0]) < 2:
+        raise ValueError("expected an input of two axes or more (the last two are the matrix)")
+    return call.shapes[0]
+
+
+def triangle(xp: Namespace, call: Call, x: Array) -> Array:
+    """Return the matrices with zeros beyond a diagonal."""
+    return (xp.triu if call["upper"] else xp.tril)(x, call["diagonal"])
+
+
+def trilu_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
+    """Return one triangle of each matrix."""
+    return triangle(xp, call, inputs[0]), ()
+
+
+def trilu_to_inputs(
+    xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
+) -> tuple[Array, ...]:
+    """Return the same triangle of g."""
+    return (triangle(xp, call, fold(xp, g, inputs[0])),)
+
+
 def order(call: Call) -> tuple[int, ...]:
     """Return where each axis of the result comes from; reversed unless given."""
     rank = len(call.shapes[0])
@@ -150,6 +229,17 @@ SLICE = {
 }
 CONCAT = {"axis": Attribute(index, 0, summary="axis along which the inputs follow each other")}
 RESHAPE = {"shape": Attribute(partial_shape, required=True, summary="new shape; one extent may be -1")}
+SQUEEZE = {"axes": Attribute(optional(axes), summary="axes of extent 1 to leave out; null for all of them")}
+UNSQUEEZE = {"axes": Attribute(axes, required=True, summary="places of the new axes of extent 1, in the result")}
+FLATTEN = {
+    "start": Attribute(index, 0, summary="first axis of those made one"),
+    "end": Attribute(index, -1, summary="last axis of those made one"),
+}
+FLIP = {"axes": Attribute(optional(axes), summary="one axis or a list of axes; null for all")}
+TRILU = {
+    "upper": Attribute(boolean, False, summary="whether the upper triangle stays, not the lower one"),
+    "diagonal": Attribute(index, 0, summary="the last diagonal that stays; positive above the main one"),
+}
 TRANSPOSE = {"axes": Attribute(optional(axes), summary="order of the axes; null reverses them")}
 
 ROWS = (
@@ -179,6 +269,51 @@ ROWS = (
         forward=reshape_forward,
         to_inputs=reshape_to_inputs,
         attributes=RESHAPE,
+    ),
+    Op(
+        name="squeeze",
+        summary="the same elements without axes of extent 1",
+        arity=(1, 1),
+        shape=squeezed_shape,
+        forward=reshape_forward,
+        to_inputs=reshape_to_inputs,
+        attributes=SQUEEZE,
+    ),
+    Op(
+        name="unsqueeze",
+        summary="the same elements with new axes of extent 1",
+        arity=(1, 1),
+        shape=unsqueezed_shape,
+        forward=reshape_forward,
+        to_inputs=reshape_to_inputs,
+        attributes=UNSQUEEZE,
+    ),
+    Op(
+        name="flatten",
+        summary="the same elements with several axes made one",
+        arity=(1, 1),
+        shape=flattened_shape,
+        forward=reshape_forward,
+        to_inputs=reshape_to_inputs,
+        attributes=FLATTEN,
+    ),
+    Op(
+        name="flip",
+        summary="the same elements in reverse order along axes",
+        arity=(1, 1),
+        shape=flip_shape,
+        forward=flip_forward,
+        to_inputs=flip_to_inputs,
+        attributes=FLIP,
+    ),
+    Op(
+        name="trilu",
+        summary="a triangle of matrices, zeros elsewhere",
+        arity=(1, 1),
+        shape=trilu_shape,
+        forward=trilu_forward,
+        to_inputs=trilu_to_inputs,
+        attributes=TRILU,
     ),
     Op(
         name="transpose",

@@ -273,6 +273,11 @@ def other_attributes(_task: Task, step: Step) -> str:
     return f"attribute {unlike[0]!r} other than {defaults[unlike[0]]!r} has no kernel" if unlike else ""
 
 
+def refused_matmul(_task: Task, step: Step) -> str:
+    """Refuse inputs of more than two axes."""
+    return "an input has more than two axes" if max(map(len, step.call.shapes)) > 2 else ""
+
+
 def refused_projection(task: Task, step: Step) -> str:
     """Return why a projection is refused: what it sends late is worked out when it arrives, by its weights then."""
     if len(step.call["synapses"]) >= 1 << 32:
@@ -312,7 +317,7 @@ KINDS: dict[str, Kind] = {
     "power": Kind(elements.power, nothing, for_both_inputs, index_map=broadcast, in_place=terms.sloped),
     "softmax": Kind(shapes.softmax, partial(of_softmax, logarithm=False)),
     "log_softmax": Kind(shapes.softmax, partial(of_softmax, logarithm=True)),
-    "matmul": Kind(shapes.matmul, of_matmul, nothing),
+    "matmul": Kind(shapes.matmul, of_matmul, nothing, refused_matmul),
     **{name: function_row(name) for name in FUNCTIONS},
     **dict.fromkeys(("sum", "mean", "concat", "slice", "reshape", "transpose"), REARRANGED),
 }
