@@ -8,7 +8,6 @@ from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from pcsim.arrays import Array
 from pcsim.ops.attributes import takes
 from pcsim.ops.op import Attribute, Call, Cost, Op
 from pcsim.ops.sums_of_products import MOST_LABELS, Label, Labels, extents_of, planned, sum_of_products
@@ -16,7 +15,7 @@ from pcsim.ops.sums_of_products import MOST_LABELS, Label, Labels, extents_of, p
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcsim.arrays import Namespace, Shape
+    from pcsim.arrays import Array, Namespace, Shape
     from pcsim.ops.op import Inputs, Params, Saved
 
 FRONT: Labels = ("stack", "batch")
