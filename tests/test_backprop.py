@@ -61,7 +61,7 @@ def sliced(call, params, x):
 
 def conv(call, params, x):
     z = correlated(params["weight"], x, call["kernel"], call["groups"], dict(call.attributes))
-    return FUNCTIONS[call["activation"]](with_bias(z, params, len(call["kernel"])))
+    return activation(call)(with_bias(z, params, len(call["kernel"])))
 
 
 def windows(call, x, value):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch_structure
+from op_cases_structure import STRUCTURE
 
 from pcsim.ops import OPS, complete
 
@@ -125,7 +128,14 @@ CONVOLUTIONS = [
     fold_row((12, 6), [4, 6], [2, 3], padding=[1, 0], stride=2),
 ]
 
-ROWS = [*CONVOLUTIONS]
+
+def structure_row(case):
+    """Return a case of what rearranges, indexes or contracts, with PyTorch's function mapped over the batch."""
+    run = torch.vmap(partial(torch_structure.MEANING[case.op], case.call, {}))
+    return Row(case.op, case.shapes, run, case.attributes, case.low)
+
+
+ROWS = [*CONVOLUTIONS, *map(structure_row, STRUCTURE)]
 
 
 def derivatives(row, inputs, params, g):
