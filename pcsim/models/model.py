@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pcsim.errors import clipped
 from pcsim.graph.build import graph_from
 from pcsim.graph.names import without_templates
+from pcsim.models.document import write_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from os import PathLike
+    from pathlib import Path
 
     import numpy as np
 
@@ -68,6 +71,10 @@ class Model:
     def graph(self) -> Graph:
         """The graph. Outputs that feed others are observed at ``NAME.observed``."""
         return graph_from(self._with_values)
+
+    def save(self, path: str | PathLike[str]) -> list[Path]:
+        """Write the graph document, such as ``graph.yaml``, and the parameters beside it as ``graph.npz``."""
+        return write_model(self, path)
 
     @property
     def _with_values(self) -> dict[str, Any]:

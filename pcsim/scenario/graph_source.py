@@ -19,6 +19,7 @@ from pcsim.graph.interop import document_from
 from pcsim.graph.names import without_templates
 from pcsim.graph.problems import problems_of
 from pcsim.models.model import Model
+from pcsim.models.onnx_reader import from_onnx
 from pcsim.scenario.data_templates import names_used
 from pcsim.scenario.file_paths import rebased
 from pcsim.scenario.nested_graphs import nested, read_graph_file
@@ -122,6 +123,8 @@ def graph_source(node: Node, folder: Path) -> GraphSource | None:
         problems = problems_of(error, GraphReference, plain(entry.value))
         raise located(InputError(problem.under("graph") for problem in problems), node) from None
     path = Path(os.path.normpath(folder / reference.file))
+    if path.suffix == ".onnx":
+        return GraphSource(_imported(path, reference.args, node), {}, path.parent, inline=False, used=used)
     prefix = os.path.dirname(reference.file)  # noqa: PTH120 - kept as it is written
     return GraphSource(_read_named(path, node), reference.args, path.parent, prefix, inline=False, used=used)
 
@@ -130,6 +133,14 @@ def _read_named(path: Path, node: Node) -> Node:
     """Read the file of a graph; if there is none, it is the scenario that is wrong."""
     try:
         return read_graph_file(path)
+    except InputError as error:
+        raise located(error.map(_at_file_key), node) from None
+
+
+def _imported(path: Path, args: Mapping[str, Any], node: Node) -> Node:
+    """Return the document of an ONNX file, whose open dimensions are the arguments."""
+    try:
+        return from_plain(from_onnx(path, args).document, str(path))
     except InputError as error:
         raise located(error.map(_at_file_key), node) from None
 

@@ -1,0 +1,46 @@
+"""The scenario of a graph document that is run by itself: random data, and the rule that is backprop's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pcsim.documents import read
+from pcsim.graph.graph import number_format
+from pcsim.scenario.document_kind import kind_of
+from pcsim.scenario.graph_source import DocumentFile
+from pcsim.scenario.reader import load, load_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pcsim.graph.graph import Graph
+    from pcsim.scenario.scenario import Scenario
+
+ABOUT = (
+    "{file} is a graph: its inputs and targets are drawn from the normal distribution by the seed (indices are 0), "
+    "the rule is zil, levelled by delays; --set changes it, and a scenario says more"
+)
+
+
+def load_any(path: Path, overrides: Mapping[str, Any]) -> tuple[Scenario, str]:
+    """Return the scenario of a file, or the one that stands for a graph document; and what is to be said about it."""
+    file = DocumentFile(path, read(path))
+    if kind_of(file.node) != "graph":
+        return load(file, overrides), ""
+    args = {key.removeprefix("graph."): value for key, value in overrides.items() if key.startswith("graph.")}
+    document = {"graph": {"file": path.name}, **defaults(load_graph(file, args))}
+    return load(document, overrides, folder=path.parent), ABOUT.format(file=path)
+
+
+def defaults(graph: Graph) -> dict[str, Any]:
+    """Return data, rule and levelling for a graph."""
+    drawn = {"normal": [0.0, 1.0]}
+    sources = [vertex for vertex in graph.vertices.values() if vertex.op.name == "input"]
+    return {
+        "title": graph.title,
+        "inputs": {vertex.name: 0 if number_format(vertex) == "whole" else drawn for vertex in sources},
+        "targets": dict.fromkeys(graph.outputs, drawn),
+        "rule": "zil",
+        "level": "delay",
+    }
