@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, Levelling, level, levelling
+    from pcsim.models.model import Model
+    from pcsim.models.onnx_reader import from_onnx
     from pcsim.rules import RULES, Rule
     from pcsim.run.compare_runs import Comparison, compare
     from pcsim.run.result import Run, open_run
@@ -41,6 +43,7 @@ __all__ = [
     "Graph",
     "InputError",
     "Levelling",
+    "Model",
     "PcsimError",
     "Rule",
     "Run",
@@ -48,6 +51,7 @@ __all__ = [
     "Scenario",
     "Sweep",
     "compare",
+    "from_onnx",
     "gradients",
     "level",
     "levelling",
@@ -68,6 +72,8 @@ __all__ = [
 _MODULES = {
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "Levelling", "level", "levelling"),
+    "pcsim.models.model": ("Model",),
+    "pcsim.models.onnx_reader": ("from_onnx",),
     "pcsim.rules": ("RULES", "Rule"),
     "pcsim.run.compare_runs": ("Comparison", "compare"),
     "pcsim.run.result": ("Run", "open_run"),

@@ -211,10 +211,33 @@ def plan(
     _print_json(found) if as_json else out.print(*tables(found), sep="\n")
 
 
+@app.command("import")
+@_guarded
+def import_(
+    file: Annotated[Path, typer.Argument(help="a model of another tool: an ONNX file")],
+    target: Annotated[Path, typer.Option("-o", "--out", help="the graph document; weights are written beside it")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="fix an open dimension of the model: sequence=16")
+    ] = None,
+    batch_axis: Annotated[
+        str, typer.Option(help="axis of the inputs that is left out where its extent is 1, or none")
+    ] = "0",
+) -> None:
+    """Make a graph document of a model of another tool."""
+    from pcsim.models.model_file import model_of_file
+
+    axis = None if batch_axis == "none" else _whole(batch_axis)
+    model = model_of_file(file, _overrides(settings), axis)
+    _say(repr(model))
+    for path in model.save(target):
+        _say(str(path))
+    _say(f"run it with: {shlex.join(['pcsim', 'run', str(target)])}")
+
+
 @app.command(cls=NamesEngines)
 @_guarded
 def run(
-    file: Annotated[Path | None, typer.Argument(help="a scenario (YAML); none with --resume")] = None,
+    file: Annotated[Path | None, typer.Argument(help="a scenario or a graph (YAML); none with --resume")] = None,
     settings: Set = None,
     engine: Engine = None,
     folder: Annotated[Path | None, typer.Option("--out", help="a new folder for the run")] = None,
@@ -255,12 +278,14 @@ def _scenario_of(file: Path | None, settings: list[str] | None, resume: Path | N
     """Return the scenario of a file, or of the run that is resumed."""
     from pcsim.run.provenance import scenario_of
     from pcsim.run.result import open_run
-    from pcsim.scenario.reader import load
+    from pcsim.scenario.graph_alone import load_any
 
     if resume is None:
         if file is None:
             raise wrong((), "name a scenario, or with --resume the folder of a run")
-        return load(file, _overrides(settings))
+        scenario, about = load_any(file, _overrides(settings))
+        _announce(about)
+        return scenario
     if file is not None or settings:
         raise wrong((), "--resume goes on with the scenario that the run began with: give no file and no --set")
     return scenario_of(open_run(resume))

@@ -63,18 +63,35 @@ def extents(node: Node) -> tuple[int, ...]:
 def window(node: Node, kernel: Sequence[int]) -> dict[str, Any]:
     """Return kernel, stride, padding and dilation of a window that moves over the spatial axes."""
     rank = len(kernel)
-    stride = node.get("strides", [1] * rank)
-    dilation = node.get("dilations", [1] * rank)
-    pads = node.get("pads", [0] * 2 * rank)
-    padding = [[pads[axis], pads[axis + rank]] for axis in range(rank)]
+    stride, dilation = node.get("strides", [1] * rank), node.get("dilations", [1] * rank)
     how = node.get("auto_pad", "NOTSET")
+    padding = pads(node, rank)
     if how == "VALID":
         padding = [[0, 0]] * rank
     elif how in ("SAME_UPPER", "SAME_LOWER"):
         padding = same(extents(node), kernel, stride, dilation, upper=how == "SAME_UPPER")
-    given = {"kernel": list(kernel), "stride": list(stride), "padding": padding, "dilation": list(dilation)}
-    defaults = {"padding": [[0, 0]] * rank, "dilation": [1] * rank}
-    return {key: value for key, value in given.items() if value != defaults.get(key)}
+    return said(kernel=list(kernel), stride=list(stride), padding=padding, dilation=list(dilation))
+
+
+def pads(node: Node, rank: int) -> list[list[int]]:
+    """Return the padding before and behind each spatial axis."""
+    given = node.get("pads", [0] * 2 * rank)
+    return [[given[axis], given[axis + rank]] for axis in range(rank)]
+
+
+def said(**given: list[Any]) -> dict[str, Any]:
+    """Return settings for each axis as a person would write them: one number where all axes agree.
+
+    >>> said(kernel=[3, 3], stride=[2, 2], padding=[[1, 1], [2, 2]])
+    {'kernel': [3, 3], 'stride': 2, 'padding': [1, 2]}
+    """
+    made: dict[str, Any] = {}
+    for key, value in given.items():
+        even = all(isinstance(each, list) and each[0] == each[1] for each in value)
+        short = [each[0] for each in value] if even else value
+        one = key != "kernel" and short and all(each == short[0] for each in short) and not isinstance(short[0], list)
+        made[key] = short[0] if one else short
+    return made
 
 
 def same(
@@ -111,21 +128,17 @@ def conv_transpose(node: Node) -> Tensor:
     kernel = node.get("kernel_shape", weight.shape[2:])
     rank, groups = len(kernel), node.get("group", 1)
     stride, dilation = node.get("strides", [1] * rank), node.get("dilations", [1] * rank)
-    more = list(node.get("output_padding", [0] * rank))
-    pads = node.get("pads", [0] * 2 * rank)
-    padding = [[pads[axis], pads[axis + rank]] for axis in range(rank)]
+    more, padding = list(node.get("output_padding", [0] * rank)), pads(node, rank)
     how, wanted = node.get("auto_pad", "NOTSET"), node.get("output_shape")
     if how.startswith("SAME") and wanted is None:
         wanted = [extent * step for extent, step in zip(extents(node), stride, strict=True)]
     if wanted is not None:
         sizes = full(node, kernel, stride, dilation, more)
         padding = [cut(size - extent, upper=how == "SAME_UPPER") for extent, size in zip(wanted, sizes, strict=True)]
-    given: dict[str, Any] = {"channels": weight.shape[1] * groups, "kernel": list(kernel), "stride": list(stride)}
-    given |= {"padding": padding, "dilation": list(dilation), "output_padding": more}
-    plain = {"padding": [[0, 0]] * rank, "dilation": [1] * rank, "output_padding": [0] * rank}
-    return with_bias(
-        node, "conv_transpose", {key: value for key, value in given.items() if value != plain.get(key)}, weight
+    given = said(
+        kernel=list(kernel), stride=list(stride), padding=padding, dilation=list(dilation), output_padding=more
     )
+    return with_bias(node, "conv_transpose", {"channels": weight.shape[1] * groups, **given}, weight)
 
 
 def full(
@@ -142,19 +155,18 @@ def cut(total: int, *, upper: bool) -> list[int]:
     return [less, more] if upper else [more, less]
 
 
-def pooling(op: str, **given: Any) -> Translation:
-    """Return the translation to a pooling op; ``given`` are attributes of it."""
+def pooling(op: str) -> Translation:
+    """Return the translation to a pooling op."""
 
     def translate(node: Node) -> list[Tensor | None]:
-        said = window(node, node.get("kernel_shape"))
-        said.setdefault("stride", [1] * len(said["kernel"]))
+        given = window(node, node.get("kernel_shape"))
         if node.get("ceil_mode", 0):
-            said["ceil"] = True
-        if op == "average_pool" and node.get("count_include_pad", 0):
-            said["count_padding"] = True
+            given["ceil"] = True
+        if op == "average_pool":
+            given["count_padding"] = bool(node.get("count_include_pad", 0))
         if op == "lp_pool":
-            said["p"] = node.get("p", 2)
-        return [node.vertex(op, [node.input(0)], **said, **given), None]
+            given["p"] = node.get("p", 2)
+        return [node.vertex(op, [node.input(0)], **given), None]
 
     return translate
 
@@ -181,8 +193,7 @@ def global_lp_pool(node: Node) -> Tensor:
 def col_to_im(node: Node) -> Tensor:
     """Return blocks added up at their places in an image."""
     image, kernel = node.wholes(1, "the image's shape"), node.wholes(2, "the block's shape")
-    said = window(node, kernel)
-    return node.vertex("fold", [node.input(0)], size=image, **said)
+    return node.vertex("fold", [node.input(0)], size=image, **window(node, kernel))
 
 
 # -- normalisation ---------------------------------------------------------------------------------------------
@@ -210,7 +221,7 @@ def layer_like(op: str) -> Translation:
     def translate(node: Node) -> list[Tensor | None]:
         x = node.input(0)
         axis = node.get("axis", -1) % len(x.shape)
-        said = {"axis": axis - len(x.shape), "epsilon": node.get("epsilon", 1e-5)}
+        given = {"axis": axis - len(x.shape), "epsilon": node.get("epsilon", 1e-5)}
         weight, bias = (node.inputs[slot] if node.has(slot) else None for slot in (1, 2))
         slots = {"weight": weight, **({"bias": bias} if op == "layer_norm" else {})}
         fits = all(
@@ -218,8 +229,8 @@ def layer_like(op: str) -> Translation:
         )
         if fits:
             params = {slot: each for slot, each in slots.items() if each is not None}
-            return [node.builder.vertex(op, [x], said, params=params, name=node.outputs[0])]
-        normal = node.part(op, [x], **said, affine=False)
+            return [node.builder.vertex(op, [x], given, params=params, name=node.outputs[0])]
+        normal = node.part(op, [x], **given, affine=False)
         return [scaled(node, normal, weight, bias)]
 
     return translate
@@ -235,7 +246,7 @@ def batch_norm(node: Node) -> list[Tensor | None]:
     x, statistics = node.input(0), [node.input(3), node.input(4)]
     if node.get("training_mode", 0):
         node.refuse("normalises by the statistics of its batch (training_mode); export the model for inference")
-    said = {"axis": 1, "statistics": "frozen", "epsilon": node.get("epsilon", 1e-5)}
+    given = {"axis": 1, "statistics": "frozen", "epsilon": node.get("epsilon", 1e-5)}
     weight, bias = node.input(1), node.input(2)
     if all(each.array is not None for each in (*statistics, weight, bias)):
         buffers = {
@@ -243,9 +254,9 @@ def batch_norm(node: Node) -> list[Tensor | None]:
             for key, each in zip(("running_mean", "running_variance"), statistics, strict=True)
         }
         params = {"weight": weight, "bias": bias}
-        return [node.builder.vertex("batch_norm", [x], said, params=params, buffers=buffers, name=node.outputs[0])]
+        return [node.builder.vertex("batch_norm", [x], given, params=params, buffers=buffers, name=node.outputs[0])]
     mean, variance = (channel_wise(each, node, x) for each in statistics)
-    root = node.part("sqrt", [node.part("add", [variance, said["epsilon"]])])
+    root = node.part("sqrt", [node.part("add", [variance, given["epsilon"]])])
     normal = node.part("divide", [node.part("subtract", [x, mean]), root])
     return [scaled(node, normal, channel_wise(weight, node, x), channel_wise(bias, node, x))]
 
@@ -273,18 +284,18 @@ def spread(node: Node, tensor: Tensor, times: int) -> Tensor:
 
 def grouped(node: Node, groups: int, weight: Tensor, bias: Tensor) -> Tensor:
     """Return groups of channels normalised, each by its own mean and variance."""
-    x, said = node.input(0), {"groups": groups, "axis": 1, "epsilon": node.get("epsilon", 1e-5)}
+    x, given = node.input(0), {"groups": groups, "axis": 1, "epsilon": node.get("epsilon", 1e-5)}
     if weight.array is not None and bias.array is not None:
         params = {"weight": weight, "bias": bias}
-        return node.builder.vertex("group_norm", [x], said, params=params, name=node.outputs[0])
-    normal = node.part("group_norm", [x], **said, affine=False)
+        return node.builder.vertex("group_norm", [x], given, params=params, name=node.outputs[0])
+    normal = node.part("group_norm", [x], **given, affine=False)
     return scaled(node, normal, channel_wise(weight, node, x), channel_wise(bias, node, x))
 
 
 def lrn(node: Node) -> Tensor:
     """Return local response normalisation across channels."""
-    said = {"size": node.get("size"), "alpha": node.get("alpha", 1e-4), "beta": node.get("beta", 0.75)}
-    return node.vertex("lrn", [node.input(0)], **said, k=node.get("bias", 1.0), axis=1)
+    given = {"size": node.get("size"), "alpha": node.get("alpha", 1e-4), "beta": node.get("beta", 0.75)}
+    return node.vertex("lrn", [node.input(0)], **given, k=node.get("bias", 1.0), axis=1)
 
 
 def lp_normalise(node: Node) -> Tensor:
