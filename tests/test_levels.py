@@ -67,10 +67,11 @@ def test_level_is_the_longest_distance(document):
 @pytest.mark.parametrize("form", ["delay", "identity"])
 @given(document=documents(max_size=6))
 def test_levelling_makes_all_paths_equal(form, document):
-    """[S] algorithm 2; levels stay, a second levelling changes nothing."""
+    """[S] algorithm 2; levels stay, a second levelling changes nothing. Nothing returns to sources: theirs stay."""
     graph = graph_from(document)
     even = level(graph, form)
-    assert all(len(lengths) <= 1 for lengths in all_path_lengths(even).values())
+    paths = all_path_lengths(even)
+    assert all(len(paths[name]) <= 1 for name in even.active)
     assert not uneven_edges(even)
     assert level(even, form) is even
     assert {name: vertex_levels(even)[name] for name in graph.vertices} == vertex_levels(graph)
@@ -83,7 +84,7 @@ def test_delay_form_lengthens_error_delays_to_the_difference_of_levels(document)
     found, even = vertex_levels(graph), level(graph, "delay")
     for edge in graph.edges:
         other = even.edge(edge.name)
-        if found[edge.pre] is None or graph.role(edge.pre) == "parameter":
+        if found[edge.pre] is None or graph.vertices[edge.pre].op.role != "function":
             assert other == edge
         elif found[edge.post] is not None:
             assert other.error_delay == found[edge.pre] - found[edge.post] - 1
@@ -182,6 +183,17 @@ def test_moving_predictions_bring_an_error_before_the_shortest_distance(engine):
     assert seen == {"fpa": [False] * 4 + [True] * 2, "il": [False] + [True] * 5}
     assert light_cone(fixed.graph, moving=False)["i"] == 4
     assert light_cone(moving.graph, moving=True)["i"] == 1
+
+
+def test_a_source_that_feeds_every_level_breaks_none(engine):
+    """What it holds never changes and nothing is sent to it, so that no length of its edges matters."""
+    feeds = {f"h{n}": {"op": "add", "inputs": [f"g{n - 1}", "x"]} for n in range(1, 4)}
+    steps = {f"g{n}": layer(f"h{n}" if n else "x") for n in range(4)}
+    document = {"vertices": {"x": {"op": "input", "shape": [3]}, **feeds, **steps}}
+    task = make_task(document, "zil", away=0.5)
+    assert blame(task) == []
+    learnt, wanted = run_task(engine, task, ()).learnt, backprop(task).gradients
+    assert all(compare(learnt[name], wanted[name])["relative"] < 1e-14 for name in wanted)
 
 
 DEAD_END = {

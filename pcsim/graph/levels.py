@@ -154,7 +154,7 @@ def slacks(graph: Graph) -> tuple[int, ...]:
 def _slack(graph: Graph, edge: Edge, found: Mapping[str, int | None], last: int) -> int:
     pre, post = found[edge.pre], found[edge.post]
     carries = graph.vertices[edge.post].op.slot(edge.slot).differentiable
-    if pre is None or graph.vertices[edge.pre].op.role == "parameter" or not carries:
+    if pre is None or graph.vertices[edge.pre].op.role != "function" or not carries:
         return 0
     if post is not None:
         return pre - post - 1 - edge.error_delay
