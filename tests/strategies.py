@@ -41,7 +41,7 @@ STEEP = ("exp", "expm1", "square", "tan", "sinh", "cosh")
 JUMPS = ("sign", "floor", "ceil", "round")
 MILD = tuple(name for name in UNARY if name in ACTIVATIONS and name not in (*STEEP, *JUMPS))
 """Functions of one input that take any input and never grow it."""
-FLAT = (*JUMPS, "clip", "hard_sigmoid", "hard_swish", "shrink", "thresholded_relu")
+FLAT = (*JUMPS, "clip", "hard_sigmoid", "hard_swish", "shrink", "thresholded_relu", "max_pool")
 """Functions whose slope is zero at many places: errors end there."""
 MILD_ACTIVATIONS = ("none", *(name for name in MILD if name not in FLAT))
 
@@ -292,6 +292,32 @@ def _batch_norm(draft: Draft) -> str:
     return draft.add("batch_norm", name, axis=axis, statistics=statistics, epsilon=0.1, affine=draft.chance(0.7))
 
 
+def _conv(draft: Draft) -> str:
+    name = draft.pick(lambda shape: len(shape) == 2, (2, 3))
+    shared = draft.features.shared and draft.chance(0.4)
+    channels, kernel = int(draft.rng.integers(1, 4)), draft.choose([[1], [2]])
+    params = {"weight": draft.named((channels, draft.shapes[name][0], *kernel))} if shared else None
+    return draft.add(
+        "conv",
+        name,
+        params=params,
+        channels=channels,
+        kernel=kernel,
+        padding=draft.choose([0, 1, [[1, 0]]]) if draft.shapes[name][1] > 1 else 1,
+        stride=draft.choose([1, 2]),
+        bias=draft.chance(0.7),
+        activation=draft.choose(MILD_ACTIVATIONS),
+    )
+
+
+def _pool(op: str) -> Callable[[Draft], str]:
+    def recipe(draft: Draft) -> str:
+        name = draft.pick(lambda shape: len(shape) > 0 and shape[-1] > 1, (2, 3))
+        return draft.add(op, name, kernel=[2], stride=draft.choose([None, 1]), padding=draft.choose([0, 1]))
+
+    return recipe
+
+
 def _embedding(draft: Draft) -> str:
     indices = draft.add("input", shape=list(draft.choose([(), (2,)])), format="whole")
     draft.whole.add(indices)
@@ -313,6 +339,7 @@ RECIPES: dict[str, Callable[[Draft], str]] = {
     "divide": _divide, "power": _power, "affine": _affine,
     "projection": _projection, "weighted_sum": _neuron, "batch_norm": _batch_norm, "embedding": _embedding,
     "dropout": lambda draft: draft.add("dropout", draft.pick(), rate=0.4),
+    "conv": _conv, "max_pool": _pool("max_pool"), "average_pool": _pool("average_pool"),
     "concat": _concat, "slice": _slice, "reshape": _reshape, "transpose": _transpose,
     "input": lambda draft: draft.add("input", shape=list(draft.choose(SHAPES))),
     "constant": lambda draft: draft.add("constant", value=-0.7, shape=list(draft.choose(SHAPES))),
