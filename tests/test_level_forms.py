@@ -91,7 +91,7 @@ def scenario(document, name="zil", **keys):
 
 @pytest.mark.parametrize(
     ("document", "vertices", "levels", "identities"),
-    [(transformer(12), 459, 145, 791), (lstm(1000), 12_002, 6001, 3_015_998)],
+    [(transformer(12), 459, 145, 3987), (lstm(1000), 12_002, 6001, 3_015_998)],
     ids=["transformer", "lstm"],
 )
 def test_deep_graphs_are_planned_in_seconds(document, vertices, levels, identities):
@@ -152,9 +152,9 @@ def bytes_of(engine, graph, name):
 
 def test_an_edge_from_what_never_moves_holds_nothing():
     even = pcsim.level(graph_from(transformer(3)), "delay")
-    later = tuple(replace(e, value_delay=9, error_delay=9) if e.pre == "mask" else e for e in even.edges)
-    assert sum(edge.error_delay == 9 for edge in later) == 12
-    told, without = (levelling(graph).none for graph in (replace(even, edges=later), even))
+    others = tuple(edge for edge in even.edges if edge.pre != "mask" or not edge.error_delay)
+    assert len(others) == len(even.edges) - 8
+    told, without = (levelling(graph).none for graph in (even, replace(even, edges=others)))
     assert told.errors_in_flight == without.errors_in_flight > 0
     assert told.values_in_flight == without.values_in_flight > 0
 

@@ -67,11 +67,10 @@ def test_level_is_the_longest_distance(document):
 @pytest.mark.parametrize("form", ["delay", "identity"])
 @given(document=documents(max_size=6))
 def test_levelling_makes_all_paths_equal(form, document):
-    """[S] algorithm 2; levels stay, a second levelling changes nothing. Nothing returns to sources: theirs stay."""
+    """[S] algorithm 2; levels stay, a second levelling changes nothing."""
     graph = graph_from(document)
     even = level(graph, form)
-    paths = all_path_lengths(even)
-    assert all(len(paths[name]) <= 1 for name in even.active)
+    assert all(len(lengths) <= 1 for lengths in all_path_lengths(even).values())
     assert not uneven_edges(even)
     assert level(even, form) is even
     assert {name: vertex_levels(even)[name] for name in graph.vertices} == vertex_levels(graph)
@@ -84,7 +83,7 @@ def test_delay_form_lengthens_error_delays_to_the_difference_of_levels(document)
     found, even = vertex_levels(graph), level(graph, "delay")
     for edge in graph.edges:
         other = even.edge(edge.name)
-        if found[edge.pre] is None or graph.vertices[edge.pre].op.role != "function":
+        if found[edge.pre] is None or graph.role(edge.pre) == "parameter":
             assert other == edge
         elif found[edge.post] is not None:
             assert other.error_delay == found[edge.pre] - found[edge.post] - 1

@@ -32,9 +32,9 @@ def level(graph: Graph, form: Form) -> Graph:
     """Make all paths between two vertices equally long ([S] algorithm 2).
 
     ``delay`` lengthens the delays of short edges, ``identity`` puts identity vertices on them;
-    ``none`` returns the graph as it is. Edges from parameters stay: what a parameter receives waits. Edges from
-    sources stay: what they hold never changes, and nothing is sent to them. Edges into dead ends (no output can be
-    reached from there) become so long that nothing comes back from them before the last level; [S] has no dead ends.
+    ``none`` returns the graph as it is. Edges from parameters stay: what a parameter receives waits. Edges
+    into dead ends (no output can be reached from there) become so long that nothing comes back from them
+    before the last level; [S] has no dead ends.
 
     Raises
     ------

@@ -137,9 +137,11 @@ def uneven_edges(graph: Graph) -> tuple[Edge, ...]:
 
     Too soon for an error is before the level of the vertex that it is for; too soon for a value is,
     where no output can be reached any more, before the last level: such a dead end would answer with an error
-    while others have not had theirs.
+    while others have not had theirs. What a source holds never changes and nothing is sent to it: no length of its
+    edges matters.
     """
-    return tuple(edge for edge, short in zip(graph.edges, slacks(graph), strict=True) if short > 0)
+    short = zip(graph.edges, slacks(graph), strict=True)
+    return tuple(edge for edge, ticks in short if ticks > 0 and graph.role(edge.pre) != "source")
 
 
 @kept
@@ -154,7 +156,7 @@ def slacks(graph: Graph) -> tuple[int, ...]:
 def _slack(graph: Graph, edge: Edge, found: Mapping[str, int | None], last: int) -> int:
     pre, post = found[edge.pre], found[edge.post]
     carries = graph.vertices[edge.post].op.slot(edge.slot).differentiable
-    if pre is None or graph.vertices[edge.pre].op.role != "function" or not carries:
+    if pre is None or graph.vertices[edge.pre].op.role == "parameter" or not carries:
         return 0
     if post is not None:
         return pre - post - 1 - edge.error_delay
