@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,12 +129,20 @@ class Builder:
         call = complete(row, tuple(each.shape for each in tensors), given)
         if row.role == "function" and not row.params(call) and all(each.known for each in tensors) and not buffers:
             return self.constant(worked_out(row, call, tensors))
-        taken = [self.vertex_of(each, row.slot(slot).format) for slot, each in enumerate(tensors)]
+        taken = [self._taken(row, slot, each) for slot, each in enumerate(tensors)]
         slots = {slot: self._slot(f"{name}.{slot}", each) for slot, each in (params or {}).items()}
         vertex = self._add(
             name or op, op, taken, given, slots, {key: np.asarray(a) for key, a in (buffers or {}).items()}
         )
         return Tensor(self.rows[vertex].call.shape, vertex=vertex)
+
+    def _taken(self, op: Op, slot: int, tensor: Tensor) -> str:
+        """Return the vertex that an op takes; raises InputError where it would have to be known or fed."""
+        takes = op.slot(slot)
+        if tensor.vertex and not takes.differentiable and OPS[self.rows[tensor.vertex].op].role != "source":
+            message = f"{takes.name!r} of op {op.name!r} must be known or fed: {tensor.vertex!r} is computed"
+            raise wrong((), message)
+        return self.vertex_of(tensor, takes.format)
 
     def _slot(self, name: str, tensor: Tensor) -> str:
         """Return the name of the parameter that fills a slot; numbers that are known become one."""
@@ -156,7 +165,9 @@ class Builder:
             return self._constant_vertex(tensor.array, number_format)
         row = self.rows[tensor.vertex]
         if row.op == "input":
-            row.attributes.setdefault("format", number_format)
+            said = row.attributes.setdefault("format", number_format)
+            if said != number_format:
+                raise wrong((), f"input {tensor.vertex!r} is taken as {said} numbers and as {number_format} ones")
         return tensor.vertex
 
     def _constant_vertex(self, array: Array, number_format: Format) -> str:
@@ -205,6 +216,9 @@ class Builder:
         """
         if self.problems:
             raise InputError(self.problems)
+        empty = [name for name, tensor in outputs.items() if not prod(tensor.shape)]
+        if empty:
+            raise InputError(Problem((), f"output {name!r} has no elements") for name in empty)
         names = [self._output(name, tensor) for name, tensor in outputs.items()]
         rows = reaching(self.rows, names)
         if batch_axis is not None:

@@ -89,8 +89,8 @@ def tile(node: Node) -> Tensor:
 
 
 def concat(node: Node) -> Tensor:
-    """Return the inputs one behind the other."""
-    return node.vertex("concat", node.given(), axis=node.get("axis"))
+    """Return the inputs one behind the other, those without elements left out."""
+    return node.vertex("concat", [each for each in node.given() if prod(each.shape)], axis=node.get("axis"))
 
 
 def slices(node: Node) -> Tensor:
@@ -103,6 +103,10 @@ def slices(node: Node) -> Tensor:
         cut for cut in zip((axis % rank for axis in axes), starts, ends, steps, strict=True)
         if range(x.shape[cut[0]])[slice(*bounds(cut, x.shape[cut[0]]))] != range(x.shape[cut[0]])
     ]  # fmt: skip
+    nothing = [extent_of(cut, x) for cut in cuts]
+    if 0 in nothing:
+        left = dict(zip((cut[0] for cut in cuts), nothing, strict=True))
+        return empty(node, [left.get(axis, extent) for axis, extent in enumerate(x.shape)])
     for cut in cuts[:-1]:
         x = node.part("slice", [x], **slice_attributes(cut, x))
     return node.vertex("slice", [x], **slice_attributes(cuts[-1], x)) if cuts else node.vertex("identity", [x])
@@ -121,6 +125,16 @@ def bounds(cut: Cut, extent: int) -> tuple[int, int | None, int]:
     return first, None if last == -1 else last, step
 
 
+def extent_of(cut: Cut, x: Tensor) -> int:
+    """Return how many elements a cut leaves along its axis."""
+    return len(range(x.shape[cut[0]])[slice(*bounds(cut, x.shape[cut[0]]))])
+
+
+def empty(node: Node, extents: Sequence[int]) -> Tensor:
+    """Return a tensor without elements, which is known."""
+    return node.builder.constant(np.zeros(tuple(extents)))
+
+
 def slice_attributes(cut: Cut, x: Tensor) -> dict[str, Any]:
     """Return the attributes of a slice along one axis."""
     start, stop, step = bounds(cut, x.shape[cut[0]])
@@ -133,13 +147,16 @@ def split(node: Node) -> list[Tensor | None]:
     axis = node.get("axis", 0) % len(x.shape)
     even = -(-x.shape[axis] // count)
     lengths = node.wholes(1, "the lengths", [min(even, x.shape[axis] - first * even) for first in range(count)])
-    starts = np.cumsum([0, *lengths])
-    return [
-        node.vertex("slice", [x], slot, axis=axis, start=int(starts[slot]), stop=int(starts[slot + 1]))
-        if node.wants(slot)
-        else None
-        for slot in range(len(node.outputs))
-    ]
+    stops = [int(each) for each in np.cumsum(lengths)]
+
+    def taken(slot: int) -> Tensor | None:
+        if not node.wants(slot):
+            return None
+        if not lengths[slot]:
+            return empty(node, [*x.shape[:axis], 0, *x.shape[axis + 1 :]])
+        return node.vertex("slice", [x], slot, axis=axis, start=stops[slot] - lengths[slot], stop=stops[slot])
+
+    return [taken(slot) for slot in range(len(node.outputs))]
 
 
 def pad(node: Node) -> Tensor:

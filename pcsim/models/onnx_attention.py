@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.models.builder import LARGEST
 from pcsim.models.onnx_node import Operator
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ def bias(node: Node, queries: int, keys: int, past: int) -> list[Tensor]:
         array = np.where(mask.array, 0.0, -np.inf) if mask.array.dtype == bool else mask.array.astype(float)
         missing = [(0, 0)] * (array.ndim - 1) + [(0, keys - array.shape[-1])]
         mask = node.builder.constant(np.pad(array, missing, constant_values=-np.inf))
+    elif mask.shape[-1] < keys:
+        widths = [[0, 0]] * (len(mask.shape) - 1) + [[0, keys - mask.shape[-1]]]
+        mask = node.part("pad", [mask], widths=widths, value=-LARGEST)
     if terms and mask.array is not None and terms[0].array is not None:
         return [node.builder.constant(terms[0].array + mask.array)]
     return [*terms, mask]

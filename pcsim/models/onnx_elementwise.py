@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.models.onnx_file import onnx_module
 from pcsim.models.onnx_node import Operator
 
 if TYPE_CHECKING:
@@ -102,9 +103,28 @@ def where(node: Node) -> Tensor:
     return node.vertex("where", [node.input(0), node.input(1), node.input(2)])
 
 
+FORMATS = {"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"}
+"""Number types of which a run has one for all numbers."""
+
+
 def cast(node: Node) -> Tensor:
-    """Return the input: all floating-point numbers of a run have one format, and whole numbers are carried exactly."""
-    return node.vertex("identity", [node.input(0)])
+    """Return the input; on the way to whole numbers its fraction is cut off."""
+    types = onnx_module().TensorProto.DataType
+    x, before = node.input(0), types.Name(node.types[0])
+    after = types.Name(node.get("to") if node.operator == "Cast" else node.types[1])
+    if after in FORMATS or (before == after):
+        return node.vertex("identity", [x])
+    if after not in ("INT32", "INT64"):
+        node.refuse(f"turns numbers into {after} while the model runs")
+    if before not in FORMATS:
+        return node.vertex("identity", [x])
+    size = node.part("floor", [node.part("abs", [x])])
+    return node.vertex("multiply", [node.part("sign", [x]), size])
+
+
+def identity(node: Node) -> Tensor:
+    """Return the input itself."""
+    return node.input(0)
 
 
 def dropout(node: Node) -> list[Tensor | None]:
@@ -159,6 +179,6 @@ ROWS = (
     Operator("Where", where, whole=True),
     Operator("Cast", cast, whole=True),
     Operator("CastLike", cast, whole=True),
-    Operator("Identity", cast, whole=True),
+    Operator("Identity", identity, whole=True),
     Operator("Dropout", dropout, known=(1, 2)),
 )

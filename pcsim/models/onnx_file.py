@@ -12,8 +12,8 @@ from pcsim.resources import check_file
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-OPSETS = (13, 28)
-"""The oldest and the newest version of ONNX's operators that is read."""
+OLDEST, NEWEST = 13, 28
+"""Versions of ONNX's operators that are read; of older models, those operators that stayed the same."""
 
 STANDARD = ("", "ai.onnx")
 """Names of the domain of ONNX's own operators."""
@@ -74,31 +74,12 @@ def _load_external(model: Any, path: Path) -> None:
 
 
 def opset_of(model: Any, where: str) -> int:
-    """Return the version by which a model's operators are read; raises InputError where one is older or newer.
-
-    A model of an older version is one of the oldest that is read where all its operators stayed as they were.
-    """
+    """Return the version of ONNX's operators that a model is written in; raises InputError for one that is newer."""
     versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD]
-    oldest, newest = OPSETS
-    if not versions or versions[0] > newest:
-        got = f"opset {versions[0]}" if versions else "no opset"
-        raise wrong((), f"{where}the model has {got}, expected {oldest} to {newest}")
-    if versions[0] < oldest and (changed := _changed(model, versions[0], oldest)):
-        what = f"opset {versions[0]}, since when {', '.join(changed)} changed"
-        message = f"{where}the model has {what}; expected {oldest} to {newest}: onnx.version_converter makes one of it"
-        raise wrong((), message)
-    return max(int(versions[0]), oldest)
-
-
-def _changed(model: Any, version: int, later: int) -> list[str]:
-    """Return the operators of a model whose definition changed between two versions."""
-    defs = onnx_module("onnx.defs")
-    names = sorted({node.op_type for node in nodes_of(model.graph) if node.domain in STANDARD})
-
-    def definition(name: str, at: int) -> int:
-        return int(defs.get_schema(name, at, "").since_version)
-
-    return [name for name in names if defs.has(name) and definition(name, version) != definition(name, later)]
+    if not versions or versions[0] > NEWEST:
+        got = f"opset {versions[0]}" if versions else "no operators of ONNX itself (no opset)"
+        raise wrong((), f"{where}the model has {got}, expected opset {OLDEST} to {NEWEST}")
+    return int(versions[0])
 
 
 def written_out(model: Any, known: Iterable[str]) -> Any:

@@ -116,8 +116,11 @@ def with_bias(node: Node, op: str, given: dict[str, Any], weight: Tensor) -> Ten
     """Return a layer with a weight, and a bias where there is one."""
     if node.get("group", 1) != 1:
         given["groups"] = node.get("group")
-    params = {"weight": weight, **({"bias": node.input(2)} if node.has(2) else {})}
-    if not node.has(2):
+    bias = node.input(2) if node.has(2) else None
+    if bias is not None and bias.known and not np.any(bias.array):
+        bias = None
+    params = {"weight": weight, **({} if bias is None else {"bias": bias})}
+    if bias is None:
         given["bias"] = False
     return node.builder.vertex(op, [node.input(0)], given, params=params, name=node.outputs[0])
 

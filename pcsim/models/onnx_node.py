@@ -27,6 +27,7 @@ class Node:
     opset : the version of the operators of its domain
     inputs : None where an optional input is left out
     outputs : names of values; empty where an output is left out
+    types : the number type of each input, as ONNX numbers them
     """
 
     builder: Builder
@@ -36,6 +37,7 @@ class Node:
     inputs: Sequence[Tensor | None]
     outputs: Sequence[str]
     attributes: Mapping[str, Any]
+    types: Sequence[int] = ()
 
     def get(self, attribute: str, default: Any = None) -> Any:
         """Return an attribute, or the default where it is not given."""

@@ -70,7 +70,8 @@ def from_onnx(
     model, where = read_model(source)
     opset = opset_of(model, where)
     model = written_out(model, {*OPERATORS, *CONTROL})
-    builder = Builder(model.graph.name, _source_of(model))
+    title = where.removesuffix(": ").rpartition("/")[2].removesuffix(".onnx") or model.graph.name
+    builder = Builder(title, _source_of(model))
     reader = Reader(builder, where, opset, number_types(model), dict(constants or {}), dict(parameters or {}))
     scope = reader.scope_of(model.graph, Dimensions(dict(dimensions or {}), batch_axis or 0))
     reader.walk(model.graph, scope)
@@ -99,9 +100,7 @@ class Dimensions(Attempts):
         return [self._extent(info.name, axis, dim) for axis, dim in enumerate(info.type.tensor_type.shape.dim)]
 
     def _extent(self, name: str, axis: int, dim: Any) -> int:
-        if dim.HasField("dim_value"):
-            if dim.dim_value < 1:
-                raise wrong((), f"input {name!r} has no elements: axis {axis} has the extent {dim.dim_value}")
+        if dim.HasField("dim_value") and dim.dim_value >= 0:
             return int(dim.dim_value)
         key = dim.dim_param or f"{name}.{axis}"
         self.open.add(key)
@@ -170,7 +169,8 @@ class Reader:
             raise wrong((), f"input {info.name!r} holds text, expected numbers")
         if not info.type.tensor_type.HasField("shape"):
             raise wrong((), f"input {info.name!r} has no shape, not even the number of its axes")
-        return self.builder.input(info.name, dimensions.shape_of(info))
+        shape = dimensions.shape_of(info)
+        return self.builder.input(info.name, shape) if all(shape) else self.builder.constant(np.zeros(shape))
 
     def initialisers(self, graph: Any, scope: Scope) -> None:
         """Add the tensors that a graph holds: floating-point numbers are parameters, all others are known."""
@@ -228,11 +228,11 @@ class Reader:
         return [self.builder.constant(numbers(each)) for each in found]
 
     def _translated(self, proto: Any, label: str, inputs: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-        row = OPERATORS.get(proto.op_type) if proto.domain in STANDARD else None
-        if row is None or self.opset < row.since:
-            what = "draws random numbers" if proto.op_type in RANDOM else "is not among the operators that are read"
-            raise wrong((), f"{what}: pcsim list onnx" if row is None else f"is read from opset {row.since} on")
-        node = Node(self.builder, proto.op_type, label, self.opset, inputs, list(proto.output), attributes_of(proto))
+        row = self._row(proto)
+        types = [self.types.get(name, 1) for name in proto.input]
+        node = Node(
+            self.builder, proto.op_type, label, self.opset, inputs, list(proto.output), attributes_of(proto), types
+        )
         if not row.whole and self._computes_whole(proto, inputs, row):
             raise wrong((), "computes with whole numbers or truth values while the model runs")
         for slot in row.known:
@@ -241,6 +241,17 @@ class Reader:
         outputs = [made] if isinstance(made, Tensor) else list(made)
         self._check_outputs(proto, outputs)
         return outputs
+
+    def _row(self, proto: Any) -> Operator:
+        """Return the row of an operator; raises InputError where it is not read, or only from a later version on."""
+        row = OPERATORS.get(proto.op_type) if proto.domain in STANDARD else None
+        if row is None:
+            what = "draws random numbers" if proto.op_type in RANDOM else "is not among the operators that are read"
+            raise wrong((), f"{what}: pcsim list onnx")
+        if self.opset < row.since:
+            message = f"is read from opset {row.since} on, and the model has {self.opset}; onnx.version_converter helps"
+            raise wrong((), message)
+        return row
 
     def _computes_whole(self, proto: Any, inputs: Sequence[Tensor | None], row: Operator) -> bool:
         """Return whether a node takes whole numbers or truth values that are not known, or makes them."""
@@ -266,12 +277,23 @@ def attributes_of(proto: Any) -> dict[str, Any]:
         value = helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
+        elif isinstance(value, float):
+            value = as_written(value)
         elif attribute.HasField("t"):
             value = to_array(value)
         elif isinstance(value, list):
             value = [each.decode(errors="replace") if isinstance(each, bytes) else each for each in value]
         found[attribute.name] = value
     return found
+
+
+def as_written(value: float) -> float:
+    """Return a number as a person wrote it, of which ONNX keeps float32.
+
+    >>> as_written(9.999999747378752e-06)
+    1e-05
+    """
+    return float(str(np.float32(value)))
 
 
 def numbers(found: Any) -> Array:
