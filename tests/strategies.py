@@ -467,10 +467,12 @@ def make_task(
 
 def _data(graph: Graph, name: str, seed: int, batch: int, dtype: Any) -> np.ndarray:
     vertex = graph.vertices[name]
-    if number_format(vertex) == "whole":
-        return stream(seed, "input", name).integers(0, 4, (batch, *vertex.shape))
+    whole = number_format(vertex) == "whole"
     if vertex.op.name == "constant":
-        return np.broadcast_to(np.asarray(vertex.call["value"], float), (batch, *vertex.shape)).astype(dtype)
+        own = np.asarray(vertex.call["value"], np.int64 if whole else dtype)
+        return np.broadcast_to(own, (batch, *vertex.shape)).copy()
+    if whole:
+        return stream(seed, "input", name).integers(0, 4, (batch, *vertex.shape))
     return stream(seed, "input", name).normal(0.0, 0.7, (batch, *vertex.shape)).astype(dtype)
 
 

@@ -159,7 +159,7 @@ def test_vertices_that_say_nearly_the_same_are_told_apart():
         graph_from({"vertices": vertices})
     constants = {name: {"op": "constant", "value": value} for name, value in (("p", 0.0), ("q", -0.0))}
     graph = graph_from({"vertices": {**constants, "y": {"op": "add", "inputs": ["p", "q"]}}})
-    assert [str(graph.vertices[name].call["value"]) for name in "pq"] == ["0.0", "-0.0"]
+    assert [str(graph.vertices[name].call["value"].array) for name in "pq"] == ["0.0", "-0.0"]
 
 
 def test_vertices_that_say_the_same_share_a_call():

@@ -220,8 +220,9 @@ def reference(case, params, inputs, g):
     return mu, to_inputs, to_params
 
 
-ELSEWHERE = {"batch_norm", "dropout", "embedding"}
-"""Ops of the whole batch, and of whole numbers: tests/test_batch_ops.py."""
+INDEXING = {"gather", "take_along", "gather_nd", "one_hot"}
+ELSEWHERE = {"batch_norm", "dropout", "embedding", *INDEXING}
+"""Ops of the whole batch, and of whole numbers: tests/test_batch_ops.py, tests/test_indexing.py."""
 
 
 def test_every_row_has_a_case():

@@ -59,7 +59,7 @@ def sweep(task: Task) -> dict[str, Swept]:
             inputs = tuple(values[edge.pre] for edge in task.graph.incoming[name])
             params = {slot: theta[parameter] for slot, parameter in vertex.params} | operands.get(name, {})
             mu, saved = vertex.op.forward(np, vertex.call, params, inputs)
-            values[name] = np.broadcast_to(mu, (1, task.batch, *vertex.shape))
+            values[name] = np.broadcast_to(np.asarray(mu, task.dtype), (1, task.batch, *vertex.shape))
             found[name] = Swept(vertex, params, inputs, values[name], saved)
     return found
 

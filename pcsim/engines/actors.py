@@ -190,7 +190,7 @@ class ActorSession:
             else:
                 inputs = tuple(start[edge.pre] for edge in self.graph.incoming[name])
                 mu, _ = vertex.op.forward(np, vertex.call, self._params(vertex), inputs)
-                start[name] = np.array(np.broadcast_to(mu, (1, self.task.batch, *vertex.shape)))
+                start[name] = np.array(np.broadcast_to(mu, (1, self.task.batch, *vertex.shape)), self.task.dtype)
         if ended := {name: "value" for name, value in start.items() if not np.isfinite(value).all()}:
             sources = self.graph.incoming
             report(self.graph, start.__getitem__, lambda name: tuple(start[edge.pre] for edge in sources[name]),

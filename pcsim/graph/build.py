@@ -172,7 +172,7 @@ class _Builder:
             if call is not None:
                 self._complete(name, entry, op, call)
         else:
-            self.attempt(path, lambda: checked_attributes(op, entry.attributes))
+            self.attempt(path, lambda: checked_attributes(op, entry.attributes, self.folder))
             self.attempt(path, lambda: check_arity(op, len(inputs)))
 
     def _call_of(self, name: str, op: Op, shapes: tuple[Shape, ...], given: Mapping[str, Any]) -> Call:
@@ -180,7 +180,7 @@ class _Builder:
             return self._call(op, shapes, given)
         check_arity(op, len(shapes))
         site = Site(shapes, lambda seed, kind: stream(seed, kind, name), self.folder)
-        made = self.realised[name] = op.realise(checked_attributes(op, given), site)
+        made = self.realised[name] = op.realise(checked_attributes(op, given, self.folder), site)
         return make_call(op, tuple(shapes[place] for place in made.inputs), made.attributes)
 
     def _call(self, op: Op, shapes: tuple[Shape, ...], given: Mapping[str, Any]) -> Call:
@@ -188,7 +188,7 @@ class _Builder:
         said = text_of(given)
         found = None if said is None else self.calls.get((op.name, shapes, said))
         if found is None:
-            found = make_call(op, shapes, checked_attributes(op, given))
+            found = make_call(op, shapes, checked_attributes(op, given, self.folder))
             if said is not None:
                 self.calls[op.name, shapes, said] = found
         return found

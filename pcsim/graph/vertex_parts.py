@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -9,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from pcsim.documents.frozen_arrays import as_lists
+from pcsim.documents.frozen_arrays import FrozenArray, as_lists
 from pcsim.errors import InputError, Path, Problem, nearest, wrong
+from pcsim.graph.array_files import read_array
 from pcsim.graph.graph_document import InitEntry, VertexEntry
 from pcsim.graph.problems import problems_of
 from pcsim.ops import FEEDBACKS, parse_attributes
 from pcsim.ops.attributes import MAX_RANK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path as FilePath
 
     from pcsim.arrays import Shape
     from pcsim.ops.op import Call, Feedback, Op, ParameterSpec
@@ -39,10 +41,15 @@ def _is_plain_list(value: Any) -> bool:
     return type(value) is list and len(value) <= MAX_RANK and all(type(item) in _PLAIN for item in value)
 
 
-def checked_attributes(op: Op, given: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Return the attributes of an op; a slip in another key of a vertex gets its hint too."""
+def checked_attributes(op: Op, given: Mapping[str, Any], folder: FilePath) -> tuple[tuple[str, Any], ...]:
+    """Return the attributes of an op, those that stand in files of a folder among them.
+
+    A slip in another key of a vertex gets its hint too.
+    """
+    arrays = {key for key, attribute in op.attributes.items() if attribute.array}
+    known = {key: _read(key, value, folder) if key in arrays else as_lists(value) for key, value in given.items()}
     try:
-        return parse_attributes(op, as_lists(given))
+        return parse_attributes(op, known)
     except InputError as error:
         found = [_hinted(op, problem) for problem in error.problems]
         slips = "".join(problem.message for problem in found)
@@ -50,6 +57,16 @@ def checked_attributes(op: Op, given: Mapping[str, Any]) -> tuple[tuple[str, Any
         raise InputError(
             p for p in found if p.path[-1] in given or f"did you mean {p.path[-1]!r}?" not in slips
         ) from None
+
+
+def _read(key: str, given: Any, folder: FilePath) -> Any:
+    """Return an array of a file where one is named, else what is given."""
+    if not isinstance(given, Mapping) or not {"file"} <= set(given) <= {"file", "key"}:
+        return given
+    try:
+        return FrozenArray(read_array(folder / str(given["file"]), given.get("key")))
+    except InputError as error:
+        raise error.map(lambda problem: problem.under(key)) from None
 
 
 def _hinted(op: Op, problem: Problem) -> Problem:

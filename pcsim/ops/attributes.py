@@ -12,7 +12,10 @@ from math import inf, isfinite, prod
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
 from pcsim import errors
+from pcsim.documents.frozen_arrays import MOST_WRITTEN_OUT, FrozenArray
 from pcsim.errors import nearest
 
 if TYPE_CHECKING:
@@ -94,6 +97,14 @@ def index(value: Any) -> int:
     return place
 
 
+@takes(type="integer", minimum=0)
+def natural(value: Any) -> int:
+    """Return a whole number of at least 0 that can count elements or axes."""
+    if (count := index(value)) < 0:
+        raise ValueError("expected a whole number of at least 0")
+    return count
+
+
 @takes(type="number", minimum=0)
 def non_negative(value: Any) -> float:
     """Return a finite number of at least 0."""
@@ -173,27 +184,68 @@ def axes(value: Any) -> tuple[int, ...]:
     return (index(value),)
 
 
-@takes({"type": "number"}, {"type": "array"})
-def nested(value: Any) -> Any:
-    """Return a number, or lists of numbers (equal lengths at each depth) as tuples."""
-    return _nested(value, MAX_RANK)
+FROM_FILE = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "string", "description": "a file of arrays: .npz, .npy or .safetensors"},
+        "key": {"type": "string", "description": "the name of the array in it"},
+    },
+    "required": ["file"],
+    "additionalProperties": False,
+}
+
+
+@takes({"type": "number"}, {"type": "array"}, FROM_FILE)
+def numbers(value: Any) -> FrozenArray:
+    """Return a number, or lists of numbers of equal lengths at each depth: int64 if all are written as whole numbers.
+
+    An array keeps its number format where it has many numbers.
+    """
+    if isinstance(value, Mapping):
+        raise ValueError("expected numbers, or {file: w.npz, key: name} where the graph comes from a document")
+    array = value.array if isinstance(value, FrozenArray) else np.array(_nested(value, MAX_RANK))
+    if array.dtype.kind in "biu":
+        return FrozenArray(array.astype(np.int64))
+    if not array.size or array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise ValueError("expected finite numbers")
+    return FrozenArray(array if array.size > MOST_WRITTEN_OUT else array.astype(np.float64))
+
+
+@takes({"type": "integer"}, {"type": "array"}, FROM_FILE)
+def whole_numbers(value: Any) -> FrozenArray:
+    """Return a whole number, or lists of them, as int64."""
+    found = numbers(value)
+    if not is_whole(found.array):
+        raise ValueError("expected whole numbers")
+    return FrozenArray(found.array.astype(np.int64))
+
+
+def is_whole(array: np.ndarray[Any, Any]) -> bool:
+    """Return whether all numbers of an array are whole and small enough for 64 bits."""
+    return array.dtype.kind == "i" or bool((array == np.floor(array)).all() and (abs(array) < 2.0**63).all())
 
 
 def _nested(value: Any, depth: int) -> Any:
     if not isinstance(value, list | tuple):
-        return number(value)
+        return _exact(value)
     if not value or not depth:
         message = f"expected numbers in lists at most {MAX_RANK} deep, none of them empty"
         raise ValueError(message)
     items = tuple(_nested(item, depth - 1) for item in value)
-    if len(set(map(nested_shape, items))) > 1:
+    if len(set(map(_nested_shape, items))) > 1:
         raise ValueError("expected lists of equal lengths")
     return items
 
 
-def nested_shape(value: Any) -> Shape:
-    """Return the shape of nested tuples of equal lengths; a number has shape ()."""
-    return (len(value), *nested_shape(value[0])) if isinstance(value, tuple) else ()
+def _exact(value: Any) -> float | int:
+    """Return a finite number; whole ones do not pass through floating point."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        return value
+    return number(value)
+
+
+def _nested_shape(value: Any) -> Shape:
+    return (len(value), *_nested_shape(value[0])) if isinstance(value, tuple) else ()
 
 
 def listed(value: Any, message: str) -> tuple[Any, ...]:

@@ -41,6 +41,8 @@ class Attribute:
     summary: str = ""
     follows: str = ""
     """The attribute that this one is worked out from: it is written out only where that one is not given."""
+    array: bool = False
+    """Whether it is an array of numbers, which may stand in a file: {file: w.npz, key: name}."""
 
     @property
     def schema(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pcsim.ops.attributes import choice, nested, nested_shape, optional, shape
+from pcsim.ops.attributes import choice, is_whole, numbers, optional, shape
 from pcsim.ops.op import Attribute, Call, Op, ParameterSpec
 
 if TYPE_CHECKING:
@@ -25,11 +25,13 @@ def given_shape(call: Call) -> Shape:
 
 def constant_shape(call: Call) -> Shape:
     """Return the shape of a constant: its own, or the one that a single number fills."""
-    own, wanted = nested_shape(call["value"]), call["shape"]
+    own, wanted = call["value"].array.shape, call["shape"]
+    if call["format"] == "whole" and not is_whole(call["value"].array):
+        raise ValueError("expected whole numbers (format: whole)")
     if wanted not in (None, own) and own != ():
         message = f"the value has shape {own}, expected {wanted} or a single number"
         raise ValueError(message)
-    return own if wanted is None else given_shape(call)
+    return tuple(own) if wanted is None else given_shape(call)
 
 
 def parameter_params(call: Call) -> dict[str, ParameterSpec]:
@@ -39,6 +41,7 @@ def parameter_params(call: Call) -> dict[str, ParameterSpec]:
 
 FORMATS = ("float", "whole")
 
+FORMAT = Attribute(choice("a number format", FORMATS), "float", summary="float, or whole for indices")
 SHAPE = Attribute(shape, required=True, summary="shape of the vertex, without the batch")
 
 ROWS = (
@@ -51,7 +54,7 @@ ROWS = (
         to_inputs=not_computed,
         attributes={
             "shape": SHAPE,
-            "format": Attribute(choice("a number format", FORMATS), "float", summary="float, or whole for indices"),
+            "format": FORMAT,
         },
         role="source",
     ),
@@ -63,8 +66,11 @@ ROWS = (
         forward=not_computed,
         to_inputs=not_computed,
         attributes={
-            "value": Attribute(nested, required=True, summary="a number, or nested lists of numbers"),
+            "value": Attribute(
+                numbers, required=True, summary="a number, nested lists, or {file: w.npz, key: name}", array=True
+            ),
             "shape": Attribute(optional(shape), summary="shape that a single number fills"),
+            "format": FORMAT,
         },
         role="source",
     ),

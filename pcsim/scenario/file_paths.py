@@ -1,10 +1,12 @@
-"""Files that parameters and synapses are read from, as seen from the folder of the outermost document."""
+"""Files that parameters, synapses and constants are read from, as seen from the folder of the outermost document."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from pcsim.ops import OPS
 
 if TYPE_CHECKING:
     from pcsim.documents.tree import Entry, Key, Node
@@ -13,23 +15,25 @@ if TYPE_CHECKING:
 _FILES = ("file", "types")
 """Keys whose value is the path of a file."""
 
+_ARRAYS = {name for op in OPS.values() for name, attribute in op.attributes.items() if attribute.array}
+_NAMING = ("init", "connect", *sorted(_ARRAYS))
+"""Keys of a vertex under which a file may be named."""
+
 
 def rebased(document: Node, prefix: str) -> Node:
-    """Return a graph document whose ``init: {file: ...}`` and ``connect: {file: ...}`` are sought along ``prefix``."""
+    """Return a graph document whose files, of parameters, synapses and constants, are sought along ``prefix``."""
     entries = dict(document.entries or {})
     for section in ("vertices", "parameters"):
         if section in entries and entries[section].value.entries:
-            parts = {
-                key: _changed(_changed(part, "init", prefix), "connect", prefix)
-                for key, part in _inside(entries[section]).items()
-            }
+            parts = {key: _changed(part, prefix) for key, part in _inside(entries[section]).items()}
             entries[section] = _with(entries[section], parts)
     return replace(document, entries=entries)
 
 
-def _changed(part: Entry, key: str, prefix: str) -> Entry:
+def _changed(part: Entry, prefix: str) -> Entry:
     inside = _inside(part)
-    return _with(part, {**inside, key: _moved(inside[key], prefix)}) if key in inside else part
+    named = {key: _moved(inside[key], prefix) for key in _NAMING if key in inside}
+    return _with(part, {**inside, **named}) if named else part
 
 
 def _moved(given: Entry, prefix: str) -> Entry:
