@@ -75,29 +75,21 @@ def loop(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
         state = made[: len(state)]
         rows.append(made[len(state) :])
         step += 1
-    return [*state, *stacked(reader, proto, rows, len(proto.output) - len(state))]
-
-
-def stacked(
-    reader: Reader, proto: Any, rows: Sequence[Tensors], count: int, axes: Sequence[int] = ()
-) -> list[Tensor | None]:
-    """Return what the steps made, one behind the other along a new axis."""
-    if count and not rows:
-        message = "a loop without a step makes tensors without elements, which pcsim does not have"
+    names = proto.output[len(state) :]
+    if names and not rows:
+        message = "a loop without a step makes tensors without elements"
         raise wrong((), message)
-    return [stack(reader, proto, [row[each] for row in rows], axes[each] if axes else 0) for each in range(count)]
+    return [*state, *(stack(reader, name, [row[each] for row in rows], 0) for each, name in enumerate(names))]
 
 
-def stack(reader: Reader, proto: Any, parts: Tensors, axis: int) -> Tensor | None:
+def stack(reader: Reader, name: str, parts: Tensors, axis: int) -> Tensor | None:
     """Return tensors side by side along a new axis; None where one of them could not be read."""
-    if any(part is None for part in parts):
+    if not name or any(part is None for part in parts):
         return None
-    name = next(iter(filter(None, proto.output)), proto.op_type)
-    wide = [
-        reader.builder.vertex("unsqueeze", [part], {"axes": [axis]}, name=f"{name}.step")
-        for part in parts
-        if part is not None
-    ]
+    given = [part for part in parts if part is not None]
+    axis %= len(given[0].shape) + 1
+    shape = [*given[0].shape[:axis], 1, *given[0].shape[axis:]]
+    wide = [reader.builder.vertex("reshape", [part], {"shape": shape}, name=f"{name}.step") for part in given]
     return reader.builder.vertex("concat", wide, {"axis": axis}, name=name)
 
 
@@ -108,9 +100,9 @@ def scan(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
     state, scanned = list(inputs[:first]), inputs[first:]
     axes = number_attribute(proto, "scan_input_axes", [0] * count)
     back = number_attribute(proto, "scan_input_directions", [0] * count)
-    out_count = len(proto.output) - first
-    out_axes = number_attribute(proto, "scan_output_axes", [0] * out_count)
-    out_back = number_attribute(proto, "scan_output_directions", [0] * out_count)
+    made_of = proto.output[first:]
+    out_axes = number_attribute(proto, "scan_output_axes", [0] * len(made_of))
+    out_back = number_attribute(proto, "scan_output_directions", [0] * len(made_of))
     names = [info.name for info in body.input]
     steps = next(each.shape[axis] for each, axis in zip(scanned, axes, strict=True) if each is not None)
     rows = []
@@ -122,8 +114,14 @@ def scan(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
         made = inner(reader, body, scope, dict(zip(names, [*state, *parts], strict=True)))
         state = made[:first]
         rows.append(made[first:])
-    ordered = [[row[each] for row in (rows[::-1] if out_back[each] else rows)] for each in range(out_count)]
-    return [*state, *(stack(reader, proto, parts, axis) for parts, axis in zip(ordered, out_axes, strict=True))]
+    outputs = zip(made_of, out_axes, out_back, strict=True)
+    return [
+        *state,
+        *(
+            stack(reader, name, [row[each] for row in (rows[::-1] if turned else rows)], axis)
+            for each, (name, axis, turned) in enumerate(outputs)
+        ),
+    ]
 
 
 def taken(reader: Reader, tensor: Tensor | None, axis: int, step: int) -> Tensor:

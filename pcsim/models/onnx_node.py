@@ -127,3 +127,10 @@ class Operator:
     weights: tuple[int, ...] = ()
     indices: tuple[int, ...] = ()
     whole: bool = False
+
+    @property
+    def summary(self) -> str:
+        """From which opset on it is read, and what its inputs must be."""
+        parts = {"must be known when the model is read": self.known, "must be a parameter or known": self.weights}
+        inputs = [f"input {', '.join(map(str, slots))} {text}" for text, slots in parts.items() if slots]
+        return "; ".join([f"from opset {self.since} on", *inputs])

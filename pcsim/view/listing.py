@@ -12,6 +12,7 @@ from pcsim.analysis.measures import MEASURES
 from pcsim.engines import ENGINES
 from pcsim.errors import EXITS, InputError, PcsimError
 from pcsim.graph.graph_document import DelayEntry, InitEntry
+from pcsim.models.onnx_operators import OPERATORS
 from pcsim.ops import ACTIVATIONS, FEEDBACKS, LOSSES, OPS
 from pcsim.ops.op import FLOATS
 from pcsim.ops.synapses.connect import CONNECTIONS
@@ -167,6 +168,10 @@ def _kinds(kind: type[PcsimError]) -> Iterator[type[PcsimError]]:
         yield from _kinds(below)
 
 
+def _onnx() -> Rows:
+    return [{"operator": name, "summary": OPERATORS[name].summary} for name in sorted(OPERATORS)]
+
+
 def _exits() -> Rows:
     return [{"exit_code": code, "summary": summary} for code, summary in EXITS.items()]
 
@@ -203,7 +208,7 @@ LISTS: dict[str, Callable[[], Rows]] = {
     "ops": _ops, "activations": _activations, "connections": _connections, "delays": _delays, "inits": _inits,
     "sources": _sources, "datasets": _datasets, "losses": _losses, "feedbacks": _feedbacks, "rules": _rules,
     "firings": _firings, "engines": _engines, "measures": _measures, "criteria": _criteria, "quantities": _quantities,
-    "errors": _errors, "exits": _exits, "papers": _papers, "scenarios": _scenarios,
+    "errors": _errors, "exits": _exits, "onnx": _onnx, "papers": _papers, "scenarios": _scenarios,
 }  # fmt: skip
 
 
@@ -226,6 +231,7 @@ ABOUT = {
     "errors": "What pcsim raises in Python, and the exit code of the command that it ends.",
     "papers": "What the letters stand for that sources are named by.",
     "exits": "What the exit code of a command says.",
+    "onnx": "Operators of ONNX that are read, beside If, Loop, Scan and those that ONNX defines by others.",
     "scenarios": "Scenarios in the folder 'scenarios'.",
 }
 """What the rows of a list are for, and where a document has them."""
