@@ -21,6 +21,8 @@ class Case:
     attributes: dict[str, Any] = field(default_factory=dict)
     low: float = -2.0
     high: float = 2.0
+    below: int = 2
+    """Inputs of whole numbers are drawn below this one."""
 
     def __str__(self) -> str:
         values = "".join(f"-{v}" for v in self.attributes.values())

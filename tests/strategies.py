@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +47,8 @@ FLAT = (*JUMPS, "clip", "hard_sigmoid", "hard_swish", "shrink", "thresholded_rel
 MILD_ACTIVATIONS = ("none", *(name for name in MILD if name not in FLAT))
 
 
-BATCH_OPS = ("batch_norm", "dropout", "embedding")
+TAKE_WHOLE = tuple(name for name, op in OPS.items() if any(slot.format == "whole" for slot in op.inputs))
+BATCH_OPS = ("batch_norm", "dropout", *TAKE_WHOLE)
 """Ops that couple samples, draw at random, or take whole numbers."""
 
 
@@ -244,11 +246,63 @@ def _transpose(draft: Draft) -> str:
     return draft.add("transpose", draft.pick(lambda shape: len(shape) == 2, (2, 3)))
 
 
-def _reduce(op: str) -> Callable[[Draft], str]:
+def _spread(draft: Draft, name: str) -> str:
+    """Return the vertex with its elements moved apart: which one is extreme is not left to rounding."""
+    shape = draft.shapes[name]
+    return draft.add(
+        "add", name, draft.add("constant", value=np.cos(1 + np.arange(prod(shape))).reshape(shape).tolist())
+    )
+
+
+def _reduce(op: str, tamed: Callable[[Draft, str], str]) -> Callable[[Draft], str]:
     def recipe(draft: Draft) -> str:
-        name = draft.pick()
+        name = tamed(draft, draft.pick())
         axis = draft.choose([None, *range(len(draft.shapes[name]))])
         return draft.add(op, name, axis=axis, keepdims=draft.chance(0.3))
+
+    return recipe
+
+
+def _extreme(op: str) -> Callable[[Draft], str]:
+    def recipe(draft: Draft) -> str:
+        first = draft.pick()
+        return draft.add(op, _spread(draft, first), draft.mate(first))
+
+    return recipe
+
+
+def _pair(draft: Draft) -> tuple[str, str]:
+    first = draft.pick()
+    return first, draft.bounded(draft.mate(first))
+
+
+def _where(draft: Draft) -> str:
+    first = draft.pick()
+    mask = draft.add("input", shape=list(draft.shapes[first]), format="whole")
+    draft.whole.add(mask)
+    return draft.add("where", mask, first, draft.mate(first))
+
+
+def _mod(draft: Draft) -> str:
+    top = draft.add("add", draft.pick(), draft.add("constant", value=0.3217))
+    return draft.add("mod", top, draft.positive(draft.mate(top)), truncate=draft.chance(0.5))
+
+
+def _sample_norm(op: str, rank: int = 1, **more: Any) -> Callable[[Draft], str]:
+    """A variance far below epsilon would amplify roundings."""
+
+    def recipe(draft: Draft) -> str:
+        name = draft.pick(lambda shape: len(shape) >= rank, (3,) * rank)
+        axis = int(draft.rng.integers(len(draft.shapes[name]) - rank + 1))
+        return draft.add(op, name, axis=axis, epsilon=0.1, **more)
+
+    return recipe
+
+
+def _scan(op: str, tamed: Callable[[Draft, str], str]) -> Callable[[Draft], str]:
+    def recipe(draft: Draft) -> str:
+        name = tamed(draft, draft.pick(has_axes))
+        return draft.add(op, name, axis=draft.choose([0, -1]), exclusive=draft.chance(0.5), reverse=draft.chance(0.5))
 
     return recipe
 
@@ -334,7 +388,18 @@ RECIPES: dict[str, Callable[[Draft], str]] = {
     **{op: _within(op) for op in ("asin", "acos", "atanh")},
     "clip": lambda draft: draft.add("clip", draft.pick(), min=-0.4, max=draft.choose([None, 0.9])),
     **{op: _several(op) for op in ("add", "subtract", "multiply")},
-    **{op: _reduce(op) for op in ("sum", "mean")},
+    **{op: _reduce(op, lambda draft, name: name) for op in ("sum", "mean", "logsumexp")},
+    **{op: _reduce(op, _spread) for op in ("max", "min", "norm")},
+    **{op: _reduce(op, Draft.bounded) for op in ("prod", "sum_square")},
+    "log_sum": _reduce("log_sum", Draft.positive),
+    **{op: _extreme(op) for op in ("maximum", "minimum")},
+    "where": _where, "mod": _mod,
+    "prelu": lambda draft: draft.add("prelu", *_pair(draft)),
+    "layer_norm": _sample_norm("layer_norm"), "rms_norm": _sample_norm("rms_norm"),
+    "group_norm": _sample_norm("group_norm", groups=1), "instance_norm": _sample_norm("instance_norm", rank=2),
+    "lp_normalise": _sample_norm("lp_normalise"),
+    "lrn": lambda draft: draft.add("lrn", draft.pick(has_axes), size=draft.choose([2, 3]), alpha=0.5),
+    "cumsum": _scan("cumsum", lambda draft, name: name), "cumprod": _scan("cumprod", Draft.bounded),
     **{op: _normal(op) for op in ("softmax", "log_softmax")},
     "divide": _divide, "power": _power, "affine": _affine,
     "projection": _projection, "weighted_sum": _neuron, "batch_norm": _batch_norm, "embedding": _embedding,

@@ -179,9 +179,19 @@ def draw(case: Case, layout: Layout, dtype: Any = np.float64) -> tuple[dict[str,
     rng = np.random.default_rng(7)
     specs = OPS[case.op].params(case.call)
     params = {k: rng.uniform(-1, 1, (n, *specs[k].shape)).astype(dtype) for k, n in layout[0].items()}
-    pairs = zip(layout[1], case.shapes, strict=True)
-    inputs = tuple(rng.uniform(case.low, case.high, (*front, *shape)).astype(dtype) for front, shape in pairs)
+    extents = [(*front, *shape) for front, shape in zip(layout[1], case.shapes, strict=True)]
+    inputs = tuple(
+        rng.integers(0, case.below, extent)
+        if is_whole(case, number)
+        else rng.uniform(case.low, case.high, extent).astype(dtype)
+        for number, extent in enumerate(extents)
+    )
     return params, inputs
+
+
+def is_whole(case: Case, number: int) -> bool:
+    """Return whether an input takes whole numbers: no derivative returns over it."""
+    return OPS[case.op].slot(number).format == "whole"
 
 
 def error_of(case: Case, dtype: Any = np.float64) -> Any:
@@ -204,17 +214,22 @@ def at(array: Any, *index: int) -> tuple[int, ...]:
 def reference(case, params, inputs, g):
     """Return value and derivatives sample by sample, added up where an operand is broadcast."""
     mu = np.zeros((STACK, BATCH, *case.call.shape))
-    to_inputs = tuple(map(np.zeros_like, inputs))
+    floats = [number for number in range(len(inputs)) if not is_whole(case, number)]
+    to_inputs = tuple(np.zeros_like(x) if number in floats else None for number, x in enumerate(inputs))
     to_params = {name: np.zeros_like(value) for name, value in params.items()}
     for s, b in np.ndindex(STACK, BATCH):
-        sample = (
-            {name: value[at(value, s)] for name, value in params.items()},
-            tuple(x[at(x, s, b)] for x in inputs),
-        )
-        pull, mu[s, b] = make_vjp(lambda both: case.reference(both[0], *both[1]))(sample)
+        own = {name: value[at(value, s)] for name, value in params.items()}
+        taken = [x[at(x, s, b)] for x in inputs]
+
+        def value(own, some, taken=taken):
+            known = dict(zip(floats, some, strict=True))
+            return case.reference(own, *(known.get(number, x) for number, x in enumerate(taken)))
+
+        sample = own, tuple(taken[number] for number in floats)
+        pull, mu[s, b] = make_vjp(lambda both, value=value: value(*both))(sample)
         back_params, back_inputs = pull(g[s, b])
-        for total, x, part in zip(to_inputs, inputs, back_inputs, strict=True):
-            total[at(x, s, b)] += part
+        for number, part in zip(floats, back_inputs, strict=True):
+            to_inputs[number][at(inputs[number], s, b)] += part
         for name, part in back_params.items():
             to_params[name][at(params[name], s)] += part
     return mu, to_inputs, to_params
@@ -242,8 +257,10 @@ def test_agrees_with_autograd(case, layout):
     np.testing.assert_allclose(np.broadcast_to(mu, want_mu.shape), want_mu, **close)
     assert len(to_inputs) == len(inputs)
     for got, want in zip(to_inputs, want_inputs, strict=True):
-        assert got.shape == want.shape
-        np.testing.assert_allclose(got, want, **close)
+        assert (got is None) == (want is None)
+        if want is not None:
+            assert got.shape == want.shape
+            np.testing.assert_allclose(got, want, **close)
     assert to_params.keys() == params.keys()
     for name, want in want_params.items():
         assert to_params[name].shape == want.shape
@@ -256,16 +273,16 @@ def test_adjoint(case, layout):
     params, inputs = draw(case, layout)
     rng, step, w = np.random.default_rng(9), 1e-6, error_of(case)
     v_params = {name: rng.normal(size=value.shape) for name, value in params.items()}
-    v_inputs = tuple(rng.normal(size=x.shape) for x in inputs)
+    v_inputs = tuple(rng.normal(size=x.shape) * (not is_whole(case, number)) for number, x in enumerate(inputs))
 
     def along(h):
         moved = {name: value + h * v_params[name] for name, value in params.items()}
-        both = tuple(x + h * v for x, v in zip(inputs, v_inputs, strict=True))
+        both = tuple((x + h * v).astype(x.dtype) for x, v in zip(inputs, v_inputs, strict=True))
         return OPS[case.op].forward(np, case.call, moved, both)[0]
 
     _, to_inputs, to_params = derivatives(case, params, inputs, w)
     left = np.sum(w * (along(step) - along(-step))) / (2 * step)
-    right = sum(np.sum(d * v) for d, v in zip(to_inputs, v_inputs, strict=True))
+    right = sum(np.sum(d * v) for d, v in zip(to_inputs, v_inputs, strict=True) if d is not None)
     right += sum(np.sum(to_params[name] * v) for name, v in v_params.items())
     np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-7)
 
@@ -283,7 +300,8 @@ def test_float32_stays(case):
     op, g = OPS[case.op], error_of(case, np.float32)
     mu, saved = op.forward(np, case.call, params, inputs)
     _, to_inputs, to_params = derivatives(case, params, inputs, g)
-    assert {a.dtype for a in (mu, *saved, *to_inputs, *to_params.values())} == {np.dtype(np.float32)}
+    found = (mu, *saved, *to_inputs, *to_params.values())
+    assert {a.dtype for a in found if a is not None} == {np.dtype(np.float32)}
 
 
 @every_case
@@ -310,6 +328,10 @@ def only(op: str, *values: float, **attributes: Any) -> tuple[Call, tuple[Any, .
 @pytest.mark.parametrize(
     ("op", "attributes", "values", "index", "forbidden"),
     [
+        ("mod", {}, [1, 0], 1, True),
+        ("mod", {}, [0, -2], 1, False),
+        ("log_sum", {}, [0], 0, True),
+        ("log_sum", {}, [0.1], 0, False),
         ("sqrt", {}, [-0.1], 0, True),
         ("sqrt", {}, [0], 0, False),
         ("log", {}, [0], 0, True),
@@ -376,13 +398,22 @@ def test_extreme_inputs_are_safe(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
-def test_extreme_softmax_is_safe(name, dtype):
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "layer_norm", "rms_norm", "lp_normalise"])
+def test_extreme_rows_are_safe(name, dtype):
     x = np.array([[[-1000, 0, 1000]]], dtype)
     case = Case(name, ((3,),), lambda params, x: x)
-    mu, (back,), _ = derivatives(case, {}, (x,), np.ones_like(x))
+    params = {name: np.ones((1, *spec.shape), dtype) for name, spec in OPS[name].params(case.call).items()}
+    mu, (back,), _ = derivatives(case, params, (x,), np.ones_like(x))
     assert np.isfinite(mu).all()
     assert np.isfinite(back).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_extreme_logsumexp_is_safe(dtype):
+    x = np.array([[[-1000, 0, 1000]]], dtype)
+    mu, (back,), _ = derivatives(Case("logsumexp", ((3,),), None), {}, (x,), np.ones((1, 1), dtype))
+    assert mu.tolist() == [[1000]]
+    assert back.tolist() == [[[0, 0, 1]]]
 
 
 @pytest.mark.parametrize(
@@ -417,6 +448,44 @@ def test_multiply_is_right_at_zero():
 def test_slopes_at_kinks_are_those_of_pytorch(name, x, slope):
     x = np.full((1, 1), float(x))
     assert UNARY[name].slope(np, x, UNARY[name].f(np, x)) == slope
+
+
+@pytest.mark.parametrize("op", ["max", "min"])
+def test_reductions_share_errors_evenly_among_what_is_extreme(op):
+    """As torch.amax does."""
+    x = np.array([[[2.0, 1.0, 2.0, 1.0]]])
+    _, (back,), _ = derivatives(Case(op, ((4,),), None), {}, (x,), np.ones((1, 1)))
+    assert back.tolist() == [[[0.5, 0, 0.5, 0] if op == "max" else [0, 0.5, 0, 0.5]]]
+
+
+@pytest.mark.parametrize("op", ["maximum", "minimum"])
+def test_equal_inputs_share_the_error_evenly(op):
+    """As torch.maximum does with two."""
+    call, inputs = only(op, 2, 2)
+    mu, saved = OPS[op].forward(np, call, {}, inputs)
+    back = OPS[op].to_inputs(np, call, {}, inputs, mu, saved, np.ones((1, 1)))
+    assert [float(each[0, 0]) for each in back] == [0.5, 0.5]
+
+
+def test_products_are_right_where_some_are_zero():
+    x = np.array([[[[0.0, 3.0, 0.5], [0.0, 0.0, 2.0]]]])
+    for op, wanted in [
+        ("prod", [[1.5, 0, 0], [0, 0, 0]]),
+        ("cumprod", [[1 + 3 + 1.5, 0, 0], [1, 0, 0]]),
+    ]:
+        case = Case(op, ((2, 3),), None, {"axis": 1})
+        _, (back,), _ = derivatives(case, {}, (x,), np.ones((1, 1, *case.call.shape)))
+        assert back[0, 0].tolist() == wanted
+
+
+def test_norms_of_zero_have_slope_zero():
+    x = np.zeros((1, 1, 3))
+    for op, attributes in [("norm", {}), ("norm", {"order": 1}), ("lp_normalise", {}), ("lp_normalise", {"p": 1})]:
+        case = Case(op, ((3,),), None, attributes)
+        mu, (back,), _ = derivatives(case, {}, (x,), np.ones((1, 1, *case.call.shape)))
+        assert not mu.any()
+        assert back.any() == (op == "lp_normalise")
+        assert np.isfinite(back).all()
 
 
 def test_slope_of_clip_is_one_at_its_bounds():
@@ -525,6 +594,10 @@ def test_every_bad_attribute_is_reported():
         ("constant", {"value": [True]}, "expected a number"),
         ("sum", {"axis": ["x"]}, "expected a whole number"),
         ("slice", {"step": 10**12}, "at most 10\\^9"),
+        ("norm", {"order": 3}, "got 3, expected 1 or 2"),
+        ("celu", {"alpha": 0}, "expected a number above 0"),
+        ("lrn", {"size": 3, "before": -1}, "expected a whole number from 0"),
+        ("gelu", {"approximate": "tan"}, "did you mean 'tanh'"),
         ("tanh", {"slope": 1}, "unknown attribute 'slope' of op 'tanh'; there are none"),
     ],
 )
@@ -563,6 +636,11 @@ def test_attributes_are_completed_and_sorted():
         ("reshape", ((3, 2),), {"shape": [4, -1]}, "does not hold 6 elements"),
         ("transpose", ((3, 2),), {"axes": [0]}, "expected 2 axes"),
         *STRUCTURE_REFUSED,
+        ("group_norm", ((6, 4),), {"groups": 4}, "6 channels do not fall into 4 equal groups"),
+        ("instance_norm", ((6,),), {}, "expected axes behind the channels"),
+        ("layer_norm", ((),), {}, "expected an input with axes"),
+        ("lrn", ((6,),), {"size": 2, "before": 2}, "fewer channels before than the window has"),
+        ("where", ((2,), (3,), ()), {}, "expected shapes that broadcast"),
     ],
 )  # fmt: skip
 def test_bad_inputs(op, shapes, raw, message):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch_graph
 import torch_structure
+from op_cases_functions import FUNCTION_CASES
 from op_cases_structure import STRUCTURE
 
 from pcsim.ops import OPS, complete
@@ -25,7 +28,7 @@ BATCH = 3
 class Row:
     """An op as a document uses it, and PyTorch's function of a batch of samples.
 
-    ``torch`` is called with inputs (batch, *shape), then with parameters by name; no input is less than ``low``.
+    ``torch`` is called with inputs (batch, *shape), then with parameters by name; inputs are from ``low`` to ``high``.
     Inputs that take whole numbers are given as ``whole``: {input number: array of the vertex's shape}.
     """
 
@@ -34,6 +37,7 @@ class Row:
     torch: Callable[..., Any]
     attributes: dict[str, Any] = field(default_factory=dict)
     low: float = -2.0
+    high: float = 2.0
     whole: dict[int, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -135,7 +139,20 @@ def structure_row(case):
     return Row(case.op, case.shapes, run, case.attributes, case.low)
 
 
-ROWS = [*CONVOLUTIONS, *map(structure_row, STRUCTURE)]
+def function_row(case):
+    """Return a case of a function, norm, reduction or scan, with PyTorch's function mapped over the batch."""
+
+    def run(*x, **params):
+        return torch.vmap(partial(torch_graph.SEPARATE[case.op], case.call, params))(*x)
+
+    masks = {0: np.arange(prod(case.shapes[0])).reshape(case.shapes[0]) % 2} if case.op == "where" else {}
+    return Row(case.op, case.shapes, run, case.attributes, case.low, case.high, masks)
+
+
+FUNCTIONS = [function_row(case) for case in FUNCTION_CASES if case.attributes.get("before") is None]
+"""All but windows of channels that PyTorch cannot shift."""
+
+ROWS = [*CONVOLUTIONS, *map(structure_row, STRUCTURE), *FUNCTIONS]
 
 
 def derivatives(row, inputs, params, g):
@@ -152,7 +169,7 @@ def derivatives(row, inputs, params, g):
 def test_agrees_with_pytorch(row):
     rng, op = np.random.default_rng(3), OPS[row.op]
     call = complete(op, row.shapes, row.attributes)
-    inputs = [rng.uniform(row.low, 2, (BATCH, *shape)) for shape in row.shapes]
+    inputs = [rng.uniform(row.low, row.high, (BATCH, *shape)) for shape in row.shapes]
     for number, array in row.whole.items():
         inputs[number] = np.broadcast_to(np.asarray(array, np.int64), inputs[number].shape)
     params = {name: rng.uniform(-1, 1, spec.shape) for name, spec in op.params(call).items()}

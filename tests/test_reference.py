@@ -123,7 +123,9 @@ def test_what_is_said_of_choices_is_what_is_taken():
 
 @pytest.mark.parametrize(("op", "shapes", "given"), [
     ("affine", ((3,),), {"units": 2}), ("weighted_sum", ((3,),), {}), ("parameter", (), {"shape": [2]}),
-    ("batch_norm", ((3,),), {}), ("embedding", ((3,),), {"entries": 4, "units": 2}),
+    ("batch_norm", ((3,),), {}), ("layer_norm", ((3,),), {}), ("rms_norm", ((3,),), {}),
+    ("group_norm", ((4,),), {"groups": 2}), ("instance_norm", ((3, 2),), {}),
+    ("embedding", ((3,),), {"entries": 4, "units": 2}),
 ])  # fmt: skip
 def test_parameter_slots_are_those_that_an_op_makes(op, shapes, given):
     from pcsim.ops import complete
@@ -134,7 +136,9 @@ def test_parameter_slots_are_those_that_an_op_makes(op, shapes, given):
 def test_ops_without_slots_have_no_parameters():
     made = pcsim.load_graph({"vertices": {
         "x": {"op": "input", "shape": [4, 4]},
-        **{name: {"op": name, "inputs": ["x"] * max(1, op.arity[0])} for name, op in OPS.items()
+        "i": {"op": "input", "shape": [4, 4], "format": "whole"},
+        **{name: {"op": name, "inputs": ["i" if op.slot(n).format == "whole" else "x" for n in range(op.arity[0])]}
+           for name, op in OPS.items()
            if op.arity[0] and not op.slots and not any(row.required for row in op.attributes.values())
            and name != "power" and all(slot.format == "float" for slot in op.inputs)},
     }})  # fmt: skip

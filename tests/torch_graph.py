@@ -6,7 +6,7 @@ takes whole numbers is PyTorch's own.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 import pytest
@@ -18,9 +18,19 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: what is c
 functional = torch.nn.functional
 torch.set_num_threads(1)
 
+
+def clip(x, min=None, max=None):
+    return x if min is max is None else torch.clamp(x, min, max)
+
+
+def celu(x, alpha=1.0):
+    """As written: PyTorch's own derivative takes 1/alpha in float32."""
+    return torch.clamp(x, min=0) + torch.clamp(alpha * torch.expm1(x / alpha), max=0)
+
+
 FUNCTIONS = {
     "none": lambda x: x, "identity": lambda x: x, "negate": torch.neg, "abs": torch.abs, "sign": torch.sign,
-    "floor": torch.floor, "ceil": torch.ceil, "round": torch.round, "clip": torch.clamp,
+    "floor": torch.floor, "ceil": torch.ceil, "round": torch.round, "clip": clip,
     "reciprocal": torch.reciprocal, "sqrt": torch.sqrt, "square": torch.square, "exp": torch.exp,
     "expm1": torch.expm1, "log": torch.log, "log1p": torch.log1p, "erf": torch.erf, "sin": torch.sin,
     "cos": torch.cos, "tan": torch.tan, "asin": torch.asin, "acos": torch.acos, "atan": torch.atan,
@@ -30,7 +40,7 @@ FUNCTIONS = {
     "thresholded_relu": lambda x, alpha=1.0: functional.threshold(x, alpha, 0.0),
     "hard_sigmoid": lambda x, alpha=1 / 6, beta=0.5: torch.clamp(alpha * x + beta, 0, 1),
     "shrink": lambda x, lambd=0.5, bias=0.0: torch.where(x.abs() > lambd, x - bias * torch.sign(x), 0 * x),
-    "elu": functional.elu, "selu": functional.selu, "celu": functional.celu, "gelu": functional.gelu,
+    "elu": functional.elu, "selu": functional.selu, "celu": celu, "gelu": functional.gelu,
     "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     "silu": lambda x, beta=1.0: x * torch.sigmoid(beta * x),
     "hard_swish": functional.hardswish, "mish": functional.mish,
@@ -101,7 +111,82 @@ def product(call, params, *factors):
     return factors[0] * (product(call, params, *factors[1:]) if factors[1:] else 1.0)
 
 
+def reduced(call, x, how):
+    """Return what ``how`` makes of the axes, moved last and joined."""
+    axes = range(x.ndim) if call["axis"] is None else [axis % x.ndim for axis in call["axis"]]
+    stay = [axis for axis in range(x.ndim) if axis not in axes]
+    rows = x.permute((*stay, *axes)).reshape((*(x.shape[axis] for axis in stay), -1))
+    return how(rows).reshape(call.shape)
+
+
+def of_reduction(how):
+    return lambda call, params, x: reduced(call, x, how)
+
+
+def group_norm(call, params, x, groups=None):
+    """Return group norm, of axes before the channels one by one, as PyTorch's samples."""
+    axis = call["axis"] % x.ndim
+    samples = x.reshape(-1, *x.shape[axis:])
+    found = functional.group_norm(
+        samples, groups or call["groups"], params.get("weight"), params.get("bias"), call["epsilon"]
+    )
+    return found.reshape(x.shape)
+
+
+def rms_norm(call, params, x):
+    return functional.rms_norm(x, x.shape[call["axis"] % x.ndim :], params.get("weight"), call["epsilon"])
+
+
+def layer_norm(call, params, x):
+    shape = x.shape[call["axis"] % x.ndim :]
+    return functional.layer_norm(x, shape, params.get("weight"), params.get("bias"), call["epsilon"])
+
+
+def lrn(call, params, x):
+    axis = call["axis"] % x.ndim
+    samples = x.movedim(axis, 0).reshape(1, x.shape[axis], -1)
+    found = functional.local_response_norm(samples, call["size"], call["alpha"], call["beta"], call["k"])
+    return found.reshape(x.movedim(axis, 0).shape).movedim(0, axis)
+
+
+def scan(call, x, how, first):
+    x = x.flip(call["axis"]) if call["reverse"] else x
+    y = how(x, dim=call["axis"])
+    if call["exclusive"]:
+        start = torch.full_like(x.narrow(call["axis"], 0, 1), first)
+        y = torch.cat([start, y.narrow(call["axis"], 0, x.shape[call["axis"]] - 1)], dim=call["axis"])
+    return y.flip(call["axis"]) if call["reverse"] else y
+
+
+def norm(call, params, x):
+    return reduced(call, x, lambda rows: torch.linalg.vector_norm(rows, call["order"], dim=-1))
+
+
+def lp_normalise(call, params, x):
+    return functional.normalize(x, float(call["p"]), call["axis"], call["epsilon"])
+
+
 SEPARATE = {
+    "maximum": lambda call, params, *x: reduce(torch.maximum, x),
+    "minimum": lambda call, params, *x: reduce(torch.minimum, x),
+    "where": lambda call, params, mask, a, b: torch.where(mask != 0, a, b),
+    "prelu": lambda call, params, x, slope: torch.where(x > 0, x, slope * x),
+    "mod": lambda call, params, a, b: (torch.fmod if call["truncate"] else torch.remainder)(a, b),
+    "max": of_reduction(lambda rows: torch.amax(rows, -1)),
+    "min": of_reduction(lambda rows: torch.amin(rows, -1)),
+    "prod": of_reduction(lambda rows: torch.prod(rows, -1)),
+    "logsumexp": of_reduction(lambda rows: torch.logsumexp(rows, -1)),
+    "log_sum": of_reduction(lambda rows: torch.log(torch.sum(rows, -1))),
+    "sum_square": of_reduction(lambda rows: torch.sum(rows**2, -1)),
+    "norm": norm,
+    "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+    "group_norm": group_norm,
+    "instance_norm": lambda call, params, x: group_norm(call, params, x, x.shape[call["axis"]]),
+    "lrn": lrn,
+    "lp_normalise": lp_normalise,
+    "cumsum": lambda call, params, x: scan(call, x, torch.cumsum, 0.0),
+    "cumprod": lambda call, params, x: scan(call, x, torch.cumprod, 1.0),
     **{name: (lambda call, params, x, f=f: f(x, **dict(call.attributes))) for name, f in FUNCTIONS.items()},
     "add": lambda call, params, *x: sum(x[1:], x[0]),
     "subtract": lambda call, params, a, b: a - b,

@@ -82,10 +82,19 @@ whole = takes(type="integer")(errors.whole)
 @takes(**SIZE)
 def positive(value: Any) -> int:
     """Return a whole number from 1 up to the largest size allowed."""
-    count = whole(value)
-    if not 1 <= count <= MAX_ELEMENTS:
+    found = whole(value)
+    if not 1 <= found <= MAX_ELEMENTS:
         raise ValueError("expected a positive whole number, at most 10^9")
-    return count
+    return found
+
+
+@takes(type="integer", minimum=0, maximum=MAX_ELEMENTS)
+def count(value: Any) -> int:
+    """Return a whole number from 0 up to the largest size allowed."""
+    found = whole(value)
+    if not 0 <= found <= MAX_ELEMENTS:
+        raise ValueError("expected a whole number from 0 to 10^9")
+    return found
 
 
 @takes(type="integer")

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pcsim.arrays import LEAD, Array
-from pcsim.ops.attributes import axes, boolean, optional
+from pcsim.ops.attributes import axes, boolean, index, optional, takes
 from pcsim.ops.leading import fold
 from pcsim.ops.op import Attribute, Call, Op
 
@@ -88,6 +88,14 @@ def mean_to_inputs(
 ) -> tuple[Array, ...]:
     """Return g / n, spread over the axes averaged."""
     return sum_to_inputs(xp, call, params, inputs, mu, saved, g / count(call))
+
+
+@takes(enum=[1, 2])
+def order(value: Any) -> int:
+    """Return the order of a norm."""
+    if (found := index(value)) not in (1, 2):
+        raise ValueError("expected 1 or 2")
+    return found
 
 
 REDUCE = {
