@@ -22,8 +22,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, Levelling, level, levelling
+    from pcsim.graph.dot import to_dot
+    from pcsim.models.export import export
     from pcsim.models.model import Model
     from pcsim.models.onnx_reader import from_onnx
+    from pcsim.models.onnx_writer import to_onnx
     from pcsim.rules import RULES, Rule
     from pcsim.run.compare_runs import Comparison, compare
     from pcsim.run.result import Run, open_run
@@ -51,6 +54,7 @@ __all__ = [
     "Scenario",
     "Sweep",
     "compare",
+    "export",
     "from_onnx",
     "gradients",
     "level",
@@ -66,6 +70,8 @@ __all__ = [
     "simulate_many",
     "sweep",
     "synapses",
+    "to_dot",
+    "to_onnx",
     "validate",
 ]
 
@@ -73,7 +79,10 @@ _MODULES = {
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "Levelling", "level", "levelling"),
     "pcsim.models.model": ("Model",),
+    "pcsim.graph.dot": ("to_dot",),
+    "pcsim.models.export": ("export",),
     "pcsim.models.onnx_reader": ("from_onnx",),
+    "pcsim.models.onnx_writer": ("to_onnx",),
     "pcsim.rules": ("RULES", "Rule"),
     "pcsim.run.compare_runs": ("Comparison", "compare"),
     "pcsim.run.result": ("Run", "open_run"),

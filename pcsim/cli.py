@@ -234,6 +234,26 @@ def import_(
     _say(f"run it with: {shlex.join(['pcsim', 'run', str(target)])}")
 
 
+@app.command()
+@_guarded
+def export(
+    file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML)")],
+    target: Annotated[Path, typer.Option("-o", "--out", help="the file to write")],
+    form: Annotated[str | None, typer.Option("--format", help="default: as the file's ending says")] = None,
+    settings: Set = None,
+) -> None:
+    """Write a graph with its weights for another tool: .onnx, .graphml, .dot or .json.
+
+    A scenario's graph is levelled as the scenario says, in its number format. A graph document is written as it stands,
+    in float32, unless --set says otherwise: level=delay, dtype=float64, seed=3.
+    """
+    from pcsim.models.export import export as write
+    from pcsim.scenario.graph_alone import to_export
+
+    graph, parameters, dtype = to_export(file, _overrides(settings))
+    _say(str(write(graph, target, parameters, dtype, form)))
+
+
 @app.command(cls=NamesEngines)
 @_guarded
 def run(

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+
     from pcsim.graph.graph import Graph
     from pcsim.scenario.scenario import Scenario
 
@@ -31,6 +33,19 @@ def load_any(path: Path, overrides: Mapping[str, Any]) -> tuple[Scenario, str]:
     args = {key.removeprefix("graph."): value for key, value in overrides.items() if key.startswith("graph.")}
     document = {"graph": {"file": path.name}, **defaults(load_graph(file, args))}
     return load(document, overrides, folder=path.parent), ABOUT.format(file=path)
+
+
+def to_export(path: Path, overrides: Mapping[str, Any]) -> tuple[Graph, dict[str, Any], np.dtype[Any]]:
+    """Return what is written for another tool: the graph of a file, its parameters, and the number format.
+
+    The graph of a scenario is levelled; a graph document stays as it is, in float32, unless overrides say otherwise.
+    """
+    file = DocumentFile(path, read(path))
+    alone = kind_of(file.node) == "graph"
+    given = {"dtype": "float32", **overrides} if alone else overrides
+    scenario = load_any(path, given)[0]
+    graph = scenario.graph if alone and "level" not in overrides else scenario.levelled
+    return graph, scenario.parameters(), scenario.dtype
 
 
 def defaults(graph: Graph) -> dict[str, Any]:
