@@ -153,6 +153,12 @@ class Writing:
         order[1 + first], order[1 + second] = order[1 + second], order[1 + first]
         return self.node("Transpose", x, perm=order)
 
+    def part(self, x: str, axis: int, chosen: tuple[int, int, int]) -> str:
+        """Return part of a tensor along an axis of it: from, to and step as Python has them."""
+        first, last, step = chosen
+        end = last if last >= 0 else np.iinfo(np.int64).min  # before the first element
+        return self.node("Slice", x, *map(self.whole, ([first], [end], [axis], [step])))
+
     def chain(self, kind: str, names: Sequence[Operand]) -> str:
         """Return a node of two inputs applied to any number of them, from the left."""
         made = names[0]

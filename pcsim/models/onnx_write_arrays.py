@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.arrays import LEAD
+from pcsim.models.onnx_vertex import spread
 from pcsim.ops.contraction import labels_of
 from pcsim.ops.extension import sources_by_axis
 from pcsim.ops.reductions import axes_within, axis_within
@@ -44,9 +45,12 @@ def prelu(w: Writing) -> str:
 
 
 def modulo(w: Writing) -> str:
-    """Return the remainder, which has the sign of the divisor."""
+    """Return the remainder, which has the sign of the first input where it is truncated, else that of the divisor."""
     a, b = w.aligned()
-    return w.node("Sub", a, w.node("Mul", w.node("Floor", w.node("Div", a, b)), b))
+    found = w.node("Mod", a, b, fmod=1)
+    if w.call["truncate"]:
+        return found
+    return w.node("Where", w.node("Less", w.node("Mul", found, b), 0.0), w.node("Add", found, b), found)
 
 
 def matmul(w: Writing) -> str:
@@ -86,18 +90,11 @@ def concat(w: Writing) -> str:
     return w.node("Concat", *map(w.spread, range(len(w.inputs))), axis=axis_of(w))
 
 
-def part(w: Writing, x: str, axis: int, chosen: tuple[int, int, int]) -> str:
-    """Return part of a tensor along an axis of it: from, to and step as Python has them."""
-    first, last, step = chosen
-    end = last if last >= 0 else np.iinfo(np.int64).min  # before the first element
-    return w.node("Slice", x, *map(w.whole, ([first], [end], [axis], [step])))
-
-
 def slices(w: Writing) -> str:
     """Return part of the input along an axis."""
     axis = axis_of(w)
     extent = w.shapes[0][axis - 1]
-    return part(w, w.x, axis, slice(w.call["start"], w.call["stop"], w.call["step"]).indices(extent))
+    return w.part(w.x, axis, slice(w.call["start"], w.call["stop"], w.call["step"]).indices(extent))
 
 
 def reshaped(w: Writing) -> str:
@@ -132,7 +129,7 @@ def flipped(w: Writing) -> str:
     axes = range(w.rank) if w.call["axes"] is None else axes_within(w.call["axes"], w.rank)
     x = w.x
     for axis in axes:
-        x = part(w, x, 1 + axis, slice(None, None, -1).indices(w.shapes[0][axis]))
+        x = w.part(x, 1 + axis, slice(None, None, -1).indices(w.shapes[0][axis]))
     return x
 
 
@@ -157,7 +154,7 @@ def padded(w: Writing) -> str:
     for axis, (before, after) in enumerate(w.call["widths"]):
         if min(before, after) < 0:
             extent = w.shapes[0][axis]
-            x = part(w, x, 1 + axis, (max(-before, 0), extent - max(-after, 0), 1))
+            x = w.part(x, 1 + axis, (max(-before, 0), extent - max(-after, 0), 1))
     befores, afters = zip((0, 0), *pairs, strict=True)
     return w.node("Pad", x, w.whole([*befores, *afters]), float(w.call["value"]))
 
@@ -188,6 +185,18 @@ def running_sum(w: Writing) -> str:
     return w.node("CumSum", w.x, w.whole(axis_of(w)), **given)
 
 
+def running_product(w: Writing) -> str:
+    """Return products along an axis, up to each element: of a matrix with ones where an element does not count."""
+    axis, extent = axis_of(w), w.shapes[0][axis_of(w) - 1]
+    places = np.arange(extent)
+    ahead = places[None, :] - places[:, None]
+    ahead = -ahead if w.call["reverse"] else ahead
+    counts = (ahead < 0 if w.call["exclusive"] else ahead <= 0).reshape(extent, extent, *[1] * (w.rank - axis))
+    wide = w.node("Unsqueeze", w.x, w.whole([axis]))
+    kept = w.node("Where", w.model.constant(counts), wide, 1.0)
+    return w.node("ReduceProd", kept, w.whole([axis + 1]), keepdims=0)
+
+
 # -- what is chosen by indices -------------------------------------------------------------------------------
 
 
@@ -196,11 +205,12 @@ def embedding(w: Writing) -> str:
     return w.node("Gather", w.params["weight"], w.x, axis=0)
 
 
-def gathered(w: Writing) -> str:
-    """Return elements along an axis, chosen by indices that are known."""
+def indices_of(w: Writing) -> str:
+    """Return indices with the batch in front: those that are fed, or those that are known, again for each sample."""
     if len(w.inputs) > 1:
-        raise ValueError("ONNX gathers by one list of indices for the whole batch; each sample has its own here")
-    return w.node("Gather", w.x, w.whole(plain(w.call["indices"])), axis=axis_of(w))
+        return w.spread(1)
+    known = w.whole(np.asarray(plain(w.call["indices"]))[None])
+    return spread(w, known, np.ndim(plain(w.call["indices"])), w.x) if w.batched[0] else known
 
 
 def plain(values: Any) -> Any:
@@ -208,14 +218,33 @@ def plain(values: Any) -> Any:
     return getattr(values, "array", values)
 
 
+def gathered(w: Writing) -> str:
+    """Return elements along an axis, chosen by indices: of each sample by its own, where they are fed."""
+    axis = axis_of(w)
+    if len(w.inputs) == 1:
+        return w.node("Gather", w.x, w.whole(plain(w.call["indices"])), axis=axis)
+    count = len(w.shapes[1])
+    front = w.node("Transpose", w.spread(0), perm=[0, axis, *(each for each in range(1, 1 + w.rank) if each != axis)])
+    tuples = w.node("Unsqueeze", w.spread(1), w.whole([1 + count]))
+    found = w.node("GatherND", front, tuples, batch_dims=1)
+    before, behind = range(1 + count, axis + count), range(axis + count, w.rank + count)
+    return w.node("Transpose", found, perm=[0, *before, *range(1, 1 + count), *behind])
+
+
+def gathered_by_tuples(w: Writing) -> str:
+    """Return elements or slices, chosen by tuples of indices."""
+    return w.node("GatherND", w.spread(0), indices_of(w), batch_dims=1 + w.call["common"])
+
+
 def taken_along(w: Writing) -> str:
     """Return elements along an axis, each chosen by an index of its own."""
-    return w.node("GatherElements", *map(w.spread, range(2)), axis=axis_of(w))
+    return w.node("GatherElements", w.spread(0), indices_of(w), axis=axis_of(w))
 
 
 def one_hot(w: Writing) -> str:
     """Return 1 for the class that the index names, 0 for the others."""
-    return w.node("OneHot", w.x, w.whole(w.call["classes"]), w.array([0.0, 1.0]), axis=-1)
+    axis = 1 + axis_within(w.call["axis"], 1 + w.rank)
+    return w.node("OneHot", w.x, w.whole(w.call["classes"]), w.array([0.0, 1.0]), axis=axis)
 
 
 def largest(w: Writing) -> str:
@@ -223,28 +252,6 @@ def largest(w: Writing) -> str:
     made = w.node("TopK", w.x, w.whole([w.call["k"]]), axis=axis_of(w), largest=int(w.call["largest"]))
     w.model.nodes[-1].output.append(w.model.unique(f"{made}/indices"))
     return made
-
-
-# -- batches -------------------------------------------------------------------------------------------------
-
-
-def batch_norm(w: Writing) -> str:
-    """Return the input less the mean, by the root of the variance, times weight plus bias, feature by feature."""
-    axis, rank = axis_of(w), w.rank
-    shape = [w.shapes[0][axis - 1] if 1 + place == axis else 1 for place in range(rank)]
-    if w.call["statistics"] == "batch":
-        axes = w.whole([each for each in range(1 + rank) if each != axis])
-        mean = w.node("ReduceMean", w.x, axes, keepdims=1)
-        less = w.node("Sub", w.x, mean)
-        variance = w.node("ReduceMean", w.node("Mul", less, less), axes, keepdims=1)
-    else:
-        mean, variance = (w.shaped(w.params[name], shape) for name in ("running_mean", "running_variance"))
-        less = w.node("Sub", w.x, mean)
-    made = w.node("Div", less, w.node("Sqrt", w.node("Add", variance, float(w.call["epsilon"]))))
-    if not w.call["affine"]:
-        return made
-    weight, bias = (w.shaped(w.params[name], shape) for name in ("weight", "bias"))
-    return w.node("Add", w.node("Mul", made, weight), bias)
 
 
 def dropout(w: Writing) -> str:
@@ -265,5 +272,5 @@ ROWS: dict[str, Row] = {
     "min": reduction("ReduceMin"), "prod": reduction("ReduceProd"), "logsumexp": reduction("ReduceLogSumExp"),
     "log_sum": reduction("ReduceLogSum"), "sum_square": reduction("ReduceSumSquare"), "norm": norm,
     "cumsum": running_sum, "embedding": embedding, "gather": gathered, "take_along": taken_along, "one_hot": one_hot,
-    "top_k": largest, "batch_norm": batch_norm, "dropout": dropout,
+    "top_k": largest, "dropout": dropout, "gather_nd": gathered_by_tuples, "cumprod": running_product,
 }  # fmt: skip
