@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.documents.frozen_arrays import FrozenArray
 from pcsim.errors import InputError
 from pcsim.models.vertex_rows import Rows, VertexRow
 from pcsim.ops import OPS, complete
@@ -104,7 +105,7 @@ class _Change:
             attributes: dict[str, Any] = {"shape": list(shape)}
             return VertexRow("reshape", (name,), attributes, self._call("reshape", [name], attributes))
         value = row.attributes["value"]
-        given = {"shape": list(shape)} if np.ndim(value) == 0 else {"value": np.reshape(value, shape).tolist()}
+        given = {"shape": list(shape)} if np.ndim(value) == 0 else {"value": reshaped(value, shape)}
         attributes = {**row.attributes, **given}
         return VertexRow("constant", (), attributes, self._call("constant", (), attributes))
 
@@ -132,6 +133,12 @@ class _Change:
             if pre not in self.dropped and own >= 0 and shapes[place][own] == 1:
                 shapes[place] = tuple(without(shapes[place], own))
         yield tuple(shapes)
+
+
+def reshaped(value: Any, shape: Shape) -> Any:
+    """Return an array, or lists of numbers, in another shape."""
+    made = np.reshape(np.asarray(value), shape)
+    return FrozenArray(made) if isinstance(value, FrozenArray) else made.tolist()
 
 
 def choices(row: VertexRow, slot: int, axis: int) -> Iterator[tuple[int | None, dict[str, Any]]]:

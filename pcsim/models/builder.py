@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.documents.frozen_arrays import read_only
+from pcsim.documents.frozen_arrays import FrozenArray, read_only
 from pcsim.errors import InputError, Problem, wrong
 from pcsim.graph.names import MOST_CHARACTERS
 from pcsim.models.batch_axis import without_batch_axis
@@ -46,6 +46,9 @@ class Tensor:
         """Whether its numbers are fixed: it is neither a vertex nor a parameter."""
         return self.array is not None and not self.parameter
 
+
+MOST_IN_LISTS = 16
+"""Constants and indices of more numbers than this are arrays, in a file beside the document."""
 
 LARGEST = 1e30
 """What stands for infinity: a mask of a model adds it to scores, and their exponential is exactly 0."""
@@ -125,7 +128,8 @@ class Builder:
         InputError
             Where the op does not take these inputs or attributes.
         """
-        row, tensors, given = OPS[op], [self.constant(each) for each in inputs], dict(attributes or {})
+        row, tensors = OPS[op], [self.constant(each) for each in inputs]
+        given = {key: frozen(value) for key, value in (attributes or {}).items()}
         call = complete(row, tuple(each.shape for each in tensors), given)
         if row.role == "function" and not row.params(call) and all(each.known for each in tensors) and not buffers:
             return self.constant(worked_out(row, call, tensors))
@@ -143,6 +147,13 @@ class Builder:
             message = f"{takes.name!r} of op {op.name!r} must be known or fed: {tensor.vertex!r} is computed"
             raise wrong((), message)
         return self.vertex_of(tensor, takes.format)
+
+    def can_be_whole(self, tensor: Tensor) -> bool:
+        """Return whether a tensor is known, or an input that nothing takes as floating-point numbers."""
+        if tensor.known:
+            return True
+        row = self.rows.get(tensor.vertex)
+        return row is not None and row.op == "input" and row.attributes.get("format", "whole") == "whole"
 
     def _slot(self, name: str, tensor: Tensor) -> str:
         """Return the name of the parameter that fills a slot; numbers that are known become one."""
@@ -165,21 +176,22 @@ class Builder:
             return self._constant_vertex(tensor.array, number_format)
         row = self.rows[tensor.vertex]
         if row.op == "input":
-            said = row.attributes.setdefault("format", number_format)
+            said = row.attributes.get("format", number_format)
             if said != number_format:
                 raise wrong((), f"input {tensor.vertex!r} is taken as {said} numbers and as {number_format} ones")
+            given = {**row.attributes, "format": said}
+            self.rows[tensor.vertex] = replace(row, attributes=given, call=complete(OPS["input"], (), given))
         return tensor.vertex
 
     def _constant_vertex(self, array: Array, number_format: Format) -> str:
         array = np.asarray(array, np.int64 if number_format == "whole" else np.float64)
         if number_format == "float":
-            array = np.nan_to_num(array, nan=np.nan, posinf=LARGEST, neginf=-LARGEST)
+            array = finite(array)
         key = (number_format, array.shape, array.tobytes())
         if key not in self._constants:
-            uniform = array.size > 1 and bool((array == array.flat[0]).all())
-            given = (
-                {"value": array.flat[0].item(), "shape": list(array.shape)} if uniform else {"value": array.tolist()}
-            )
+            given: dict[str, Any] = {"value": frozen(array)}
+            if array.size > 1 and (array == array.flat[0]).all():
+                given = {"value": array.flat[0].item(), "shape": list(array.shape)}
             if number_format == "whole":
                 given["format"] = "whole"
             self._constants[key] = self._add("constant", "constant", (), given)
@@ -259,6 +271,18 @@ def unique(name: str, names: Mapping[str, Any]) -> str:
     while (made := name if number == 1 else f"{name}.{number}") in names:
         number += 1
     return made
+
+
+def frozen(value: Any) -> Any:
+    """Return an array as an attribute holds it: as it is where it has many numbers, else as lists."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return FrozenArray(value) if value.size > MOST_IN_LISTS else value.tolist()
+
+
+def finite(numbers: Any) -> Any:
+    """Return numbers with what stands for infinity in the place of it."""
+    return np.nan_to_num(numbers, nan=np.nan, posinf=LARGEST, neginf=-LARGEST)
 
 
 def worked_out(op: Op, call: Call, tensors: Sequence[Tensor]) -> Array:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from pcsim.documents.frozen_arrays import FrozenArray
 from pcsim.errors import wrong
 from pcsim.graph.names import without_templates
 
@@ -32,20 +33,33 @@ def write_model(model: Model, path: str | PathLike[str]) -> list[Path]:
     if target.suffix == ".npz":
         raise wrong((), f"{target}: a graph document ends with .yaml; its weights are written beside it as .npz")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text_of(model, weights.name), encoding="utf-8")
-    if not model.parameters:
+    document, arrays = with_file(model, weights.name)
+    target.write_text("".join(section(key, value) for key, value in document.items() if value), encoding="utf-8")
+    if not arrays:
         return [target]
-    np.savez(weights, **model.parameters)  # type: ignore[arg-type]
+    np.savez(weights, **arrays)
     return [target, weights]
 
 
-def text_of(model: Model, weights: str) -> str:
-    """Return the graph document as YAML; parameters start as an array of the file of weights."""
-    starts = {
-        name: {**entry, "init": {"file": weights, "key": name}} for name, entry in model.plain["parameters"].items()
+def with_file(model: Model, file: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the graph document in which arrays are those of a file, and these arrays by their keys."""
+    arrays: dict[str, Any] = dict(model.parameters)
+
+    def named(name: str, value: Any) -> Any:
+        if not isinstance(value, FrozenArray):
+            return value
+        arrays[name] = value.array
+        return {"file": file, "key": name}
+
+    parameters = {
+        name: {**entry, "init": {"file": file, "key": name}} for name, entry in model.plain["parameters"].items()
     }
-    document = without_templates({"pcsim": "graph/1", **model.plain, "parameters": starts})
-    return "".join(section(key, value) for key, value in document.items() if value)
+    vertices = {
+        name: {key: named(f"{name}.{key}", value) for key, value in entry.items()}
+        for name, entry in model.plain["vertices"].items()
+    }
+    document = {"pcsim": "graph/1", **model.plain, "parameters": parameters, "vertices": vertices}
+    return without_templates(document), arrays
 
 
 def section(key: str, value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
+from pcsim.models.builder import finite
 from pcsim.models.onnx_node import Operator
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def pad(node: Node) -> Tensor:
             x = node.part("slice", [x], axis=axis, start=max(-before, 0), stop=stop)
     full = [[max(0, each) for each in pairs.get(axis, (0, 0))] for axis in range(len(x.shape))]
     mode = node.get("mode", "constant")
-    value = {"value": node.number(2, "the value", 0.0)} if mode == "constant" else {}
+    value = {"value": finite(node.number(2, "the value", 0.0))} if mode == "constant" else {}
     return node.vertex("pad", [x], widths=full, mode=mode, **value)
 
 
@@ -218,12 +219,6 @@ def space_to_depth(node: Node) -> Tensor:
 # -- what is chosen by indices ---------------------------------------------------------------------------------
 
 
-def within(indices: Any, extent: int) -> Any:
-    """Return indices counted from the front."""
-    array = np.asarray(indices)
-    return np.where(array < 0, array + extent, array)
-
-
 def gather(node: Node) -> Tensor:
     """Return elements along an axis, chosen by indices that are known or fed; rows of a weight are an embedding."""
     x, indices = node.input(0), node.input(1)
@@ -233,26 +228,24 @@ def gather(node: Node) -> Tensor:
         return node.builder.vertex(
             "embedding", [indices], {"entries": entries, "units": units}, params={"weight": x}, name=node.outputs[0]
         )
+    return at_places(node, "gather", indices, axis=axis)
+
+
+def at_places(node: Node, op: str, indices: Tensor, **given: Any) -> Tensor:
+    """Return what an op takes of the first input at indices, which are an attribute where they are known."""
     if indices.array is None:
-        return node.vertex("gather", [x, indices], axis=axis)
-    return node.vertex("gather", [x], axis=axis, indices=within(indices.array, x.shape[axis]).tolist())
-
-
-def known_indices(node: Node, tensor: Tensor, extent: int) -> Tensor:
-    """Return indices counted from the front where they are known."""
-    return tensor if tensor.array is None else node.builder.constant(within(tensor.array, extent))
+        return node.vertex(op, [node.input(0), indices], **given)
+    return node.vertex(op, [node.input(0)], indices=indices.array, **given)
 
 
 def gather_elements(node: Node) -> Tensor:
     """Return elements along an axis, each chosen by an index of its own."""
-    x, axis = node.input(0), node.get("axis", 0)
-    return node.vertex("take_along", [x, known_indices(node, node.input(1), x.shape[axis])], axis=axis)
+    return at_places(node, "take_along", node.input(1), axis=node.get("axis", 0))
 
 
 def gather_nd(node: Node) -> Tensor:
     """Return elements chosen by indices along several axes at once."""
-    given = {"batch_axes": node.get("batch_dims", 0)} if node.get("batch_dims", 0) else {}
-    return node.vertex("gather_nd", [node.input(0), node.input(1)], **given)
+    return at_places(node, "gather_nd", node.input(1), common=node.get("batch_dims", 0))
 
 
 REDUCTIONS = {"none": "none", "add": "add", "mul": "multiply", "max": "max", "min": "min"}
@@ -260,16 +253,14 @@ REDUCTIONS = {"none": "none", "add": "add", "mul": "multiply", "max": "max", "mi
 
 def scatter_elements(node: Node) -> Tensor:
     """Return the input with elements along an axis replaced, or added to."""
-    x, axis = node.input(0), node.get("axis", 0)
-    indices = known_indices(node, node.input(1), x.shape[axis])
-    reduction = REDUCTIONS[node.get("reduction", "none")]
-    return node.vertex("scatter", [x, indices, node.input(2)], axis=axis, reduction=reduction)
+    given = {"axis": node.get("axis", 0), "reduction": REDUCTIONS[node.get("reduction", "none")]}
+    return node.vertex("scatter", [node.input(0), node.input(2), node.input(1)], **given)
 
 
 def scatter_nd(node: Node) -> Tensor:
     """Return the input with elements replaced, or added to, at indices along several axes at once."""
     reduction = REDUCTIONS[node.get("reduction", "none")]
-    return node.vertex("scatter_nd", [node.input(0), node.input(1), node.input(2)], reduction=reduction)
+    return node.vertex("scatter_nd", [node.input(0), node.input(2), node.input(1)], reduction=reduction)
 
 
 def compress(node: Node) -> Tensor:
@@ -278,21 +269,14 @@ def compress(node: Node) -> Tensor:
     if axis is None:
         x, axis = node.part("reshape", [x], shape=[-1]), 0
     chosen = np.flatnonzero(node.value(1, "the condition"))
-    return node.vertex("gather", [x], axis=axis, indices=chosen.tolist())
+    return node.vertex("gather", [x], axis=axis, indices=chosen)
 
 
 def one_hot(node: Node) -> Tensor:
     """Return one of two numbers for each class: on where the index names it, off elsewhere."""
     classes, (off, on) = int(node.number(1, "the number of classes")), node.floats(2, "the numbers")
-    indices, axis = node.input(0), node.get("axis", -1)
-    indices = known_indices(node, indices, classes)
-    hot = node.part("one_hot", [indices], classes=classes)
-    rank = len(hot.shape)
-    if axis % rank != rank - 1:
-        order = list(range(rank - 1))
-        order.insert(axis % rank, rank - 1)
-        hot = node.part("transpose", [hot], axes=order)
-    scaled = hot if (off, on) == (0, 1) else node.part("multiply", [hot, on - off])
+    hot = node.part("one_hot", [node.input(0)], classes=classes, axis=node.get("axis", -1))
+    scaled = hot if on - off == 1 else node.part("multiply", [hot, on - off])
     return node.vertex("add", [scaled, off]) if off else node.vertex("identity", [scaled])
 
 
@@ -390,20 +374,20 @@ ROWS = (
     Operator("ScatterElements", scatter_elements, whole=True),
     Operator("ScatterND", scatter_nd, whole=True),
     Operator("Compress", compress, known=(1,), whole=True),
-    Operator("OneHot", one_hot, known=(1, 2), whole=True),
+    Operator("OneHot", one_hot, known=(1, 2), indices=(0,), whole=True),
     Operator("Trilu", trilu, since=14, known=(1,), whole=True),
     Operator("ReverseSequence", reverse_sequence, known=(1,), whole=True),
     Operator("TopK", top_k, known=(1,)),
-    Operator("ReduceSum", reduction("sum", 13), known=(1,), whole=True),
-    Operator("ReduceMean", reduction("mean", 18), known=(1,)),
-    Operator("ReduceMax", reduction("max", 18), known=(1,), whole=True),
-    Operator("ReduceMin", reduction("min", 18), known=(1,), whole=True),
-    Operator("ReduceProd", reduction("prod", 18), known=(1,), whole=True),
-    Operator("ReduceL1", reduction("norm", 18, order=1), known=(1,), whole=True),
-    Operator("ReduceL2", reduction("norm", 18, order=2), known=(1,)),
-    Operator("ReduceLogSum", reduction("log_sum", 18), known=(1,)),
-    Operator("ReduceLogSumExp", reduction("logsumexp", 18), known=(1,)),
-    Operator("ReduceSumSquare", reduction("sum_square", 18), known=(1,), whole=True),
+    Operator("ReduceSum", reduction("sum", 13), since=1, known=(1,), whole=True),
+    Operator("ReduceMean", reduction("mean", 18), since=1, known=(1,)),
+    Operator("ReduceMax", reduction("max", 18), since=1, known=(1,), whole=True),
+    Operator("ReduceMin", reduction("min", 18), since=1, known=(1,), whole=True),
+    Operator("ReduceProd", reduction("prod", 18), since=1, known=(1,), whole=True),
+    Operator("ReduceL1", reduction("norm", 18, order=1), since=1, known=(1,), whole=True),
+    Operator("ReduceL2", reduction("norm", 18, order=2), since=1, known=(1,)),
+    Operator("ReduceLogSum", reduction("log_sum", 18), since=1, known=(1,)),
+    Operator("ReduceLogSumExp", reduction("logsumexp", 18), since=1, known=(1,)),
+    Operator("ReduceSumSquare", reduction("sum_square", 18), since=1, known=(1,), whole=True),
     Operator("CumSum", scan_along("cumsum"), known=(1,), whole=True),
     Operator("CumProd", scan_along("cumprod"), since=26, known=(1,), whole=True),
     Operator("Einsum", einsum),

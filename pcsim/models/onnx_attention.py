@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.models.builder import LARGEST
+from pcsim.models.onnx_file import onnx_module
 from pcsim.models.onnx_node import Operator
 
 if TYPE_CHECKING:
@@ -71,12 +72,21 @@ def bias(node: Node, queries: int, keys: int, past: int) -> list[Tensor]:
         array = np.where(mask.array, 0.0, -np.inf) if mask.array.dtype == bool else mask.array.astype(float)
         missing = [(0, 0)] * (array.ndim - 1) + [(0, keys - array.shape[-1])]
         mask = node.builder.constant(np.pad(array, missing, constant_values=-np.inf))
-    elif mask.shape[-1] < keys:
-        widths = [[0, 0]] * (len(mask.shape) - 1) + [[0, keys - mask.shape[-1]]]
-        mask = node.part("pad", [mask], widths=widths, value=-LARGEST)
+    else:
+        mask = as_bias(node, mask, keys)
     if terms and mask.array is not None and terms[0].array is not None:
         return [node.builder.constant(terms[0].array + mask.array)]
     return [*terms, mask]
+
+
+def as_bias(node: Node, mask: Tensor, keys: int) -> Tensor:
+    """Return a mask that is fed as what is added to the scores, for all keys."""
+    if node.types[3] == onnx_module().TensorProto.BOOL:
+        mask = node.part("multiply", [node.part("subtract", [mask, 1.0]), LARGEST])
+    if mask.shape[-1] == keys:
+        return mask
+    widths = [[0, 0]] * (len(mask.shape) - 1) + [[0, keys - mask.shape[-1]]]
+    return node.part("pad", [mask], widths=widths, value=-LARGEST)
 
 
 def attention(node: Node) -> list[Tensor | None]:

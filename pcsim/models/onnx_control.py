@@ -95,6 +95,8 @@ def stack(reader: Reader, name: str, parts: Tensors, axis: int) -> Tensor | None
 
 def scan(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
     """Write out a scan: a step for each element along an axis of its inputs."""
+    if reader.opset < 9:
+        raise wrong((), f"is read from opset 9 on, and the model has {reader.opset}; onnx.version_converter helps")
     body, count = graph_attribute(proto, "body"), number_attribute(proto, "num_scan_inputs", 0)
     first = len(inputs) - count
     state, scanned = list(inputs[:first]), inputs[first:]

@@ -98,22 +98,19 @@ def modulo(node: Node) -> Tensor:
     return node.vertex("multiply", [node.part("sign", [a]), size])
 
 
-def where(node: Node) -> Tensor:
-    """Return elements of one of two inputs, chosen by a mask that is known or fed."""
-    return node.vertex("where", [node.input(0), node.input(1), node.input(2)])
-
-
 FORMATS = {"FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16"}
 """Number types of which a run has one for all numbers."""
 
 
 def cast(node: Node) -> Tensor:
-    """Return the input; on the way to whole numbers its fraction is cut off."""
+    """Return the input; on the way to whole numbers its fraction is cut off, as a truth value all but 0 is 1."""
     types = onnx_module().TensorProto.DataType
     x, before = node.input(0), types.Name(node.types[0])
     after = types.Name(node.get("to") if node.operator == "Cast" else node.types[1])
     if after in FORMATS or (before == after):
         return node.vertex("identity", [x])
+    if after == "BOOL":
+        return node.vertex("abs", [node.part("sign", [x])])
     if after not in ("INT32", "INT64"):
         node.refuse(f"turns numbers into {after} while the model runs")
     if before not in FORMATS:
@@ -163,22 +160,21 @@ WHOLE = {"Abs", "Ceil", "Floor", "Neg", "Relu", "Round", "Sign"}
 """Functions that are exact on whole numbers."""
 
 ROWS = (
-    *(Operator(name, translate, whole=name in WHOLE) for name, translate in UNARY.items()),
-    Operator("Add", several("add"), whole=True),
-    Operator("Sub", binary("subtract"), whole=True),
-    Operator("Mul", several("multiply"), whole=True),
-    Operator("Div", binary("divide")),
-    Operator("Sum", several("add"), whole=True),
-    Operator("Mean", mean),
-    Operator("Max", several("maximum"), whole=True),
-    Operator("Min", several("minimum"), whole=True),
-    Operator("Pow", power),
+    *(Operator(name, translate, since=6, whole=name in WHOLE) for name, translate in UNARY.items()),
+    Operator("Add", several("add"), since=7, whole=True),
+    Operator("Sub", binary("subtract"), since=7, whole=True),
+    Operator("Mul", several("multiply"), since=7, whole=True),
+    Operator("Div", binary("divide"), since=7),
+    Operator("Sum", several("add"), since=8, whole=True),
+    Operator("Mean", mean, since=8),
+    Operator("Max", several("maximum"), since=8, whole=True),
+    Operator("Min", several("minimum"), since=8, whole=True),
+    Operator("Pow", power, since=7),
     Operator("Mod", modulo, whole=True),
     Operator("PRelu", binary("prelu")),
-    Operator("Clip", clip, whole=True),
-    Operator("Where", where, whole=True),
-    Operator("Cast", cast, whole=True),
+    Operator("Clip", clip, since=11, whole=True),
+    Operator("Cast", cast, since=6, whole=True),
     Operator("CastLike", cast, whole=True),
-    Operator("Identity", identity, whole=True),
-    Operator("Dropout", dropout, known=(1, 2)),
+    Operator("Identity", identity, since=1, whole=True),
+    Operator("Dropout", dropout, since=7, known=(1, 2)),
 )

@@ -137,7 +137,9 @@ def conv_transpose(node: Node) -> Tensor:
         wanted = [extent * step for extent, step in zip(extents(node), stride, strict=True)]
     if wanted is not None:
         sizes = full(node, kernel, stride, dilation, more)
-        padding = [cut(size - extent, upper=how == "SAME_UPPER") for extent, size in zip(wanted, sizes, strict=True)]
+        beyond = [size - extent for extent, size in zip(wanted, sizes, strict=True)]
+        padding = [cut(max(0, each), upper=how == "SAME_UPPER") for each in beyond]
+        more = [each - min(0, less) for each, less in zip(more, beyond, strict=True)]
     given = said(
         kernel=list(kernel), stride=list(stride), padding=padding, dilation=list(dilation), output_padding=more
     )
@@ -219,24 +221,31 @@ def scaled(node: Node, x: Tensor, weight: Tensor | None, bias: Tensor | None, *,
 
 
 def layer_like(op: str) -> Translation:
-    """Return the translation of layer or RMS normalisation from an axis on."""
+    """Return the translation of layer or RMS normalisation from an axis on; its statistics are outputs of their own."""
 
     def translate(node: Node) -> list[Tensor | None]:
         x = node.input(0)
         axis = node.get("axis", -1) % len(x.shape)
         given = {"axis": axis - len(x.shape), "epsilon": node.get("epsilon", 1e-5)}
         weight, bias = (node.inputs[slot] if node.has(slot) else None for slot in (1, 2))
+        statistics = moments(node, x, list(range(axis, len(x.shape))), given["epsilon"])
         slots = {"weight": weight, **({"bias": bias} if op == "layer_norm" else {})}
-        fits = all(
-            each is not None and each.array is not None and each.shape == x.shape[axis:] for each in slots.values()
-        )
-        if fits:
+        if all(each is not None and each.array is not None and each.shape == x.shape[axis:] for each in slots.values()):
             params = {slot: each for slot, each in slots.items() if each is not None}
-            return [node.builder.vertex(op, [x], given, params=params, name=node.outputs[0])]
-        normal = node.part(op, [x], **given, affine=False)
-        return [scaled(node, normal, weight, bias)]
+            return [node.builder.vertex(op, [x], given, params=params, name=node.outputs[0]), *statistics]
+        return [scaled(node, node.part(op, [x], **given, affine=False), weight, bias), *statistics]
 
     return translate
+
+
+def moments(node: Node, x: Tensor, axes: list[int], epsilon: float) -> list[Tensor | None]:
+    """Return the mean over axes and 1 / sqrt(variance + epsilon), where they are wanted."""
+    if not (node.wants(1) or node.wants(2)):
+        return [None, None]
+    mean = node.vertex("mean", [x], 1, axis=axes, keepdims=True)
+    squares = node.part("square", [node.part("subtract", [x, mean])])
+    variance = node.part("add", [node.part("mean", [squares], axis=axes, keepdims=True), epsilon])
+    return [mean, node.vertex("power", [variance], 2, exponent=-0.5) if node.wants(2) else None]
 
 
 def channel_wise(tensor: Tensor, node: Node, x: Tensor) -> Tensor:

@@ -16,16 +16,14 @@ if TYPE_CHECKING:
 def chosen(node: Node, classes: int) -> Tensor:
     """Return 1 at the class that each label names and 0 elsewhere, classes along axis 1; 0 where a label is ignored."""
     labels, ignored = node.input(1), node.get("ignore_index")
-    rank = len(labels.shape) + 1
-    order = [0, rank - 1, *range(1, rank - 1)]
+    number = np.arange(classes).reshape(-1, *[1] * (len(labels.shape) - 1))
     if labels.array is not None:
-        hot = (labels.array[..., None] == np.arange(classes)) & (labels.array[..., None] != ignored)
-        return node.builder.constant(hot.transpose(order).astype(float))
-    hot = node.part("transpose", [node.part("one_hot", [labels], classes=classes)], axes=order)
+        named = labels.array[:, None]
+        return node.builder.constant(((named == number) & (named != ignored)).astype(float))
+    hot = node.part("one_hot", [labels], classes=classes, axis=1)
     if ignored is None or not 0 <= ignored < classes:
         return hot
-    kept = (np.arange(classes) != ignored).astype(float).reshape(-1, *[1] * (rank - 2))
-    return node.part("multiply", [hot, kept])
+    return node.part("multiply", [hot, (number != ignored).astype(float)])
 
 
 def weighted(node: Node, hot: Tensor, classes: int) -> Tensor:

@@ -9,6 +9,7 @@ from pcsim.models import (
     onnx_attention,
     onnx_elementwise,
     onnx_layers,
+    onnx_logic,
     onnx_losses,
     onnx_recurrent,
 )
@@ -16,7 +17,7 @@ from pcsim.models import (
 if TYPE_CHECKING:
     from pcsim.models.onnx_node import Operator
 
-FAMILIES = (onnx_elementwise, onnx_arrays, onnx_layers, onnx_recurrent, onnx_attention, onnx_losses)
+FAMILIES = (onnx_elementwise, onnx_logic, onnx_arrays, onnx_layers, onnx_recurrent, onnx_attention, onnx_losses)
 
 OPERATORS: dict[str, Operator] = {row.name: row for family in FAMILIES for row in family.ROWS}
 """{name of the operator: its row}."""

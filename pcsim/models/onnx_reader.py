@@ -6,6 +6,7 @@ from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -170,7 +171,10 @@ class Reader:
         if not info.type.tensor_type.HasField("shape"):
             raise wrong((), f"input {info.name!r} has no shape, not even the number of its axes")
         shape = dimensions.shape_of(info)
-        return self.builder.input(info.name, shape) if all(shape) else self.builder.constant(np.zeros(shape))
+        if all(shape):
+            return self.builder.input(info.name, shape)
+        kind = onnx_module("onnx.helper").tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        return self.builder.constant(np.zeros(shape, kind))
 
     def initialisers(self, graph: Any, scope: Scope) -> None:
         """Add the tensors that a graph holds: floating-point numbers are parameters, all others are known."""
@@ -221,7 +225,8 @@ class Reader:
         evaluator = onnx_module("onnx.reference").ReferenceEvaluator
         arrays = {name: each.array for name, each in zip(proto.input, inputs, strict=True) if each is not None}
         try:
-            found = evaluator(proto, opsets={"": self.opset}).run(None, arrays)
+            with np.errstate(all="ignore"), catch_warnings(action="ignore"):
+                found = evaluator(proto, opsets={"": self.opset}).run(None, arrays)
         except Exception as error:  # noqa: BLE001 - whatever the reference of onnx raises
             message = f"cannot be worked out: {' '.join(str(error).split()) or type(error).__name__}"
             raise wrong((), message) from None
