@@ -17,7 +17,7 @@ Arrays = dict[str, "np.ndarray"]
 
 
 class Outcome:
-    """Updates, parameters and state of a run that has ended; each is copied when it is first asked for.
+    """Updates, parameters, buffers and state of a run that has ended; each is copied when it is first asked for.
 
     ``task`` is what was run; it does not come along when an outcome is pickled.
     """
@@ -44,6 +44,11 @@ class Outcome:
         return self._once("parameters", lambda session: session.parameters())
 
     @property
+    def buffers(self) -> Arrays:
+        """What ops keep from batch to batch, as this one left it: {``vertex.buffer``: (*shape)}."""
+        return self._once("buffers", lambda session: session.buffers())
+
+    @property
     def state(self) -> Arrays:
         """The free values: {vertex: (batch, *shape)}; raises InputError where they were not followed to the end."""
         if not self._followed:
@@ -60,7 +65,7 @@ class Outcome:
     def _read(self) -> None:
         """Copy all that may be asked for, where the session still has it."""
         if self._session is not None:
-            self.updates, self.parameters  # noqa: B018  what is asked for is kept
+            self.updates, self.parameters, self.buffers  # noqa: B018  what is asked for is kept
             if self._followed:
                 self.state  # noqa: B018
 

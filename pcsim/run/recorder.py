@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pcsim.analysis.meter import Meter
     from pcsim.engines import Session, Task
     from pcsim.engines.ensembles import Ensemble
-    from pcsim.graph.graph import Graph
     from pcsim.run.checkpoint import Checkpoint
     from pcsim.run.manifest import ManifestKeeper
     from pcsim.run.span import Resumed
@@ -122,8 +121,8 @@ class RunRecorder:
     def end(self, status: str, reason: str, measured: dict[str, Any], *, alone: bool) -> None:
         """Close the trace and the manifest; ``alone`` says that no run of the clock goes on."""
         outcome = Outcome(self.task, self.member)
-        graph = self.task.graph
-        self.writer.later(lambda: learnt(graph, outcome))
+        task = self.task
+        self.writer.later(lambda: learnt(task, outcome))
         self.writer.close()
         self.keeper.executed = self.member.executed()
         manifest = self.keeper.note(status, reason, self.keeper.done, measured)
@@ -132,7 +131,13 @@ class RunRecorder:
         self.keeper.run = Run(manifest, self.writer.store, outcome, self.checkpoint)
 
 
-def learnt(graph: Graph, outcome: Outcome) -> list[Static]:
-    """Return what is kept of the parameters and their synapses, as arrays of a trace without ticks."""
-    kept = by_parameter("learnt", outcome.updates) + by_parameter("parameters", outcome.parameters)
-    return kept + [array for name in populations(graph) for array in by_synapse(graph, name)]
+def learnt(task: Task, outcome: Outcome) -> list[Static]:
+    """Return what is kept of parameters, buffers and synapses, as arrays of a trace without ticks."""
+    groups = {
+        "learnt": outcome.updates,
+        "parameters": outcome.parameters,
+        "buffers": outcome.buffers,
+        "given_buffers": task.buffers,
+    }
+    kept = [array for group, arrays in groups.items() for array in by_parameter(group, arrays)]
+    return kept + [array for name in populations(task.graph) for array in by_synapse(task.graph, name)]

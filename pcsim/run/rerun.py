@@ -52,7 +52,7 @@ def task_again(run: Run) -> Task:
     scenario = scenario_of(run)
     if scenario.digest != manifest["digest"] or scenario.parameters_digest != manifest["parameters_digest"]:
         kept = {} if scenario.rule.fires.applies else run.parameters
-        scenario = scenario.with_parameters(kept)
+        scenario = scenario.with_parameters({**kept, **run.given_buffers})
         if scenario.parameters_digest != manifest["parameters_digest"]:
             raise wrong("parameters", "those that the run began with are kept nowhere")
     return scenario.task()

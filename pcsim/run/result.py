@@ -146,6 +146,21 @@ class Run:
         """The values of the parameters after the run: {name: (*shape)}; updates learnt at the end are not applied."""
         return self._static("parameters") if self.outcome is None else self.outcome.parameters
 
+    @property
+    def buffers(self) -> dict[str, np.ndarray]:
+        """What ops keep from batch to batch, after the run's: {``vertex.buffer``: (*shape)}, such as running means.
+
+        With ``parameters`` they are what another run goes on from: ``{**run.parameters, **run.buffers}``.
+        """
+        return self._static("buffers") if self.outcome is None else self.outcome.buffers
+
+    @property
+    def given_buffers(self) -> dict[str, np.ndarray]:
+        """The buffers that the run was given to begin with."""
+        if self.outcome is None or self.outcome.task is None:
+            return self._static("given_buffers")
+        return dict(self.outcome.task.buffers)
+
     def checkpoint(self) -> Checkpoint:
         """Return what the run can go on from.
 

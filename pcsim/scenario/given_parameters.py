@@ -1,4 +1,4 @@
-"""Parameters that are given as arrays, in a file or from Python, checked against the graph."""
+"""Parameters and buffers that are given as arrays, in a file or from Python, checked against the graph."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pcsim.documents.frozen_arrays import FrozenArray, array_of
+from pcsim.engines.operands import buffer_shapes
 from pcsim.errors import InputError, Problem, nearest
 from pcsim.graph.array_files import read_arrays
 from pcsim.graph.initialise import rounded
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def frozen_parameters(graph: Graph, given: Any, dtype: np.dtype[Any]) -> dict[str, FrozenArray]:
-    """Return {parameter: values} in a number format, that never change; values may be whatever NumPy reads.
+    """Return {parameter or buffer: values} in a number format, that never change; values may be whatever NumPy reads.
+
+    A buffer, which an op keeps from batch to batch, is named ``vertex.buffer``, as ``norm.running_mean``.
 
     Raises
     ------
@@ -41,7 +44,7 @@ def frozen_parameters(graph: Graph, given: Any, dtype: np.dtype[Any]) -> dict[st
 
 
 def parameters_of_file(graph: Graph, path: Path, dtype: np.dtype[Any]) -> Arrays:
-    """Return {parameter: values} of an ``.npz`` or ``.safetensors`` file; a file may hold some of the parameters.
+    """Return {parameter or buffer: values} of an ``.npz`` or ``.safetensors`` file; a file may hold some of them.
 
     Raises
     ------
@@ -60,16 +63,19 @@ def _checked(
 ) -> Arrays:
     problems: list[Problem] = []
     made: Arrays = {}
+    buffers = buffer_shapes(graph)
+    shapes = {**buffers, **{name: parameter.shape for name, parameter in graph.parameters.items()}}
     for name, values in given.items():
-        if name not in graph.parameters:
-            message = f"{where}there is no parameter {name!r}{nearest(str(name), graph.parameters)}"
-            problems.append(Problem(path(name), message))
+        if name not in shapes:
+            kind = "parameter or buffer" if buffers else "parameter"
+            problems.append(Problem(path(name), f"{where}there is no {kind} {name!r}{nearest(str(name), shapes)}"))
             continue
         try:
-            made[name] = _fitting(graph.parameters[name].shape, values, dtype)
+            made[name] = _fitting(shapes[name], values, dtype)
         except (InputError, ValueError) as error:
             text = error.problems[0].message if isinstance(error, InputError) else str(error)
-            problems.append(Problem(path(name), f"{where}parameter {name!r}: {text}" if where else text))
+            kind = "parameter" if name in graph.parameters else "buffer"
+            problems.append(Problem(path(name), f"{where}{kind} {name!r}: {text}" if where else text))
     if problems:
         raise InputError(problems)
     return made

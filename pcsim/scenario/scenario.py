@@ -74,7 +74,7 @@ class Scenario:
     rule : the row of ``RULES`` with the scenario's settings
     folder : files named in the scenario are sought here
     positions : where everything stands in its file, for problems found later
-    given : {parameter: values}, parameters that `with_parameters` was given
+    given : {parameter or buffer: values}, what `with_parameters` was given
     remarks : what is legal in the documents and may yet be a slip
     origin : where there is a sweep, the document as it was read and the overrides: its cells are made of these
     """
@@ -147,8 +147,8 @@ class Scenario:
 
     @cached_property
     def parameters_digest(self) -> str:
-        """A fingerprint of the parameters that a run starts from: names, shapes, number format and content."""
-        return digest_of(self._parameters)
+        """A fingerprint of what a run starts from, parameters and given buffers: names, shapes, format and content."""
+        return digest_of({**self._parameters, **self._buffers})
 
     @cached_property
     def levelled(self) -> Graph:
@@ -178,12 +178,20 @@ class Scenario:
         """
         return dict(self._parameters)
 
+    def buffers(self) -> dict[str, Array]:
+        """Return {``vertex.buffer``: (*shape)}, read-only: the buffers that were given, as parameters are.
+
+        Others start as their op says, such as a running mean at 0. Raises InputError where they do not fit.
+        """
+        return dict(self._buffers)
+
     def with_parameters(self, given: Mapping[str, Any]) -> Scenario:
-        """Return the scenario with other values for some of its parameters, or for all.
+        """Return the scenario with other values for some of its parameters and buffers, or for all.
 
         Parameters
         ----------
-        given : {parameter: (*shape)}, arrays or whatever NumPy reads (lists, tensors of PyTorch, DLPack)
+        given : {parameter: (*shape)}, arrays or whatever NumPy reads (lists, tensors of PyTorch, DLPack); also
+            {``vertex.buffer``: (*shape)}, such as ``norm.running_mean``
 
         Raises
         ------
@@ -194,7 +202,8 @@ class Scenario:
         made, kept = replace(self, given={**self.given, **new}), vars(self)
         vars(made).update({name: kept[name] for name in _WITHOUT_PARAMETERS if name in kept})
         if "_parameters" in kept:
-            vars(made)["_parameters"] = {**self._parameters, **{name: values.array for name, values in new.items()}}
+            changed = {name: values.array for name, values in new.items() if name in self.graph.parameters}
+            vars(made)["_parameters"] = {**self._parameters, **changed}
         return made
 
     @cached_property
@@ -203,8 +212,16 @@ class Scenario:
         return {} if entry is None else parameters_of_file(self.graph, self.folder / entry.file, self.dtype)
 
     @cached_property
+    def _ready(self) -> dict[str, Array]:
+        return {**self._of_file, **{name: values.array for name, values in self.given.items()}}
+
+    @cached_property
+    def _buffers(self) -> dict[str, Array]:
+        return _read_only({name: array for name, array in self._ready.items() if name not in self.graph.parameters})
+
+    @cached_property
     def _parameters(self) -> dict[str, Array]:
-        ready = {**self._of_file, **{name: values.array for name, values in self.given.items()}}
+        ready = dict(self._ready)
         others = [name for name in self.graph.parameters if name not in ready]
         ready |= initialise(self.graph, self.document.seed, self.dtype, self.folder, others)
         return _read_only({name: ready[name] for name in self.graph.parameters})
@@ -281,7 +298,7 @@ class Scenario:
     def _parts(self) -> dict[str, dict[str, Any]]:
         self._check_size()
         HostMemory().admit(self.memory)
-        names = ("parameters", "inputs", "targets", "losses", "initial")
+        names = ("parameters", "buffers", "inputs", "targets", "losses", "initial")
         return self._collected({name: getattr(self, name) for name in names})
 
     @cached_property
