@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import autograd.numpy as anp
 import numpy as np
+from autograd.tracer import getval
 from op_case import Case
 
 if TYPE_CHECKING:
@@ -55,6 +56,63 @@ def reshaped(call, params, x):
     return anp.reshape(x, call.shape)
 
 
+def flat_places(call, shape):
+    """Return the place in the flattened input that each index along an axis means."""
+    found = np.asarray(call["indices"])
+    places = list(np.indices(found.shape))
+    places[call["axis"]] = found % shape[call["axis"]]
+    return np.ravel_multi_index(places, shape)
+
+
+def gather(call, params, x):
+    return x[(slice(None),) * (call["axis"] % x.ndim) + (np.asarray(call["indices"]),)]
+
+
+def take_along(call, params, x):
+    return anp.reshape(x, -1)[flat_places(call, x.shape)]
+
+
+def scatter(call, params, x, updates):
+    places = flat_places(call, x.shape).ravel()
+    one_each = np.eye(x.size)[places]
+    moved = anp.reshape(anp.dot(anp.reshape(updates, -1), one_each), x.shape)
+    return moved + x * (1 if call["reduction"] == "add" else 1 - one_each.sum(axis=0).reshape(x.shape))
+
+
+def scatter_add(call, params, x):
+    one_each = np.eye(call["extent"])[np.asarray(call["indices"]).ravel()]
+    return anp.tensordot(one_each.T, anp.reshape(x, (one_each.shape[0], -1)), 1).reshape(call.shape)
+
+
+def top_k(call, params, x):
+    axis = call["axis"] % x.ndim
+    order = np.argsort((-1 if call["largest"] else 1) * getval(x), axis=axis, kind="stable")
+    order = np.take(order, range(call["k"]), axis)
+    places = list(np.indices(order.shape))
+    places[axis] = order if call["sorted"] else np.sort(order, axis=axis)
+    return x[tuple(places)]
+
+
+def reverse_sequence(call, params, x):
+    places = list(np.indices(x.shape))
+    time, length = places[call["axis"]], np.asarray(call["indices"])[places[call["sequences"]]]
+    places[call["axis"]] = np.where(time < length, length - 1 - time, time)
+    return x[tuple(places)]
+
+
+def resize(call, params, x):
+    """Halves and doubles, half a pixel in."""
+    for axis, (after, before) in enumerate(zip(call.shape, x.shape, strict=True)):
+        at = (np.arange(after) + 0.5) * before / after - 0.5
+        if call["mode"] == "nearest":
+            matrix = np.eye(before)[np.ceil(at - 0.5).astype(int).clip(0, before - 1)]
+        else:
+            at = at.clip(0, before - 1)
+            matrix = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(before)))
+        x = anp.moveaxis(anp.tensordot(matrix, x, (1, axis)), 0, axis)
+    return x
+
+
 MEANING: dict[str, Callable[..., Any]] = {
     "squeeze": reshaped,
     "unsqueeze": reshaped,
@@ -66,6 +124,13 @@ MEANING: dict[str, Callable[..., Any]] = {
     "tile": tiled,
     "matmul": lambda call, params, a, b: anp.matmul(a, b),
     "einsum": einsum,
+    "gather": gather,
+    "take_along": take_along,
+    "scatter": scatter,
+    "scatter_add": scatter_add,
+    "top_k": top_k,
+    "reverse_sequence": reverse_sequence,
+    "resize": resize,
 }
 
 
@@ -107,6 +172,20 @@ STRUCTURE: list[Case] = [
     case("tile", (2, 3), repeats=[2, 3]),
     case("tile", (2, 3), repeats=[2]),
     case("tile", (3,), repeats=[2, 1, 2]),
+    case("gather", (2, 4), indices=[[0, -1], [2, 0]], axis=1),
+    case("gather", (3,), indices=1),
+    case("take_along", (3, 2), indices=[[0, -1], [2, 2], [0, 1], [0, 0]]),
+    case("scatter", (3, 2), (2, 1), indices=[[2], [-3]]),
+    case("scatter", (2, 3), (2, 2), indices=[[0, 0], [2, 1]], axis=1, reduction="add"),
+    case("scatter_add", (3, 2), indices=[1, 1, 3], extent=4),
+    case("scatter_add", (2, 2), indices=[[0, 1], [1, -1]], extent=3),
+    case("top_k", (2, 4), k=2),
+    case("top_k", (4, 2), k=3, axis=0, largest=False),
+    case("top_k", (5,), k=3, sorted=False),
+    case("reverse_sequence", (3, 2), indices=[2, 3]),
+    case("reverse_sequence", (2, 2, 3), indices=[0, 2], axis=2, sequences=0),
+    case("resize", (3, 4), size=[6, 2]),
+    case("resize", (3, 4), scales=[2.0, 0.5], mode="linear"),
     *(
         case("matmul", a, b)
         for a, b in [
@@ -158,6 +237,14 @@ STRUCTURE_REFUSED: list[tuple[str, tuple[tuple[int, ...], ...], dict[str, Any], 
     ("expand", ((2,),), {"shape": [3]}, "expected a shape that"),
     ("tile", ((2,),), {"repeats": [0]}, "expected a positive whole number"),
     ("tile", ((2,),), {"repeats": 2}, "expected a list of whole numbers, one for each axis"),
+    ("top_k", ((2, 3),), {"k": 4}, "k is 4, expected at most the 3 elements along axis 1"),
+    ("resize", ((2,),), {}, "expected either size or scales"),
+    ("resize", ((2,),), {"size": [2], "scales": [1]}, "expected either size or scales"),
+    ("resize", ((2,),), {"size": [2, 3]}, "expected 1 entries of size, one for each axis, got 2"),
+    ("resize", ((2,),), {"scales": [0]}, "expected a list of numbers above 0"),
+    ("resize", ((2,),), {"scales": [0.1]}, "nothing is left along an axis"),
+    ("resize", ((2,),), {"size": [2], "roi": [[0, 1]]}, "expected roi with the coordinates tf_crop_and_resize"),
+    ("resize", ((2,),), {"size": [2], "mode": "area"}, "expected a mode"),
     ("einsum", ((2,),), {"equation": "ij->i"}, "the term 'ij' does not fit an input of 1 axes"),
     ("einsum", ((2,),), {"equation": "i,i"}, "the equation has 2 terms for 1 inputs"),
     ("einsum", ((2,),), {"equation": "i->j"}, "label 'j' of the result stands in no input"),

@@ -50,6 +50,23 @@ def _unsqueeze(draft: Draft) -> str:
     return draft.add("unsqueeze", draft.pick(lambda shape: len(shape) < 3), axes=draft.choose([[0], [-1]]))
 
 
+def _gather(draft: Draft) -> str:
+    name = draft.pick(_has_axes)
+    extent, count = draft.shapes[name][0], int(draft.rng.integers(1, 4))
+    return draft.add("gather", name, indices=draft.rng.integers(-extent, extent, count).tolist())
+
+
+def _scatter_add(draft: Draft) -> str:
+    name = draft.pick(_has_axes)
+    return draft.add("scatter_add", name, indices=draft.rng.integers(0, 3, draft.shapes[name][0]).tolist(), extent=3)
+
+
+def _resize(draft: Draft) -> str:
+    name = draft.pick(_has_axes)
+    size = [extent * draft.choose([1, 2]) for extent in draft.shapes[name]]
+    return draft.add("resize", name, size=size, mode=draft.choose(["nearest", "linear"]))
+
+
 STRUCTURE_RECIPES: dict[str, Callable[[Draft], str]] = {
     "matmul": _matmul,
     "einsum": _einsum,
@@ -57,6 +74,10 @@ STRUCTURE_RECIPES: dict[str, Callable[[Draft], str]] = {
     "tile": _tile,
     "expand": _expand,
     "unsqueeze": _unsqueeze,
+    "gather": _gather,
+    "scatter_add": _scatter_add,
+    "resize": _resize,
+    "top_k": lambda draft: draft.add("top_k", draft.add("affine", draft.pick(_has_axes), units=3), k=2),
     "squeeze": lambda draft: draft.add("squeeze", draft.pick()),
     "flatten": lambda draft: draft.add("flatten", draft.pick()),
     "flip": lambda draft: draft.add("flip", draft.pick(_has_axes)),

@@ -23,7 +23,10 @@ LEADS = [(STACK, BATCH), (1, BATCH), (STACK, 1), (1, 1)]
 
 @dataclass(frozen=True)
 class Places:
-    """An op with whole inputs: shapes of the others, the shape of the indices and below what they lie."""
+    """An op with whole inputs: shapes of the others, the shape of the indices and below what they lie.
+
+    ``distinct``: no two of a sample mean one place. ``signed``: negative ones count from the end.
+    """
 
     op: str
     shapes: tuple[tuple[int, ...], ...]
@@ -32,6 +35,7 @@ class Places:
     meaning: Any
     attributes: dict[str, Any] = field(default_factory=dict)
     distinct: bool = False
+    signed: bool = True
 
     def __str__(self) -> str:
         return f"{self.op}{list(self.shapes)}{list(self.found)}{self.attributes}".replace(" ", "")
@@ -46,7 +50,14 @@ class Places:
             axis = self.attributes.get("axis", 0)
             found = np.argsort(rng.random((*front, *self.found)), axis=len(front) + axis)
             return found - self.below * (found % 2)
-        return rng.integers(-np.asarray(self.below), self.below, (*front, *self.found))
+        return rng.integers(-np.asarray(self.below) * self.signed, self.below, (*front, *self.found))
+
+
+def turned(x, lengths, axis=0):
+    made = x.copy()
+    for number, length in enumerate(lengths):
+        made[:length, number] = x[:length, number][::-1]
+    return made
 
 
 def nd(x, found, common=0):
@@ -59,6 +70,44 @@ def along(x, found, axis=0):
     grid = list(np.indices(found.shape))
     grid[axis] = found
     return x[tuple(grid)]
+
+
+def scattered(reduction, axis=0):
+    """Return ScatterElements, one element after the other."""
+
+    def meaning(x, updates, found):
+        made = x.copy()
+        for place in np.ndindex(found.shape):
+            goal = (*place[:axis], found[place], *place[axis + 1 :])
+            made[goal] = REDUCED[reduction](made[goal], updates[place])
+        return made
+
+    return meaning
+
+
+def scattered_nd(reduction):
+    """Return ScatterND, one row after the other."""
+
+    def meaning(x, updates, found):
+        made = x.copy()
+        for place in np.ndindex(found.shape[:-1]):
+            goal = tuple(found[place])
+            made[goal] = REDUCED[reduction](made[goal], updates[place])
+        return made
+
+    return meaning
+
+
+REDUCED = {
+    "none": lambda old, new: new, "add": np.add, "multiply": np.multiply, "max": np.maximum, "min": np.minimum,
+}  # fmt: skip
+
+
+def summed(x, found, extent=3):
+    made = np.zeros((extent, *x.shape[1:]))
+    for row, place in zip(x, found, strict=True):
+        made[place] += row
+    return made
 
 
 CASES = [
@@ -74,6 +123,40 @@ CASES = [
     Places("gather_nd", ((3, 4, 2),), (3, 2, 1), 4, lambda x, found: nd(x, found, 1), {"common": 1}),
     Places("one_hot", (), (2, 3), 4, lambda found: np.eye(4)[found], {"classes": 4}),
     Places("one_hot", (), (3,), 4, lambda found: np.eye(4)[found].T, {"classes": 4, "axis": 0}),
+    *(
+        Places("scatter", ((5, 3), (2, 3)), (2, 3), 5, scattered("none"), distinct=True),
+        Places("scatter", ((2, 4), (2, 3)), (2, 3), 4, scattered("none", 1), {"axis": 1}, distinct=True),
+    ),
+    *(
+        Places("scatter", ((4, 3), (5, 2)), (5, 2), 4, scattered(how), {"reduction": how})
+        for how in ("add", "multiply", "max", "min")
+    ),
+    Places("scatter", ((4,), (6,)), (6,), 4, scattered("add"), {"reduction": "add", "axis": -1}),
+    Places("scatter_nd", ((5, 2), (3, 2)), (3, 1), 5, scattered_nd("none"), distinct=True),
+    *(
+        Places("scatter_nd", ((3, 2, 2), (4, 2)), (4, 2), (3, 2), scattered_nd(how), {"reduction": how})
+        for how in ("add", "multiply", "max", "min")
+    ),
+    Places("scatter_add", ((5, 2),), (5,), 3, summed, {"extent": 3}),
+    Places("scatter_add", ((2, 4),), (4,), 3, lambda x, found: summed(x.T, found).T, {"extent": 3, "axis": -1}),
+    Places(
+        "scatter_add",
+        ((2, 3, 2),),
+        (2, 3),
+        4,
+        lambda x, found: summed(x.reshape(6, 2), found.ravel(), 4),
+        {"extent": 4},
+    ),
+    Places("reverse_sequence", ((3, 2, 2),), (2,), 4, turned, signed=False),
+    Places(
+        "reverse_sequence",
+        ((2, 4),),
+        (2,),
+        5,
+        lambda x, found: turned(x.T, found).T,
+        {"axis": 1, "sequences": 0},
+        signed=False,
+    ),
 ]
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -169,6 +252,18 @@ def test_indices_outside_are_found(case):
         ("gather_nd", ((3,),), {"indices": [[0, 0]]}, "tuples of at most 1"),
         ("gather_nd", ((3, 2),), {"indices": [[0], [0]], "common": 1}, "first 1 extents as the input's"),
         ("gather_nd", ((3, 2),), {"indices": [[0, 2]]}, "index 2 is outside"),
+        ("scatter", ((3,), (2,)), {"indices": [0, 3]}, "index 3 is outside of 3 elements"),
+        ("scatter", ((3,), (2,)), {"indices": [0, -3]}, "expected each place once, or a reduction"),
+        ("scatter", ((3,), (2,)), {"indices": [0]}, r"the second input has shape \(2,\), expected \(1,\)"),
+        ("scatter", ((3,), (2,)), {"indices": [0, 1], "reduction": "mean"}, "expected a reduction"),
+        ("scatter_nd", ((3, 2), (2,)), {"indices": [[0], [1]]}, r"expected \(2, 2\) to go with the indices"),
+        ("scatter_nd", ((3, 2), (1, 2)), {"indices": [[3]]}, "index 3 is outside of"),
+        ("scatter_nd", ((3, 2), (2, 2)), {"indices": [[2], [2]]}, "each place once"),
+        ("scatter_add", ((3,),), {"indices": [0, 1], "extent": 2}, "expected the extents of the input from axis 0 on"),
+        ("scatter_add", ((3,),), {"indices": [0, 1, 2], "extent": 2}, "index 2 is outside of 2 elements"),
+        ("reverse_sequence", ((3, 2),), {"indices": [1]}, r"have shape \(1,\), expected \(2,\)"),
+        ("reverse_sequence", ((3, 2),), {"indices": [1, 4]}, "expected lengths of 0 to 3"),
+        ("reverse_sequence", ((3, 2),), {"indices": [1, 1], "axis": 1}, "the axis of time and that of the sequences"),
         ("one_hot", ((3,),), {}, "needs the attribute 'classes'"),
         ("one_hot", ((3,),), {"classes": 2, "axis": 2}, "axis 2: expected -2 to 1"),
     ],

@@ -139,6 +139,7 @@ def structure_row(case):
     return Row(case.op, case.shapes, run, case.attributes, case.low)
 
 
+<<<<<<< HEAD
 def function_row(case):
     """Return a case of a function, norm, reduction or scan, with PyTorch's function mapped over the batch."""
 
@@ -153,6 +154,30 @@ FUNCTIONS = [function_row(case) for case in FUNCTION_CASES if case.attributes.ge
 """All but windows of channels that PyTorch cannot shift."""
 
 ROWS = [*CONVOLUTIONS, *map(structure_row, STRUCTURE), *FUNCTIONS]
+=======
+def resized_row(size, mode, how, **attributes):
+    run = lambda x: torch_structure.interpolated(x, size, **how).reshape(BATCH, 2, *size)  # noqa: E731
+    return Row("resize", ((2, 5, 6),), run, {"size": size, "axes": [1, 2], "mode": mode, **attributes})
+
+
+ALIGNED = {"align_corners": True}
+RESIZED = [
+    row
+    for size in ([8, 9], [3, 4], [2, 13])
+    for row in [
+        resized_row(size, "nearest", {"mode": "nearest-exact"}, rounding="round_prefer_ceil"),
+        resized_row(size, "nearest", {"mode": "nearest"}, rounding="floor", coordinates="asymmetric"),
+        resized_row(size, "linear", {"mode": "bilinear"}),
+        resized_row(size, "linear", {"mode": "bilinear", **ALIGNED}, coordinates="align_corners"),
+        resized_row(size, "linear", {"mode": "bilinear", "antialias": True}, antialias=True, exclude_outside=True),
+        resized_row(size, "cubic", {"mode": "bicubic"}),
+        resized_row(size, "cubic", {"mode": "bicubic", **ALIGNED}, coordinates="align_corners"),
+        resized_row(size, "cubic", {"mode": "bicubic", "antialias": True}, antialias=True, exclude_outside=True,
+                    cubic_coefficient=-0.5),
+    ]
+]  # fmt: skip
+ROWS = [*CONVOLUTIONS, *map(structure_row, STRUCTURE), *RESIZED]
+>>>>>>> b8fad38 (scatter, scatter_nd, scatter_add, top_k, reverse_sequence and resize)
 
 
 def derivatives(row, inputs, params, g):
