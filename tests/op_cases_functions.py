@@ -175,9 +175,8 @@ def lrn(call, params, x):
 
 
 def lp_normalise(call, params, x):
-    if call["p"] == 1:
-        return x / anp.sum(anp.abs(x), axis=call["axis"], keepdims=True)
-    return x / anp.sqrt(anp.sum(x**2, axis=call["axis"], keepdims=True))
+    total = anp.sum(anp.abs(x) if call["p"] == 1 else x**2, axis=call["axis"], keepdims=True)
+    return x / anp.maximum(total if call["p"] == 1 else anp.sqrt(total), call["epsilon"])
 
 
 def of_scan(f):

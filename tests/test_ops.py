@@ -300,13 +300,8 @@ def test_float32_stays(case):
     op, g = OPS[case.op], error_of(case, np.float32)
     mu, saved = op.forward(np, case.call, params, inputs)
     _, to_inputs, to_params = derivatives(case, params, inputs, g)
-<<<<<<< HEAD
-    found = (mu, *saved, *to_inputs, *to_params.values())
-    assert {a.dtype for a in found if a is not None} == {np.dtype(np.float32)}
-=======
-    numbers = [a for a in (mu, *saved, *to_inputs, *to_params.values()) if a.dtype.kind == "f"]
-    assert {a.dtype for a in numbers} == {np.dtype(np.float32)}
->>>>>>> b8fad38 (scatter, scatter_nd, scatter_add, top_k, reverse_sequence and resize)
+    found = [a for a in (mu, *saved, *to_inputs, *to_params.values()) if a is not None and a.dtype.kind == "f"]
+    assert {a.dtype for a in found} == {np.dtype(np.float32)}
 
 
 @every_case

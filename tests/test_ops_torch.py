@@ -139,7 +139,6 @@ def structure_row(case):
     return Row(case.op, case.shapes, run, case.attributes, case.low)
 
 
-<<<<<<< HEAD
 def function_row(case):
     """Return a case of a function, norm, reduction or scan, with PyTorch's function mapped over the batch."""
 
@@ -153,8 +152,7 @@ def function_row(case):
 FUNCTIONS = [function_row(case) for case in FUNCTION_CASES if case.attributes.get("before") is None]
 """All but windows of channels that PyTorch cannot shift."""
 
-ROWS = [*CONVOLUTIONS, *map(structure_row, STRUCTURE), *FUNCTIONS]
-=======
+
 def resized_row(size, mode, how, **attributes):
     run = lambda x: torch_structure.interpolated(x, size, **how).reshape(BATCH, 2, *size)  # noqa: E731
     return Row("resize", ((2, 5, 6),), run, {"size": size, "axes": [1, 2], "mode": mode, **attributes})
@@ -176,8 +174,7 @@ RESIZED = [
                     cubic_coefficient=-0.5),
     ]
 ]  # fmt: skip
-ROWS = [*CONVOLUTIONS, *map(structure_row, STRUCTURE), *RESIZED]
->>>>>>> b8fad38 (scatter, scatter_nd, scatter_add, top_k, reverse_sequence and resize)
+ROWS = [*CONVOLUTIONS, *map(structure_row, STRUCTURE), *FUNCTIONS, *RESIZED]
 
 
 def derivatives(row, inputs, params, g):
