@@ -10,6 +10,7 @@ import pytest
 
 import pcsim
 from pcsim.run.validate import validate_file
+from pcsim.scenario.data import DATASETS
 from pcsim.sweep import table
 from pcsim.trace.entries import QUANTITIES, recorded
 
@@ -18,6 +19,9 @@ GRAPHS, SCENARIOS = (sorted((ROOT / folder).glob("*.yaml")) for folder in ("grap
 SMALL: dict[str, dict[str, Any]] = {
     "zil-ablations": {"batch": 4},
     "ticks-against-depth": {"batch": 4, "graph.depth": 3},
+    "lstm": {"graph.T": 6},
+    "millidge-cnn": {"batch": 2, "rule.ticks": 20},
+    "label-inference": {"batch": 8},
 }
 
 
@@ -179,3 +183,104 @@ def test_zil_equals_bp_to_rounding():
     wanted = pcsim.gradients(scenario("zil-equals-bp"))
     for parameter, update in run.updates.items():
         np.testing.assert_allclose(update, wanted[parameter], rtol=0, atol=1e-13)
+
+
+def test_rnn_many_to_one_is_backprop_as_it_stands():
+    for length in (1, 8, 11):
+        report = pcsim.simulate(scenario("rnn-many-to-one"), {"graph.T": length}).summary["divergence"]
+        assert report["updates"]["relative"] < 1e-13
+        assert report["blame"] == []
+
+
+def test_lstm_over_100_steps_is_backprop_through_time():
+    run = pcsim.simulate(scenario("lstm"), {"batch": 2, "graph.units": 8})
+    assert run.summary["levels"] == 601
+    assert run.summary["divergence"]["updates"]["relative"] < 1e-13
+
+
+def test_millidge_figure_9_grows_linearly_and_as_the_closed_form_says():
+    """Far from both ends each step adds the same; the closed form of short sequences says how much."""
+    small = {"batch": 2, "graph.units": 6}
+    short = rows("millidge-figure-9", sweep={"graph.T": [10, 20], "solve": ["simulate", "closed_form"]}, **small)
+    distance = {(row["graph.T"], row["solve"]): row["updates_euclidean"] for row in short}
+    for length in (10, 20):
+        assert distance[length, "simulate"] == pytest.approx(distance[length, "closed_form"], rel=1e-10)
+    slope = (distance[20, "closed_form"] - distance[10, "closed_form"]) / 10
+    long = rows("millidge-figure-9", sweep={"graph.T": [40, 80]}, **small)
+    for row in long:
+        expected = distance[20, "closed_form"] + slope * (row["graph.T"] - 20)
+        assert row["updates_euclidean"] == pytest.approx(expected, rel=0.01)
+    measured = [(length, distance[length, "simulate"]) for length in (10, 20)]
+    measured += [(row["graph.T"], row["updates_euclidean"]) for row in long]
+    assert np.corrcoef(*zip(*measured, strict=True))[0, 1] > 0.9999
+
+
+def test_gru_levelled_in_either_form_is_backprop_through_time():
+    assert [row["updates_relative"] < 1e-13 for row in rows("gru")] == [True, True]
+
+
+def test_residual_depth_needs_levelling_at_every_depth():
+    for row in rows("residual-depth", batch=2, **{"graph.width": 16}):
+        if row["level"] == "delay":
+            assert row["updates_relative"] < 1e-13
+        else:
+            assert row["updates_relative"] > 0.1
+            assert row["blame"].split(", ") == [f"h{layer - 1}->h{layer}" for layer in range(1, row["graph.depth"] + 1)]
+
+
+def test_salvatori_table_1_residual_networks_differ_and_the_skip_edges_are_to_blame():
+    found = {row["cases"]: row for row in rows("salvatori-table-1", batch=4)}
+    assert {name: bool(row["blame"]) for name, row in found.items()} == {
+        name: row["updates_relative"] > 1e-12 for name, row in found.items()
+    }
+    assert [name for name, row in found.items() if row["blame"]] == ["fully connected ResNet", "ResNet-18"]
+
+
+def test_millidge_cnn_converges_when_theory_says():
+    found = pcsim.simulate(
+        scenario("millidge-cnn"), {"batch": 2, "measure": ["ticks_to_convergence", "signal_fraction"]}
+    )
+    ticks = found.summary["ticks_to_convergence"]
+    assert ticks["ticks"] == ticks["predicted"] == 159
+    shares = found.summary["signal_fraction"].values()
+    assert all(share["measured"] == pytest.approx(share["predicted"], rel=1e-9) for share in shares)
+
+
+def test_gan_updates_both_networks_as_backprop_does():
+    run = pcsim.simulate(scenario("gan"))
+    assert run.summary["divergence"]["updates"]["relative"] < 1e-13
+    assert np.abs(run.updates["g1.weight"]).max() > 0
+
+
+def test_random_dag_is_backprop_whatever_the_seed():
+    found = rows("random-dag")
+    assert len(found) == 8
+    assert all(row["updates_relative"] < 1e-13 for row in found)
+
+
+def inferred(run: Any) -> Any:
+    """Return the digit that each sample's label has come to rest at."""
+    return run.series("value", "label").values[-1].argmax(axis=-1)
+
+
+def test_label_inference_finds_the_digit():
+    run = pcsim.simulate(scenario("label-inference"))
+    labels = DATASETS["digits"].fields["labels"].load()[1500:]
+    assert (run.series("value", "label").values[0] == 0.1).all()
+    assert (inferred(run) == labels).mean() > 0.83
+
+
+def test_label_inference_with_weights_learnt_here():
+    """The same graph learns with labels given and images clamped; what it has learnt then tells labels of others."""
+    given = {"inputs": {"prior": {"dataset": "digits", "field": "one_hot"}}, "rule": "zil", "record": [],
+             "targets": {"image": {"dataset": "digits"}}, "batch": 300, "parameters": None, "measure": []}  # fmt: skip
+    learning = pcsim.load(scenario("label-inference"), given)
+    weights = {name: values.copy() for name, values in learning.parameters().items()}
+    speed = {name: np.zeros_like(values) for name, values in weights.items()}
+    for _ in range(60):
+        for name, update in pcsim.simulate(learning.with_parameters(weights)).updates.items():
+            speed[name] = 0.9 * speed[name] + update / 300
+            weights[name] += 0.1 * speed[name]
+    run = pcsim.simulate(pcsim.load(scenario("label-inference"), {"parameters": None}).with_parameters(weights))
+    labels = DATASETS["digits"].fields["labels"].load()[1500:]
+    assert (inferred(run) == labels).mean() > 0.5

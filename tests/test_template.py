@@ -357,7 +357,7 @@ HEAD = "args: {n: 3, s: x}\nvertices:\n"
         ("v$l: {for: {}}", "3:9", ("v$l", "for"), "expected loop variables"),
         ("v$n: {for: {n: 1..3}}", "3:15", ("v$n", "for", "n"), "loop variable 'n' is also an argument"),
         ("v: {for: {1: 1..1}}", "3:13", ("v", "for", "1"), "loop variable '1' is not a name"),
-        ("v$i: {for: {i: 1..2, j: 1..$i}}", "3:27", ("v$i", "for", "j"), "unknown name 'i'"),
+        ("v$i: {for: {j: 1..$i, i: 1..2}}", "3:18", ("v$i", "for", "j"), "unknown name 'i'"),
         ("v: {if: maybe}", "3:11", ("v", "if"), "expected a condition such as $(l > 1), got 'maybe'"),
         ("v$i: {for: {i: 1..2}, if: $s$i}", "3:29", ("v$i", "if"), "expected a condition"),
         ("v$(: {}", "3:3", ("v$(",), "is not closed"),
@@ -457,3 +457,18 @@ def test_mistakes_in_inner_loops_have_their_places(old, new, at, path, fragment)
     column = text.splitlines()[line].index(at)
     keys = tuple(int(key) if key.isdecimal() else key for key in path.split("."))
     refused(text, f"{line + 1}:{column + 1}", ("vertices", "h$l", *keys), fragment)
+
+
+def test_a_range_may_depend_on_the_variables_before_it():
+    made = expanded("""\
+args: {n: 3}
+vertices:
+  a${i}_$j: {for: {i: 1..$n, j: 1..$i}, op: input}
+  b$i: {for: {i: 1..$n, twice: [$(2 * i)]}, if: $(twice > 2), op: input, shape: [$twice]}
+""")["vertices"]
+    assert list(made) == ["a1_1", "a2_1", "a2_2", "a3_1", "a3_2", "a3_3", "b2", "b3"]
+    assert made["b3"]["shape"] == [6]
+    text = "vertices:\n  a${i}_$j: {for: {i: 1..3, j: 1..$k}, op: input}\n"
+    refused(text, "2:32", ("vertices", "a${i}_$j", "for", "j"), "unknown name 'k'")
+    text = "vertices:\n  a${i}_$j: {for: {i: 1..3000, j: 1..$(i * i)}, op: input}\n"
+    refused(text, "2:3", ("vertices", "a${i}_$j"), "loops make more than 2000000 entries")

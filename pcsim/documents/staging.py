@@ -6,7 +6,6 @@ a map, what has a ``for`` stands for several; ``{for: ..., from: NAME}`` for the
 
 from __future__ import annotations
 
-import itertools
 import math
 import operator
 import re
@@ -166,7 +165,10 @@ def _stage_member(entry: Entry, path: Path, scope: Scope) -> Any:
 
 
 def stage_loop(node: Node, path: Path, scope: Scope) -> tuple[dict[str, Any], Node]:
-    """Return the loop variables of a map with their ranges, staged, and the map without its ``for``."""
+    """Return the loop variables of a map with their ranges, staged, and the map without its ``for``.
+
+    A range that waits for other variables is a function of them: of a loop around this one, or before it in this one.
+    """
     entries = node.entries or {}
     body = replace(node, entries={key: entry for key, entry in entries.items() if key != "for"})
     return _stage_ranges(entries["for"], (*path, "for"), scope), body
@@ -176,22 +178,45 @@ def _repeated(
     ranges: Mapping[str, Any], fill_one: Callable[[Names], T | None], node: Node, path: Path, scope: Scope
 ) -> Any:
     def fill(names: Names) -> tuple[T, ...]:
-        values = {name: fill_in(staged, names) for name, staged in ranges.items()}
+        found = (filled_with(fill_one, names, variables) for variables in counted(ranges, names))
+        return tuple(one for one in found if one is not None)
+
+    def counted(ranges: Mapping[str, Any], names: Names) -> Iterator[dict[str, Any]]:
         try:
-            scope.count(math.prod(map(len, values.values())))
+            yield from combinations(ranges, names, scope)
         except ValueError as error:
             raise InputError([Problem(path, str(error), node.location)]) from None
-        made = (filled_with(fill_one, names, variables) for variables in combinations(values))
-        return tuple(one for one in made if one is not None)
 
     nothing: tuple[T, ...] = ()
     return fill if scope.loops else scope.settle(fill, nothing)
 
 
-def combinations(ranges: Mapping[str, Range]) -> Iterator[dict[str, Any]]:
-    """Yield the values of loop variables, the last of them changing fastest."""
-    for values in itertools.product(*ranges.values()):
-        yield dict(zip(ranges, values, strict=True))
+def least_count(ranges: Mapping[str, Any]) -> int:
+    """Return how often a loop is run through at least: ranges that wait for other variables count once."""
+    return math.prod(1 if callable(staged) else len(staged) for staged in ranges.values())
+
+
+def combinations(ranges: Mapping[str, Any], names: Names, scope: Scope) -> Iterator[dict[str, Any]]:
+    """Yield the values of loop variables, the last of them changing fastest; a range may depend on those before it.
+
+    Raises InputError for a range that is none, ValueError where all is too much.
+    """
+    waiting = any(map(callable, ranges.values()))
+    if not waiting:
+        scope.count(least_count(ranges))
+    for variables in _chosen(list(ranges.items()), {}, names):
+        if waiting:
+            scope.count(1)
+        yield variables
+
+
+def _chosen(ranges: Sequence[tuple[str, Any]], chosen: dict[str, Any], names: Names) -> Iterator[dict[str, Any]]:
+    if not ranges:
+        yield chosen
+        return
+    name, staged = ranges[0]
+    for value in fill_in(staged, {**names, **chosen}) if callable(staged) else staged:
+        yield from _chosen(ranges[1:], {**chosen, name: value}, names)
 
 
 def filled_with(fill: Callable[[Names], T], names: Names, variables: Names) -> T:
@@ -223,8 +248,10 @@ def _stage_ranges(entry: Entry, path: Path, scope: Scope) -> dict[str, Any]:
         elif name in scope.args or name in scope.loops:
             what = "an argument" if name in scope.args else "that of a loop around it"
             scope.note((*path, name), f"loop variable {name!r} is also {what}; rename it", variable.location)
-    ranges = entry.value.entries.items()
-    return {str(name): _stage_range(variable.value, (*path, name), scope) for name, variable in ranges}
+    ranges: dict[str, Any] = {}
+    for name, variable in entry.value.entries.items():
+        ranges[str(name)] = _stage_range(variable.value, (*path, name), scope.inside(ranges))
+    return ranges
 
 
 def _stage_range(node: Node, path: Path, scope: Scope) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +15,7 @@ from pcsim.documents.staging import (
     combinations,
     fill_in,
     filled_with,
+    least_count,
     stage,
     stage_entry,
     stage_loop,
@@ -25,7 +25,7 @@ from pcsim.documents.tree import Entry, Key, Node, from_plain, plain
 from pcsim.errors import InputError, Path, Problem, nearest, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 __all__ = [
     "MAX_ENTRIES",
@@ -224,12 +224,12 @@ class _Loop:
 
     entry: Entry
     path: Path
-    ranges: dict[str, Sequence[Any]]
+    ranges: dict[str, Any]
     stands: bool = False
 
     @property
     def count(self) -> int:
-        return math.prod(map(len, self.ranges.values()))
+        return least_count(self.ranges)
 
 
 def _none_stands(_entry: Entry) -> bool:
@@ -258,7 +258,7 @@ def _loop(entry: Entry, path: Path, scope: Scope) -> _Loop:
     """Take ``for`` out of an entry."""
     if "for" not in (entry.value.entries or {}):
         return _Loop(entry, path, {})
-    ranges, body = stage_loop(entry.value, path, scope)  # no loop is open, so no range waits
+    ranges, body = stage_loop(entry.value, path, scope)
     return _Loop(replace(entry, value=body), path, ranges)
 
 
@@ -274,12 +274,13 @@ def _run(loop: _Loop, scope: Scope, made: dict[Key, Entry]) -> None:
     def add(names: Names) -> None:
         _add(fill_in(staged, names), loop, made)
 
-    for variables in combinations(loop.ranges):
-        try:
+    try:
+        for variables in combinations(loop.ranges, scope.args, scope):
             filled_with(add, scope.args, variables)
-        except InputError as error:
-            scope.problems.extend(error.problems)
-            return
+    except InputError as error:
+        scope.problems.extend(error.problems)
+    except ValueError as error:
+        scope.note(loop.path, str(error), loop.entry.location)
 
 
 def _add(entry: Entry | None, loop: _Loop, made: dict[Key, Entry]) -> None:

@@ -84,9 +84,25 @@ def _case_problems(reading: Reading, path: Path, case: Any) -> Iterator[Problem]
     except InputError as error:
         yield from (problem.under(*path) for problem in error.problems)
         return
-    for key, value in case.items():
-        for problem in _cell_problems(reading, str(key), value) if key != LABEL else ():
-            yield replace(problem, path=(*path, key))
+    keys = sorted((key for key in case if key != LABEL), key=lambda key: not _is_of_graph(key))
+    for key in keys:  # what a case says of vertices is said of its own graph
+        found = _cell_problems(reading, str(key), case[key])
+        yield from (replace(problem, path=(*path, key)) for problem in found)
+        if _is_of_graph(key):
+            if found:
+                return
+            reading = _with_graph(reading, str(key), case[key])
+
+
+def _is_of_graph(key: Any) -> bool:
+    return str(key).partition(".")[0] == "graph"
+
+
+def _with_graph(reading: Reading, key: str, value: Any) -> Reading:
+    """Return a reading whose graph is another; its override is known to be right."""
+    node = override(reading.node, key, value)
+    source = graph_source(node, reading.folder)
+    return Reading(node, reading.folder, source, problems=[p for p in reading.problems if p.path[:1] != ("graph",)])
 
 
 def _label_problems(path: Path, cases: list[Any]) -> Iterator[Problem]:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pcsim.trace.queries import NO_TICK
-from pcsim.view.text import columns, notes, number, size, titled
+from pcsim.view.text import add_rows, columns, notes, number, size, some, titled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def _divergence(found: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     rows = [("updates against backprop", (f"relative {number(whole['relative'])}, cosine {number(whole['cosine'])}, "
                                          f"Euclidean {number(whole['euclidean'])}"))]  # fmt: skip
-    return rows + ([("edges to blame", ", ".join(found["blame"][:8]))] if found["blame"] else [])
+    return rows + ([("edges to blame", some(found["blame"]))] if found["blame"] else [])
 
 
 def _energy(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -88,13 +88,15 @@ _MEASURE_ROWS = {
 
 
 def _fractions(found: dict[str, dict[str, Any]]) -> Table:
-    table = Table("level", "measured", "theory")
-    rows = list(found.items())
-    shown = rows if len(rows) <= 40 else [*rows[:20], *rows[-20:]]
-    for level, fraction in shown:
-        theory = "" if fraction["predicted"] is None else _fraction(fraction["predicted"])
-        table.add_row(level, "not known" if fraction["measured"] is None else _fraction(fraction["measured"]), theory)
-    return table
+    return add_rows(Table("level", "measured", "theory"), [[level, *_shares(row)] for level, row in found.items()])
+
+
+def _shares(fraction: dict[str, Any]) -> list[str]:
+    measured, predicted = fraction["measured"], fraction["predicted"]
+    return [
+        "not known" if measured is None else _fraction(measured),
+        "" if predicted is None else _fraction(predicted),
+    ]
 
 
 def _unpredicted(found: dict[str, dict[str, Any]]) -> list[Any]:
@@ -110,8 +112,7 @@ def _unpredicted(found: dict[str, dict[str, Any]]) -> list[Any]:
 
 
 def _at_levels(levels: Sequence[str]) -> str:
-    shown = ", ".join(levels[:8]) + (f" and {len(levels) - 8} more" if len(levels) > 8 else "")
-    return f" at level{'s' if len(levels) > 1 else ''} {shown}"
+    return f" at level{'s' if len(levels) > 1 else ''} {some(levels)}"
 
 
 def _fraction(value: float) -> str:

@@ -19,7 +19,7 @@ from pcsim.run.forecast import duration, forecast, free_disk
 from pcsim.scenario.reader import load
 from pcsim.scenario.scenario import Scenario
 from pcsim.sweep import planned
-from pcsim.view.text import columns, notes, size, titled
+from pcsim.view.text import columns, notes, size, some, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -256,7 +256,7 @@ def level_tables(found: dict[str, Any]) -> list[Any]:
     for name, level in found["vertices"].items():
         names[level].append(name)
     rows = [
-        ("no output" if level is None else str(level), str(len(names[level])), _some(names[level]))
+        ("no output" if level is None else str(level), str(len(names[level])), some(names[level]))
         for level in sorted(names, key=lambda one: (one is None, one))
     ]
     tables = titled(f"{found['title'] or 'graph'}: {found['levels']} levels", _rows(rows, "level", "vertices", "names"))
@@ -285,7 +285,3 @@ def _rows(rows: Sequence[tuple[str, ...]], *names: str) -> Table:
     if len(rows) > MOST_ROWS:
         table.add_row("...", f"{len(rows) - MOST_ROWS:,} more")
     return table
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f", ... {len(names) - most} more" if len(names) > most else "")

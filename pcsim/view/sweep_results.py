@@ -12,7 +12,7 @@ from pcsim.analysis.replicates import SEED
 from pcsim.run.sweep_folder import FORMER, ROWS
 from pcsim.sweep import replicates, table
 from pcsim.view.style import save
-from pcsim.view.text import columns, notes, titled
+from pcsim.view.text import columns, notes, some, titled
 from pcsim.view.ticks import Point, ticks_against
 
 if TYPE_CHECKING:
@@ -182,6 +182,8 @@ def _is_one(key: str, rows: list[Row]) -> bool:
 
 def _result(row: Row, key: str) -> str:
     late = key == "measured" and row["measured"] is None and row["criterion"] is not None
+    if key == "blame":
+        return some(row[key].split(", "), 5) if row[key] else ""
     return f"> {row['horizon']}" if late else _text(row[key])
 
 

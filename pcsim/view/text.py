@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 def titled(title: str, table: Any) -> list[Any]:
@@ -30,6 +30,31 @@ def columns(*names: str) -> Table:
     for name in names:
         table.add_column(name, overflow="fold")
     return table
+
+
+MOST_ROWS = 40
+"""Rows of a table of levels or edges; of more the first and the last are shown."""
+
+
+def add_rows(table: Table, rows: Sequence[Sequence[str]]) -> Table:
+    """Return a table with rows added: all of them, or the first, how many more, and the last."""
+    half = MOST_ROWS // 2
+    if len(rows) > MOST_ROWS:
+        gap = ["...", f"{len(rows) - 2 * half:,} more: --json"]
+        rows = [*rows[:half], [*gap, *[""] * (len(table.columns) - 2)], *rows[-half:]]
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def some(names: Iterable[str], most: int = 8) -> str:
+    """Return the first names, and how many more there are.
+
+    >>> some(["a", "b", "c", "d"], 2)
+    'a, b, ... 2 more'
+    """
+    names = list(names)
+    return ", ".join(names[:most]) + (f", ... {len(names) - most:,} more" if len(names) > most else "")
 
 
 def json_text(data: Any) -> str:
