@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pcsim.graph.dot import to_dot
     from pcsim.models.export import export
     from pcsim.models.model import Model
+    from pcsim.models.nir_reader import from_nir
+    from pcsim.models.nir_writer import to_nir
     from pcsim.models.onnx_reader import from_onnx
     from pcsim.models.onnx_writer import to_onnx
     from pcsim.rules import RULES, Rule
@@ -55,6 +57,7 @@ __all__ = [
     "Sweep",
     "compare",
     "export",
+    "from_nir",
     "from_onnx",
     "gradients",
     "level",
@@ -71,6 +74,7 @@ __all__ = [
     "sweep",
     "synapses",
     "to_dot",
+    "to_nir",
     "to_onnx",
     "validate",
 ]
@@ -81,6 +85,8 @@ _MODULES = {
     "pcsim.models.model": ("Model",),
     "pcsim.graph.dot": ("to_dot",),
     "pcsim.models.export": ("export",),
+    "pcsim.models.nir_reader": ("from_nir",),
+    "pcsim.models.nir_writer": ("to_nir",),
     "pcsim.models.onnx_reader": ("from_onnx",),
     "pcsim.models.onnx_writer": ("to_onnx",),
     "pcsim.rules": ("RULES", "Rule"),

@@ -214,10 +214,10 @@ def plan(
 @app.command("import")
 @_guarded
 def import_(
-    file: Annotated[Path, typer.Argument(help="a model of another tool: an ONNX file")],
+    file: Annotated[Path, typer.Argument(help="a model of another tool: .onnx or .nir")],
     target: Annotated[Path, typer.Option("-o", "--out", help="the graph document; weights are written beside it")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="fix an open dimension of the model: sequence=16")
+        list[str] | None, typer.Option("--set", help="fix an open dimension: sequence=16; of .nir: dt=0.001")
     ] = None,
     batch_axis: Annotated[
         str, typer.Option(help="axis of the inputs that is left out where its extent is 1, or none")
@@ -242,7 +242,7 @@ def export(
     form: Annotated[str | None, typer.Option("--format", help="default: as the file's ending says")] = None,
     settings: Set = None,
 ) -> None:
-    """Write a graph with its weights for another tool: .onnx, .graphml, .dot or .json.
+    """Write a graph with its weights for another tool: .onnx, .nir, .graphml, .dot or .json.
 
     A scenario's graph is levelled as the scenario says, in its number format. A graph document is written as it stands,
     in float32, unless --set says otherwise: level=delay, dtype=float64, seed=3.

@@ -186,7 +186,7 @@ class Builder:
     def _constant_vertex(self, array: Array, number_format: Format) -> str:
         array = np.asarray(array, np.int64 if number_format == "whole" else np.float64)
         if number_format == "float":
-            array = finite(array)
+            array = np.asarray(finite(array))
         key = (number_format, array.shape, array.tobytes())
         if key not in self._constants:
             given: dict[str, Any] = {"value": frozen(array)}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pcsim.errors import nearest, wrong
 from pcsim.graph.dot import delay_label, to_dot, vertex_label
 from pcsim.graph.levels import vertex_levels
+from pcsim.models.nir_file import nir_module
+from pcsim.models.nir_writer import to_nir
 from pcsim.models.onnx_writer import to_onnx
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def export(
 
     Parameters
     ----------
-    path : its ending says the format: .onnx, .graphml, .dot or .gv, .json (node-link data of networkx)
+    path : its ending says the format: .onnx, .nir, .graphml, .dot or .gv, .json (node-link data of networkx)
     parameters, dtype : as of `to_onnx`; formats without numbers say how parameters start
     form : the format, whatever the ending
 
@@ -97,8 +99,16 @@ def json_bytes(graph: Graph, *_: Any) -> bytes:
     return json.dumps(data, indent=1, ensure_ascii=False, default=lambda array: array.tolist()).encode()
 
 
+def nir_bytes(graph: Graph, parameters: Mapping[str, Any] | None, dtype: DTypeLike | None) -> bytes:
+    """Return a graph as a file of NIR."""
+    stream = BytesIO()
+    nir_module().write(stream, to_nir(graph, parameters, dtype))
+    return stream.getvalue()
+
+
 FORMATS: dict[str, Content] = {
     "onnx": onnx_bytes,
+    "nir": nir_bytes,
     "graphml": graphml_bytes,
     "dot": dot_bytes,
     "json": json_bytes,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pcsim.errors import wrong
+from pcsim.errors import nearest, wrong
+from pcsim.models.nir_reader import from_nir
 from pcsim.models.onnx_reader import from_onnx
 
 if TYPE_CHECKING:
@@ -13,15 +14,34 @@ if TYPE_CHECKING:
 
     from pcsim.models.model import Model
 
+ENDINGS = (".onnx", ".nir")
+"""How the names of files end that hold models of other tools."""
 
-def model_of_file(path: Path, dimensions: Mapping[str, Any], batch_axis: int | None) -> Model:
+
+def model_of_file(path: Path, settings: Mapping[str, Any], batch_axis: int | None = 0) -> Model:
     """Return the model of a file; its ending says which tool it is of.
+
+    Parameters
+    ----------
+    settings : of an ONNX file, extents of dimensions that it leaves open; of a NIR file ``dt``, what a tick lasts
+    batch_axis : of inputs of an ONNX file; NIR has none
 
     Raises
     ------
     InputError
         For another ending, and with everything that cannot be read.
     """
-    if path.suffix != ".onnx":
-        raise wrong((), f"{path}: expected a file that ends with .onnx")
-    return from_onnx(path, dimensions, batch_axis=batch_axis)
+    if path.suffix == ".onnx":
+        return from_onnx(path, settings, batch_axis=batch_axis)
+    if path.suffix == ".nir":
+        return from_nir(path, **_of_nir(settings))
+    raise wrong((), f"{path}: expected a file that ends with {' or '.join(ENDINGS)}")
+
+
+def _of_nir(settings: Mapping[str, Any]) -> dict[str, float]:
+    for key, value in settings.items():
+        if key != "dt":
+            raise wrong(key, f"unknown setting {key!r}" + nearest(key, ["dt"]))
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise wrong(key, f"expected what a tick lasts, a number above 0, got {value!r}")
+    return {key: float(value) for key, value in settings.items()}

@@ -19,7 +19,7 @@ from pcsim.graph.interop import document_from
 from pcsim.graph.names import without_templates
 from pcsim.graph.problems import problems_of
 from pcsim.models.model import Model
-from pcsim.models.onnx_reader import from_onnx
+from pcsim.models.model_file import ENDINGS, model_of_file
 from pcsim.scenario.data_templates import names_used
 from pcsim.scenario.file_paths import rebased
 from pcsim.scenario.nested_graphs import nested, read_graph_file
@@ -123,7 +123,7 @@ def graph_source(node: Node, folder: Path) -> GraphSource | None:
         problems = problems_of(error, GraphReference, plain(entry.value))
         raise located(InputError(problem.under("graph") for problem in problems), node) from None
     path = Path(os.path.normpath(folder / reference.file))
-    if path.suffix == ".onnx":
+    if path.suffix in ENDINGS:
         return GraphSource(_imported(path, reference.args, node), {}, path.parent, inline=False, used=used)
     prefix = os.path.dirname(reference.file)  # noqa: PTH120 - kept as it is written
     return GraphSource(_read_named(path, node), reference.args, path.parent, prefix, inline=False, used=used)
@@ -138,9 +138,9 @@ def _read_named(path: Path, node: Node) -> Node:
 
 
 def _imported(path: Path, args: Mapping[str, Any], node: Node) -> Node:
-    """Return the document of an ONNX file, whose open dimensions are the arguments."""
+    """Return the document of a model of another tool; what it leaves open are the arguments."""
     try:
-        return from_plain(from_onnx(path, args).document, str(path))
+        return from_plain(model_of_file(path, args).document, str(path))
     except InputError as error:
         raise located(error.map(_at_file_key), node) from None
 
