@@ -71,7 +71,7 @@ class _Reader(Attempts):
     ----------
     nodes, lines : of NIR, flattened
     dt : what a tick lasts
-    found : what each node hands on
+    sent : what each node hands on
     delays : {(vertex, slot): ticks}
     """
 
@@ -81,7 +81,7 @@ class _Reader(Attempts):
     title: str
     builder: Builder = field(init=False)
     problems: list[Problem] = field(default_factory=list)
-    found: dict[str, Arriving] = field(default_factory=dict)
+    sent: dict[str, Arriving] = field(default_factory=dict)
     delays: dict[tuple[str, int], int] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
 
@@ -117,11 +117,11 @@ class _Reader(Attempts):
 
     def node(self, name: str, pres: list[str]) -> None:
         """Read a node whose inputs have been read."""
-        if not all(pre in self.found for pre in pres):
+        if not all(pre in self.sent for pre in pres):
             return
         read = NODES[type(self.nodes[name]).__name__]
         try:
-            self.found[name] = read(self, name, self.nodes[name], pres)
+            self.sent[name] = read(self, name, self.nodes[name], pres)
         except InputError as error:
             raise error.map(lambda problem: problem.under("nodes", name)) from None
 
@@ -132,8 +132,8 @@ class _Reader(Attempts):
         if not pres:
             raise wrong((), "no edge leads to it: add an Input node")
         if len(pres) == 1:
-            return self.found[pres[0]]
-        arriving = [self.found[pre] for pre in pres]
+            return self.sent[pres[0]]
+        arriving = [self.sent[pre] for pre in pres]
         return Arriving(self.vertex("add", arriving, name))
 
     def vertex(self, op: str, arriving: Sequence[Arriving], name: str, **given: Any) -> Tensor:
