@@ -8,6 +8,9 @@ import pytest
 import pcsim
 from pcsim.analysis.backprop import sweep
 from pcsim.errors import InputError
+from pcsim.graph import level
+from pcsim.graph.interop import from_networkx, to_networkx
+from pcsim.models.builder import Builder
 from pcsim.run.rerun import task_again
 
 RNG = np.random.default_rng(5)
@@ -111,3 +114,61 @@ def test_what_is_wrong_with_a_buffer_is_one_error(tmp_path, name, array, message
     with pytest.raises(InputError, match=message) as caught:
         pcsim.simulate(scenario(parameters={"file": str(tmp_path / "given.npz")}))
     assert len(caught.value.problems) == 1
+
+
+# -- in a graph's document ------------------------------------------------------------------------------
+
+
+def started(**init):
+    document = scenario()
+    document["graph"]["vertices"]["n"]["init"] = init
+    return document
+
+
+def test_a_document_says_how_buffers_start(tmp_path):
+    wanted = pcsim.simulate(scenario(), parameters=GIVEN)
+    np.savez(tmp_path / "kept.npz", v=VARIANCE)
+    kept = {"file": str(tmp_path / "kept.npz"), "key": "v"}
+    run = pcsim.simulate(started(running_mean={"values": MEAN.tolist()}, running_variance=kept))
+    for name, update in wanted.updates.items():
+        assert run.updates[name].tobytes() == update.tobytes()
+    other = pcsim.load(started(running_mean={"values": 5.0})).with_parameters({"n.running_mean": MEAN})
+    assert other.buffers()["n.running_mean"].tolist() == MEAN.tolist()
+    assert pcsim.load(started(running_mean={"values": 5.0})).buffers()["n.running_mean"].tolist() == [5.0] * 4
+
+
+def test_a_graph_with_buffers_comes_back_equal_from_networkx():
+    graph = pcsim.load(started(running_mean={"values": MEAN.tolist()})).graph
+    assert list(graph.buffers) == ["n.running_mean"]
+    for text in (False, True):
+        assert from_networkx(to_networkx(graph, text=text)) == graph
+    assert level(graph, "identity").buffers == graph.buffers
+
+
+@pytest.mark.parametrize(
+    ("init", "path", "message"),
+    [
+        ({"running_men": {"values": 1.0}}, "running_men", "did you mean 'running_mean'"),
+        ({"running_mean": {"values": [1.0, 2.0]}}, "running_mean", r"has shape \[2\], expected one number or shape"),
+        ({"running_mean": {"value": 1.0}}, "running_mean", "did you mean 'values'"),
+    ],
+)
+def test_what_is_wrong_with_the_start_of_a_buffer_is_named(init, path, message):
+    with pytest.raises(InputError, match=message) as caught:
+        pcsim.load(started(**init))
+    assert caught.value.problems[0].path[:5] == ("graph", "vertices", "n", "init", path)
+
+
+def test_a_model_keeps_its_buffers(tmp_path):
+    builder = Builder("normalised")
+    x = builder.input("x", (4,))
+    weights = {"weight": builder.parameter("w", np.ones(4)), "bias": builder.parameter("b", np.zeros(4))}
+    buffers = {"running_mean": MEAN, "running_variance": VARIANCE}
+    model = builder.model(
+        {"y": builder.vertex("batch_norm", [x], {"statistics": "frozen"}, params=weights, buffers=buffers, name="n")}
+    )
+    model.save(tmp_path / "graph.yaml")
+    for graph in (model, {"file": str(tmp_path / "graph.yaml")}):
+        found = pcsim.load({"graph": graph, "rule": "il", "batch": 2}).buffers()
+        np.testing.assert_array_equal(found["n.running_mean"], MEAN)
+        np.testing.assert_array_equal(found["n.running_variance"], VARIANCE)

@@ -37,7 +37,7 @@ def observed(vertices: dict[str, Vertex], edges: list[Edge], head: Graph) -> Gra
 
 
 def assemble(vertices: Iterable[Vertex], edges: Iterable[Edge], head: Graph) -> Graph:
-    """Put checked parts into canonical order; parameters, outputs and title come from ``head``.
+    """Put checked parts into canonical order; parameters, buffers, outputs and title come from ``head``.
 
     Raises InputError where two vertices have one name.
     """
@@ -61,6 +61,7 @@ def assemble(vertices: Iterable[Vertex], edges: Iterable[Edge], head: Graph) -> 
         tuple(sorted(head.outputs, key=natural)),
         head.title,
         head.source,
+        {name: head.buffers[name] for name in sorted(head.buffers, key=natural)},
     )
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pcsim.arrays import Shape
-    from pcsim.ops.op import Call, Op, ParameterSpec, Realised
+    from pcsim.ops.op import BufferSpec, Call, Op, ParameterSpec, Realised
 
 T = TypeVar("T")
 
@@ -103,6 +103,7 @@ class _Builder:
     """Parts that are wrong already: what needs them is left alone."""
     vertices: dict[str, Vertex] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    buffers: dict[str, Parameter] = field(default_factory=dict)
     realised: dict[str, Realised] = field(default_factory=dict)
     """Vertices that take an input more than once, each time over an edge of its own."""
     calls: dict[tuple[str, tuple[Shape, ...], str], Call] = field(default_factory=dict)
@@ -118,7 +119,7 @@ class _Builder:
             return Graph({}, (), {}, ())
         self._unused()
         self._fan_ins(edges)
-        head = Graph({}, (), self.parameters, tuple(names), self.document.title, self.document.source)
+        head = Graph({}, (), self.parameters, tuple(names), self.document.title, self.document.source, self.buffers)
         return assemble(self.vertices.values(), edges, observed(self.vertices, edges, head))
 
     def wrong(self, path: Path, message: str) -> None:
@@ -221,7 +222,10 @@ class _Builder:
         single = op.role == "parameter" and bool(entry.init)
         inits = {"value": entry.init} if single else entry.init
         if entry.params or inits:
-            check_slots(op, specs, {"params": entry.params, "init": inits})
+            buffers = op.buffers(call)
+            legal = {"params": list(specs), "init": [*specs, *buffers]}
+            check_slots(op, legal, {"params": entry.params, "init": inits})
+            self._kept(name, buffers, inits)
         default = {slot: name if op.role == "parameter" else f"{name}.{slot}" for slot in specs}
         for slot, spec in specs.items():
             if slot in entry.params:
@@ -229,6 +233,14 @@ class _Builder:
             else:
                 self._own(("init",) if single else ("init", slot), default[slot], spec, inits.get(slot))
         return tuple((slot, entry.params.get(slot, default[slot])) for slot in sorted(specs))
+
+    def _kept(self, name: str, buffers: Mapping[str, BufferSpec], inits: Mapping[str, Any]) -> None:
+        """Note how the buffers of a vertex start, where its entry says so."""
+        for slot, spec in buffers.items():
+            if slot in inits:
+                init = init_row(("init", slot), inits[slot])
+                check_values(init, spec.shape, ("init", slot))
+                self.buffers[f"{name}.{slot}"] = Parameter(f"{name}.{slot}", spec.shape, init)
 
     def _shared(self, slot: str, parameter: str, spec: ParameterSpec, inits: Mapping[str, Any]) -> None:
         if ("parameters", parameter) in self.broken:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property, wraps
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -99,6 +99,8 @@ class Graph:
     outputs: tuple[str, ...]
     title: str = ""
     source: str = ""
+    buffers: Mapping[str, Parameter] = field(default_factory=dict)
+    """{``vertex.buffer``: how it starts}, of those whose start a document gives; others start as their op says."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and copy keep: the graph, without what was worked out of it."""

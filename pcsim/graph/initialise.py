@@ -43,12 +43,12 @@ def initialise(
     folder: Path | None = None,
     names: Iterable[str] | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Return {parameter: (*shape)}, drawn in float64 and rounded to ``dtype``.
+    """Return {parameter or buffer: (*shape)}, drawn in float64 and rounded to ``dtype``.
 
     Parameters
     ----------
     folder : files that parameters start from are sought here (default: the working directory)
-    names : the parameters that are wanted (default: all)
+    names : those that are wanted (default: all parameters)
 
     Raises
     ------
@@ -58,7 +58,8 @@ def initialise(
     problems: list[Problem] = []
     values = {}
     folder = folder or Path()
-    for parameter in map(graph.parameters.__getitem__, graph.parameters if names is None else names):
+    starts = {**graph.buffers, **graph.parameters}
+    for parameter in map(starts.__getitem__, graph.parameters if names is None else names):
         try:
             rng = stream(seed, "parameter", parameter.name)
             start = _of_synapses(graph, parameter) if parameter.init[0] == "connect" else None
@@ -88,6 +89,7 @@ def _path_of(graph: Graph, parameter: str) -> tuple[str, ...]:
     """Return the keys under which a document says how a parameter starts."""
     vertex, dot, slot = parameter.rpartition(".")
     own = dot and vertex in graph.vertices and (slot, parameter) in graph.vertices[vertex].params
+    own = own or parameter in graph.buffers
     return ("vertices", vertex, "init", slot) if own else ("parameters", parameter, "init")
 
 

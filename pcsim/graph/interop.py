@@ -56,7 +56,8 @@ def to_networkx(graph: Graph, *, text: bool = False) -> nx.MultiDiGraph[str]:
     """Return a graph as plain data in a networkx MultiDiGraph, nodes in canonical order.
 
     Nodes have ``op``, ``shape``, ``attributes`` (those of the op that are not its defaults), ``params``
-    and ``precision``. Edges are keyed by slot and have ``slot``, ``value_delay`` and ``error_delay``, in ticks.
+    and ``precision``, and ``init`` where buffers start otherwise than their op says. Edges are keyed by slot and have
+    ``slot``, ``value_delay`` and ``error_delay``, in ticks.
     The graph has ``title``, ``source``, ``outputs`` and ``parameters``: {name: {shape, init}}.
 
     text : lists and mappings as JSON text, so that networkx can write GraphML and GML; ``from_networkx`` reads it
@@ -69,6 +70,9 @@ def to_networkx(graph: Graph, *, text: bool = False) -> nx.MultiDiGraph[str]:
     )
     for vertex in graph.vertices.values():
         made.add_node(vertex.name, **_node(vertex))
+    for name, buffer in graph.buffers.items():
+        vertex_name, _, slot = name.rpartition(".")
+        made.nodes[vertex_name].setdefault("init", {})[slot] = _parameter(buffer)["init"]
     for edge in graph.edges:
         made.add_edge(edge.pre, edge.post, edge.slot, **_line(edge))
     return with_text(made) if text else made

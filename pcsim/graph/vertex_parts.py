@@ -19,10 +19,11 @@ from pcsim.ops import FEEDBACKS, parse_attributes
 from pcsim.ops.attributes import MAX_RANK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path as FilePath
 
     from pcsim.arrays import Shape
-    from pcsim.ops.op import Call, Feedback, Op, ParameterSpec
+    from pcsim.ops.op import Call, Feedback, Op
 
 NUMBER_FORMATS = {"float": "floating-point numbers", "whole": "whole numbers (format: whole)"}
 """How messages name number formats."""
@@ -76,13 +77,13 @@ def _hinted(op: Op, problem: Problem) -> Problem:
     return replace(problem, message=f"unknown key {problem.path[-1]!r} of op {op.name!r}{hint}")
 
 
-def check_slots(op: Op, specs: Mapping[str, ParameterSpec], given: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse parameter slots that an op does not have."""
+def check_slots(op: Op, legal: Mapping[str, Iterable[str]], given: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse slots that an op does not have; ``legal`` are those that each key of a vertex may name."""
     problems = [
-        Problem((key, slot), f"op {op.name!r} has no parameter {slot!r}" + nearest(slot, specs))
+        Problem((key, slot), f"op {op.name!r} has no parameter {slot!r}" + nearest(slot, legal[key]))
         for key, slots in given.items()
         for slot in slots
-        if slot not in specs
+        if slot not in legal[key]
     ]
     if problems:
         raise InputError(problems)

@@ -51,15 +51,24 @@ def with_file(model: Model, file: str) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays[name] = value.array
         return {"file": file, "key": name}
 
-    parameters = {
-        name: {**entry, "init": {"file": file, "key": name}} for name, entry in model.plain["parameters"].items()
-    }
+    plain = started(model.plain, {name: {"file": file, "key": name} for name in model.parameters})
     vertices = {
         name: {key: named(f"{name}.{key}", value) for key, value in entry.items()}
-        for name, entry in model.plain["vertices"].items()
+        for name, entry in plain["vertices"].items()
     }
-    document = {"pcsim": "graph/1", **model.plain, "parameters": parameters, "vertices": vertices}
-    return without_templates(document), arrays
+    return without_templates({"pcsim": "graph/1", **plain, "vertices": vertices}), arrays
+
+
+def started(document: Mapping[str, Any], starts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a graph document in which parameters and buffers, ``VERTEX.NAME``, start so: {name: init}."""
+    named = document.get("parameters", {})
+    parameters = {name: {**entry, "init": starts[name]} for name, entry in named.items()}
+    vertices = dict(document["vertices"])
+    for name in (name for name in starts if name not in named):
+        vertex, _, slot = name.rpartition(".")
+        entry = vertices[vertex]
+        vertices[vertex] = {**entry, "init": {**entry.get("init", {}), slot: starts[name]}}
+    return {**document, "parameters": parameters, "vertices": vertices}
 
 
 def section(key: str, value: Any) -> str:

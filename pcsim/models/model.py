@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pcsim.errors import clipped
 from pcsim.graph.build import graph_from
 from pcsim.graph.names import without_templates
-from pcsim.models.document import write_model
+from pcsim.models.document import started, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +78,4 @@ class Model:
 
     @property
     def _with_values(self) -> dict[str, Any]:
-        entries = self.plain.get("parameters", {})
-        starts = {name: {**entry, "init": {"values": self.parameters[name]}} for name, entry in entries.items()}
-        return {**self.plain, "parameters": starts}
+        return started(self.plain, {name: {"values": array} for name, array in self.parameters.items()})

@@ -230,7 +230,6 @@ POOL = {
     "stride": Attribute(
         optional(each_axis),
         summary="from one window to the next: a number, or one for each axis; else the kernel's",
-        follows="kernel",
     ),
     "padding": Attribute(padding, 0, summary="what is around: a number, or for each axis a number or [before, after]"),
     "dilation": Attribute(each_axis, 1, summary="from one element of a window to the next"),

@@ -179,7 +179,7 @@ class Scenario:
         return dict(self._parameters)
 
     def buffers(self) -> dict[str, Array]:
-        """Return {``vertex.buffer``: (*shape)}, read-only: the buffers that were given, as parameters are.
+        """Return {``vertex.buffer``: (*shape)}, read-only: buffers that were given, here or in the graph's document.
 
         Others start as their op says, such as a running mean at 0. Raises InputError where they do not fit.
         """
@@ -201,9 +201,10 @@ class Scenario:
         new = frozen_parameters(self.graph, given, self.dtype)
         made, kept = replace(self, given={**self.given, **new}), vars(self)
         vars(made).update({name: kept[name] for name in _WITHOUT_PARAMETERS if name in kept})
-        if "_parameters" in kept:
-            changed = {name: values.array for name, values in new.items() if name in self.graph.parameters}
-            vars(made)["_parameters"] = {**self._parameters, **changed}
+        for part, learnt in (("_parameters", True), ("_buffers", False)):
+            if part in kept:
+                mine = {name: values.array for name, values in new.items() if (name in self.graph.parameters) == learnt}
+                vars(made)[part] = {**kept[part], **mine}
         return made
 
     @cached_property
@@ -217,20 +218,23 @@ class Scenario:
 
     @cached_property
     def _buffers(self) -> dict[str, Array]:
-        return _read_only({name: array for name, array in self._ready.items() if name not in self.graph.parameters})
+        given = {name: array for name, array in self._ready.items() if name not in self.graph.parameters}
+        others = [name for name in self.graph.buffers if name not in given]
+        return _read_only({**self._initialised(others), **given})
 
     @cached_property
     def _parameters(self) -> dict[str, Array]:
         ready = dict(self._ready)
-        others = [name for name in self.graph.parameters if name not in ready]
-        ready |= initialise(self.graph, self.document.seed, self.dtype, self.folder, others)
+        ready |= self._initialised([name for name in self.graph.parameters if name not in ready])
         return _read_only({name: ready[name] for name in self.graph.parameters})
 
+    def _initialised(self, names: list[str]) -> dict[str, Array]:
+        return initialise(self.graph, self.document.seed, self.dtype, self.folder, names)
+
     def _check_parameters(self) -> None:
-        """Check the files that parameters start from."""
-        given = {*self._of_file, *self.given}
-        files = [name for name, row in self.graph.parameters.items() if row.init[0] == "file" and name not in given]
-        initialise(self.graph, self.document.seed, self.dtype, self.folder, files)
+        """Check the files that parameters and buffers start from."""
+        given, starts = {*self._of_file, *self.given}, {**self.graph.parameters, **self.graph.buffers}
+        self._initialised([name for name, row in starts.items() if row.init[0] == "file" and name not in given])
 
     # -- data ----------------------------------------------------------------------------------------------
 
