@@ -13,7 +13,7 @@ from pcsim.errors import InputError, Problem, wrong
 from pcsim.graph.names import MOST_CHARACTERS
 from pcsim.models.batch_axis import without_batch_axis
 from pcsim.models.model import Model
-from pcsim.models.vertex_rows import Rows, VertexRow, reaching
+from pcsim.models.vertex_rows import Rows, VertexRow, reaching, rewired
 from pcsim.ops import OPS, complete
 
 if TYPE_CHECKING:
@@ -234,7 +234,8 @@ class Builder:
         names = [self._output(name, tensor) for name, tensor in outputs.items()]
         rows = reaching(self.rows, names)
         if batch_axis is not None:
-            rows = reaching(without_batch_axis(rows, batch_axis), names)
+            rows = without_batch_axis(rows, batch_axis)
+        rows = reaching(rewired(rows, names), names)
         return self._model(rows, names)
 
     def _model(self, rows: Rows, outputs: list[str]) -> Model:
@@ -275,9 +276,10 @@ def unique(name: str, names: Mapping[str, Any]) -> str:
 
 def frozen(value: Any) -> Any:
     """Return an array as an attribute holds it: as it is where it has many numbers, else as lists."""
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, np.ndarray | np.generic):
         return value
-    return FrozenArray(value) if value.size > MOST_IN_LISTS else value.tolist()
+    array = np.asarray(value)
+    return FrozenArray(array) if array.size > MOST_IN_LISTS else array.tolist()
 
 
 def finite(numbers: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 OLDEST, NEWEST = 13, 28
 """Versions of ONNX's operators that are read; of older models, those operators that stayed the same."""
+
+MOST_ELEMENTS = 1_000
+"""Tensors of more elements than this say nothing of shapes."""
 
 STANDARD = ("", "ai.onnx")
 """Names of the domain of ONNX's own operators."""
@@ -80,6 +84,24 @@ def opset_of(model: Any, where: str) -> int:
         got = f"opset {versions[0]}" if versions else "no operators of ONNX itself (no opset)"
         raise wrong((), f"{where}the model has {got}, expected opset {OLDEST} to {NEWEST}")
     return int(versions[0])
+
+
+def skeleton(model: Any) -> Any:
+    """Return a model without its large tensors, which are inputs of it: what its nodes are does not depend on them."""
+    onnx, info_of = onnx_module(), onnx_module("onnx.helper").make_tensor_value_info
+    made = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    graph = model.graph
+    made.graph.MergeFrom(onnx.GraphProto(name=graph.name or "model", node=graph.node, input=graph.input))
+    made.graph.output.extend(graph.output)
+    given = {info.name for info in graph.input}
+    for tensor in graph.initializer:
+        if prod(tensor.dims) <= MOST_ELEMENTS:
+            made.graph.initializer.append(tensor)
+        elif tensor.name not in given:
+            made.graph.input.append(
+                onnx_module("onnx.helper").make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    return made
 
 
 def written_out(model: Any, known: Iterable[str]) -> Any:

@@ -19,6 +19,7 @@ from pcsim.models.onnx_file import (
     onnx_module,
     opset_of,
     read_model,
+    skeleton,
     written_out,
 )
 from pcsim.models.onnx_node import Node
@@ -70,12 +71,12 @@ def from_onnx(
     """
     model, where = read_model(source)
     opset = opset_of(model, where)
-    model = written_out(model, {*OPERATORS, *CONTROL})
+    nodes = written_out(skeleton(model), {*OPERATORS, *CONTROL})
     title = where.removesuffix(": ").rpartition("/")[2].removesuffix(".onnx") or model.graph.name
     builder = Builder(title, _source_of(model))
-    reader = Reader(builder, where, opset, number_types(model), dict(constants or {}), dict(parameters or {}))
+    reader = Reader(builder, where, opset, number_types(nodes), dict(constants or {}), dict(parameters or {}))
     scope = reader.scope_of(model.graph, Dimensions(dict(dimensions or {}), batch_axis or 0))
-    reader.walk(model.graph, scope)
+    reader.walk(nodes.graph, scope)
     outputs = {info.name: scope.get(info.name) for info in model.graph.output}
     if reader.problems:
         raise InputError(reader.problems)
@@ -177,13 +178,13 @@ class Reader:
         return self.builder.constant(np.zeros(shape, kind))
 
     def initialisers(self, graph: Any, scope: Scope) -> None:
-        """Add the tensors that a graph holds: floating-point numbers are parameters, all others are known."""
+        """Add the tensors that a graph holds: finite floating-point numbers are parameters, all others are known."""
         to_array = onnx_module("onnx.numpy_helper").to_array
         for tensor in graph.initializer:
             array = to_array(tensor)
             if tensor.name in self.constants:
                 scope[tensor.name] = self.builder.constant(np.asarray(self.constants[tensor.name]))
-            elif is_float(tensor.data_type):
+            elif is_float(tensor.data_type) and np.isfinite(array).all():
                 scope[tensor.name] = self.builder.parameter(tensor.name, array)
             else:
                 scope[tensor.name] = self.builder.constant(array)
@@ -228,6 +229,7 @@ class Reader:
             with np.errstate(all="ignore"), catch_warnings(action="ignore"):
                 found = evaluator(proto, opsets={"": self.opset}).run(None, arrays)
         except Exception as error:  # noqa: BLE001 - whatever the reference of onnx raises
+            self._row(proto)
             message = f"cannot be worked out: {' '.join(str(error).split()) or type(error).__name__}"
             raise wrong((), message) from None
         return [self.builder.constant(numbers(each)) for each in found]

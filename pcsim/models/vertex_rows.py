@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,38 @@ class VertexRow:
 
 
 Rows = dict[str, VertexRow]
+
+
+def rewired(rows: Rows, outputs: Iterable[str]) -> Rows:
+    """Return the rows without vertices that change nothing, and with one ``reshape`` where several follow each other.
+
+    Vertices that are read by nothing any more are left where they are.
+    """
+    stands_for: dict[str, str] = {}
+    made: Rows = {}
+    kept = set(outputs)
+    for name, row in rows.items():
+        inputs = tuple(stands_for.get(pre, pre) for pre in row.inputs)
+        if row.op == "reshape" and made[inputs[0]].op == "reshape":
+            inputs = made[inputs[0]].inputs
+        made[name] = replace(
+            row, inputs=inputs, call=replace(row.call, shapes=tuple(made[pre].call.shape for pre in inputs))
+        )
+        if name not in kept and idle(made[name]):
+            stands_for[name] = inputs[0]
+    return made
+
+
+def idle(row: VertexRow) -> bool:
+    """Return whether a vertex holds just what its input holds."""
+    if row.op not in REARRANGING or row.call.shape != row.call.shapes[0]:
+        return False
+    axes = dict(row.call.attributes).get("axes")
+    return row.op != "transpose" or axes == tuple(range(len(row.call.shape)))
+
+
+REARRANGING = ("reshape", "transpose", "expand")
+"""Ops that only rearrange what they are given."""
 
 
 def reaching(rows: Rows, outputs: Iterable[str]) -> Rows:
