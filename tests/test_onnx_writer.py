@@ -139,6 +139,10 @@ def test_each_op_is_what_a_runtime_computes(case):
     agrees(graph, np.float32, by_runtime, inputs=data_of(case, graph, np.float32))
 
 
+def test_rows_are_of_ops():
+    assert set(WRITERS) <= {name for name, op in OPS.items() if op.role == "function"}
+
+
 def test_ops_without_operators_are_refused_all_at_once(monkeypatch):
     for op in ("tanh", "sin"):
         monkeypatch.delitem(WRITERS, op)
@@ -189,6 +193,29 @@ def test_populations_whole_numbers_and_what_depends_on_the_batch(dtype, run):
     agrees(graph_from({"vertices": POPULATION}), dtype, run)
     frozen = {**POPULATION, "n": {**POPULATION["n"], "statistics": "frozen"}}
     agrees(graph_from({"vertices": frozen}), dtype, run)
+
+
+CHOOSING = {
+    "x": {"op": "input", "shape": [5, 4]},
+    "u": {"op": "input", "shape": [2, 4]},
+    "i": {"op": "input", "shape": [2], "format": "whole"},
+    "j": {"op": "input", "shape": [5, 4], "format": "whole"},
+    "t": {"op": "input", "shape": [2, 1], "format": "whole"},
+    "l": {"op": "input", "shape": [4], "format": "whole"},
+    "gather": {"op": "gather", "axis": 1, "inputs": ["x", "i"]},
+    "along": {"op": "take_along", "axis": 1, "inputs": ["x", "j"]},
+    "tuples": {"op": "gather_nd", "inputs": ["x", "t"]},
+    "rows": {"op": "scatter_nd", "reduction": "add", "inputs": ["x", "u", "t"]},
+    "sums": {"op": "scatter_add", "extent": 4, "axis": 0, "inputs": ["u", "i"]},
+    "late": {"op": "scatter_add", "extent": 4, "axis": 1, "inputs": ["x", "l"]},
+    "turned": {"op": "reverse_sequence", "inputs": ["x", "l"]},
+    "hot": {"op": "one_hot", "classes": 4, "axis": 0, "inputs": ["i"]},
+}
+
+
+@pytest.mark.parametrize(("dtype", "run"), [(np.float64, by_reference), (np.float32, by_runtime)])
+def test_each_sample_has_indices_of_its_own(dtype, run):
+    agrees(graph_from({"vertices": CHOOSING}), dtype, run)
 
 
 def test_what_does_not_depend_on_the_inputs_is_repeated_for_each_sample():

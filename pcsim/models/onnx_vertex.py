@@ -147,11 +147,17 @@ class Writing:
             return name
         return spread(self, name, len(shape), self.inputs[self.batched.index(True)])
 
-    def swapped(self, x: str, rank: int, first: int, second: int) -> str:
-        """Return a tensor with two axes of the vertex swapped."""
-        order = list(range(rank + 1))
-        order[1 + first], order[1 + second] = order[1 + second], order[1 + first]
-        return self.node("Transpose", x, perm=order)
+    def moved(self, x: str, rank: int, first: int, second: int) -> str:
+        """Return a tensor of so many axes, the batch among them, with one of them moved to another place."""
+        order = [axis for axis in range(rank) if axis != first]
+        order.insert(second, first)
+        return x if first == second else self.node("Transpose", x, perm=order)
+
+    def second_output(self, made: str) -> str:
+        """Return another tensor that the last node makes, beside the one given."""
+        other = self.model.unique(f"{made}/second")
+        self.model.nodes[-1].output.append(other)
+        return other
 
     def part(self, x: str, axis: int, chosen: tuple[int, int, int]) -> str:
         """Return part of a tensor along an axis of it: from, to and step as Python has them."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from string import ascii_letters
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pcsim.arrays import LEAD
-from pcsim.models.onnx_vertex import spread
 from pcsim.ops.contraction import labels_of
 from pcsim.ops.extension import sources_by_axis
 from pcsim.ops.reductions import axes_within, axis_within
@@ -197,63 +196,6 @@ def running_product(w: Writing) -> str:
     return w.node("ReduceProd", kept, w.whole([axis + 1]), keepdims=0)
 
 
-# -- what is chosen by indices -------------------------------------------------------------------------------
-
-
-def embedding(w: Writing) -> str:
-    """Return rows of the table."""
-    return w.node("Gather", w.params["weight"], w.x, axis=0)
-
-
-def indices_of(w: Writing) -> str:
-    """Return indices with the batch in front: those that are fed, or those that are known, again for each sample."""
-    if len(w.inputs) > 1:
-        return w.spread(1)
-    known = w.whole(np.asarray(plain(w.call["indices"]))[None])
-    return spread(w, known, np.ndim(plain(w.call["indices"])), w.x) if w.batched[0] else known
-
-
-def plain(values: Any) -> Any:
-    """Return numbers as NumPy reads them."""
-    return getattr(values, "array", values)
-
-
-def gathered(w: Writing) -> str:
-    """Return elements along an axis, chosen by indices: of each sample by its own, where they are fed."""
-    axis = axis_of(w)
-    if len(w.inputs) == 1:
-        return w.node("Gather", w.x, w.whole(plain(w.call["indices"])), axis=axis)
-    count = len(w.shapes[1])
-    front = w.node("Transpose", w.spread(0), perm=[0, axis, *(each for each in range(1, 1 + w.rank) if each != axis)])
-    tuples = w.node("Unsqueeze", w.spread(1), w.whole([1 + count]))
-    found = w.node("GatherND", front, tuples, batch_dims=1)
-    before, behind = range(1 + count, axis + count), range(axis + count, w.rank + count)
-    return w.node("Transpose", found, perm=[0, *before, *range(1, 1 + count), *behind])
-
-
-def gathered_by_tuples(w: Writing) -> str:
-    """Return elements or slices, chosen by tuples of indices."""
-    return w.node("GatherND", w.spread(0), indices_of(w), batch_dims=1 + w.call["common"])
-
-
-def taken_along(w: Writing) -> str:
-    """Return elements along an axis, each chosen by an index of its own."""
-    return w.node("GatherElements", w.spread(0), indices_of(w), axis=axis_of(w))
-
-
-def one_hot(w: Writing) -> str:
-    """Return 1 for the class that the index names, 0 for the others."""
-    axis = 1 + axis_within(w.call["axis"], 1 + w.rank)
-    return w.node("OneHot", w.x, w.whole(w.call["classes"]), w.array([0.0, 1.0]), axis=axis)
-
-
-def largest(w: Writing) -> str:
-    """Return the largest or the smallest elements along an axis, in their order."""
-    made = w.node("TopK", w.x, w.whole([w.call["k"]]), axis=axis_of(w), largest=int(w.call["largest"]))
-    w.model.nodes[-1].output.append(w.model.unique(f"{made}/indices"))
-    return made
-
-
 def dropout(w: Writing) -> str:
     """Return the input with numbers dropped at random, drawn by whoever runs the model; as it is where none are."""
     if not w.call["active"] or not w.call["rate"]:
@@ -271,6 +213,5 @@ ROWS: dict[str, Row] = {
     "sum": reduction("ReduceSum"), "mean": reduction("ReduceMean"), "max": reduction("ReduceMax"),
     "min": reduction("ReduceMin"), "prod": reduction("ReduceProd"), "logsumexp": reduction("ReduceLogSumExp"),
     "log_sum": reduction("ReduceLogSum"), "sum_square": reduction("ReduceSumSquare"), "norm": norm,
-    "cumsum": running_sum, "embedding": embedding, "gather": gathered, "take_along": taken_along, "one_hot": one_hot,
-    "top_k": largest, "dropout": dropout, "gather_nd": gathered_by_tuples, "cumprod": running_product,
+    "cumsum": running_sum, "cumprod": running_product, "dropout": dropout,
 }  # fmt: skip

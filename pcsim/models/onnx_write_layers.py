@@ -204,11 +204,10 @@ def adaptive_average_pool(w: Writing) -> str:
     """Return the average of each part: matrices where parts differ in size."""
     if is_even(w):
         return evenly(w, "AveragePool")
-    x, last = w.x, w.rank - 1
-    for place, (extent, count) in enumerate(zip(*map(reversed, parts_of(w)), strict=True)):
-        turned = x if place == 0 else w.swapped(x, w.rank, last - place, last)
-        made = w.node("MatMul", turned, w.array(averaging(np, extent, count, np.float64)))
-        x = made if place == 0 else w.swapped(made, w.rank, last - place, last)
+    x, rank = w.x, 1 + w.rank
+    for place, (extent, count) in enumerate(zip(*parts_of(w), strict=True), rank - len(w.call["size"])):
+        product = w.node("MatMul", w.moved(x, rank, place, rank - 1), w.array(averaging(np, extent, count, np.float64)))
+        x = w.moved(product, rank, rank - 1, place)
     return x
 
 

@@ -17,7 +17,13 @@ from pcsim.errors import InputError, Problem, wrong
 from pcsim.graph.graph import Graph, number_format
 from pcsim.graph.initialise import initialise
 from pcsim.graph.levels import vertex_levels
-from pcsim.models import onnx_write_arrays, onnx_write_functions, onnx_write_layers, onnx_write_norms
+from pcsim.models import (
+    onnx_write_arrays,
+    onnx_write_functions,
+    onnx_write_layers,
+    onnx_write_norms,
+    onnx_write_places,
+)
 from pcsim.models.model import Model
 from pcsim.models.onnx_vertex import Nodes, Writing, spread
 from pcsim.resources import install
@@ -38,6 +44,7 @@ BATCH = "batch"
 
 WRITERS: dict[str, Row] = {
     **onnx_write_functions.ROWS, **onnx_write_arrays.ROWS, **onnx_write_layers.ROWS, **onnx_write_norms.ROWS,
+    **onnx_write_places.ROWS,
 }  # fmt: skip
 """How a vertex of each op is written."""
 
