@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pcsim.models.nir_writer import to_nir
     from pcsim.models.onnx_reader import from_onnx
     from pcsim.models.onnx_writer import to_onnx
+    from pcsim.models.torch_reader import from_torch
     from pcsim.rules import RULES, Rule
     from pcsim.run.compare_runs import Comparison, compare
     from pcsim.run.result import Run, open_run
@@ -59,6 +60,7 @@ __all__ = [
     "export",
     "from_nir",
     "from_onnx",
+    "from_torch",
     "gradients",
     "level",
     "levelling",
@@ -88,6 +90,7 @@ _MODULES = {
     "pcsim.models.nir_reader": ("from_nir",),
     "pcsim.models.nir_writer": ("to_nir",),
     "pcsim.models.onnx_reader": ("from_onnx",),
+    "pcsim.models.torch_reader": ("from_torch",),
     "pcsim.models.onnx_writer": ("to_onnx",),
     "pcsim.rules": ("RULES", "Rule"),
     "pcsim.run.compare_runs": ("Comparison", "compare"),

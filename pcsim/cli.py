@@ -214,7 +214,7 @@ def plan(
 @app.command("import")
 @_guarded
 def import_(
-    file: Annotated[Path, typer.Argument(help="a model of another tool: .onnx or .nir")],
+    file: Annotated[Path, typer.Argument(help="a model of another tool: .onnx, .nir or .pt2")],
     target: Annotated[Path, typer.Option("-o", "--out", help="the graph document; weights are written beside it")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="fix an open dimension: sequence=16; of .nir: dt=0.001")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pcsim.errors import nearest, wrong
 from pcsim.models.nir_reader import from_nir
 from pcsim.models.onnx_reader import from_onnx
+from pcsim.models.torch_reader import read_exported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from pcsim.models.model import Model
 
-ENDINGS = (".onnx", ".nir")
+ENDINGS = (".onnx", ".nir", ".pt2")
 """How the names of files end that hold models of other tools."""
 
 
@@ -23,8 +24,9 @@ def model_of_file(path: Path, settings: Mapping[str, Any], batch_axis: int | Non
 
     Parameters
     ----------
-    settings : of an ONNX file, extents of dimensions that it leaves open; of a NIR file ``dt``, what a tick lasts
-    batch_axis : of inputs of an ONNX file; NIR has none
+    settings : of an ONNX file, and one of torch.export, extents of dimensions that it leaves open; of a NIR file
+        ``dt``, what a tick lasts
+    batch_axis : of inputs; NIR has none
 
     Raises
     ------
@@ -35,6 +37,8 @@ def model_of_file(path: Path, settings: Mapping[str, Any], batch_axis: int | Non
         return from_onnx(path, settings, batch_axis=batch_axis)
     if path.suffix == ".nir":
         return from_nir(path, **_of_nir(settings))
+    if path.suffix == ".pt2":
+        return read_exported(path, settings, batch_axis)
     raise wrong((), f"{path}: expected a file that ends with {' or '.join(ENDINGS)}")
 
 
