@@ -58,7 +58,7 @@ def exported(module: Any, example: tuple[Any, ...], batch_axis: int | None) -> A
                 return traced(resized(torch, example, batch_axis, 2), shapes)
             except Exception:  # noqa: BLE001 - the first error is told
                 pass
-    raise wrong((), f"{type(module).__name__} cannot be traced: {told(torch, first)}")
+    raise wrong((), f"{type(module).__name__} cannot be traced: {what_stopped(torch, first)}")
 
 
 def functional(program: Any, keeps: Callable[[str, str], bool]) -> Any:
@@ -124,7 +124,7 @@ def undisturbed(torch: Any) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def told(torch: Any, error: Exception) -> str:
+def what_stopped(torch: Any, error: Exception) -> str:
     """Return what stopped a trace: the first line of the message, the line of the module, and a remedy."""
     inside = str(Path(torch.__file__).parent)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(inside)]

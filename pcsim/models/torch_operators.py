@@ -1,6 +1,6 @@
 """What operators of PyTorch (ATen) become: one row each, called with the arguments of the operator itself.
 
-Each translation takes the place of its node, then the operator's own arguments in their order: tensors as ``Tensor``,
+Each translation takes the scope of its node, then the operator's own arguments in their order: tensors as ``Tensor``,
 all else as Python values. Defaults are those of ATen, where an operator leaves an argument out.
 """
 
@@ -18,7 +18,7 @@ from pcsim.models.builder import Operand, Tensor
 from pcsim.models.torch_recurrent import gru, lstm, rnn_relu, rnn_tanh
 
 if TYPE_CHECKING:
-    from pcsim.models.torch_places import Place
+    from pcsim.models.torch_scope import Scope
 
 Translation = Callable[..., Any]
 Extents = int | Sequence[int]
@@ -27,7 +27,7 @@ Extents = int | Sequence[int]
 # -- one number at a time ----------------------------------------------------------------------------------
 
 
-def same(_p: Place, x: Tensor, *_options: Any, **_more: Any) -> Tensor:
+def same(_p: Scope, x: Tensor, *_options: Any, **_more: Any) -> Tensor:
     """Return the tensor itself."""
     return x
 
@@ -35,8 +35,8 @@ def same(_p: Place, x: Tensor, *_options: Any, **_more: Any) -> Tensor:
 def unary(op: str, **attributes: Any) -> Translation:
     """Return the translation of an operator that is an op of one input."""
 
-    def translation(p: Place, x: Tensor) -> Tensor:
-        return p.vertex(op, [x], attributes)
+    def translation(scope: Scope, x: Tensor) -> Tensor:
+        return scope.vertex(op, [x], attributes)
 
     return translation
 
@@ -44,41 +44,41 @@ def unary(op: str, **attributes: Any) -> Translation:
 def unary_with(op: str, **defaults: Any) -> Translation:
     """Return the translation of an op of one input whose attributes are the operator's further arguments, in order."""
 
-    def translation(p: Place, x: Tensor, *given: Any, **named: Any) -> Tensor:
-        return p.vertex(op, [x], {**defaults, **dict(zip(defaults, given, strict=False)), **named})
+    def translation(scope: Scope, x: Tensor, *given: Any, **named: Any) -> Tensor:
+        return scope.vertex(op, [x], {**defaults, **dict(zip(defaults, given, strict=False)), **named})
 
     return translation
 
 
-def converted(p: Place, x: Tensor, *_options: Any, **_more: Any) -> Tensor:
+def converted(scope: Scope, x: Tensor, *_options: Any, **_more: Any) -> Tensor:
     """Return the tensor where it stays a floating-point number, whatever its size; else say that it cannot be done."""
-    if p.is_float(0) and p.is_float():
+    if scope.is_float(0) and scope.is_float():
         return x
     raise wrong((), "numbers that are computed cannot change between floating point and whole numbers")
 
 
-def clamp(p: Place, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
+def clamp(scope: Scope, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     """Return x within bounds, which may be numbers or tensors."""
     if isinstance(low, Tensor) or isinstance(high, Tensor):
-        above = x if low is None else p.vertex("maximum", [x, low])
-        return above if high is None else p.vertex("minimum", [above, high])
+        above = x if low is None else scope.vertex("maximum", [x, low])
+        return above if high is None else scope.vertex("minimum", [above, high])
     bounds = {"min": low, "max": high}
-    return p.vertex("clip", [x], {key: bound for key, bound in bounds.items() if bound is not None})
+    return scope.vertex("clip", [x], {key: bound for key, bound in bounds.items() if bound is not None})
 
 
-def hardtanh(p: Place, x: Tensor, low: float = -1, high: float = 1) -> Tensor:
+def hardtanh(scope: Scope, x: Tensor, low: float = -1, high: float = 1) -> Tensor:
     """Return x between two bounds."""
-    return clamp(p, x, low, high)
+    return clamp(scope, x, low, high)
 
 
-def dropout(p: Place, x: Tensor, rate: float, train: bool) -> Tensor:
+def dropout(scope: Scope, x: Tensor, rate: float, train: bool) -> Tensor:
     """Return x with numbers dropped at random, where it is trained."""
-    return p.vertex("dropout", [x], {"rate": rate}) if train and rate else x
+    return scope.vertex("dropout", [x], {"rate": rate}) if train and rate else x
 
 
-def native_dropout(p: Place, x: Tensor, rate: float, train: bool | None = True) -> tuple[Tensor]:
+def native_dropout(scope: Scope, x: Tensor, rate: float, train: bool | None = True) -> tuple[Tensor]:
     """Return what ``dropout`` does; no model reads the mask."""
-    return (dropout(p, x, rate, bool(train)),)
+    return (dropout(scope, x, rate, bool(train)),)
 
 
 # -- several inputs that broadcast -------------------------------------------------------------------------
@@ -87,57 +87,57 @@ def native_dropout(p: Place, x: Tensor, rate: float, train: bool | None = True) 
 def binary(op: str) -> Translation:
     """Return the translation of an operator that is an op of two inputs."""
 
-    def translation(p: Place, a: Operand, b: Operand) -> Tensor:
-        return p.vertex(op, [a, b])
+    def translation(scope: Scope, a: Operand, b: Operand) -> Tensor:
+        return scope.vertex(op, [a, b])
 
     return translation
 
 
-def add(p: Place, a: Operand, b: Operand, alpha: float = 1) -> Tensor:
+def add(scope: Scope, a: Operand, b: Operand, alpha: float = 1) -> Tensor:
     """Return a + alpha b."""
-    return p.vertex("add", [a, b if alpha == 1 else scaled(p, b, alpha)])
+    return scope.vertex("add", [a, b if alpha == 1 else scaled(scope, b, alpha)])
 
 
-def sub(p: Place, a: Operand, b: Operand, alpha: float = 1) -> Tensor:
+def sub(scope: Scope, a: Operand, b: Operand, alpha: float = 1) -> Tensor:
     """Return a - alpha b."""
-    return p.vertex("subtract", [a, b if alpha == 1 else scaled(p, b, alpha)])
+    return scope.vertex("subtract", [a, b if alpha == 1 else scaled(scope, b, alpha)])
 
 
-def rsub(p: Place, a: Operand, b: Operand, alpha: float = 1) -> Tensor:
+def rsub(scope: Scope, a: Operand, b: Operand, alpha: float = 1) -> Tensor:
     """Return b - alpha a."""
-    return sub(p, b, a, alpha)
+    return sub(scope, b, a, alpha)
 
 
-def scaled(p: Place, x: Operand, factor: float) -> Tensor:
+def scaled(scope: Scope, x: Operand, factor: float) -> Tensor:
     """Return a multiple of x."""
-    return p.vertex("multiply", [x, factor])
+    return scope.vertex("multiply", [x, factor])
 
 
-def div(p: Place, a: Operand, b: Operand, rounding_mode: str | None = None) -> Tensor:
+def div(scope: Scope, a: Operand, b: Operand, rounding_mode: str | None = None) -> Tensor:
     """Return a / b, rounded as asked."""
-    quotient = p.vertex("divide", [a, b])
+    quotient = scope.vertex("divide", [a, b])
     if rounding_mode is None:
         return quotient
     if rounding_mode == "floor":
-        return p.vertex("floor", [quotient])
+        return scope.vertex("floor", [quotient])
     raise wrong((), "a quotient that is cut towards 0 has no op")
 
 
-def power(p: Place, base: Operand, exponent: Operand) -> Tensor:
+def power(scope: Scope, base: Operand, exponent: Operand) -> Tensor:
     """Return the base to the exponent; a number as exponent is an attribute."""
     if not isinstance(exponent, Tensor):
-        return p.vertex("power", [base], {"exponent": float(exponent)})
-    return p.vertex("power", [base, exponent])
+        return scope.vertex("power", [base], {"exponent": float(exponent)})
+    return scope.vertex("power", [base, exponent])
 
 
-def where(p: Place, mask: Tensor, a: Operand, b: Operand) -> Tensor:
+def where(scope: Scope, mask: Tensor, a: Operand, b: Operand) -> Tensor:
     """Return a where the mask holds, else b."""
-    return p.vertex("where", [whole(mask), a, b])
+    return scope.vertex("where", [whole(mask), a, b])
 
 
-def masked_fill(p: Place, x: Tensor, mask: Tensor, value: Operand) -> Tensor:
+def masked_fill(scope: Scope, x: Tensor, mask: Tensor, value: Operand) -> Tensor:
     """Return x with a value where the mask holds."""
-    return where(p, mask, value, x)
+    return where(scope, mask, value, x)
 
 
 def whole(mask: Tensor) -> Tensor:
@@ -153,17 +153,17 @@ def weights(weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
     return {"weight": weight} | ({} if bias is None else {"bias": bias})
 
 
-def linear(p: Place, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(scope: Scope, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x W^T + b; a weight that is computed is an input like any other."""
     if weight.vertex or (bias is not None and bias.vertex):
-        product = p.vertex("matmul", [x, p.vertex("transpose", [weight])])
-        return product if bias is None else p.vertex("add", [product, bias])
+        product = scope.vertex("matmul", [x, scope.vertex("transpose", [weight])])
+        return product if bias is None else scope.vertex("add", [product, bias])
     attributes = {"units": weight.shape[0], "bias": bias is not None}
-    return p.vertex("affine", [x], attributes, params=weights(weight, bias))
+    return scope.vertex("affine", [x], attributes, params=weights(weight, bias))
 
 
 def convolution(
-    p: Place,
+    scope: Scope,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -188,11 +188,11 @@ def convolution(
         "groups": groups,
         "bias": bias is not None,
     }
-    return p.vertex("conv", [x], attributes, params=weights(weight, bias))
+    return scope.vertex("conv", [x], attributes, params=weights(weight, bias))
 
 
 def conv_transpose(
-    p: Place,
+    scope: Scope,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -214,7 +214,7 @@ def conv_transpose(
         "groups": groups,
         "bias": bias is not None,
     }
-    return p.vertex("conv_transpose", [x], attributes, params=weights(weight, bias))
+    return scope.vertex("conv_transpose", [x], attributes, params=weights(weight, bias))
 
 
 def each(value: Extents, axes: Sequence[int]) -> list[int]:
@@ -223,33 +223,33 @@ def each(value: Extents, axes: Sequence[int]) -> list[int]:
     return given * len(axes) if len(given) == 1 else given
 
 
-def addmm(p: Place, c: Operand, a: Operand, b: Operand, beta: float = 1, alpha: float = 1) -> Tensor:
+def addmm(scope: Scope, c: Operand, a: Operand, b: Operand, beta: float = 1, alpha: float = 1) -> Tensor:
     """Return beta c + alpha a b."""
-    product = p.vertex("matmul", [a, b])
-    product = product if alpha == 1 else scaled(p, product, alpha)
-    return p.vertex("add", [c if beta == 1 else scaled(p, c, beta), product])
+    product = scope.vertex("matmul", [a, b])
+    product = product if alpha == 1 else scaled(scope, product, alpha)
+    return scope.vertex("add", [c if beta == 1 else scaled(scope, c, beta), product])
 
 
-def einsum(p: Place, equation: str, operands: Sequence[Tensor], **_path: Any) -> Tensor:
+def einsum(scope: Scope, equation: str, operands: Sequence[Tensor], **_path: Any) -> Tensor:
     """Return a sum of products over named axes."""
-    return p.vertex("einsum", list(operands), {"equation": equation})
+    return scope.vertex("einsum", list(operands), {"equation": equation})
 
 
-def embedding(p: Place, weight: Tensor, indices: Tensor, padding: int = -1, *_options: Any) -> Tensor:
+def embedding(scope: Scope, weight: Tensor, indices: Tensor, padding: int = -1, *_options: Any) -> Tensor:
     """Return the rows of a table that whole numbers choose."""
     if weight.vertex or weight.known:
-        return p.vertex("gather", [weight, indices], {"axis": 0})
+        return scope.vertex("gather", [weight, indices], {"axis": 0})
     if padding >= 0:
         raise wrong((), "an embedding whose padding_idx is not learnt has no op: make the module without padding_idx")
     entries, units = weight.shape
-    return p.vertex("embedding", [indices], {"entries": entries, "units": units}, params={"weight": weight})
+    return scope.vertex("embedding", [indices], {"entries": entries, "units": units}, params={"weight": weight})
 
 
 # -- attention ---------------------------------------------------------------------------------------------
 
 
 def attention(
-    p: Place,
+    scope: Scope,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -262,42 +262,42 @@ def attention(
     """Return softmax(scale Q K^T + mask) V, each step a vertex (Vaswani et al. 2017, eq. 1)."""
     if enable_gqa:
         repeats = query.shape[-3] // key.shape[-3]
-        key, value = repeated_heads(p, key, repeats, "key"), repeated_heads(p, value, repeats, "value")
+        key, value = repeated_heads(scope, key, repeats, "key"), repeated_heads(scope, value, repeats, "value")
     rank = len(key.shape)
-    turned = p.vertex("transpose", [key], {"axes": [*range(rank - 2), rank - 1, rank - 2]}, name="key.transpose")
-    scores = p.vertex("matmul", [query, turned], name="scores")
+    turned = scope.vertex("transpose", [key], {"axes": [*range(rank - 2), rank - 1, rank - 2]}, name="key.transpose")
+    scores = scope.vertex("matmul", [query, turned], name="scores")
     factor = 1 / sqrt(query.shape[-1]) if scale is None else scale
-    scores = p.vertex("multiply", [scores, float(factor)], name="scaled")
+    scores = scope.vertex("multiply", [scores, float(factor)], name="scaled")
     if is_causal:
-        scores = p.vertex("add", [scores, np.triu(np.full(scores.shape[-2:], -np.inf), 1)], name="masked")
+        scores = scope.vertex("add", [scores, np.triu(np.full(scores.shape[-2:], -np.inf), 1)], name="masked")
     if mask is not None:
-        scores = masked(p, scores, mask)
-    shares = p.vertex("softmax", [scores], {"axis": -1}, name="shares")
+        scores = masked(scope, scores, mask)
+    shares = scope.vertex("softmax", [scores], {"axis": -1}, name="shares")
     if rate:
-        shares = p.vertex("dropout", [shares], {"rate": rate}, name="dropout")
-    return p.vertex("matmul", [shares, value], name="mix")
+        shares = scope.vertex("dropout", [shares], {"rate": rate}, name="dropout")
+    return scope.vertex("matmul", [shares, value], name="mix")
 
 
-def masked(p: Place, scores: Tensor, mask: Tensor) -> Tensor:
+def masked(scope: Scope, scores: Tensor, mask: Tensor) -> Tensor:
     """Return scores with a mask: truth values that keep, or numbers that are added."""
     if mask.array is not None and mask.array.dtype.kind == "b":
         mask = Tensor(mask.shape, np.where(mask.array, 0.0, -np.inf))
-    return p.vertex("add", [scores, mask], name="masked")
+    return scope.vertex("add", [scores, mask], name="masked")
 
 
-def repeated_heads(p: Place, x: Tensor, repeats: int, name: str) -> Tensor:
+def repeated_heads(scope: Scope, x: Tensor, repeats: int, name: str) -> Tensor:
     """Return x with each head repeated, (..., heads repeats, length, width)."""
     *front, heads, length, width = x.shape
-    apart = reshaped(p, x, [*front, heads, 1, length, width], name=f"{name}.apart")
-    wide = p.vertex("expand", [apart], {"shape": [*front, heads, repeats, length, width]}, name=f"{name}.repeated")
-    return reshaped(p, wide, [*front, heads * repeats, length, width], name=f"{name}.heads")
+    apart = reshaped(scope, x, [*front, heads, 1, length, width], name=f"{name}.apart")
+    wide = scope.vertex("expand", [apart], {"shape": [*front, heads, repeats, length, width]}, name=f"{name}.repeated")
+    return reshaped(scope, wide, [*front, heads * repeats, length, width], name=f"{name}.heads")
 
 
 # -- norms, reductions, scans ------------------------------------------------------------------------------
 
 
 def batch_norm(
-    p: Place,
+    scope: Scope,
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
@@ -316,68 +316,76 @@ def batch_norm(
         "momentum": momentum,
     }
     kept = {"running_mean": mean, "running_variance": variance}
-    buffers = {name: p.value(each, name) for name, each in kept.items() if each is not None}
-    params = {} if weight is None else {"weight": weight, "bias": p.zeros(weight.shape) if bias is None else bias}
-    return (p.vertex("batch_norm", [x], attributes, params=params, buffers=buffers),)
+    buffers = {name: scope.value(each, name) for name, each in kept.items() if each is not None}
+    params = {} if weight is None else {"weight": weight, "bias": scope.zeros(weight.shape) if bias is None else bias}
+    return (scope.vertex("batch_norm", [x], attributes, params=params, buffers=buffers),)
 
 
-def batch_norm_of_training(p: Place, x: Tensor, *arguments: Any) -> Tensor:
+def batch_norm_of_training(scope: Scope, x: Tensor, *arguments: Any) -> Tensor:
     """Return what ``aten.batch_norm`` does, which has one result."""
-    return batch_norm(p, x, *arguments)[0]
+    return batch_norm(scope, x, *arguments)[0]
 
 
-def frozen_batch_norm(p: Place, x: Tensor, *arguments: Any) -> tuple[Tensor]:
+def frozen_batch_norm(scope: Scope, x: Tensor, *arguments: Any) -> tuple[Tensor]:
     """Return x normalised by frozen statistics."""
     *tensors, momentum, epsilon = arguments
-    return batch_norm(p, x, *tensors, False, momentum, epsilon)
+    return batch_norm(scope, x, *tensors, False, momentum, epsilon)
 
 
-def batch_norm_without_statistics(p: Place, x: Tensor, weight: Any, bias: Any, *options: Any) -> tuple[Tensor]:
+def batch_norm_without_statistics(scope: Scope, x: Tensor, weight: Any, bias: Any, *options: Any) -> tuple[Tensor]:
     """Return x normalised by the statistics of the batch, which nobody keeps."""
-    return batch_norm(p, x, weight, bias, None, None, *options)
+    return batch_norm(scope, x, weight, bias, None, None, *options)
 
 
-def normalised(p: Place, op: str, x: Tensor, attributes: dict[str, Any], *affine: Tensor | None) -> Tensor:
+def normalised(scope: Scope, op: str, x: Tensor, attributes: dict[str, Any], *affine: Tensor | None) -> Tensor:
     """Return a norm with its weight and bias; where one of both is missing it is 1, or 0, and stays apart."""
     names = dict(zip(("weight", "bias"), affine, strict=False))
     given = {name: each for name, each in names.items() if each is not None}
     if "weight" not in given and "bias" in given:
         raise wrong((), "a norm with a bias and without a weight has no op")
     if "weight" in given and "bias" in names and "bias" not in given:
-        given["bias"] = p.zeros(given["weight"].shape)
-    return p.vertex(op, [x], {**attributes, "affine": bool(given)}, params=given)
+        given["bias"] = scope.zeros(given["weight"].shape)
+    return scope.vertex(op, [x], {**attributes, "affine": bool(given)}, params=given)
 
 
 def layer_norm(
-    p: Place, x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, epsilon: float = 1e-5, *_fast: Any
+    scope: Scope,
+    x: Tensor,
+    shape: Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    epsilon: float = 1e-5,
+    *_fast: Any,
 ) -> Tensor:
     """Return x normalised over its last axes."""
-    return normalised(p, "layer_norm", x, {"axis": -len(shape), "epsilon": epsilon}, weight, bias)
+    return normalised(scope, "layer_norm", x, {"axis": -len(shape), "epsilon": epsilon}, weight, bias)
 
 
-def rms_norm(p: Place, x: Tensor, shape: Sequence[int], weight: Any = None, epsilon: float | None = None) -> Tensor:
+def rms_norm(scope: Scope, x: Tensor, shape: Sequence[int], weight: Any = None, epsilon: float | None = None) -> Tensor:
     """Return x divided by the root of its mean square over its last axes."""
-    chosen = float(np.finfo(p.dtype()).eps) if epsilon is None else epsilon
-    return normalised(p, "rms_norm", x, {"axis": -len(shape), "epsilon": chosen}, weight)
+    chosen = float(np.finfo(scope.dtype()).eps) if epsilon is None else epsilon
+    return normalised(scope, "rms_norm", x, {"axis": -len(shape), "epsilon": chosen}, weight)
 
 
 def reduced(op: str) -> Translation:
     """Return the translation of a reduction over axes."""
 
-    def translation(p: Place, x: Tensor, axes: Any = None, keepdim: bool = False, **_more: Any) -> Tensor:
+    def translation(scope: Scope, x: Tensor, axes: Any = None, keepdim: bool = False, **_more: Any) -> Tensor:
         chosen = None if axes is None or axes == [] else axes
-        return p.vertex(op, [x], {"axis": chosen, "keepdims": keepdim})
+        return scope.vertex(op, [x], {"axis": chosen, "keepdims": keepdim})
 
     return translation
 
 
-def vector_norm(p: Place, x: Tensor, order: float = 2, axes: Any = None, keepdim: bool = False, **_m: Any) -> Tensor:
+def vector_norm(
+    scope: Scope, x: Tensor, order: float = 2, axes: Any = None, keepdim: bool = False, **_m: Any
+) -> Tensor:
     """Return the 1-norm or the 2-norm over axes."""
-    return p.vertex("norm", [x], {"order": int(order), "axis": axes, "keepdims": keepdim})
+    return scope.vertex("norm", [x], {"order": int(order), "axis": axes, "keepdims": keepdim})
 
 
 def variance(
-    p: Place, x: Tensor, axes: Any = None, *options: Any, correction: float | None = 1, keepdim: bool = False
+    scope: Scope, x: Tensor, axes: Any = None, *options: Any, correction: float | None = 1, keepdim: bool = False
 ) -> Tensor:
     """Return the mean squared distance from the mean over axes, corrected for how many numbers there are."""
     if options:  # the older form: (unbiased, keepdim)
@@ -386,22 +394,24 @@ def variance(
         axes, correction = None, float(axes)
     chosen = range(len(x.shape)) if axes is None else [axes] if isinstance(axes, int) else axes
     count = prod(x.shape[axis] for axis in chosen)
-    away = p.vertex("subtract", [x, p.vertex("mean", [x], {"axis": axes, "keepdims": True}, name="mean")], name="away")
-    spread = p.vertex("mean", [p.vertex("square", [away], name="square")], {"axis": axes, "keepdims": keepdim})
+    away = scope.vertex(
+        "subtract", [x, scope.vertex("mean", [x], {"axis": axes, "keepdims": True}, name="mean")], name="away"
+    )
+    spread = scope.vertex("mean", [scope.vertex("square", [away], name="square")], {"axis": axes, "keepdims": keepdim})
     corrected = count - (1 if correction is None else correction)
-    return spread if corrected == count else scaled(p, spread, count / corrected)
+    return spread if corrected == count else scaled(scope, spread, count / corrected)
 
 
-def standard_deviation(p: Place, x: Tensor, *options: Any, **named: Any) -> Tensor:
+def standard_deviation(scope: Scope, x: Tensor, *options: Any, **named: Any) -> Tensor:
     """Return the root of the variance."""
-    return p.vertex("sqrt", [variance(p, x, *options, **named)])
+    return scope.vertex("sqrt", [variance(scope, x, *options, **named)])
 
 
 def softmax(op: str) -> Translation:
     """Return the translation of a softmax along an axis."""
 
-    def translation(p: Place, x: Tensor, axis: int, *_dtype: Any, **_more: Any) -> Tensor:
-        return p.vertex(op, [x], {"axis": axis})
+    def translation(scope: Scope, x: Tensor, axis: int, *_dtype: Any, **_more: Any) -> Tensor:
+        return scope.vertex(op, [x], {"axis": axis})
 
     return translation
 
@@ -409,8 +419,8 @@ def softmax(op: str) -> Translation:
 def scan(op: str) -> Translation:
     """Return the translation of a cumulative sum or product."""
 
-    def translation(p: Place, x: Tensor, axis: int, **_dtype: Any) -> Tensor:
-        return p.vertex(op, [x], {"axis": axis})
+    def translation(scope: Scope, x: Tensor, axis: int, **_dtype: Any) -> Tensor:
+        return scope.vertex(op, [x], {"axis": axis})
 
     return translation
 
@@ -419,7 +429,7 @@ def scan(op: str) -> Translation:
 
 
 def max_pool(
-    p: Place,
+    scope: Scope,
     x: Tensor,
     kernel: Extents,
     stride: Extents = (),
@@ -428,12 +438,12 @@ def max_pool(
     ceil: bool = False,
 ) -> Tensor:
     """Return the maximum of each window."""
-    sizes = window(p, kernel, stride, padding) | {"dilation": each(dilation, p.axes), "ceil": ceil}
-    return p.vertex("max_pool", [x], sizes)
+    sizes = window(scope, kernel, stride, padding) | {"dilation": each(dilation, scope.axes), "ceil": ceil}
+    return scope.vertex("max_pool", [x], sizes)
 
 
 def average_pool(
-    p: Place,
+    scope: Scope,
     x: Tensor,
     kernel: Extents,
     stride: Extents = (),
@@ -443,218 +453,220 @@ def average_pool(
     divisor: int | None = None,
 ) -> Tensor:
     """Return the mean of each window; a divisor of its own multiplies it."""
-    sizes = window(p, kernel, stride, padding) | {"ceil": ceil, "count_padding": count_padding}
+    sizes = window(scope, kernel, stride, padding) | {"ceil": ceil, "count_padding": count_padding}
     if divisor is None:
-        return p.vertex("average_pool", [x], sizes)
-    if any(each(padding, p.axes)) or ceil:
+        return scope.vertex("average_pool", [x], sizes)
+    if any(each(padding, scope.axes)) or ceil:
         raise wrong((), "average pooling with a divisor of its own, and padding, has no op")
-    return scaled(p, p.vertex("average_pool", [x], sizes), prod(sizes["kernel"]) / divisor)
+    return scaled(scope, scope.vertex("average_pool", [x], sizes), prod(sizes["kernel"]) / divisor)
 
 
-def window(p: Place, kernel: Extents, stride: Extents, padding: Extents) -> dict[str, Any]:
+def window(scope: Scope, kernel: Extents, stride: Extents, padding: Extents) -> dict[str, Any]:
     """Return the attributes of a window that slides over the axes of a pooling operator."""
-    sizes = {"kernel": each(kernel, p.axes), "padding": each(padding, p.axes)}
-    return sizes if stride in ((), []) else {**sizes, "stride": each(stride, p.axes)}
+    sizes = {"kernel": each(kernel, scope.axes), "padding": each(padding, scope.axes)}
+    return sizes if stride in ((), []) else {**sizes, "stride": each(stride, scope.axes)}
 
 
-def adaptive_average_pool(p: Place, x: Tensor, size: Extents) -> Tensor:
+def adaptive_average_pool(scope: Scope, x: Tensor, size: Extents) -> Tensor:
     """Return means over as many windows as asked."""
-    return p.vertex("adaptive_average_pool", [x], {"size": adaptive(p, x, size)})
+    return scope.vertex("adaptive_average_pool", [x], {"size": adaptive(scope, x, size)})
 
 
-def adaptive_max_pool(p: Place, x: Tensor, size: Extents) -> tuple[Tensor]:
+def adaptive_max_pool(scope: Scope, x: Tensor, size: Extents) -> tuple[Tensor]:
     """Return maxima of as many windows as asked; no index of them."""
-    return (p.vertex("adaptive_max_pool", [x], {"size": adaptive(p, x, size)}),)
+    return (scope.vertex("adaptive_max_pool", [x], {"size": adaptive(scope, x, size)}),)
 
 
-def adaptive(p: Place, x: Tensor, size: Any) -> list[int]:
+def adaptive(scope: Scope, x: Tensor, size: Any) -> list[int]:
     """Return the extents of an adaptive pooling; those left open stay as they are."""
-    wanted: list[int | None] = [*each(size, p.axes)]
+    wanted: list[int | None] = [*each(size, scope.axes)]
     return [old if new is None else new for old, new in zip(x.shape[-len(wanted) :], wanted, strict=True)]
 
 
 # -- the same numbers in other places ----------------------------------------------------------------------
 
 
-def reshaped(p: Place, x: Tensor, shape: Sequence[int], name: str = "") -> Tensor:
+def reshaped(scope: Scope, x: Tensor, shape: Sequence[int], name: str = "") -> Tensor:
     """Return the same numbers in another shape, one extent of which may be -1."""
     size = prod(x.shape)
     blank = size // max(1, prod(extent for extent in shape if extent != -1))
     wanted = [blank if extent == -1 else extent for extent in shape]
-    return x if tuple(wanted) == x.shape else p.vertex("reshape", [x], {"shape": wanted}, name=name)
+    return x if tuple(wanted) == x.shape else scope.vertex("reshape", [x], {"shape": wanted}, name=name)
 
 
-def flatten(p: Place, x: Tensor, first: int = 0, last: int = -1) -> Tensor:
+def flatten(scope: Scope, x: Tensor, first: int = 0, last: int = -1) -> Tensor:
     """Return x with several axes made one."""
     rank = len(x.shape)
     first, last = first % max(rank, 1), last % max(rank, 1)
-    return reshaped(p, x, [*x.shape[:first], prod(x.shape[first : last + 1]), *x.shape[last + 1 :]])
+    return reshaped(scope, x, [*x.shape[:first], prod(x.shape[first : last + 1]), *x.shape[last + 1 :]])
 
 
-def unflatten(p: Place, x: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
+def unflatten(scope: Scope, x: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
     """Return x with one axis made several."""
     axis %= len(x.shape)
     blank = x.shape[axis] // max(1, prod(size for size in sizes if size != -1))
     found = [blank if size == -1 else size for size in sizes]
-    return reshaped(p, x, [*x.shape[:axis], *found, *x.shape[axis + 1 :]])
+    return reshaped(scope, x, [*x.shape[:axis], *found, *x.shape[axis + 1 :]])
 
 
-def permute(p: Place, x: Tensor, axes: Sequence[int]) -> Tensor:
+def permute(scope: Scope, x: Tensor, axes: Sequence[int]) -> Tensor:
     """Return x with its axes in another order."""
     order = [axis % len(x.shape) for axis in axes]
-    return x if order == sorted(order) else p.vertex("transpose", [x], {"axes": order})
+    return x if order == sorted(order) else scope.vertex("transpose", [x], {"axes": order})
 
 
-def transpose(p: Place, x: Tensor, a: int, b: int) -> Tensor:
+def transpose(scope: Scope, x: Tensor, a: int, b: int) -> Tensor:
     """Return x with two axes exchanged."""
     order = list(range(len(x.shape)))
     order[a], order[b] = order[b], order[a]
-    return permute(p, x, order)
+    return permute(scope, x, order)
 
 
-def turned(p: Place, x: Tensor) -> Tensor:
+def turned(scope: Scope, x: Tensor) -> Tensor:
     """Return a matrix turned."""
-    return transpose(p, x, 0, 1) if len(x.shape) == 2 else x
+    return transpose(scope, x, 0, 1) if len(x.shape) == 2 else x
 
 
-def unsqueeze(p: Place, x: Tensor, axis: int) -> Tensor:
+def unsqueeze(scope: Scope, x: Tensor, axis: int) -> Tensor:
     """Return x with a new axis of extent 1."""
-    return p.vertex("unsqueeze", [x], {"axes": [axis % (len(x.shape) + 1)]})
+    return scope.vertex("unsqueeze", [x], {"axes": [axis % (len(x.shape) + 1)]})
 
 
-def squeeze(p: Place, x: Tensor, axes: Any = None) -> Tensor:
+def squeeze(scope: Scope, x: Tensor, axes: Any = None) -> Tensor:
     """Return x without axes whose extent is 1."""
     chosen = range(len(x.shape)) if axes is None else [axes] if isinstance(axes, int) else axes
     out = sorted({axis % len(x.shape) for axis in chosen if x.shape[axis] == 1})
-    return p.vertex("squeeze", [x], {"axes": out}) if out else x
+    return scope.vertex("squeeze", [x], {"axes": out}) if out else x
 
 
-def expand(p: Place, x: Tensor, shape: Sequence[int], **_implicit: Any) -> Tensor:
+def expand(scope: Scope, x: Tensor, shape: Sequence[int], **_implicit: Any) -> Tensor:
     """Return x broadcast to a shape, in which -1 leaves an extent as it is."""
     old = (1,) * (len(shape) - len(x.shape)) + x.shape
     wanted = [before if now == -1 else now for before, now in zip(old, shape, strict=True)]
-    return x if tuple(wanted) == x.shape else p.vertex("expand", [x], {"shape": wanted})
+    return x if tuple(wanted) == x.shape else scope.vertex("expand", [x], {"shape": wanted})
 
 
-def repeat(p: Place, x: Tensor, repeats: Sequence[int]) -> Tensor:
+def repeat(scope: Scope, x: Tensor, repeats: Sequence[int]) -> Tensor:
     """Return x repeated along its axes, of which there may be new ones."""
-    wide = reshaped(p, x, (1,) * (len(repeats) - len(x.shape)) + x.shape)
-    return p.vertex("tile", [wide], {"repeats": list(repeats)}) if any(n != 1 for n in repeats) else wide
+    wide = reshaped(scope, x, (1,) * (len(repeats) - len(x.shape)) + x.shape)
+    return scope.vertex("tile", [wide], {"repeats": list(repeats)}) if any(n != 1 for n in repeats) else wide
 
 
-def concat(p: Place, parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+def concat(scope: Scope, parts: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Return tensors one after the other; PyTorch leaves empty ones out."""
     kept = [part for part in parts if part.shape != (0,)]
-    return kept[0] if len(kept) == 1 else p.vertex("concat", kept, {"axis": axis})
+    return kept[0] if len(kept) == 1 else scope.vertex("concat", kept, {"axis": axis})
 
 
-def stack(p: Place, parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+def stack(scope: Scope, parts: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Return tensors side by side along a new axis."""
     axis %= len(parts[0].shape) + 1
-    return concat(p, [p.vertex("unsqueeze", [part], {"axes": [axis]}) for part in parts], axis)
+    return concat(scope, [scope.vertex("unsqueeze", [part], {"axes": [axis]}) for part in parts], axis)
 
 
-def split(p: Place, x: Tensor, size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+def split(scope: Scope, x: Tensor, size: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Return the parts of x along an axis, each of one size or each of its own."""
     extent = x.shape[axis]
     sizes = [min(size, extent - start) for start in range(0, extent, size)] if isinstance(size, int) else size
     starts = np.cumsum([0, *sizes])
-    return [p.part(x, axis, int(a), int(b)) for a, b in pairwise(starts)]
+    return [scope.part(x, axis, int(a), int(b)) for a, b in pairwise(starts)]
 
 
-def chunk(p: Place, x: Tensor, chunks: int, axis: int = 0) -> list[Tensor]:
+def chunk(scope: Scope, x: Tensor, chunks: int, axis: int = 0) -> list[Tensor]:
     """Return x in so many parts along an axis."""
-    return split(p, x, -(-x.shape[axis] // chunks), axis)
+    return split(scope, x, -(-x.shape[axis] // chunks), axis)
 
 
-def unbind(p: Place, x: Tensor, axis: int = 0) -> list[Tensor]:
+def unbind(scope: Scope, x: Tensor, axis: int = 0) -> list[Tensor]:
     """Return the entries of x along an axis."""
-    return [p.entry(x, axis, number) for number in range(x.shape[axis])]
+    return [scope.entry(x, axis, number) for number in range(x.shape[axis])]
 
 
-def select(p: Place, x: Tensor, axis: int, number: int) -> Tensor:
+def select(scope: Scope, x: Tensor, axis: int, number: int) -> Tensor:
     """Return one entry of x along an axis."""
-    return p.entry(x, axis, number)
+    return scope.entry(x, axis, number)
 
 
 def sliced(
-    p: Place, x: Tensor, axis: int = 0, start: int | None = None, stop: int | None = None, step: int = 1
+    scope: Scope, x: Tensor, axis: int = 0, start: int | None = None, stop: int | None = None, step: int = 1
 ) -> Tensor:
     """Return part of x along an axis."""
     first, last, _ = slice(start, stop).indices(x.shape[axis])
-    return p.part(x, axis, first, last, step)
+    return scope.part(x, axis, first, last, step)
 
 
-def narrow(p: Place, x: Tensor, axis: int, start: int, length: int) -> Tensor:
+def narrow(scope: Scope, x: Tensor, axis: int, start: int, length: int) -> Tensor:
     """Return so many entries of x from one on."""
-    return p.part(x, axis, start, start + length)
+    return scope.part(x, axis, start, start + length)
 
 
-def flip(p: Place, x: Tensor, axes: Sequence[int]) -> Tensor:
+def flip(scope: Scope, x: Tensor, axes: Sequence[int]) -> Tensor:
     """Return x backwards along axes."""
-    return p.vertex("flip", [x], {"axes": list(axes)})
+    return scope.vertex("flip", [x], {"axes": list(axes)})
 
 
-def roll(p: Place, x: Tensor, shifts: Any, axes: Any = ()) -> Tensor:
+def roll(scope: Scope, x: Tensor, shifts: Any, axes: Any = ()) -> Tensor:
     """Return x moved around along axes."""
     if not axes:
-        return reshaped(p, roll(p, reshaped(p, x, [-1]), shifts, [0]), x.shape)
+        return reshaped(scope, roll(scope, reshaped(scope, x, [-1]), shifts, [0]), x.shape)
     for shift, axis in zip(each(shifts, ()), each(axes, ()), strict=True):
         cut = -shift % x.shape[axis]
         if cut:
-            x = concat(p, [p.part(x, axis, cut, x.shape[axis]), p.part(x, axis, 0, cut)], axis)
+            x = concat(scope, [scope.part(x, axis, cut, x.shape[axis]), scope.part(x, axis, 0, cut)], axis)
     return x
 
 
-def padded(p: Place, x: Tensor, widths: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+def padded(
+    scope: Scope, x: Tensor, widths: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
     """Return x with margins; PyTorch lists those of the last axis first."""
     margins = [[widths[at], widths[at + 1]] for at in range(0, len(widths), 2)][::-1]
     every = [[0, 0]] * (len(x.shape) - len(margins)) + margins
     attributes = {"widths": every, "mode": {"replicate": "edge", "circular": "wrap"}.get(mode, mode)}
-    return p.vertex("pad", [x], attributes | ({} if value is None else {"value": float(value)}))
+    return scope.vertex("pad", [x], attributes | ({} if value is None else {"value": float(value)}))
 
 
 def padded_with(mode: str) -> Translation:
     """Return the translation of padding of one kind."""
 
-    def translation(p: Place, x: Tensor, widths: Sequence[int]) -> Tensor:
-        return padded(p, x, widths, mode)
+    def translation(scope: Scope, x: Tensor, widths: Sequence[int]) -> Tensor:
+        return padded(scope, x, widths, mode)
 
     return translation
 
 
-def constant_pad(p: Place, x: Tensor, widths: Sequence[int], value: float = 0) -> Tensor:
+def constant_pad(scope: Scope, x: Tensor, widths: Sequence[int], value: float = 0) -> Tensor:
     """Return x with margins of one number."""
-    return padded(p, x, widths, "constant", value)
+    return padded(scope, x, widths, "constant", value)
 
 
-def gathered(p: Place, x: Tensor, axis: int, indices: Tensor) -> Tensor:
+def gathered(scope: Scope, x: Tensor, axis: int, indices: Tensor) -> Tensor:
     """Return entries of x along an axis, in the order of whole numbers."""
     if indices.array is None:
-        return p.vertex("gather", [x, indices], {"axis": axis})
-    return p.vertex("gather", [x], {"axis": axis, "indices": indices.array.tolist()})
+        return scope.vertex("gather", [x, indices], {"axis": axis})
+    return scope.vertex("gather", [x], {"axis": axis, "indices": indices.array.tolist()})
 
 
-def taken_along(p: Place, x: Tensor, axis: int, indices: Tensor, *_sparse: Any, **_more: Any) -> Tensor:
+def taken_along(scope: Scope, x: Tensor, axis: int, indices: Tensor, *_sparse: Any, **_more: Any) -> Tensor:
     """Return for each index one number of x along an axis."""
-    return p.vertex("take_along", [x, indices], {"axis": axis})
+    return scope.vertex("take_along", [x, indices], {"axis": axis})
 
 
-def indexed(p: Place, x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
+def indexed(scope: Scope, x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     """Return what whole numbers along neighbouring axes choose, or a known mask of truth values."""
     chosen = {at: each for at, each in enumerate(indices) if each is not None}
     first = min(chosen)
     if any(each.array is None for each in chosen.values()):
-        if len(chosen) == 1 and p.is_whole(1, first):
-            return gathered(p, x, first, chosen[first])
+        if len(chosen) == 1 and scope.is_whole(1, first):
+            return gathered(scope, x, first, chosen[first])
         raise wrong((), "the shape or the place of what is chosen depends on numbers that are computed")
     if list(chosen) != list(range(first, first + len(chosen))):
         raise wrong((), "indices along axes that are no neighbours have no op")
-    arrays = [part for each in chosen.values() for part in places_in(p.value(each, "an index"))]
+    arrays = [part for each in chosen.values() for part in places_in(scope.value(each, "an index"))]
     extents = x.shape[first : first + len(arrays)]
     inside = [each % extent for each, extent in zip(np.broadcast_arrays(*arrays), extents, strict=True)]
-    flat = reshaped(p, x, [*x.shape[:first], prod(extents), *x.shape[first + len(arrays) :]])
-    return gathered(p, flat, first, p.constant(np.ravel_multi_index(tuple(inside), extents)))
+    flat = reshaped(scope, x, [*x.shape[:first], prod(extents), *x.shape[first + len(arrays) :]])
+    return gathered(scope, flat, first, scope.constant(np.ravel_multi_index(tuple(inside), extents)))
 
 
 def places_in(index: np.ndarray[Any, np.dtype[Any]]) -> tuple[np.ndarray[Any, np.dtype[Any]], ...]:
@@ -665,71 +677,71 @@ def places_in(index: np.ndarray[Any, np.dtype[Any]]) -> tuple[np.ndarray[Any, np
 def triangle(upper: bool) -> Translation:
     """Return the translation of a triangle of a matrix."""
 
-    def translation(p: Place, x: Tensor, diagonal: int = 0) -> Tensor:
-        return p.vertex("trilu", [x], {"upper": upper, "diagonal": diagonal})
+    def translation(scope: Scope, x: Tensor, diagonal: int = 0) -> Tensor:
+        return scope.vertex("trilu", [x], {"upper": upper, "diagonal": diagonal})
 
     return translation
 
 
-def one_hot(p: Place, indices: Tensor, classes: int = -1) -> Tensor:
+def one_hot(scope: Scope, indices: Tensor, classes: int = -1) -> Tensor:
     """Return 1 at the place that each whole number says, else 0."""
     if classes < 0:
         raise wrong((), "the number of classes depends on numbers that are computed: give one_hot num_classes")
-    return p.vertex("one_hot", [indices], {"classes": classes})
+    return scope.vertex("one_hot", [indices], {"classes": classes})
 
 
-def filled_in(p: Place, x: Tensor, part: Operand, axis: int, *bounds: Any) -> Tensor:
+def filled_in(scope: Scope, x: Tensor, part: Operand, axis: int, *bounds: Any) -> Tensor:
     """Return x with part of an axis replaced."""
     inside = np.zeros(x.shape[axis], bool)
     inside[slice(*(bounds or (None,)))] = True
     axis %= len(x.shape)
     where_ = np.clip(np.cumsum(inside) - 1, 0, None)
-    spread = gathered(p, p.constant(part), axis, p.constant(where_))
+    spread = gathered(scope, scope.constant(part), axis, scope.constant(where_))
     mask = inside.reshape([-1 if each == axis else 1 for each in range(len(x.shape))])
-    return p.vertex("where", [mask.astype(np.int64), spread, x])
+    return scope.vertex("where", [mask.astype(np.int64), spread, x])
 
 
-def slice_scatter(p: Place, x: Tensor, part: Tensor, axis: int = 0, *bounds: Any) -> Tensor:
+def slice_scatter(scope: Scope, x: Tensor, part: Tensor, axis: int = 0, *bounds: Any) -> Tensor:
     """Return x with a slice replaced."""
-    return filled_in(p, x, part, axis, *bounds)
+    return filled_in(scope, x, part, axis, *bounds)
 
 
-def select_scatter(p: Place, x: Tensor, part: Tensor, axis: int, number: int) -> Tensor:
+def select_scatter(scope: Scope, x: Tensor, part: Tensor, axis: int, number: int) -> Tensor:
     """Return x with one entry along an axis replaced."""
     number %= x.shape[axis]
-    return filled_in(p, x, unsqueeze(p, part, axis % len(x.shape)), axis, number, number + 1, 1)
+    return filled_in(scope, x, unsqueeze(scope, part, axis % len(x.shape)), axis, number, number + 1, 1)
 
 
 # -- numbers that depend on shapes alone -------------------------------------------------------------------
 
 
-def full_like(p: Place, x: Tensor, value: float, **_options: Any) -> Tensor:
+def full_like(scope: Scope, x: Tensor, value: float, **_options: Any) -> Tensor:
     """Return a tensor of x's shape that holds one number."""
-    return p.constant(np.full(x.shape, value, p.dtype()))
+    return scope.constant(np.full(x.shape, value, scope.dtype()))
 
 
 def like(value: float) -> Translation:
     """Return the translation of a tensor of x's shape, or another, that holds one number."""
 
-    def translation(p: Place, x: Tensor, shape: Sequence[int] | None = None, **_options: Any) -> Tensor:
-        return p.constant(np.full(x.shape if shape is None else tuple(shape), value, p.dtype()))
+    def translation(scope: Scope, x: Tensor, shape: Sequence[int] | None = None, **_options: Any) -> Tensor:
+        return scope.constant(np.full(x.shape if shape is None else tuple(shape), value, scope.dtype()))
 
     return translation
 
 
-def fill(p: Place, x: Tensor, value: Operand) -> Tensor:
+def fill(scope: Scope, x: Tensor, value: Operand) -> Tensor:
     """Return a tensor of x's shape that holds one number."""
-    return expand(p, p.constant(value), x.shape)
+    return expand(scope, scope.constant(value), x.shape)
 
 
-def copied(p: Place, x: Tensor, other: Tensor, *_options: Any) -> Tensor:
+def copied(scope: Scope, x: Tensor, other: Tensor, *_options: Any) -> Tensor:
     """Return another tensor in x's place and of x's shape."""
-    return expand(p, other, x.shape)
+    return expand(scope, other, x.shape)
 
 
-def new_full(p: Place, _x: Tensor, shape: Sequence[int], value: float, **_options: Any) -> Tensor:
+def new_full(scope: Scope, _x: Tensor, shape: Sequence[int], value: float, **_options: Any) -> Tensor:
     """Return a tensor of a shape that holds one number."""
-    return p.constant(np.full(tuple(shape), value, p.dtype()))
+    return scope.constant(np.full(tuple(shape), value, scope.dtype()))
 
 
 SAME_NAME = [
@@ -772,14 +784,14 @@ ROWS: dict[str, Translation] = {
     "hardswish": unary("hard_swish"),
     "hardsigmoid": unary("hard_sigmoid", alpha=1 / 6),
     "relu6": unary("clip", min=0.0, max=6.0),
-    "log_sigmoid": lambda p, x: p.vertex("negate", [p.vertex("softplus", [p.vertex("negate", [x])])]),
+    "log_sigmoid": lambda scope, x: scope.vertex("negate", [scope.vertex("softplus", [scope.vertex("negate", [x])])]),
     "rsqrt": unary("power", exponent=-0.5),
     "gelu": unary_with("gelu", approximate="none"),
     "leaky_relu": unary_with("leaky_relu", slope=0.01),
     "celu": unary_with("celu", alpha=1.0),
     "clamp": clamp,
     "clamp_min": clamp,
-    "clamp_max": lambda p, x, high: clamp(p, x, None, high),
+    "clamp_max": lambda scope, x, high: clamp(scope, x, None, high),
     "hardtanh": hardtanh,
     "dropout": dropout,
     "feature_dropout": dropout,
@@ -800,7 +812,7 @@ ROWS: dict[str, Translation] = {
     "minimum": binary("minimum"),
     "where": where,
     "masked_fill": masked_fill,
-    "prelu": lambda p, x, slope: p.vertex("prelu", [x, channelwise(p, x, slope)]),
+    "prelu": lambda scope, x, slope: scope.vertex("prelu", [x, channelwise(scope, x, slope)]),
     "linear": linear,
     "matmul": binary("matmul"),
     "mm": binary("matmul"),
@@ -895,6 +907,6 @@ ROWS: dict[str, Translation] = {
 """{operator, or operator.overload: its translation}."""
 
 
-def channelwise(p: Place, x: Tensor, slope: Tensor) -> Tensor:
+def channelwise(scope: Scope, x: Tensor, slope: Tensor) -> Tensor:
     """Return a slope for each channel, axis 1, so that it broadcasts against x."""
-    return reshaped(p, slope, [-1, *[1] * (len(x.shape) - 2)], name="slope") if prod(slope.shape) > 1 else slope
+    return reshaped(scope, slope, [-1, *[1] * (len(x.shape) - 2)], name="slope") if prod(slope.shape) > 1 else slope

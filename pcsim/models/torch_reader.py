@@ -18,7 +18,7 @@ from pcsim.errors import InputError, Problem, clipped, wrong
 from pcsim.models.builder import Builder, Tensor
 from pcsim.models.torch_export import exported, functional, name_of, torch_package
 from pcsim.models.torch_operators import ROWS
-from pcsim.models.torch_places import Place, numpy_format
+from pcsim.models.torch_scope import Scope, numpy_format
 
 if TYPE_CHECKING:
     from pcsim.models.model import Model
@@ -200,13 +200,13 @@ class Reading:
             return args[0].shape[args[1]]
         if node not in self.varying:
             return self.worked_out(node, args, kwargs)
-        place = Place(self.builder, path_of(node), alone, node)
+        scope = Scope(self.builder, path_of(node), alone, node)
         kept = {key: value for key, value in kwargs.items() if key not in IGNORED}
         try:
-            inspect.signature(known_operator).bind(place, *args, **kept)
+            inspect.signature(known_operator).bind(scope, *args, **kept)
         except TypeError as error:
             raise wrong((), f"with these arguments it has no translation ({error})") from None
-        return known_operator(place, *args, **kept)
+        return known_operator(scope, *args, **kept)
 
     def row(self, node: Any) -> Any:
         """Return the translation of a node that needs one; raises InputError where there is none."""

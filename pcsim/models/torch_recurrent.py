@@ -13,7 +13,7 @@ from pcsim.errors import wrong
 from pcsim.models.builder import Tensor
 
 if TYPE_CHECKING:
-    from pcsim.models.torch_places import Place
+    from pcsim.models.torch_scope import Scope
 
 State = tuple[Tensor, ...]
 
@@ -22,21 +22,21 @@ State = tuple[Tensor, ...]
 class Cell:
     """One layer in one direction: its name and its weights, as PyTorch lists them."""
 
-    place: Place
+    scope: Scope
     name: str
     weights: Sequence[Tensor]
     biased: bool
 
     def vertex(self, step: int, name: str, op: str, inputs: Sequence[Tensor], **attributes: Any) -> Tensor:
         """Return a vertex of one step."""
-        return self.place.vertex(op, inputs, attributes, name=f"{self.name}.step{step}.{name}")
+        return self.scope.vertex(op, inputs, attributes, name=f"{self.name}.step{step}.{name}")
 
     def affine(self, step: int, name: str, x: Tensor, number: int) -> Tensor:
         """Return the product with the weight of that number, and its bias."""
         weight = self.weights[number]
         params = {"weight": weight} | ({"bias": self.weights[number + 2]} if self.biased else {})
         attributes = {"units": weight.shape[0], "bias": self.biased}
-        return self.place.vertex("affine", [x], attributes, params=params, name=f"{self.name}.step{step}.{name}")
+        return self.scope.vertex("affine", [x], attributes, params=params, name=f"{self.name}.step{step}.{name}")
 
     def parts(self, step: int, x: Tensor, names: Sequence[str]) -> list[Tensor]:
         """Return the parts of the last axis, one for each gate."""
@@ -103,7 +103,7 @@ class Layers:
         return 1 + self.bidirectional
 
 
-def recurrent(p: Place, step: Step, x: Tensor, states: State, weights: Sequence[Tensor], layers: Layers) -> Any:
+def recurrent(scope: Scope, step: Step, x: Tensor, states: State, weights: Sequence[Tensor], layers: Layers) -> Any:
     """Return the outputs of the last layer, and the last states of each layer and direction, stacked.
 
     x is (steps, batch, features), or (batch, steps, features), or (steps, features) without a batch.
@@ -112,26 +112,28 @@ def recurrent(p: Place, step: Step, x: Tensor, states: State, weights: Sequence[
     per_cell = len(weights) // (layers.count * layers.directions)
     if (layers.biased and per_cell > 4) or (not layers.biased and per_cell > 2):
         raise wrong((), "an LSTM with proj_size has no translation")
-    outputs = [p.entry(x, axis, number) for number in range(x.shape[axis])]
+    outputs = [scope.entry(x, axis, number) for number in range(x.shape[axis])]
     finals: list[State] = []
     for layer in range(layers.count):
         rows = []
         for direction in range(layers.directions):
             number = layer * layers.directions + direction
             own = weights[number * per_cell : (number + 1) * per_cell]
-            cell = Cell(p, f"layer{layer}" + "_reverse" * direction, own, layers.biased)
-            start = tuple(p.entry(state, 0, number) for state in states)
+            cell = Cell(scope, f"layer{layer}" + "_reverse" * direction, own, layers.biased)
+            start = tuple(scope.entry(state, 0, number) for state in states)
             row, final = unrolled(cell, step, outputs, start, backwards=direction == 1)
             rows.append(row)
             finals.append(final)
-        outputs = joined(p, layer, rows)
+        outputs = joined(scope, layer, rows)
         if layers.train and layers.rate and layer < layers.count - 1:
             outputs = [
-                p.vertex("dropout", [h], {"rate": layers.rate}, name=f"layer{layer}.step{at}.dropout")
+                scope.vertex("dropout", [h], {"rate": layers.rate}, name=f"layer{layer}.step{at}.dropout")
                 for at, h in enumerate(outputs)
             ]
-    lasts = [stacked(p, each, 0, name) for name, each in zip(("h_n", "c_n"), zip(*finals, strict=True), strict=False)]
-    return stacked(p, outputs, axis, "output"), *lasts
+    lasts = [
+        stacked(scope, each, 0, name) for name, each in zip(("h_n", "c_n"), zip(*finals, strict=True), strict=False)
+    ]
+    return stacked(scope, outputs, axis, "output"), *lasts
 
 
 def unrolled(
@@ -146,22 +148,23 @@ def unrolled(
     return [outputs[number] for number in order], state
 
 
-def joined(p: Place, layer: int, rows: list[list[Tensor]]) -> list[Tensor]:
+def joined(scope: Scope, layer: int, rows: list[list[Tensor]]) -> list[Tensor]:
     """Return the outputs of one layer: those of both directions side by side, where there are two."""
     if len(rows) == 1:
         return rows[0]
     return [
-        p.vertex("concat", list(both), {"axis": len(both[0].shape) - 1}, name=f"layer{layer}.step{at}.both")
+        scope.vertex("concat", list(both), {"axis": len(both[0].shape) - 1}, name=f"layer{layer}.step{at}.both")
         for at, both in enumerate(zip(*rows, strict=True))
     ]
 
 
-def stacked(p: Place, parts: Sequence[Tensor], axis: int, name: str) -> Tensor:
+def stacked(scope: Scope, parts: Sequence[Tensor], axis: int, name: str) -> Tensor:
     """Return tensors side by side along a new axis."""
     rows = [
-        p.vertex("unsqueeze", [part], {"axes": [axis]}, name=f"{name}.{number}") for number, part in enumerate(parts)
+        scope.vertex("unsqueeze", [part], {"axes": [axis]}, name=f"{name}.{number}")
+        for number, part in enumerate(parts)
     ]
-    return rows[0] if len(rows) == 1 else p.vertex("concat", rows, {"axis": axis}, name=name)
+    return rows[0] if len(rows) == 1 else scope.vertex("concat", rows, {"axis": axis}, name=name)
 
 
 def packed(weights: Any) -> None:
@@ -170,18 +173,18 @@ def packed(weights: Any) -> None:
         raise wrong((), "packed sequences have no translation: give the module padded ones")
 
 
-def lstm(p: Place, x: Tensor, states: Any, weights: Any, *options: Any) -> Any:
+def lstm(scope: Scope, x: Tensor, states: Any, weights: Any, *options: Any) -> Any:
     """Return output, h_n and c_n of an LSTM."""
     packed(weights)
-    return recurrent(p, lstm_step, x, tuple(states), weights, Layers(*options[:6]))
+    return recurrent(scope, lstm_step, x, tuple(states), weights, Layers(*options[:6]))
 
 
 def one_state(step: Step) -> Callable[..., Any]:
     """Return the translation of a recurrent operator whose state is one tensor."""
 
-    def translation(p: Place, x: Tensor, state: Tensor, weights: Any, *options: Any) -> Any:
+    def translation(scope: Scope, x: Tensor, state: Tensor, weights: Any, *options: Any) -> Any:
         packed(weights)
-        return recurrent(p, step, x, (state,), weights, Layers(*options[:6]))
+        return recurrent(scope, step, x, (state,), weights, Layers(*options[:6]))
 
     return translation
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class Scope:
     """A node, and the builder that takes its vertices.
 
     Attributes
