@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.errors import InputError, Problem, clipped, wrong
+from pcsim.errors import InputError, Problem, clipped, nearest, whole, wrong
 from pcsim.models.builder import Builder, Tensor
 from pcsim.models.torch_export import exported, functional, name_of, torch_package
 from pcsim.models.torch_operators import ROWS
@@ -62,21 +62,26 @@ def from_torch(module: Any, example: Any, batch_axis: int | None = 0, title: str
     return from_exported(exported(module, example, batch_axis), batch_axis, title or type(module).__name__)
 
 
-def read_exported(path: str | Path, batch_axis: int | None = 0) -> Model:
-    """Return the model in a file that ``torch.export.save`` wrote; its batch axis may be of any size."""
+def read_exported(path: str | Path, extents: Mapping[str, Any] | None = None, batch_axis: int | None = 0) -> Model:
+    """Return the model in a file that ``torch.export.save`` wrote.
+
+    extents : {name: extent} of those that the file leaves open; along the batch axis an open one is 1
+    """
     torch = torch_package()
     try:
         program = torch.export.load(str(path))
     except Exception as error:  # noqa: BLE001 - a damaged file may raise anything
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise wrong((), f"{path}: no file that torch.export.save wrote: {first}") from None
-    return from_exported(program, batch_axis, Path(path).stem)
+    return from_exported(program, batch_axis, Path(path).stem, extents)
 
 
-def from_exported(program: Any, batch_axis: int | None = 0, title: str = "") -> Model:
+def from_exported(
+    program: Any, batch_axis: int | None = 0, title: str = "", extents: Mapping[str, Any] | None = None
+) -> Model:
     """Return the model of an exported program; ``from_torch`` says what becomes of it."""
-    reading = Reading(functional(program, lambda name, overload: row_of(name, overload) is not None), batch_axis, title)
-    return reading.model()
+    simple = functional(program, lambda name, overload: row_of(name, overload) is not None)
+    return Reading(simple, batch_axis, title, extents or {}).model()
 
 
 def row_of(name: str, overload: str) -> Any:
@@ -87,9 +92,10 @@ def row_of(name: str, overload: str) -> Any:
 class Reading:
     """A program under way: what each node has become."""
 
-    def __init__(self, program: Any, batch_axis: int | None, title: str) -> None:
+    def __init__(self, program: Any, batch_axis: int | None, title: str, extents: Mapping[str, Any]) -> None:
         self.torch = torch_package()
-        self.program, self.batch_axis = program, batch_axis
+        self.program, self.batch_axis, self.extents = program, batch_axis, extents
+        self.open: set[str] = set()
         self.builder = Builder(title)
         self.made: dict[Any, Any] = {}
         self.varying: set[Any] = set()
@@ -103,6 +109,8 @@ class Reading:
         placeholders = [node for node in nodes if node.op == "placeholder"]
         for node, spec in zip(placeholders, self.program.graph_signature.input_specs, strict=True):
             self.made[node] = self.attempt(node, lambda: self.placeholder(node, spec))  # noqa: B023
+        unknown = [name for name in self.extents if name not in self.open]
+        self.builder.problems += [Problem((name,), f"no open extent{nearest(name, self.open)}") for name in unknown]
         outputs = self.outputs(nodes[-1])
         live = reached(nodes, outputs)
         self.varying |= varying(live, self.varying)
@@ -160,17 +168,21 @@ class Reading:
         if not isinstance(value, self.torch.Tensor):
             return value
         self.varying.add(node)
-        whole = numpy_format(value.dtype).kind in "iub"
+        chosen = numpy_format(value.dtype).kind in "iub"
         shape = [self.extent(node, axis, extent) for axis, extent in enumerate(value.shape)]
-        return self.builder.input(node.name, shape, "whole" if whole else "float")
+        return self.builder.input(node.name, shape, "whole" if chosen else "float")
 
     def extent(self, node: Any, axis: int, extent: Any) -> int:
         """Return an extent of an input; an open one is 1 along the batch axis, and refused along others."""
         if isinstance(extent, int):
             return extent
+        self.open.add(str(extent))
+        if str(extent) in self.extents:
+            return whole(self.extents[str(extent)])
         if axis == self.batch_axis:
             return 1
-        raise wrong((), f"the extent of axis {axis} of {node.name!r} is open ({extent}): export it with a fixed one")
+        remedy = f"give it (on the command line: --set {extent}=8), or export it with a fixed one"
+        raise wrong((), f"the extent of axis {axis} of {node.name!r} is open, its name is {extent}: {remedy}")
 
     def check_buffers(self, output: Any, live: Sequence[Any]) -> None:
         """Note buffers that a call changes and that its own result depends on, but for statistics of a batch norm."""
