@@ -132,9 +132,9 @@ def run(case):
 
 
 def unbounded(case):
-    """Return whether the data of a case hold numbers that pcsim does not have."""
-    arrays = [array.astype(np.float64) for array in [*case.inputs, *case.outputs] if array is not None]
-    return not all(np.isfinite(array).all() for array in arrays)
+    """Return whether a case feeds or expects numbers that pcsim does not have."""
+    arrays = [*fed(case)[2].values(), *(array for array in case.outputs if array is not None)]
+    return not all(np.isfinite(array.astype(np.float64)).all() for array in arrays)
 
 
 def outcome(case):

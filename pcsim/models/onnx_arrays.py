@@ -288,18 +288,31 @@ def trilu(node: Node) -> Tensor:
 
 def reverse_sequence(node: Node) -> Tensor:
     """Return sequences turned round, each as far as it is long."""
-    lengths = node.wholes(1, "the lengths")
-    axes = {"time_axis": node.get("time_axis", 0), "batch_axis": node.get("batch_axis", 1)}
-    return node.vertex("reverse_sequence", [node.input(0)], lengths=lengths, **axes)
+    axes = {"axis": node.get("time_axis", 0), "sequences": node.get("batch_axis", 1)}
+    return at_places(node, "reverse_sequence", node.input(1), **axes)
 
 
 def top_k(node: Node) -> list[Tensor | None]:
     """Return the largest or the smallest elements along an axis, in their order."""
-    if not node.get("sorted", 1):
-        node.refuse("elements that are not sorted have no order of their own; expected sorted=1")
-    count = node.wholes(1, "the number of elements")[0]
-    given = {"k": count, "axis": node.get("axis", -1), "largest": bool(node.get("largest", 1))}
-    return [node.vertex("top_k", [node.input(0)], **given), None]
+    given = {"axis": node.get("axis", -1), "largest": bool(node.get("largest", 1))}
+    return [node.vertex("top_k", [node.input(0)], k=node.wholes(1, "the number of elements")[0], **given), None]
+
+
+def resize(node: Node) -> Tensor:
+    """Return the input stretched or shrunk along axes, with values between its elements."""
+    x, axes, coordinates = node.input(0), node.get("axes"), node.get("coordinate_transformation_mode", "half_pixel")
+    scales, size = (found if len(found) else None for found in (node.floats(2, "scales"), node.wholes(3, "size", [])))
+    given = {
+        "size": size, "scales": scales, "axes": axes, "coordinates": coordinates, "mode": node.get("mode", "nearest"),
+        "rounding": node.get("nearest_mode", "round_prefer_floor"), "antialias": bool(node.get("antialias", 0)),
+        "aspect": node.get("keep_aspect_ratio_policy", "stretch"), "cubic_coefficient": node.get("cubic_coeff_a", -0.75),
+        "exclude_outside": bool(node.get("exclude_outside", 0)), "extrapolation": node.get("extrapolation_value", 0.0),
+    }  # fmt: skip
+    if coordinates == "tf_crop_and_resize":
+        region = node.floats(1, "the region")
+        half = len(region) // 2
+        given["roi"] = [list(pair) for pair in zip(region[:half], region[half:], strict=True)]
+    return node.vertex("resize", [x], **{key: value for key, value in given.items() if value is not None})
 
 
 # -- reductions and scans --------------------------------------------------------------------------------------
@@ -371,13 +384,15 @@ ROWS = (
     Operator("Gather", gather, whole=True),
     Operator("GatherElements", gather_elements, whole=True),
     Operator("GatherND", gather_nd, whole=True),
-    Operator("ScatterElements", scatter_elements, whole=True),
+    Operator("ScatterElements", scatter_elements, since=11, whole=True),
+    Operator("Scatter", scatter_elements, since=9, whole=True),
     Operator("ScatterND", scatter_nd, whole=True),
     Operator("Compress", compress, known=(1,), whole=True),
     Operator("OneHot", one_hot, known=(1, 2), indices=(0,), whole=True),
     Operator("Trilu", trilu, since=14, known=(1,), whole=True),
     Operator("ReverseSequence", reverse_sequence, known=(1,), whole=True),
-    Operator("TopK", top_k, known=(1,)),
+    Operator("TopK", top_k, since=10, known=(1,)),
+    Operator("Resize", resize, known=(1, 2, 3)),
     Operator("ReduceSum", reduction("sum", 13), since=1, known=(1,), whole=True),
     Operator("ReduceMean", reduction("mean", 18), since=1, known=(1,)),
     Operator("ReduceMax", reduction("max", 18), since=1, known=(1,), whole=True),

@@ -88,7 +88,7 @@ def opset_of(model: Any, where: str) -> int:
 
 def skeleton(model: Any) -> Any:
     """Return a model without its large tensors, which are inputs of it: what its nodes are does not depend on them."""
-    onnx, info_of = onnx_module(), onnx_module("onnx.helper").make_tensor_value_info
+    onnx = onnx_module()
     made = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
     graph = model.graph
     made.graph.MergeFrom(onnx.GraphProto(name=graph.name or "model", node=graph.node, input=graph.input))

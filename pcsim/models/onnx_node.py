@@ -69,8 +69,8 @@ class Node:
         return default if found is None else [int(each) for each in np.asarray(found).reshape(-1)]
 
     def floats(self, slot: int, what: str) -> list[float]:
-        """Return numbers that must be known as a list."""
-        return [float(each) for each in np.asarray(self.value(slot, what)).reshape(-1)]
+        """Return numbers that must be known as a list, which is empty where they are not given."""
+        return [float(each) for each in np.asarray(self.value(slot, what, [])).reshape(-1)]
 
     def number(self, slot: int, what: str, default: Any = None) -> Any:
         """Return one number that must be known, or the default."""
