@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
+from model_checks import forward
 from strategies import Features, random_document
 from strategies import _data as data_of_vertex
 from test_ops import CASES
@@ -164,14 +163,29 @@ def test_what_an_operator_cannot_say_is_refused_with_its_reason():
 @pytest.mark.parametrize("form", ["none", "delay", "identity"])
 @pytest.mark.parametrize("seed", range(8))
 def test_random_graphs_are_what_the_reference_computes(seed, form):
-    """Whatever their levelling, which changes nothing of the forward pass; delays are noted beside."""
+    """Whatever their levelling, which changes nothing of the forward pass, and comes back with the graph."""
     ops = tuple(name for name in Features().ops if name != "adaptive_max_pool")
     graph = pcsim.level(graph_from(random_document(seed, Features(ops=ops, size=12))), form)
-    model = agrees(graph)
-    notes = {each.key: json.loads(each.value) for each in model.metadata_props}.get("pcsim.delays", {})
-    found = {(post, int(slot)): delay for post, slots in notes.items() for slot, delay in slots.items()}
-    delays = {(edge.post, edge.slot): [edge.value_delay, edge.error_delay] for edge in graph.edges}
-    assert found == {place: delay for place, delay in delays.items() if any(delay)}
+    back = pcsim.from_onnx(agrees(graph)).graph
+    assert list(back.vertices.values()) == list(graph.vertices.values())
+    assert [edge.name for edge in back.edges] == [edge.name for edge in graph.edges]
+    assert [(edge.value_delay, edge.error_delay) for edge in back.edges] == [
+        (edge.value_delay, edge.error_delay) for edge in graph.edges
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nodes_are_read_where_they_have_changed(seed):
+    """Then what is noted beside them is not what they are; weights may change."""
+    graph = graph_from(random_document(seed, Features(ops=("affine", "tanh", "add", "multiply"), size=6)))
+    task = task_of(graph, np.float64, {})
+    model = to_onnx(graph, task.parameters)
+    model.graph.node[-1].doc_string = "changed"
+    made = pcsim.from_onnx(model)
+    assert list(made.graph.vertices) != list(graph.vertices)
+    found = forward(made, {name: array[0] for name, array in fed(graph, task).items()})
+    for name, value in computed(graph, task).items():
+        np.testing.assert_allclose(found[name], value[0], rtol=0, atol=1e-9)
 
 
 POPULATION = {

@@ -149,6 +149,13 @@ def tensors_of(graph: Any) -> list[Any]:
     return [*(tensor for part in parts for tensor in part.initializer), *inner]
 
 
+def used_names(graph: Any) -> frozenset[str]:
+    """Return the values that some node takes, or that are outputs."""
+    parts = [graph, *(part for node in nodes_of(graph) for part in graphs_of(node))]
+    ends = (info.name for part in parts for info in part.output)
+    return frozenset(ends) | {name for node in nodes_of(graph) for name in node.input}
+
+
 def number_types(model: Any) -> dict[str, int]:
     """Return {value: number type of ONNX} of all values whose type can be worked out."""
     try:

@@ -20,9 +20,11 @@ from pcsim.models.onnx_file import (
     opset_of,
     read_model,
     skeleton,
+    used_names,
     written_out,
 )
 from pcsim.models.onnx_node import Node
+from pcsim.models.onnx_notes import noted
 from pcsim.models.onnx_operators import OPERATORS
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def from_onnx(
     """Return an ONNX model as a graph with its weights.
 
     Tensors of floating-point numbers that the file holds as initialisers become parameters; what is computed from
-    shapes, constants and whole numbers alone is worked out.
+    shapes, constants and whole numbers alone is worked out. What `to_onnx` has written, and nobody has changed since
+    but for weights, comes back as the graph that it was, with its delays.
 
     Parameters
     ----------
@@ -70,11 +73,14 @@ def from_onnx(
         a file that is damaged, or tensors that are missing.
     """
     model, where = read_model(source)
+    if not (dimensions or constants or parameters) and (made := noted(model, onnx_module().numpy_helper.to_array)):
+        return made
     opset = opset_of(model, where)
     nodes = written_out(skeleton(model), {*OPERATORS, *CONTROL})
     title = where.removesuffix(": ").rpartition("/")[2].removesuffix(".onnx") or model.graph.name
     builder = Builder(title, _source_of(model))
     reader = Reader(builder, where, opset, number_types(nodes), dict(constants or {}), dict(parameters or {}))
+    reader.used = used_names(nodes.graph)
     scope = reader.scope_of(model.graph, Dimensions(dict(dimensions or {}), batch_axis or 0))
     reader.walk(nodes.graph, scope)
     outputs = {info.name: scope.get(info.name) for info in model.graph.output}
@@ -135,6 +141,7 @@ class Reader:
     ----------
     where : how messages begin: the file
     types : {value: number type of ONNX}
+    used : the values that some node takes, or that are outputs
     """
 
     builder: Builder
@@ -144,6 +151,7 @@ class Reader:
     constants: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    used: frozenset[str] = frozenset()
 
     # -- what a graph begins with ------------------------------------------------------------------------------
 
@@ -271,7 +279,7 @@ class Reader:
 
     def _check_outputs(self, proto: Any, made: Sequence[Tensor | None]) -> None:
         for slot, name in enumerate(proto.output):
-            if name and (slot >= len(made) or made[slot] is None):
+            if name in self.used and (slot >= len(made) or made[slot] is None):
                 message = f"its output {slot} ({name!r}) is not among what is read"
                 raise wrong((), message)
 

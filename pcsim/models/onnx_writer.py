@@ -1,12 +1,11 @@
 """Graphs as ONNX models: the forward pass, a few nodes for each vertex, with the batch as the first axis of everything.
 
-What ONNX has no word for is recorded beside: levels in the ``doc_string`` of nodes, delays and precisions in the
-model's ``metadata_props`` under ``pcsim.delays`` and ``pcsim.precisions``.
+What ONNX has no word for is noted beside: levels in the ``doc_string`` of nodes, the graph document in the metadata of
+the model (``onnx_notes``), so that `from_onnx` brings delays and levelling back.
 """
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from pcsim.models import (
     onnx_write_places,
 )
 from pcsim.models.model import Model
+from pcsim.models.onnx_notes import GRAPH, NODES, document_text, fingerprint
 from pcsim.models.onnx_vertex import Nodes, Writing, spread
 from pcsim.resources import install
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from pcsim.graph.graph import Vertex
-    from pcsim.models.onnx_vertex import Row
+from pcsim.models.onnx_vertex import Row
 
 OPSET, IR_VERSION = 20, 9
 """Operators as of ONNX 1.15: what runtimes of the last years read."""
@@ -145,7 +145,7 @@ class _Model:
         )  # fmt: skip
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION, producer_name="pcsim")
-        helper.set_model_props(model, self.notes())
+        helper.set_model_props(model, self.notes(model))
         return model
 
     # -- vertices --------------------------------------------------------------------------------------------
@@ -243,12 +243,7 @@ class _Model:
         return [numbers.from_array(np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape), name)
                 for name in arrays if name in used]  # fmt: skip
 
-    def notes(self) -> dict[str, str]:
-        """Return what ONNX has no word for: {``POST``: {slot: [value delay, error delay]}}, and precisions."""
-        delays: dict[str, dict[int, list[int]]] = {}
-        for edge in self.graph.edges:
-            if edge.value_delay or edge.error_delay:
-                delays.setdefault(edge.post, {})[edge.slot] = [edge.value_delay, edge.error_delay]
-        precisions = {name: row.precision for name, row in self.graph.vertices.items() if row.precision != 1}
-        notes = {"pcsim.delays": delays, "pcsim.precisions": precisions}
-        return {key: json.dumps(value) for key, value in notes.items() if value}
+    def notes(self, model: Any) -> dict[str, str]:
+        """Return what is noted in the metadata: the graph document, and what tells whether nodes are changed."""
+        text = document_text(self.graph)
+        return {GRAPH: text, NODES: fingerprint(model, frozenset(self.values))} if text else {}
