@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -207,6 +207,22 @@ def scattered(step: Step, slot: int) -> WholeNumbers | None:
     return gathered(step, slot)[0]
 
 
+def selected(step: Step, slot: int) -> WholeNumbers | None:
+    """Return which element of an input each element of the vertex is a copy of; None where they are the same."""
+    found = copied_from(step)
+    return None if np.array_equal(found, np.arange(prod(step.slots[slot].shape))) else found
+
+
+def copied_from(step: Step) -> WholeNumbers:
+    """Return which element of its one input each element of a vertex is a copy of; -1 where it is none's."""
+    (shape,) = step.call.shapes
+    distinct = np.random.default_rng(0).permutation(prod(shape)) + 0.25
+    mu = step.op.forward(np, step.call, {}, (distinct.reshape(1, 1, *shape),))[0].ravel()
+    order = np.argsort(distinct)
+    place = order[np.searchsorted(distinct[order], mu).clip(0, len(order) - 1)]
+    return np.where(distinct[place] == mu, place, -1)
+
+
 def broadcast(step: Step, slot: int) -> WholeNumbers | None:
     """Return which element of an input each element of the vertex takes; None where they are the same."""
     inner, outer = step.slots[slot].shape, step.shape
@@ -278,6 +294,28 @@ def refused_matmul(_task: Task, step: Step) -> str:
     return "an input has more than two axes" if max(map(len, step.call.shapes)) > 2 else ""
 
 
+def refused_copy(_task: Task, step: Step) -> str:
+    """Refuse an op in whose call not every element of the vertex is a copy of one of its input."""
+    if len(step.slots) != 1:
+        return "its places are an input"
+    return "it does more than copy elements" if (copied_from(step) < 0).any() else ""
+
+
+def refused_rearranged(_task: Task, step: Step) -> str:
+    """Refuse an op whose call does not add each element of its inputs, times one number, to at most one element."""
+    if any(slot.is_whole for slot in step.slots):
+        return "its places are an input"
+    inputs = tuple(np.zeros((1, 1, *shape)) for shape in step.call.shapes)
+    mu, saved = step.op.forward(np, step.call, {}, inputs)
+    g = np.random.default_rng(0).normal(size=mu.shape)
+    for slot, sent in enumerate(step.op.to_inputs(np, step.call, {}, inputs, mu, saved, g)):
+        goal, factor = gathered(step, slot)
+        wanted = np.where(goal < 0, 0, factor * g.ravel()[goal.clip(max=mu.size - 1)])
+        if mu.any() or not np.allclose(sent.ravel(), wanted, rtol=1e-12, atol=0):
+            return "it does more than rearrange and sum elements"
+    return ""
+
+
 def refused_projection(task: Task, step: Step) -> str:
     """Return why a projection is refused: what it sends late is worked out when it arrives, by its weights then."""
     if len(step.call["synapses"]) >= 1 << 32:
@@ -303,6 +341,8 @@ def function_row(name: str) -> Kind:
 
 
 REARRANGED = Kind(shapes.rearrange, of_rearranged, nothing, index_map=scattered)
+ADDED = replace(REARRANGED, refuses=refused_rearranged)
+COPIED = Kind(elements.add, nothing, nothing, refused_copy, index_map=selected)
 
 KINDS: dict[str, Kind] = {
     "affine": Kind(dense.affine, of_affine, of_layer, refused_layer, by_weight=dense.affine_learn),
@@ -320,6 +360,9 @@ KINDS: dict[str, Kind] = {
     "matmul": Kind(shapes.matmul, of_matmul, nothing, refused_matmul),
     **{name: function_row(name) for name in FUNCTIONS},
     **dict.fromkeys(("sum", "mean", "concat", "slice", "reshape", "transpose"), REARRANGED),
+    **dict.fromkeys(("pad", "trilu", "scatter_add"), ADDED),
+    **dict.fromkeys(("squeeze", "unsqueeze", "flatten", "flip", "expand", "tile", "resize"), COPIED),
+    **dict.fromkeys(("gather", "take_along", "gather_nd", "reverse_sequence"), COPIED),
 }
 """How each op is run. A step of any other op is one array call."""
 
