@@ -241,10 +241,18 @@ def of_softmax(layout: Layout, step: Step, *, logarithm: bool) -> int:
 
 
 def of_matmul(layout: Layout, step: Step) -> int:
-    """Write the extents of both matrices; a vector is a matrix of one row, or of one column."""
+    """Write the extents of the matrices and which of them are multiplied; a vector is a matrix of one row or column."""
     a, b = step.call.shapes
-    extents = {"rows": a[0] if len(a) == 2 else 1, "inside": a[-1], "columns": b[-1] if len(b) == 2 else 1}
-    return layout.table.write(shapes.MATMUL, step.names[0], **extents)
+    fronts = a[:-2], b[:-2]
+    both = np.broadcast_shapes(*fronts)
+    extents = {"rows": a[-2] if len(a) > 1 else 1, "inside": a[-1], "columns": b[-1] if len(b) > 1 else 1}
+    places: dict[str, int] = {}
+    for side, front in zip(("left", "right"), fronts, strict=True):
+        taken = np.broadcast_to(np.arange(prod(front)).reshape(front), both).ravel()
+        again = np.ones(len(taken), np.int64)
+        again[np.unique(taken, return_index=True)[1]] = 0
+        places |= {side: layout.table.add(taken), f"{side}_again": layout.table.add(again)}
+    return layout.table.write(shapes.MATMUL, step.names[0], count=prod(both), **extents, **places)
 
 
 def of_layer(call: Call) -> int:
@@ -287,11 +295,6 @@ def other_attributes(_task: Task, step: Step) -> str:
     defaults = {name: attribute.default for name, attribute in step.op.attributes.items() if name != "slope"}
     unlike = [name for name, default in defaults.items() if step.call[name] != default]
     return f"attribute {unlike[0]!r} other than {defaults[unlike[0]]!r} has no kernel" if unlike else ""
-
-
-def refused_matmul(_task: Task, step: Step) -> str:
-    """Refuse inputs of more than two axes."""
-    return "an input has more than two axes" if max(map(len, step.call.shapes)) > 2 else ""
 
 
 def refused_copy(_task: Task, step: Step) -> str:
@@ -357,7 +360,7 @@ KINDS: dict[str, Kind] = {
     "power": Kind(elements.power, nothing, for_both_inputs, index_map=broadcast, in_place=terms.sloped),
     "softmax": Kind(shapes.softmax, partial(of_softmax, logarithm=False)),
     "log_softmax": Kind(shapes.softmax, partial(of_softmax, logarithm=True)),
-    "matmul": Kind(shapes.matmul, of_matmul, nothing, refused_matmul),
+    "matmul": Kind(shapes.matmul, of_matmul, nothing),
     **{name: function_row(name) for name in FUNCTIONS},
     **dict.fromkeys(("sum", "mean", "concat", "slice", "reshape", "transpose"), REARRANGED),
     **dict.fromkeys(("pad", "trilu", "scatter_add"), ADDED),

@@ -23,6 +23,7 @@ from pcsim.engines.jit.kernels.common import (
 )
 from pcsim.engines.jit.kernels.compiled import jit, load, store
 from pcsim.engines.jit.kernels.native import like
+from pcsim.engines.jit.kernels.products import pack, packed_size, panel_width, product, product_packed
 from pcsim.engines.jit.kernels.records import Record, address, whole
 
 REARRANGED = Record("rearranged", factor=address("what each element is multiplied by"))
@@ -40,6 +41,11 @@ MATMUL = Record(
     rows=whole("rows of the first matrix"),
     inside=whole("extent that both share"),
     columns=whole("columns of the second matrix"),
+    count=whole("products of matrices"),
+    left=whole("place of the first matrix of each product, among those of its input"),
+    right=whole("place of the second matrix of each product"),
+    left_again=whole("place of whether a product before takes the same first matrix"),
+    right_again=whole("place of whether a product before takes the same second matrix"),
 )
 
 rearranged_at, softmax_at, matmul_at = REARRANGED.one(), SOFTMAX.one(), MATMUL.one()
@@ -151,40 +157,78 @@ def normalise_back(memory: Any, p: int, g: int, out: int, along: int, apart: int
 
 @jit
 def matmul(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Run the product of two inputs, each a matrix or a vector."""
+    """Run the products of the matrices of two inputs; a vector is a matrix of one row, or of one column."""
     step, mine = step_at(table, at), part_at(table, part)
     own, left, right = matmul_at(table, step.own), slot_at(table, step.slots, 0), slot_at(table, step.slots, 1)
-    m, k, n = own.rows, own.inside, own.columns
-    first, near, size = mine.low, mine.scratch, step.size
+    near, samples = mine.scratch, mine.high - mine.low
     for row in range(low, high):
         change = changes(table, step, row, mine, mode)
         if change == SAME:
             continue
-        a, b = input_of(table, left, row, mode), input_of(table, right, row, mode)
+        a = input_of(table, left, row, mode) + mine.low * left.per_sample
+        b = input_of(table, right, row, mode) + mine.low * right.per_sample
         if mode & (SWEEP | PREDICT):
             if change == INPUT:
-                for sample in range(first, mine.high):
+                for sample in range(samples):
                     here, there = a + sample * left.per_sample, b + sample * right.per_sample
-                    times(memory, here, k, 1, there, n, 1, near + (sample - first) * size, m, k, n)
+                    multiply(memory, table, own, here, there, near + sample * step.size)
             take_prediction(memory, table, at, row, part, mode, near, change == INPUT)
         if mode & SEND:
             g = weigh(memory, step, row, mine, near)
             to_left, to_right = message_of(table, left, row), message_of(table, right, row)
-            for sample in range(first, mine.high):
+            for sample in range(samples):
                 here, there = a + sample * left.per_sample, b + sample * right.per_sample
-                sent = g + (sample - first) * size
+                sent = g + sample * step.size
                 if to_left >= 0:
-                    times(memory, sent, n, 1, there, 1, n, to_left + sample * m * k, m, n, k)
+                    out = to_left + (mine.low + sample) * left.extent
+                    send_left(memory, table, own, there, sent, out, near + mine.region, mine.region)
                 if to_right >= 0:
-                    times(memory, here, 1, k, sent, n, 1, to_right + sample * k * n, k, m, n)
+                    out = to_right + (mine.low + sample) * right.extent
+                    send_right(memory, table, own, here, sent, out)
 
 
 @jit
-def times(memory: Any, a: int, am: int, ak: int, b: int, bk: int, bn: int, out: int, m: int, k: int, n: int) -> None:
-    """Set out (m, n) = a (m, k) b (k, n), each given by where it lies and its two strides."""
+def multiply(memory: Any, table: Any, own: Any, a: int, b: int, out: int) -> None:
+    """Set out to the products a b of one sample."""
+    m, k, n, width = own.rows, own.inside, own.columns, panel_width(memory)
+    for number in range(own.count):
+        here, there = a + table[own.left + number] * m * k, b + table[own.right + number] * k * n
+        product(memory, here, k, 1, memory, there, width, n, k, n, m, memory, out, n, False)
+        out += m * n
+
+
+@jit
+def send_left(memory: Any, table: Any, own: Any, b: int, g: int, out: int, scratch: int, room: int) -> None:
+    """Set out to g b^T; b is packed the other way round where there is room for it."""
+    m, k, n = own.rows, own.inside, own.columns
+    for number in range(own.count):
+        there, goal = b + table[own.right + number] * k * n, out + table[own.left + number] * m * k
+        again = table[own.left_again + number] != 0
+        if packed_size(memory, n, k) <= room:
+            pack(memory, there, 1, n, n, k, memory, scratch)
+            product_packed(memory, g, n, 1, memory, scratch, n, k, m, memory, goal, k, again)
+        else:
+            rows_by_rows(memory, g, there, goal, m, n, k, again)
+        g += m * n
+
+
+@jit
+def send_right(memory: Any, table: Any, own: Any, a: int, g: int, out: int) -> None:
+    """Set out to a^T g."""
+    m, k, n, width = own.rows, own.inside, own.columns, panel_width(memory)
+    for number in range(own.count):
+        here, goal = a + table[own.left + number] * m * k, out + table[own.right + number] * k * n
+        again = table[own.right_again + number] != 0
+        product(memory, here, 1, k, memory, g, width, n, m, n, k, memory, goal, n, again)
+        g += m * n
+
+
+@jit
+def rows_by_rows(memory: Any, a: int, b: int, out: int, m: int, n: int, k: int, add: bool) -> None:
+    """Compute out (m, k) = or += a (m, n) times the transpose of b (k, n)."""
     for i in range(m):
-        for j in range(n):
-            total = like(memory, 0)
-            for inside in range(k):
-                total += load(memory, a + i * am + inside * ak) * load(memory, b + inside * bk + j * bn)
-            store(memory, out + i * n + j, total)
+        for j in range(k):
+            total = load(memory, out + i * k + j) if add else like(memory, 0)
+            for inside in range(n):
+                total += load(memory, a + i * n + inside) * load(memory, b + j * n + inside)
+            store(memory, out + i * k + j, total)
