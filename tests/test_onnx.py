@@ -122,9 +122,9 @@ WRONG = {
         ["input 'x' holds text, expected numbers"],
     ),
     "a sequence": (
-        proto([node("SequenceConstruct", ["x", "x"], "s"), node("ConcatFromSequence", ["s"], "y", axis=0)],
+        proto([node("SequenceConstruct", ["x", "x"], "s"), node("Tanh", ["s"], "y")],
               [value("x", [1, 2])], [value("y", [2, 2])]),
-        ["node 'make_s' (SequenceConstruct): is not among the operators that are read"],
+        ["node 'make_y' (Tanh): takes a sequence, expected a tensor"],
     ),
     "shapes that do not fit": (
         proto([node("MatMul", ["x", "x"], "y")], [value("x", [2, 3])], [value("y", [2, 3])]),
@@ -187,6 +187,8 @@ def test_weights_in_files_of_their_own(tmp_path):
 def test_names_of_dimensions_are_checked():
     with pytest.raises(InputError, match=r"no input has an open dimension 'lenght'; did you mean 'length'\?"):
         pcsim.from_onnx(small_network(), {"length": 3, "lenght": 3})
+    with pytest.raises(InputError, match="dimension 'length': got 0, expected a positive whole number"):
+        pcsim.from_onnx(small_network(), {"length": 0})
 
 
 def test_branches_and_loops_are_written_out():
@@ -208,3 +210,18 @@ def test_branches_and_loops_are_written_out():
     found = forward(pcsim.from_onnx(model, batch_axis=None), {"x": x})
     np.testing.assert_allclose(found["all"], steps, rtol=1e-14)
     np.testing.assert_allclose(found["last"], steps[-1], rtol=1e-14)
+
+
+def test_sequences_are_followed():
+    model = proto(
+        [
+            node("SplitToSequence", ["x", "lengths"], "parts", axis=1),
+            node("SequenceAt", ["parts", "second"], "part"),
+            node("SequenceConstruct", ["part", "x"], "both"),
+            node("ConcatFromSequence", ["both"], "y", axis=1),
+        ],
+        [value("x", [2, 5])], [value("y", [2, 8])], constants(lengths=[2, 3], second=1),
+    )  # fmt: skip
+    x = RNG.normal(size=(2, 5))
+    (found,) = forward(pcsim.from_onnx(model, batch_axis=None), {"x": x}).values()
+    np.testing.assert_array_equal(found, np.concatenate([x[:, 2:], x], axis=1))

@@ -25,7 +25,7 @@ NOT_READ = "operators that are not read"
 REASONS = {
     NOT_READ: r"is not among the operators that are read|no operators of ONNX itself",
     "text": r"holds text|makes text",
-    "sequences and optional values": r"is a (sequence|optional), expected a tensor",
+    "sequences and optional values": r"is a (sequence|optional), expected a tensor|takes a (sequence|tensor), expected",
     "tensors without elements": r"has no elements",
     "random numbers, and behaviour in training": r"draws random numbers|drops numbers at random|training_mode",
     "number formats of a few bits": r"turns numbers into U?(FLOAT|INT)\d+\w* while",

@@ -305,7 +305,8 @@ def resize(node: Node) -> Tensor:
     given = {
         "size": size, "scales": scales, "axes": axes, "coordinates": coordinates, "mode": node.get("mode", "nearest"),
         "rounding": node.get("nearest_mode", "round_prefer_floor"), "antialias": bool(node.get("antialias", 0)),
-        "aspect": node.get("keep_aspect_ratio_policy", "stretch"), "cubic_coefficient": node.get("cubic_coeff_a", -0.75),
+        "aspect": node.get("keep_aspect_ratio_policy", "stretch"),
+        "cubic_coefficient": node.get("cubic_coeff_a", -0.75),
         "exclude_outside": bool(node.get("exclude_outside", 0)), "extrapolation": node.get("extrapolation_value", 0.0),
     }  # fmt: skip
     if coordinates == "tf_crop_and_resize":

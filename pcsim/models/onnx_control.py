@@ -1,4 +1,4 @@
-"""Control flow of ONNX: branches that are chosen, and loops written out, when the model is read."""
+"""Control flow of ONNX, followed when the model is read: branches are chosen, loops written out, sequences split."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
+from pcsim.models.onnx_node import Value, tensor_of
 
 if TYPE_CHECKING:
     from pcsim.models.builder import Tensor
     from pcsim.models.onnx_reader import Reader, Scope
 
-Tensors = Sequence["Tensor | None"]
-Control = Callable[["Reader", Any, Tensors, "Scope"], Tensors]
+Values = Sequence[Value]
+Control = Callable[["Reader", Any, Values, "Scope"], Values]
 
 MOST_STEPS = 10_000
 """A loop of more steps is not written out."""
@@ -33,23 +34,24 @@ def number_attribute(proto: Any, name: str, default: Any) -> Any:
     return default
 
 
-def known_number(tensor: Tensor | None, what: str) -> Any:
+def known_number(value: Value, what: str) -> Any:
     """Return the number of a tensor that must be known; None where the tensor is not given."""
-    if tensor is None:
+    if value is None:
         return None
+    tensor = tensor_of(value)
     if not tensor.known or tensor.array is None:
         message = f"{what} is computed while the model runs: only what is known when it is read can be followed"
         raise wrong((), message)
     return tensor.array.reshape(-1)[0].item()
 
 
-def branch(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
+def branch(reader: Reader, proto: Any, inputs: Values, scope: Scope) -> Values:
     """Read the branch that the condition chooses."""
     chosen = known_number(inputs[0], "the condition")
     return inner(reader, graph_attribute(proto, "then_branch" if chosen else "else_branch"), scope, {})
 
 
-def inner(reader: Reader, graph: Any, scope: Scope, given: dict[str, Tensor | None]) -> list[Tensor | None]:
+def inner(reader: Reader, graph: Any, scope: Scope, given: dict[str, Value]) -> list[Value]:
     """Read a graph within a node; its names are its own, and it sees those around it."""
     own = scope.new_child(dict(given))
     reader.initialisers(graph, own)
@@ -57,7 +59,7 @@ def inner(reader: Reader, graph: Any, scope: Scope, given: dict[str, Tensor | No
     return [own.get(info.name) for info in graph.output]
 
 
-def loop(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
+def loop(reader: Reader, proto: Any, inputs: Values, scope: Scope) -> Values:
     """Write out a loop whose number of steps, and whose condition after each, are known."""
     body = graph_attribute(proto, "body")
     most, going = known_number(inputs[0], "the number of steps"), known_number(inputs[1], "the condition")
@@ -82,18 +84,18 @@ def loop(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
     return [*state, *(stack(reader, name, [row[each] for row in rows], 0) for each, name in enumerate(names))]
 
 
-def stack(reader: Reader, name: str, parts: Tensors, axis: int) -> Tensor | None:
+def stack(reader: Reader, name: str, parts: Values, axis: int) -> Tensor | None:
     """Return tensors side by side along a new axis; None where one of them could not be read."""
     if not name or any(part is None for part in parts):
         return None
-    given = [part for part in parts if part is not None]
+    given = [tensor_of(part) for part in parts]
     axis %= len(given[0].shape) + 1
     shape = [*given[0].shape[:axis], 1, *given[0].shape[axis:]]
     wide = [reader.builder.vertex("reshape", [part], {"shape": shape}, name=f"{name}.step") for part in given]
     return reader.builder.vertex("concat", wide, {"axis": axis}, name=name)
 
 
-def scan(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
+def scan(reader: Reader, proto: Any, inputs: Values, scope: Scope) -> Values:
     """Write out a scan: a step for each element along an axis of its inputs."""
     if reader.opset < 9:
         raise wrong((), f"is read from opset 9 on, and the model has {reader.opset}; onnx.version_converter helps")
@@ -106,7 +108,7 @@ def scan(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
     out_axes = number_attribute(proto, "scan_output_axes", [0] * len(made_of))
     out_back = number_attribute(proto, "scan_output_directions", [0] * len(made_of))
     names = [info.name for info in body.input]
-    steps = next(each.shape[axis] for each, axis in zip(scanned, axes, strict=True) if each is not None)
+    steps = tensor_of(scanned[0]).shape[axes[0]]
     rows = []
     for step in range(steps):
         parts = [
@@ -126,14 +128,68 @@ def scan(reader: Reader, proto: Any, inputs: Tensors, scope: Scope) -> Tensors:
     ]
 
 
-def taken(reader: Reader, tensor: Tensor | None, axis: int, step: int) -> Tensor:
+def taken(reader: Reader, value: Value, axis: int, step: int) -> Tensor:
     """Return one element along an axis."""
-    assert tensor is not None
+    tensor = tensor_of(value)
     axis %= len(tensor.shape)
     part = reader.builder.vertex("slice", [tensor], {"axis": axis, "start": step, "stop": step + 1}, name="step")
     shape = [*part.shape[:axis], *part.shape[axis + 1 :]]
     return reader.builder.vertex("reshape", [part], {"shape": shape}, name="step")
 
 
-CONTROL: dict[str, Control] = {"If": branch, "Loop": loop, "Scan": scan}
-"""Operators that hold graphs."""
+# -- sequences of tensors --------------------------------------------------------------------------------------
+
+
+def split_to_sequence(reader: Reader, proto: Any, inputs: Values, scope: Scope) -> Values:
+    """Return the parts of a tensor along an axis, as a sequence."""
+    tensor = tensor_of(inputs[0])
+    axis = number_attribute(proto, "axis", 0) % len(tensor.shape)
+    given = tensor_of(inputs[1]) if len(inputs) > 1 and inputs[1] is not None else None
+    keep = given is not None or number_attribute(proto, "keepdims", 1)
+    extent, size = tensor.shape[axis], np.asarray(1 if given is None else reader.builder.value(given, "the lengths"))
+    even = [min(int(size), extent - first) for first in range(0, extent, int(size))] if size.ndim == 0 else []
+    lengths = even or [int(each) for each in size]
+    stops = [int(each) for each in np.cumsum(lengths)]
+    cuts = [{"axis": axis, "start": stop - each, "stop": stop} for stop, each in zip(stops, lengths, strict=True)]
+    parts = [reader.builder.vertex("slice", [tensor], cut, name=proto.output[0]) for cut in cuts]
+    if not keep:
+        shape = [*tensor.shape[:axis], *tensor.shape[axis + 1 :]]
+        parts = [reader.builder.vertex("reshape", [part], {"shape": shape}, name=proto.output[0]) for part in parts]
+    return [tuple(parts)]
+
+
+def sequence_at(reader: Reader, proto: Any, inputs: Values, scope: Scope) -> Values:
+    """Return a tensor of a sequence."""
+    return [sequence_of(inputs[0])[int(known_number(inputs[1], "the place in the sequence"))]]
+
+
+def sequence_construct(reader: Reader, proto: Any, inputs: Values, scope: Scope) -> Values:
+    """Return tensors as a sequence."""
+    return [tuple(tensor_of(each) for each in inputs)]
+
+
+def concat_from_sequence(reader: Reader, proto: Any, inputs: Values, scope: Scope) -> Values:
+    """Return the tensors of a sequence one behind the other, along an axis or a new one."""
+    axis, parts = number_attribute(proto, "axis", 0), sequence_of(inputs[0])
+    if number_attribute(proto, "new_axis", 0):
+        return [stack(reader, proto.output[0], parts, axis)]
+    return [reader.builder.vertex("concat", parts, {"axis": axis}, name=proto.output[0])]
+
+
+def sequence_of(value: Value) -> tuple[Tensor, ...]:
+    """Return a value that must be a sequence."""
+    if not isinstance(value, tuple):
+        raise wrong((), "takes a tensor, expected a sequence")
+    return value
+
+
+CONTROL: dict[str, Control] = {
+    "If": branch,
+    "Loop": loop,
+    "Scan": scan,
+    "SplitToSequence": split_to_sequence,
+    "SequenceAt": sequence_at,
+    "SequenceConstruct": sequence_construct,
+    "ConcatFromSequence": concat_from_sequence,
+}
+"""Operators that hold graphs, or sequences of tensors."""

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+Value = Tensor | tuple[Tensor, ...] | None
+"""What a name stands for: a tensor, a sequence of tensors, or nothing where it could not be read."""
+
+
+def tensor_of(value: Value) -> Tensor:
+    """Return a value that must be a tensor."""
+    if value is None or isinstance(value, tuple):
+        raise wrong((), "takes a sequence, expected a tensor")
+    return value
+
 
 @dataclass
 class Node:

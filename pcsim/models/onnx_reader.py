@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings
@@ -23,9 +23,10 @@ from pcsim.models.onnx_file import (
     used_names,
     written_out,
 )
-from pcsim.models.onnx_node import Node
+from pcsim.models.onnx_node import Node, Value, tensor_of
 from pcsim.models.onnx_notes import noted
 from pcsim.models.onnx_operators import OPERATORS
+from pcsim.ops.attributes import positive
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -46,7 +47,7 @@ def from_onnx(
     source: str | PathLike[str] | bytes | Any,
     dimensions: Mapping[str, int] | None = None,
     *,
-    constants: Arrays | None = None,
+    constants: Arrays | Collection[str] = (),
     parameters: Arrays | None = None,
     batch_axis: int | None = 0,
 ) -> Model:
@@ -61,7 +62,8 @@ def from_onnx(
     source : a path, the bytes of a file, or a model proto, of opset 13 to 28
     dimensions : {name: extent} of dimensions that the file leaves open; one without a name is ``INPUT.AXIS``. An open
         batch dimension is 1
-    constants : {input or initialiser: array} that are known when the model is read
+    constants : {input or initialiser: array} that are known when the model is read; or names of initialisers that are
+        no weights
     parameters : {input: array} that become parameters
     batch_axis : the axis of inputs that is the batch; where its extent is 1 it is left out, as far as ops allow. None:
         shapes stay as they are
@@ -79,11 +81,12 @@ def from_onnx(
     nodes = written_out(skeleton(model), {*OPERATORS, *CONTROL})
     title = where.removesuffix(": ").rpartition("/")[2].removesuffix(".onnx") or model.graph.name
     builder = Builder(title, _source_of(model))
-    reader = Reader(builder, where, opset, number_types(nodes), dict(constants or {}), dict(parameters or {}))
+    reader = Reader(builder, where, opset, number_types(nodes), dict(parameters or {}))
+    reader.constants = dict(constants if isinstance(constants, Mapping) else dict.fromkeys(constants))
     reader.used = used_names(nodes.graph)
     scope = reader.scope_of(model.graph, Dimensions(dict(dimensions or {}), batch_axis or 0))
     reader.walk(nodes.graph, scope)
-    outputs = {info.name: scope.get(info.name) for info in model.graph.output}
+    outputs = {info.name: reader.attempt(lambda: reader.output(info.name, scope)) for info in model.graph.output}  # noqa: B023
     if reader.problems:
         raise InputError(reader.problems)
     return builder.model({name: each for name, each in outputs.items() if each is not None}, batch_axis)
@@ -98,7 +101,7 @@ def _source_of(model: Any) -> str:
 class Dimensions(Attempts):
     """The extents of dimensions that a file leaves open."""
 
-    given: dict[str, int]
+    given: dict[str, Any]
     batch_axis: int
     problems: list[Problem] = field(default_factory=list)
     open: set[str] = field(default_factory=set)
@@ -117,7 +120,16 @@ class Dimensions(Attempts):
         if key not in self.given:
             message = f"input {name!r}: nothing fixes its dimension {key!r} (axis {axis}); give it: {key}=16"
             self.problems.append(Problem((), message))
-        return int(self.given.get(key, 1))
+        return self._whole(key)
+
+    def _whole(self, key: str) -> int:
+        """Return a given extent; 1 where it is none, which is a problem."""
+        given = self.given.get(key, 1)
+        try:
+            return positive(given)
+        except ValueError as error:
+            self.problems.append(Problem((), f"dimension {key!r}: got {given!r}, {error}"))
+            return 1
 
     def check(self, where: str) -> None:
         """Raise InputError for inputs that are wrong, extents that are missing, and names that no dimension has."""
@@ -129,12 +141,12 @@ class Dimensions(Attempts):
             raise InputError(Problem((), f"{where}{problem.message}") for problem in self.problems)
 
 
-Scope = ChainMap[str, Tensor | None]
-"""{value: tensor}; None for what a node would have made that cannot be read."""
+Scope = ChainMap[str, Value]
+"""{name: value}; None for what a node would have made that cannot be read."""
 
 
 @dataclass
-class Reader:
+class Reader(Attempts):
     """The model under way.
 
     Attributes
@@ -148,8 +160,8 @@ class Reader:
     where: str
     opset: int
     types: Mapping[str, int]
-    constants: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
+    constants: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     used: frozenset[str] = frozenset()
 
@@ -191,11 +203,19 @@ class Reader:
         for tensor in graph.initializer:
             array = to_array(tensor)
             if tensor.name in self.constants:
-                scope[tensor.name] = self.builder.constant(np.asarray(self.constants[tensor.name]))
+                given = self.constants[tensor.name]
+                scope[tensor.name] = self.builder.constant(array if given is None else np.asarray(given))
             elif is_float(tensor.data_type) and np.isfinite(array).all():
                 scope[tensor.name] = self.builder.parameter(tensor.name, array)
             else:
                 scope[tensor.name] = self.builder.constant(array)
+
+    def output(self, name: str, scope: Scope) -> Tensor | None:
+        """Return an output of the model; None where it could not be read."""
+        if name not in scope or isinstance(scope[name], tuple):
+            what = "is a sequence, expected a tensor of numbers" if name in scope else "is made by no node"
+            raise wrong((), f"{self.where}output {name!r} {what}")
+        return tensor_of(scope[name]) if scope[name] is not None else None
 
     def wrong(self, message: str) -> None:
         """Note a problem."""
@@ -214,8 +234,8 @@ class Reader:
                 made = [None] * len(proto.output)
             scope.update({name: each for name, each in zip(proto.output, made, strict=False) if name})
 
-    def _made(self, proto: Any, label: str, scope: Scope) -> Sequence[Tensor | None]:
-        """Return the tensor of each output of a node; None where what it takes could not be read."""
+    def _made(self, proto: Any, label: str, scope: Scope) -> Sequence[Value]:
+        """Return the value of each output of a node; None where what it takes could not be read."""
         missing = [name for name in proto.input if name and name not in scope]
         if missing:
             message = f"takes {missing[0]!r}, which no node before it makes"
@@ -225,9 +245,10 @@ class Reader:
             return [None] * len(proto.output)
         if proto.domain in STANDARD and proto.op_type in CONTROL:
             return CONTROL[proto.op_type](self, proto, inputs, scope)
-        if all(each is None or each.known for each in inputs) and proto.op_type not in RANDOM:
-            return self._folded(proto, inputs)
-        return self._translated(proto, label, inputs)
+        tensors = [tensor_of(each) if name else None for name, each in zip(proto.input, inputs, strict=True)]
+        if all(each is None or each.known for each in tensors) and proto.op_type not in RANDOM:
+            return self._folded(proto, tensors)
+        return self._translated(proto, label, tensors)
 
     def _folded(self, proto: Any, inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return what a node computes of known numbers."""
