@@ -16,6 +16,7 @@ import pcsim
 from pcsim.errors import InputError
 from pcsim.graph import Graph, graph_from, level
 from pcsim.graph.initialise import initialise
+from pcsim.ops.synapses.synapse import arranged
 
 
 def back(graph):
@@ -388,3 +389,73 @@ def test_slots_are_whole_numbers_however_written(kind):
     for bad, shown in [(0.5, "0.5"), (True, "True"), ("1", "'1'")]:
         graph.edges["a", "y"]["slot"] = bad
         refused(graph, f"vertices.y.inputs: the edges have slots [{shown}, 0], expected each of 0 to 1 once")
+
+
+# ---- nodes of other kinds, parallel edges, and text
+
+
+def test_nodes_may_be_numbers_and_tuples():
+    """A grid: each node is fed by those before it in both directions."""
+    graph = nx.grid_2d_graph(3, 3, create_using=nx.DiGraph)
+    graph.remove_edges_from([(a, b) for a, b in graph.edges if a > b])
+    for node in graph.nodes:
+        graph.nodes[node].update({"op": "add"} if graph.in_degree(node) > 1 else {"op": "tanh"})
+    graph.nodes[0, 0].update(op="input", shape=[2])
+    made = Graph.from_networkx(graph)
+    assert made.outputs == ("(2, 2)",)
+    assert [edge.pre for edge in made.incoming["(1, 1)"]] == ["(0, 1)", "(1, 0)"]
+    spiced = nx.relabel_nodes(graph, {node: tuple(map(np.int64, node)) for node in graph.nodes})
+    assert Graph.from_networkx(spiced) == made
+    assert back(made) == made
+    counted = nx.convert_node_labels_to_integers(graph)
+    assert Graph.from_networkx(counted).outputs == ("8",)
+    counted.add_node("8", op="input", shape=[1])
+    refused(counted, "vertices.8: nodes 8 and '8' have one name; rename one of them")
+
+
+def test_outputs_may_be_named_as_nodes_are():
+    graph = nx.DiGraph(outputs=[("y", 1)])
+    graph.add_node(("x", 0), op="input", shape=[2])
+    graph.add_node(("y", np.int64(1)), op="tanh")
+    graph.add_edge(("x", 0), ("y", 1))
+    assert Graph.from_networkx(graph).outputs == ("('y', 1)",)
+
+
+@pytest.mark.parametrize("keys", [(0, 1, 2), (2, 0, 1), ("b", "a", "c")])
+def test_parallel_edges_keep_the_order_in_which_they_were_added(keys):
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", op="input", shape=[2])
+    graph.add_node("y", op="add")
+    for delay, key in enumerate(keys):
+        graph.add_edge("x", "y", key=key, delay=delay)
+    made = Graph.from_networkx(graph)
+    assert [edge.value_delay for edge in made.incoming["y"]] == [0, 1, 2]
+    assert [edge.name for edge in made.incoming["y"]] == ["x->y", "x->y#1", "x->y#2"]
+    assert back(made) == made
+
+
+@given(documents(max_size=9), st.sampled_from(["none", "delay", "identity"]), st.booleans())
+def test_random_graphs_come_back_from_node_link_text(document, form, text):
+    graph = level(graph_from(document), form)
+    data = json.dumps(nx.node_link_data(graph.to_networkx(text=text), edges="edges"))
+    assert Graph.from_networkx(nx.node_link_graph(json.loads(data), edges="edges")) == graph
+
+
+def test_large_arrays_are_text_too():
+    value = np.arange(1200.0)
+    vertices = {"c": {"op": "constant", "value": value}, "y": {"op": "sum", "inputs": ["c"]}}
+    graph = pcsim.load_graph({"vertices": vertices})
+    data = json.dumps(nx.node_link_data(graph.to_networkx(text=True), edges="edges"))
+    assert Graph.from_networkx(nx.node_link_graph(json.loads(data), edges="edges")) == graph
+
+
+def test_what_only_python_can_say_is_refused_as_text():
+    synapses = arranged(np.array([0, 1]), np.array([0, 0]), 1, fan_out=2, units=1)
+    vertices = {
+        "x": {"op": "input", "shape": [2]},
+        "y": {"op": "projection", "units": 1, "synapses": synapses, "inputs": ["x"]},
+    }
+    graph = graph_from({"vertices": vertices})
+    assert back(graph) == graph
+    with pytest.raises(InputError, match="was made in Python: text cannot say it"):
+        graph.to_networkx(text=True)

@@ -55,6 +55,8 @@ _ELSEWHERE = {"weight": "; weights are parameters of the vertex that an edge lea
 def to_networkx(graph: Graph, *, text: bool = False) -> nx.MultiDiGraph[str]:
     """Return a graph as plain data in a networkx MultiDiGraph, nodes in canonical order.
 
+    ``json.dumps(nx.node_link_data(graph.to_networkx(text=True), edges="edges"))`` is text whatever the graph holds.
+
     Nodes have ``op``, ``shape``, ``attributes`` (those of the op that are not its defaults), ``params``
     and ``precision``, and ``init`` where buffers start otherwise than their op says. Edges are keyed by slot and have
     ``slot``, ``value_delay`` and ``error_delay``, in ticks.
@@ -125,7 +127,8 @@ def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
     attributes of the op stand beside ``op`` or under ``attributes``, ``shape`` of what is worked out is
     compared. Edges may have ``slot`` (the place among the inputs of their end; default: the order in which
     networkx lists the edges into it), and ``delay`` (as in a document) or ``value_delay`` and
-    ``error_delay``. networkx lists parallel edges together: give ``slot`` where another order is meant.
+    ``error_delay``. networkx lists parallel edges together, in the order in which they were added, whatever
+    their keys: give ``slot`` where another order is meant.
     Names of nodes become text. What says how to draw a graph (labels, positions, colours) is left out, as are
     attributes of the whole graph that are unlike any of a document; other unknown attributes are refused.
     Lists and mappings may be JSON text, as ``to_networkx(text=True)`` writes them for files.
@@ -190,12 +193,27 @@ def _read(graph: nx.DiGraph[Any]) -> _Reading:
 def _names(graph: Any) -> dict[Any, str]:
     if not getattr(graph, "is_directed", bool)():
         raise wrong((), f"expected a networkx DiGraph or MultiDiGraph, got a {type(graph).__name__}")
-    names = {node: str(node) for node in graph.nodes}
+    names = {node: _name(node) for node in graph.nodes}
     seen: dict[str, Any] = {}
     for node, name in names.items():
         if seen.setdefault(name, node) != node:
             raise wrong(("vertices", name), f"nodes {seen[name]!r} and {node!r} have one name; rename one of them")
     return names
+
+
+def _name(node: Any) -> str:
+    """Return the name of a node as text; numbers of NumPy within tuples read like others.
+
+    >>> _name(("h", np.int64(2))), _name(7)
+    ("('h', 2)", '7')
+    """
+    return str(_without_numpy(node))
+
+
+def _without_numpy(node: Any) -> Any:
+    if isinstance(node, np.generic):
+        return node.item()
+    return tuple(map(_without_numpy, node)) if type(node) is tuple else node
 
 
 def _check_known(given: Mapping[Any, Any]) -> None:
@@ -209,7 +227,7 @@ def _check_known(given: Mapping[Any, Any]) -> None:
 def _outputs(given: Any) -> list[str]:
     try:
         if not isinstance(given, str | bytes):
-            return [str(name) for name in given]
+            return [_name(name) for name in given]
     except TypeError:
         pass
     raise wrong("outputs", f"expected a list of nodes, got {given!r:.60}")

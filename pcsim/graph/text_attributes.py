@@ -7,6 +7,8 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from pcsim.errors import wrong
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -42,7 +44,14 @@ def _each(graph: Any, change: Callable[[Mapping[Any, Any]], dict[Any, Any]]) -> 
 def _written(value: Any) -> Any:
     if not isinstance(value, list | dict):
         return value
-    return json.dumps(value, default=lambda array: array.tolist(), ensure_ascii=False)
+    return json.dumps(value, default=as_numbers, ensure_ascii=False)
+
+
+def as_numbers(value: Any) -> Any:
+    """Return an array as lists, for JSON; raises InputError for what text cannot say."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise wrong((), f"{value!r:.80} was made in Python: text cannot say it")
 
 
 def _read(value: Any) -> Any:

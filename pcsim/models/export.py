@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pcsim.errors import nearest, wrong
 from pcsim.graph.dot import delay_label, to_dot, vertex_label
 from pcsim.graph.levels import vertex_levels
+from pcsim.graph.text_attributes import as_numbers
 from pcsim.models.nir_file import nir_module
 from pcsim.models.nir_writer import to_nir
 from pcsim.models.onnx_writer import to_onnx
@@ -96,7 +97,7 @@ def json_bytes(graph: Graph, *_: Any) -> bytes:
     import networkx as nx
 
     data = nx.node_link_data(graph.to_networkx(), edges="edges")
-    return json.dumps(data, indent=1, ensure_ascii=False, default=lambda array: array.tolist()).encode()
+    return json.dumps(data, indent=1, ensure_ascii=False, default=as_numbers).encode()
 
 
 def nir_bytes(graph: Graph, parameters: Mapping[str, Any] | None, dtype: DTypeLike | None) -> bytes:

@@ -11,7 +11,9 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from pcsim.errors import InputError
 from pcsim.graph.interop import document_from
+from pcsim.graph.text_attributes import as_numbers
 from pcsim.models.model import Model
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ def document_text(graph: Graph) -> str:
     document = document_from(graph.to_networkx())
     parameters = {name: {"shape": list(row.shape)} for name, row in graph.parameters.items()}
     try:
-        text = json.dumps({**document, "parameters": parameters}, default=lambda array: array.tolist())
-    except (AttributeError, TypeError):  # synapses
+        text = json.dumps({**document, "parameters": parameters}, default=as_numbers)
+    except InputError:
         return ""
     return text if len(text) <= LONGEST else ""
 
