@@ -232,6 +232,23 @@ def test_each_sample_has_indices_of_its_own(dtype, run):
     agrees(graph_from({"vertices": CHOOSING}), dtype, run)
 
 
+def test_running_statistics_come_along():
+    norm = {
+        "op": "batch_norm",
+        "statistics": "frozen",
+        "inputs": ["x"],
+        "init": {"running_mean": {"values": [1.0, 2.0]}},
+    }
+    graph = graph_from({"vertices": {"x": {"op": "input", "shape": [2]}, "y": norm}})
+    model = to_onnx(graph)
+    arrays = {each.name: onnx.numpy_helper.to_array(each).tolist() for each in model.graph.initializer}
+    assert arrays["y.running_mean"] == [1, 2]
+    assert arrays["y.running_variance"] == [1, 1]
+    made = pcsim.from_onnx(model)
+    assert set(made.graph.buffers) == {"y.running_mean", "y.running_variance"}
+    assert made.parameters["y.running_mean"].tolist() == [1, 2]
+
+
 def test_what_does_not_depend_on_the_inputs_is_repeated_for_each_sample():
     vertices = {
         "x": {"op": "input", "shape": [2]}, "c": {"op": "constant", "value": [1, 2, 3]},

@@ -28,9 +28,15 @@ LONGEST = 2**20
 def document_text(graph: Graph) -> str:
     """Return a graph document as JSON, without how parameters start; nothing where only Python can say it."""
     document = document_from(graph.to_networkx())
-    parameters = {name: {"shape": list(row.shape)} for name, row in graph.parameters.items()}
+    parts = {
+        "parameters": {name: {"shape": list(row.shape)} for name, row in graph.parameters.items()},
+        "vertices": {
+            name: {key: value for key, value in entry.items() if key != "init"}
+            for name, entry in document["vertices"].items()
+        },
+    }
     try:
-        text = json.dumps({**document, "parameters": parameters}, default=as_numbers)
+        text = json.dumps({**document, **parts}, default=as_numbers)
     except InputError:
         return ""
     return text if len(text) <= LONGEST else ""

@@ -97,8 +97,8 @@ def _check_ops(graph: Graph) -> None:
 def _values(graph: Graph, given: Mapping[str, Any], dtype: np.dtype[Any]) -> Arrays:
     """Return parameters and buffers in the format of the model."""
     shapes = {name: row.shape for name, row in graph.parameters.items()} | buffer_shapes(graph)
-    others = [name for name in graph.parameters if name not in given]
-    starts = initialise(graph, 0, names=others) | _starts(graph)
+    others = [name for name in (*graph.parameters, *graph.buffers) if name not in given]
+    starts = _starts(graph) | initialise(graph, 0, names=others)
     values = starts | {name: given[name] for name in given if name in shapes}
     problems = [
         Problem((name,), f"has shape {list(array.shape)}, expected {list(shapes[name])}")

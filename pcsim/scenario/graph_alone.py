@@ -36,7 +36,7 @@ def load_any(path: Path, overrides: Mapping[str, Any]) -> tuple[Scenario, str]:
 
 
 def to_export(path: Path, overrides: Mapping[str, Any]) -> tuple[Graph, dict[str, Any], np.dtype[Any]]:
-    """Return what is written for another tool: the graph of a file, its parameters, and the number format.
+    """Return what is written for another tool: the graph of a file, its parameters and buffers, and the number format.
 
     The graph of a scenario is levelled; a graph document stays as it is, in float32, unless overrides say otherwise.
     """
@@ -45,7 +45,7 @@ def to_export(path: Path, overrides: Mapping[str, Any]) -> tuple[Graph, dict[str
     given = {"dtype": "float32", **overrides} if alone else overrides
     scenario = load_any(path, given)[0]
     graph = scenario.graph if alone and "level" not in overrides else scenario.levelled
-    return graph, scenario.parameters(), scenario.dtype
+    return graph, {**scenario.parameters(), **scenario.buffers()}, scenario.dtype
 
 
 def defaults(graph: Graph) -> dict[str, Any]:
