@@ -120,7 +120,8 @@ class GPT(nn.Module):
     def forward(self, tokens):
         x = self.embedding(tokens) + self.position
         batch, length, width = x.shape
-        parts = self.qkv(self.norm1(x)).split(width, dim=-1)
+        joined = self.qkv(self.norm1(x))
+        parts = (joined[..., start : start + width] for start in range(0, 3 * width, width))
         q, k, v = (each.view(batch, length, self.heads, -1).transpose(1, 2) for each in parts)
         scores = q @ k.transpose(-2, -1) / (width // self.heads) ** 0.5
         shares = scores.masked_fill(self.mask == 0, float("-inf")).softmax(-1)
@@ -170,6 +171,31 @@ def recurrent(kind, **options):
     return Example(layer, (torch.randn(shape),), 0 if first else 1, (0 if first else 1, *[1] * states))
 
 
+def small_resnet():
+    """One block in each stage, the batch's statistics, the last on a single pixel."""
+    resnet = torchvision_models().resnet
+    return Example(resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=3), (torch.randn(3, 3, 24, 24),))
+
+
+def frozen_mobilenet(size, batch, **options):
+    """Running statistics that are not those that the package starts with."""
+    model = torchvision_models().mobilenet_v2(num_classes=4, **options)
+    with torch.no_grad():
+        for _ in range(20):
+            model(torch.randn(4, 3, size, size))
+    return Example(model.eval(), (torch.randn(batch, 3, size, size),))
+
+
+def small_vgg():
+    model = torchvision_models().vgg
+    features = model.make_layers([4, "M", 6, 6, "M"])
+    return Example(nn.Sequential(features, nn.Flatten(), nn.Linear(24, 3)), (torch.randn(2, 3, 8, 8),))
+
+
+def mlp():
+    return Example(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2)), (torch.randn(3, 4),))
+
+
 QUICK = {
     "mlp with skips": lambda: Example(SkipMLP(), (torch.randn(3, 5),)),
     "branches": lambda: Example(Branches(), (torch.randn(3, 4), torch.randn(3, 2)), 0, (0, 0, 0)),
@@ -183,17 +209,20 @@ QUICK = {
     "lstm, many to one": lambda: Example(LastStep(nn.LSTM(3, 4, batch_first=True)), (torch.randn(2, 5, 3),)),
     "encoder, norm first": lambda: encoder(norm_first=True),
     "encoder, norm last": lambda: encoder(norm_first=False),
+    "rnn, many to one": lambda: Example(LastStep(nn.RNN(3, 4, batch_first=True)), (torch.randn(2, 5, 3),)),
+    "mlp": mlp,
+    "small vgg": small_vgg,
+    "small resnet": small_resnet,
+    "small mobilenet, frozen": lambda: frozen_mobilenet(
+        16, 2, inverted_residual_setting=[[1, 8, 1, 1], [4, 8, 2, 2]], width_mult=0.5
+    ),
     "vit": small_vit,
 }
 SLOW = {
     "resnet18": resnet18,
     "resnet18, frozen": lambda: Example(resnet18().module.eval(), resnet18().inputs),
-    "mobilenet_v2, frozen": lambda: Example(
-        torchvision_models().mobilenet_v2(num_classes=4).eval(), (torch.randn(2, 3, 32, 32),)
-    ),
-    "vgg11": lambda: Example(
-        torchvision_models().vgg11(num_classes=4, dropout=0.0).eval(), (torch.randn(2, 3, 32, 32),)
-    ),
+    "mobilenet_v2, frozen": lambda: frozen_mobilenet(32, 2),
+    "vgg11": lambda: Example(torchvision_models().vgg11(num_classes=4).eval(), (torch.randn(2, 3, 32, 32),)),
 }
 
 
