@@ -160,7 +160,7 @@ def encoder(*, norm_first):
     layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=norm_first)
     stack = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
     for weight in stack.parameters():  # layers are copies of each other
-        nn.init.normal_(weight, std=0.5)
+        nn.init.normal_(weight, std=0.3)
     return Example(stack.eval(), (torch.randn(2, 4, 8),))
 
 
@@ -172,16 +172,19 @@ def recurrent(kind, **options):
 
 
 def small_resnet():
-    """One block in each stage, the batch's statistics, the last on a single pixel."""
-    resnet = torchvision_models().resnet
-    return Example(resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=3), (torch.randn(3, 3, 24, 24),))
+    """Blocks of ResNet-18, with fewer channels: the batch's statistics, the last of a single pixel."""
+    block = torchvision_models().resnet.BasicBlock
+    down = nn.Sequential(nn.Conv2d(4, 6, 1, 2, bias=False), nn.BatchNorm2d(6))
+    layers = [nn.Conv2d(3, 4, 3, 2, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), block(4, 4), block(4, 6, 2, down)]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    return Example(model, (torch.randn(3, 3, 4, 4),))
 
 
 def frozen_mobilenet(size, batch, **options):
     """Running statistics that are not those that the package starts with."""
     model = torchvision_models().mobilenet_v2(num_classes=4, **options)
     with torch.no_grad():
-        for _ in range(20):
+        for _ in range(5):
             model(torch.randn(4, 3, size, size))
     return Example(model.eval(), (torch.randn(batch, 3, size, size),))
 
@@ -193,7 +196,9 @@ def small_vgg():
 
 
 def mlp():
-    return Example(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2)), (torch.randn(3, 4),))
+    return Example(
+        nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2)), (torch.randn(3, 4),)
+    )
 
 
 QUICK = {
