@@ -57,6 +57,11 @@ def converted(scope: Scope, x: Tensor, *_options: Any, **_more: Any) -> Tensor:
     raise wrong((), "numbers that are computed cannot change between floating point and whole numbers")
 
 
+def detached(_scope: Scope, _x: Tensor) -> Tensor:
+    """Refuse a value that no gradient passes: an edge that carries no error has no op."""
+    raise wrong((), "no gradient passes here, and every edge carries errors: leave detach out, or feed the value")
+
+
 def clamp(scope: Scope, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     """Return x within bounds, which may be numbers or tensors."""
     if isinstance(low, Tensor) or isinstance(high, Tensor):
@@ -799,6 +804,7 @@ ROWS: dict[str, Translation] = {
     "clone": same,
     "contiguous": same,
     "alias": same,
+    "detach": detached,
     "lift_fresh_copy": same,
     "_to_copy": converted,
     "to": converted,

@@ -81,7 +81,9 @@ def from_exported(
 ) -> Model:
     """Return the model of an exported program; ``from_torch`` says what becomes of it."""
     simple = functional(program, lambda name, overload: row_of(name, overload) is not None)
-    return Reading(simple, batch_axis, title, extents or {}).model()
+    reading = Reading(simple, batch_axis, title, extents or {})
+    reading.check_gradients(program)
+    return reading.model()
 
 
 def row_of(name: str, overload: str) -> Any:
@@ -183,6 +185,16 @@ class Reading:
             return 1
         remedy = f"give it (on the command line: --set {extent}=8), or export it with a fixed one"
         raise wrong((), f"the extent of axis {axis} of {node.name!r} is open, its name is {extent}: {remedy}")
+
+    def check_gradients(self, program: Any) -> None:
+        """Note parts of a program, as it was exported, that are computed without gradients from what varies."""
+        nodes = list(program.graph.nodes)
+        kinds = {spec.arg.name: spec.kind.name for spec in program.graph_signature.input_specs}
+        sources = {node for node in nodes if kinds.get(node.name) in ("USER_INPUT", "PARAMETER")}
+        for node in varying(nodes, sources):
+            if operator_name(node.target) == "wrap_with_set_grad_enabled" and node.args[0] is False:
+                message = "what is computed under no_grad sends no errors back, and every edge does: leave no_grad out"
+                self.builder.problems.append(self.placed(node, Problem((), message)))
 
     def check_buffers(self, output: Any, live: Sequence[Any]) -> None:
         """Note buffers that a call changes and that its own result depends on, but for statistics of a batch norm."""
