@@ -16,6 +16,7 @@ from pcsim.ops.places import (
     check_given,
     indices,
     indices_shape,
+    judged,
     of_tuples,
     outside,
     rows_added,
@@ -35,9 +36,8 @@ def axis_of(call: Call) -> int:
 
 def along_axis(xp: Namespace, call: Call, inputs: Inputs) -> tuple[int, Array]:
     """Return which indices lie outside of the axis."""
-    if call["indices"] is not None:
-        return 0, xp.zeros(inputs[0].shape, bool)
-    return 1, outside(xp, inputs[1], call.shapes[0][axis_of(call)])
+    extent = call.shapes[0][axis_of(call)]
+    return judged(xp, call, inputs, 1, lambda found: outside(xp, found, extent))
 
 
 # -- gather ---------------------------------------------------------------------------------------------
@@ -166,9 +166,8 @@ def gather_nd_to_inputs(
 
 def of_tuples_outside(xp: Namespace, call: Call, inputs: Inputs) -> tuple[int, Array]:
     """Return which indices of tuples lie outside of their axes."""
-    if call["indices"] is not None:
-        return 0, xp.zeros(inputs[0].shape, bool)
-    return 1, outside(xp, inputs[1], call.shapes[0][call["common"] :][: inputs[1].shape[-1]])
+    extents = call.shapes[0][call["common"] :]
+    return judged(xp, call, inputs, 1, lambda found: outside(xp, found, extents[: found.shape[-1]]))
 
 
 # -- one-hot --------------------------------------------------------------------------------------------

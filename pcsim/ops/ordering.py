@@ -10,7 +10,7 @@ from pcsim.ops.attributes import boolean, index, positive
 from pcsim.ops.indexing import INDICES
 from pcsim.ops.leading import fold, lead
 from pcsim.ops.op import Attribute, Call, Cost, InputSlot, Op
-from pcsim.ops.places import indices, indices_shape, numbered
+from pcsim.ops.places import indices, indices_shape, judged, numbered
 from pcsim.ops.reductions import array_axis, axis_within
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ def reverse_sequence_to_inputs(
 
 def no_length(xp: Namespace, call: Call, inputs: Inputs) -> tuple[int, Array]:
     """Return which lengths lie outside of the axis of time."""
-    if call["indices"] is not None:
-        return 0, xp.zeros(inputs[0].shape, bool)
-    return 1, is_no_length(call, inputs[1])
+    return judged(xp, call, inputs, 1, lambda lengths: is_no_length(call, lengths))
 
 
 ROWS = (

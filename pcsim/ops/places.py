@@ -12,7 +12,7 @@ from pcsim.arrays import LEAD, Array
 from pcsim.ops.lookup import sums_by_row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pcsim.arrays import Namespace, Shape
     from pcsim.documents.frozen_arrays import FrozenArray
@@ -52,6 +52,13 @@ def check_given(call: Call, extents: Sequence[int] | int) -> None:
     if call["indices"] is not None and (bad := outside(np, call["indices"].array, extents)).any():
         message = f"index {call['indices'].array[bad][0]} is outside of {extents} elements"
         raise ValueError(message)
+
+
+def judged(xp: Namespace, call: Call, inputs: Inputs, slot: int, wrong: Callable[[Array], Array]) -> tuple[int, Array]:
+    """Return in which slot the indices are, and which of them are wrong; those of an attribute were checked before."""
+    if call["indices"] is not None:
+        return 0, xp.zeros(inputs[0].shape, bool)
+    return slot, wrong(inputs[slot])
 
 
 def numbered(xp: Namespace, count: int, rank: int, axis: int) -> Array:

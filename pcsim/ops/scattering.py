@@ -17,6 +17,7 @@ from pcsim.ops.places import (
     check_given,
     indices,
     indices_shape,
+    judged,
     numbered,
     of_tuples,
     outside,
@@ -94,10 +95,12 @@ def twice(xp: Namespace, call: Call, found: Array) -> Array:
 
 def not_to_be_written(xp: Namespace, call: Call, inputs: Inputs) -> tuple[int, Array]:
     """Return which indices lie outside, or mean a place twice."""
-    if call["indices"] is not None:
-        return 0, xp.zeros(inputs[0].shape, bool)
-    beyond = outside(xp, inputs[2], bounds(call))
-    return 2, beyond if beyond.any() else twice(xp, call, inputs[2])
+
+    def wrong(found: Array) -> Array:
+        beyond = outside(xp, found, bounds(call))
+        return beyond if beyond.any() else twice(xp, call, found)
+
+    return judged(xp, call, inputs, 2, wrong)
 
 
 # -- forward and back -----------------------------------------------------------------------------------
@@ -231,9 +234,7 @@ def scatter_add_to_inputs(
 
 def beyond_extent(xp: Namespace, call: Call, inputs: Inputs) -> tuple[int, Array]:
     """Return which indices lie outside of the new axis."""
-    if call["indices"] is not None:
-        return 0, xp.zeros(inputs[0].shape, bool)
-    return 1, outside(xp, inputs[1], call["extent"])
+    return judged(xp, call, inputs, 1, lambda found: outside(xp, found, call["extent"]))
 
 
 WHOLE = InputSlot("indices", differentiable=False, format="whole")
