@@ -65,20 +65,20 @@ def core(call: Call) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     return every + stays, every + lies
 
 
-@lru_cache(maxsize=256)
 def sources(extent: int, before: int, after: int, mode: str) -> np.ndarray:
     """Return from where along an axis each element of the result comes."""
     stays = np.arange(extent)[max(-before, 0) : extent - max(-after, 0)]
     return np.pad(stays, (max(before, 0), max(after, 0)), mode)  # type: ignore[call-overload, no-any-return]
 
 
-def sources_by_axis(xp: Namespace, call: Call) -> list[tuple[int, Array]]:
+@lru_cache(maxsize=256)
+def sources_by_axis(xp: Namespace, call: Call) -> tuple[tuple[int, Array], ...]:
     """Return (axis of the array, from where each of its elements comes) for each axis with margins."""
-    return [
+    return tuple(
         (LEAD + axis, xp.asarray(sources(extent, *widths, call["mode"])))
         for axis, (extent, widths) in enumerate(zip(call.shapes[0], call["widths"], strict=True))
         if widths != (0, 0)
-    ]
+    )
 
 
 def pad_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:

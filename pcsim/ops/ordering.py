@@ -41,8 +41,10 @@ def top_k_to_inputs(
     xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
 ) -> tuple[Array, ...]:
     """Return g where the elements came from, zero elsewhere."""
-    to_x = xp.zeros(inputs[0].shape, g.dtype)
-    xp.put_along_axis(to_x, saved[0], fold(xp, g, inputs[0]), array_axis(call))
+    (x,), axis = inputs, array_axis(call)
+    where = [numbered(xp, extent, x.ndim, number) for number, extent in enumerate(x.shape)]
+    to_x = xp.zeros(x.shape, g.dtype)
+    to_x[(*where[:axis], saved[0], *where[axis + 1 :])] = fold(xp, g, x)
     return (to_x,)
 
 
