@@ -29,8 +29,8 @@ FUNCTIONS = """
     zeros empty ones zeros_like ones_like full_like empty_like add subtract multiply divide matmul einsum square sqrt
     exp log sin cos tan tanh logaddexp maximum minimum isfinite logical_and where broadcast_to concatenate stack sum max
     ascontiguousarray sign floor ceil rint expm1 log1p arcsin arccos arctan sinh cosh arcsinh arccosh arctanh
-    min prod mean cumsum cumprod moveaxis flip pad mod fmod take tile full triu tril arange eye argsort sort searchsorted
-    take_along_axis
+    min prod mean cumsum cumprod moveaxis flip pad mod fmod take tile full triu tril arange eye argsort sort
+    searchsorted take_along_axis
 """
 
 LAUNCH = """

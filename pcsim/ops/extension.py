@@ -75,9 +75,9 @@ def sources(extent: int, before: int, after: int, mode: str) -> np.ndarray:
 def sources_by_axis(xp: Namespace, call: Call) -> tuple[tuple[int, Array], ...]:
     """Return (axis of the array, from where each of its elements comes) for each axis with margins."""
     return tuple(
-        (LEAD + axis, xp.asarray(sources(extent, *widths, call["mode"])))
-        for axis, (extent, widths) in enumerate(zip(call.shapes[0], call["widths"], strict=True))
-        if widths != (0, 0)
+        (LEAD + axis, xp.asarray(sources(extent, before, after, call["mode"])))
+        for axis, (extent, (before, after)) in enumerate(zip(call.shapes[0], call["widths"], strict=True))
+        if before or after
     )
 
 
