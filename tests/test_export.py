@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import networkx as nx
 import numpy as np
@@ -15,6 +16,7 @@ from pcsim.cli import app
 from pcsim.graph import Graph, graph_from, levels
 from pcsim.graph.dot import to_dot
 from pcsim.graph.initialise import initialise
+from pcsim.models.builder import Builder
 from pcsim.models.export import FORMATS, export
 
 SKIP = {
@@ -118,3 +120,24 @@ def test_deep_graphs_are_written_in_seconds():
     graph = graph_from({"vertices": {"x": {"op": "input", "shape": [2]}, **vertices}})
     assert levels(graph) == 5000
     assert to_dot(graph).count("rank=same") == 5001
+
+
+def test_a_model_made_elsewhere_is_exported_with_its_weights(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the package onnx is not installed: nothing is written for it")
+    builder = Builder("small")
+    weight = builder.parameter("W", np.arange(6.0).reshape(2, 3))
+    given = {"units": 2, "bias": False}
+    made = builder.vertex("affine", [builder.input("x", (3,))], given, params={"weight": weight}, name="y")
+    model = builder.model({"y": made})
+    path = pcsim.export(model, tmp_path / "small.onnx")
+    arrays = {each.name: onnx.numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
+    assert np.array_equal(arrays["W"], model.parameters["W"])
+    assert pcsim.from_onnx(path).graph == model.graph
+
+
+@pytest.mark.parametrize("kind", ["onnx", "nir"])
+def test_what_is_not_installed_is_named_with_its_extra(tmp_path, document, monkeypatch, kind):
+    monkeypatch.setitem(sys.modules, kind, None)
+    said = call("export", document, "-o", tmp_path / f"skip.{kind}", code=2).stderr
+    assert "pip install" in said
+    assert f"[{kind}]" in said

@@ -12,6 +12,7 @@ from pcsim.errors import nearest, wrong
 from pcsim.graph.dot import delay_label, to_dot, vertex_label
 from pcsim.graph.levels import vertex_levels
 from pcsim.graph.text_attributes import as_numbers
+from pcsim.models.model import Model
 from pcsim.models.nir_file import nir_module
 from pcsim.models.nir_writer import to_nir
 from pcsim.models.onnx_writer import to_onnx
@@ -28,13 +29,14 @@ LARGEST = 2**31 - 2**16
 
 
 def export(
-    graph: Graph, path: str | PathLike[str], parameters: Mapping[str, Any] | None = None,
+    graph: Graph | Model, path: str | PathLike[str], parameters: Mapping[str, Any] | None = None,
     dtype: DTypeLike | None = None, form: str | None = None,
 ) -> Path:  # fmt: skip
     """Write a graph to a file that another tool reads; return its path.
 
     Parameters
     ----------
+    graph : a graph, or a model made elsewhere
     path : its ending says the format: .onnx, .nir, .graphml, .dot or .gv, .json (node-link data of networkx)
     parameters, dtype : as of `to_onnx`; formats without numbers say how parameters start
     form : the format, whatever the ending
@@ -46,6 +48,8 @@ def export(
     OSError
         Where the file cannot be written; nothing is left of it.
     """
+    if isinstance(graph, Model):
+        graph, parameters = graph.graph, {**graph.parameters, **(parameters or {})}
     target = Path(path)
     name = form or ENDINGS.get(target.suffix.lower(), target.suffix.removeprefix("."))
     if name not in FORMATS:

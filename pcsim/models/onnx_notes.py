@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 GRAPH, NODES = "pcsim.graph", "pcsim.nodes"
 
-LONGEST = 2**20
+LONGEST = 2**24
 """Characters of a document from which on it is left out."""
 
 
