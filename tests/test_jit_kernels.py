@@ -13,8 +13,13 @@ DTYPES = (np.float32, np.float64)
 LEAK = 0.01
 
 
-def call(name, x, attribute=LEAK):
+ATTRIBUTES = {"leaky_relu": {"slope": LEAK}, "elu": {"alpha": 0.75}, "clip": {"max": 6.0, "min": 0.0}}
+"""Attributes as the loops of functions are given them, the constant first."""
+
+
+def call(name, x):
     y, slope = np.empty_like(x), np.empty_like(x)
+    attribute = next(iter(ATTRIBUTES.get(name, {"": 0.0}).values()))
     functions.apply(functions.FUNCTIONS[name], attribute, x, 0, y, 0, slope, 0, x.size)
     return y, slope
 
@@ -43,6 +48,13 @@ LONG = {
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
     "silu": lambda x: x / (1 + np.exp(-x)),
     "gelu": gelu,
+    "abs": np.abs,
+    "reciprocal": lambda x: 1 / x,
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0)) * 3 / 4),
+    "hard_sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
+    "hard_swish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "clip": lambda x: np.clip(x, 0, 6),
 }
 """References, to be evaluated in a wider format than the function's."""
 
@@ -58,7 +70,8 @@ def sample(name, dtype):
     low, high = (-12, 12) if name == "gelu" else RANGE[np.dtype(dtype).name]
     small = np.exp(rng.uniform(-60, 3, 20000)) * rng.choice([-1, 1], 20000)
     x = np.concatenate([rng.uniform(low, high, 20000), rng.uniform(-6, 6, 50000), small, [0.0, 1.0, -1.0]])
-    return np.abs(x[x != 0]).astype(dtype) if name in {"log", "sqrt"} else x.astype(dtype)
+    x = x[x != 0] if name in {"log", "sqrt", "reciprocal"} else x
+    return (np.abs(x) if name in {"log", "sqrt"} else x).astype(dtype)
 
 
 def ulps(y, exact):
@@ -90,7 +103,7 @@ def test_functions_are_accurate(name, dtype):
 @pytest.mark.parametrize("name", LONG)
 def test_slopes_are_those_of_the_table(name, dtype):
     x = sample(name, dtype)
-    attributes = {"slope": LEAK} if name == "leaky_relu" else {}
+    attributes = ATTRIBUTES.get(name, {})
     y, slope = call(name, x)
     row = UNARY[name].slope
     with np.errstate(all="ignore"):
@@ -103,7 +116,7 @@ def test_slopes_are_those_of_the_table(name, dtype):
 def test_extreme_numbers_are_those_of_the_table(name, dtype):
     limits = np.finfo(dtype)
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, limits.max, limits.min, limits.tiny, -limits.tiny], dtype)
-    attributes = {"slope": LEAK} if name == "leaky_relu" else {}
+    attributes = ATTRIBUTES.get(name, {})
     with np.errstate(all="ignore"):
         expected = UNARY[name].f(np, x, **attributes)
     y, _ = call(name, x)

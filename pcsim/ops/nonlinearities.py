@@ -203,7 +203,7 @@ NONLINEARITIES = {
     ),
     "hard_swish": Unary(
         "x times hard_sigmoid(x); slope 0 at -3 and 1 at 3",
-        lambda xp, x: x * hard_sigmoid(xp, x),
+        lambda xp, x: x * (xp.minimum(relu(xp, x + 3), 6) / 6),
         hard_swish_slope,
         source="Howard et al. 2019",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
+from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from pcsim.engines.jit.kernels import dense, elements, loss_errors, population, 
 from pcsim.engines.jit.kernels.functions import FUNCTIONS, activation
 from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.kernels.products import packed_size
+from pcsim.ops.elementwise import UNARY
 from pcsim.ops.linear import INNER
 
 if TYPE_CHECKING:
@@ -82,11 +83,21 @@ def why_no_kernel(arrays: ArrayState, step: Step) -> str:
 # -- what steps need of their own -------------------------------------------------------------------------
 
 
-def attribute(call: Call) -> float:
-    """Return the constant of an op: a slope, an exponent."""
-    found = dict(call.attributes)
-    value = found.get("slope", found.get("exponent"))
-    return 0.01 if value is None else value
+TAKEN = {"power": "exponent", "leaky_relu": "slope", "elu": "alpha", "clip": "max"}
+"""The attribute that a kernel takes as its constant."""
+
+FIXED: dict[str, dict[str, Any]] = {"clip": {"min": 0.0}}
+"""Other attributes as a loop is written for them, where these are not their defaults."""
+
+
+def attribute(step: Step) -> float:
+    """Return the constant of an op, or of a layer's activation, at its default there; infinite where it is none."""
+    given = dict(step.call.attributes)
+    function = given.get("activation", step.op.name)
+    if function not in TAKEN:
+        return 0.0
+    value = UNARY[function].attributes[TAKEN[function]].default if "activation" in given else given[TAKEN[function]]
+    return inf if value is None else value
 
 
 def nothing(*_: Any) -> int:
@@ -292,9 +303,10 @@ def without_loop(name: str) -> str:
 
 def other_attributes(_task: Task, step: Step) -> str:
     """Refuse attributes other than those by which the loop of a function works."""
-    defaults = {name: attribute.default for name, attribute in step.op.attributes.items() if name != "slope"}
-    unlike = [name for name, default in defaults.items() if step.call[name] != default]
-    return f"attribute {unlike[0]!r} other than {defaults[unlike[0]]!r} has no kernel" if unlike else ""
+    name = step.op.name
+    known = {key: row.default for key, row in step.op.attributes.items()} | FIXED.get(name, {})
+    unlike = [key for key, value in known.items() if key != TAKEN.get(name) and step.call[key] != value]
+    return f"attribute {unlike[0]!r} other than {known[unlike[0]]!r} has no kernel" if unlike else ""
 
 
 def refused_copy(_task: Task, step: Step) -> str:

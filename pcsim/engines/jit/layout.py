@@ -200,7 +200,7 @@ class Layout:
             precision=-1 if units.precision is None else address_of(units.precision) + row * size,
             outputs=self._outputs(step),
             classes=step.shape[-1] if step.shape else 1,
-            attribute=self.memory.constant(f"attribute of {owner}", attribute(step.call)),
+            attribute=self.memory.constant(f"attribute of {owner}", attribute(step)),
             gain=self.memory.constant(f"gain of {owner}", self.arrays.rule.output_variance),
             unwritten=int(self.flowing and flows.unwritten(self, step)),
             may_change=int(any(self._may_change(slot) for slot in step.slots)),

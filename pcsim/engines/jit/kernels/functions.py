@@ -322,6 +322,103 @@ def silu_slope(x: Any, y: Any, _: Any) -> Any:
     return s + y * (type(x)(1) - s)
 
 
+@inline
+def absolute(x: Any, _: Any) -> Any:
+    """Return |x|."""
+    return magnitude(x)
+
+
+@inline
+def absolute_slope(x: Any, _y: Any, _: Any) -> Any:
+    """Return the sign of x, 0 at 0."""
+    return choose(x > 0, type(x)(1), choose(x < 0, type(x)(-1), type(x)(0)))
+
+
+@inline
+def reciprocal(x: Any, _: Any) -> Any:
+    """Return 1/x."""
+    return type(x)(1) / x
+
+
+@inline
+def reciprocal_slope(_x: Any, y: Any, _: Any) -> Any:
+    """Return -y²."""
+    return -y * y
+
+
+@inline
+def elu(x: Any, alpha: Any) -> Any:
+    """Return x where positive, else alpha (exp(x) - 1), which is -alpha below -40."""
+    low = type(x)(-40)
+    shifted, rest = reduced(choose(x < low, low, relu(x, x) - magnitude(x)))
+    power = power_of_two(shifted)
+    return choose(x > 0, x, type(x)(alpha) * fma(power, rest, power - type(x)(1)))
+
+
+@inline
+def elu_slope(x: Any, y: Any, alpha: Any) -> Any:
+    """Return 1 where x is positive, else alpha exp(x)."""
+    return choose(x > 0, type(x)(1), y + type(x)(alpha))
+
+
+@inline
+def sixth(x: Any) -> Any:
+    """Return x/6 + 1/2 held between 0 and 1."""
+    above = relu(x + type(x)(3), x)
+    return choose(above > 6, type(x)(6), above) / type(x)(6)
+
+
+@inline
+def hard_sigmoid(x: Any, _: Any) -> Any:
+    """Return x/6 + 1/2 held between 0 and 1."""
+    return sixth(x)
+
+
+@inline
+def hard_sigmoid_slope(x: Any, _y: Any, _: Any) -> Any:
+    """Return 1/6 between -3 and 3, else 0."""
+    return choose(magnitude(x) < 3, type(x)(1) / type(x)(6), type(x)(0))
+
+
+@inline
+def hard_swish(x: Any, _: Any) -> Any:
+    """Return x times its hard sigmoid."""
+    return x * sixth(x)
+
+
+@inline
+def hard_swish_slope(x: Any, _y: Any, _: Any) -> Any:
+    """Return x/3 + 1/2 between -3 and 3, else 0 or 1."""
+    inner = x / type(x)(3) + type(x)(0.5)
+    return choose(magnitude(x) < 3, inner, choose(x > 0, type(x)(1), type(x)(0)))
+
+
+@inline
+def softsign(x: Any, _: Any) -> Any:
+    """Return x/(1 + |x|)."""
+    return x / (type(x)(1) + magnitude(x))
+
+
+@inline
+def softsign_slope(x: Any, _y: Any, _: Any) -> Any:
+    """Return 1/(1 + |x|)²."""
+    factor = type(x)(1) / (type(x)(1) + magnitude(x))
+    return factor * factor
+
+
+@inline
+def clip(x: Any, top: Any) -> Any:
+    """Return x held between 0 and the bound."""
+    above = relu(x, x)
+    return choose(above > type(x)(top), type(x)(top), above)
+
+
+@inline
+def clip_slope(x: Any, y: Any, _: Any) -> Any:
+    """Return 1 where x is within the bounds or at one of them, else 0."""
+    return choose(x == y, type(x)(1), type(x)(0))
+
+
 # -- loops --------------------------------------------------------------------------------------------------
 
 ROWS = {
@@ -341,6 +438,13 @@ ROWS = {
     "softplus": (softplus, softplus_slope),
     "gelu": (gelu, gelu_slope),
     "silu": (silu, silu_slope),
+    "abs": (absolute, absolute_slope),
+    "reciprocal": (reciprocal, reciprocal_slope),
+    "elu": (elu, elu_slope),
+    "hard_sigmoid": (hard_sigmoid, hard_sigmoid_slope),
+    "hard_swish": (hard_swish, hard_swish_slope),
+    "softsign": (softsign, softsign_slope),
+    "clip": (clip, clip_slope),
 }
 """Function and slope, by the name of the op; the place in this table is the number of the function, 0 the identity."""
 
