@@ -47,11 +47,6 @@ FLAT = (*JUMPS, "clip", "hard_sigmoid", "hard_swish", "shrink", "thresholded_rel
 MILD_ACTIVATIONS = ("none", *(name for name in MILD if name not in FLAT))
 
 
-TAKE_WHOLE = tuple(name for name, op in OPS.items() if any(slot.format == "whole" for slot in op.inputs))
-BATCH_OPS = ("batch_norm", "dropout", *TAKE_WHOLE)
-"""Ops that couple samples, draw at random, or take whole numbers."""
-
-
 @dataclass
 class Draft:
     """A document in the making."""
@@ -413,6 +408,9 @@ RECIPES: dict[str, Callable[[Draft], str]] = {
 }  # fmt: skip
 
 
+TAKE_WHOLE = tuple(name for name in RECIPES if any(slot.format == "whole" for slot in OPS[name].inputs))
+BATCH_OPS = ("batch_norm", "dropout", *TAKE_WHOLE)
+"""Ops that couple samples, draw at random, or take whole numbers."""
 SEPARATE = tuple(name for name in OPS if name in RECIPES and name not in BATCH_OPS)
 """Ops that treat every sample by itself, and take floating-point numbers."""
 

@@ -127,10 +127,11 @@ def group_norm(call, params, x, groups=None):
     """Return group norm, of axes before the channels one by one, as PyTorch's samples."""
     axis = call["axis"] % x.ndim
     samples = x.reshape(-1, *x.shape[axis:])
+    twice = torch.cat([samples, samples])  # one number alone is refused
     found = functional.group_norm(
-        samples, groups or call["groups"], params.get("weight"), params.get("bias"), call["epsilon"]
+        twice, groups or call["groups"], params.get("weight"), params.get("bias"), call["epsilon"]
     )
-    return found.reshape(x.shape)
+    return found[: len(samples)].reshape(x.shape)
 
 
 def rms_norm(call, params, x):
