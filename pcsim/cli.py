@@ -201,11 +201,14 @@ def plan(
 ) -> None:
     """Show what a scenario will cost, before anything is allocated."""
     from pcsim.run.validate import checked
+    from pcsim.scenario.graph_alone import any_scenario
     from pcsim.view.progress import reading
     from pcsim.view.scenario_plan import kernel_tables, kernels_of, plan_of, plan_tables
 
     _announce(reading(file))
-    scenario = checked(file, _overrides(settings))
+    source, about = any_scenario(file, _overrides(settings))
+    _announce(about)
+    scenario = checked(source, _overrides(settings))
     found: Any = kernels_of(scenario) if kernels else plan_of(scenario)
     tables = kernel_tables if kernels else plan_tables
     _print_json(found) if as_json else out.print(*tables(found), sep="\n")

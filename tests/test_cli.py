@@ -196,7 +196,7 @@ def test_mistakes_name_their_line(tmp_path):
     assert f"{path}:12:" in call("run", str(path), code=2).stderr
 
 
-@pytest.mark.parametrize("file", ["scenarios/nix.yaml", "scenarios", "graphs/mlp.yaml", "pyproject.toml"])
+@pytest.mark.parametrize("file", ["scenarios/nix.yaml", "scenarios", "pyproject.toml"])
 def test_files_that_are_no_scenario_exit_with_2(file):
     call("run", file, code=2)
 

@@ -105,6 +105,17 @@ def test_a_written_document_runs_and_is_the_same_graph(tmp_path):
         np.testing.assert_allclose(updates[name], gradient, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("command", ["run", "plan", "validate", "level"])
+def test_files_of_models_and_graphs_are_taken_where_scenarios_are(command, tmp_path):
+    file = tmp_path / "net.onnx"
+    model = proto([node("Tanh", ["x"], "y")], [value("x", ["batch", 2])], [value("y", ["batch", 2])])
+    file.write_bytes(model.SerializeToString())
+    for each in (str(file), "graphs/mlp.yaml"):
+        result = CliRunner().invoke(app, [command, each])
+        assert result.exit_code == 0, result.output
+        assert ("is a graph: its inputs and targets are drawn" in result.stderr) == (command in ("run", "plan"))
+
+
 WRONG = {
     "an operator that is not read": (
         proto(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from pcsim.documents import read, sorted_problems
 from pcsim.errors import InputError, Problem, shortened
 from pcsim.graph.synapse_table import synapse_notes
+from pcsim.models.model_file import ENDINGS
 from pcsim.run.task import check, recorded
-from pcsim.scenario.document_kind import kind_of
+from pcsim.scenario.document_kind import any_graph, kind_of
 from pcsim.scenario.graph_source import DocumentFile, read_document
 from pcsim.scenario.reader import read_graph, read_scenario
 
@@ -49,6 +50,8 @@ def validate_file(path: Path) -> str:
 
 def _examined(source: Source) -> tuple[str, list[str]]:
     """Return what a document is and the warnings about it; raises InputError with everything wrong."""
+    if isinstance(source, str | Path) and Path(source).suffix in ENDINGS:
+        return repr(any_graph(Path(source))), []
     if isinstance(source, str | Path):
         source = DocumentFile(Path(source), read(source))
     if kind_of(read_document(source)[0]) == "graph":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcsim.documents import plain, read
+from pcsim.models.model_file import ENDINGS, model_of_file
 from pcsim.scenario.graph_source import DocumentFile
 from pcsim.scenario.reader import load, load_graph
 
@@ -26,6 +27,8 @@ def kind_of(document: Node) -> str:
 
 
 def any_graph(path: Path) -> Graph:
-    """Return the graph of a graph document or of a scenario."""
+    """Return the graph of a graph document, of a scenario, or of a model of another tool."""
+    if path.suffix in ENDINGS:
+        return model_of_file(path, {}).graph
     file = DocumentFile(path, read(path))
     return load_graph(file) if kind_of(file.node) == "graph" else load(file).graph

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcsim.documents import read
 from pcsim.graph.graph import number_format
+from pcsim.models.model_file import ENDINGS, model_of_file
 from pcsim.scenario.document_kind import kind_of
 from pcsim.scenario.graph_source import DocumentFile
 from pcsim.scenario.reader import load, load_graph
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pcsim.graph.graph import Graph
+    from pcsim.scenario.reader import Source
     from pcsim.scenario.scenario import Scenario
 
 ABOUT = (
@@ -26,13 +28,25 @@ ABOUT = (
 
 
 def load_any(path: Path, overrides: Mapping[str, Any]) -> tuple[Scenario, str]:
-    """Return the scenario of a file, or the one that stands for a graph document; and what is to be said about it."""
-    file = DocumentFile(path, read(path))
-    if kind_of(file.node) != "graph":
-        return load(file, overrides), ""
+    """Return the scenario of a file, as `any_scenario` has it, and what is to be said about it."""
+    source, about = any_scenario(path, overrides)
+    return load(source, overrides), about
+
+
+def any_scenario(path: Path, overrides: Mapping[str, Any]) -> tuple[Source, str]:
+    """Return the document of a scenario, or of one that stands for a graph document or a model of another tool.
+
+    Also what is to be said about it; nothing where it is a scenario.
+    """
     args = {key.removeprefix("graph."): value for key, value in overrides.items() if key.startswith("graph.")}
-    document = {"graph": {"file": path.name}, **defaults(load_graph(file, args))}
-    return load(document, overrides, folder=path.parent), ABOUT.format(file=path)
+    if path.suffix in ENDINGS:
+        graph = model_of_file(path, args).graph
+    else:
+        file = DocumentFile(path, read(path))
+        if kind_of(file.node) != "graph":
+            return file, ""
+        graph = load_graph(file, args)
+    return {"graph": {"file": str(path)}, **defaults(graph)}, ABOUT.format(file=path)
 
 
 def to_export(path: Path, overrides: Mapping[str, Any]) -> tuple[Graph, dict[str, Any], np.dtype[Any]]:
