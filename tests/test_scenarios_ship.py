@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pcsim
+from pcsim.errors import RunError
 from pcsim.run.validate import validate_file
 from pcsim.scenario.data import DATASETS
 from pcsim.sweep import table
@@ -250,6 +251,20 @@ def test_gan_updates_both_networks_as_backprop_does():
     run = pcsim.simulate(scenario("gan"))
     assert run.summary["divergence"]["updates"]["relative"] < 1e-13
     assert np.abs(run.updates["g1.weight"]).max() > 0
+
+
+def test_transformer_levelled_is_backprop_and_as_it_stands_has_no_end():
+    found = rows("transformer")
+    assert len(found) == 4
+    assert all(row["updates_relative"] < 1e-13 for row in found)
+    with pytest.raises(RunError, match="say level: delay or level: identity"):
+        pcsim.simulate(scenario("transformer"), {"level": "none"})
+
+
+def test_gpt_is_backprop_with_a_shared_embedding():
+    run = pcsim.simulate(scenario("gpt"))
+    assert run.summary["divergence"]["updates"]["relative"] < 1e-13
+    assert pcsim.load(scenario("gpt")).graph.uses["E"] == ("meaning", "next")
 
 
 def test_random_dag_is_backprop_whatever_the_seed():

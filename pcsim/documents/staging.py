@@ -1,7 +1,7 @@
 """Fills a template in two stages: the arguments once, the loop variables for each entry.
 
 What no loop variable touches is shared by every entry; the rest becomes a function of the loop variables. In a list or
-a map, what has a ``for`` stands for several; ``{for: ..., from: NAME}`` for the names alone.
+a map, what has a ``for`` stands for several. ``{for: ..., from: NAME}`` and ``{if: ..., from: NAME}`` are names alone.
 """
 
 from __future__ import annotations
@@ -143,11 +143,15 @@ def _map(node: Node, entries: list[Entry], path: Path) -> Node:
 
 def _stage_item(item: Node, path: Path, scope: Scope) -> Any:
     """Stage an item of a list; one with ``for`` becomes a tuple of nodes, or a function that returns one."""
-    if "for" not in (item.entries or {}):
-        return stage(item, path, scope)
-    ranges, body = stage_loop(item, path, scope)
-    staged = stage(body, path, scope.inside(ranges))
-    return _repeated(ranges, lambda names: _name_alone(fill_in(staged, names)), item, path, scope)
+    keys = set(item.entries or ())
+    if "for" in keys:
+        ranges, body = stage_loop(item, path, scope)
+        staged = stage(body, path, scope.inside(ranges))
+        return _repeated(ranges, lambda names: _name_alone(fill_in(staged, names)), item, path, scope)
+    staged = stage(item, path, scope)
+    if "if" not in keys:
+        return staged
+    return (lambda names: _name_alone(fill_in(staged, names))) if callable(staged) else _name_alone(staged)
 
 
 def _stage_member(entry: Entry, path: Path, scope: Scope) -> Any:

@@ -82,8 +82,8 @@ class Actor:
 
     @property
     def value(self) -> Array:
-        """The value units, x = start + deviation."""
-        return np.asarray(self.start + self.deviation)
+        """The value units, x = start + deviation, in the memory order of ``start``: sums of an op depend on it."""
+        return np.ascontiguousarray(self.start + self.deviation)
 
     def settle(self, inputs: tuple[Array, ...], initial: Array | None) -> None:
         """Start: predict from the feedforward values of the inputs, clamp or set the value."""
@@ -190,7 +190,9 @@ class ActorSession:
             else:
                 inputs = tuple(start[edge.pre] for edge in self.graph.incoming[name])
                 mu, _ = vertex.op.forward(np, vertex.call, self._params(vertex), inputs)
-                start[name] = np.array(np.broadcast_to(mu, (1, self.task.batch, *vertex.shape)), self.task.dtype)
+                start[name] = np.array(
+                    np.broadcast_to(mu, (1, self.task.batch, *vertex.shape)), self.task.dtype, order="C"
+                )
         if ended := {name: "value" for name, value in start.items() if not np.isfinite(value).all()}:
             sources = self.graph.incoming
             report(self.graph, start.__getitem__, lambda name: tuple(start[edge.pre] for edge in sources[name]),

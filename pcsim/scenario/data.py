@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from math import prod
@@ -23,7 +24,7 @@ from pcsim.resources import check_file, check_room, install
 from pcsim.scenario.scenario_document import DataEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from io import BufferedIOBase
 
     from pcsim.arrays import Shape
@@ -78,15 +79,22 @@ def _mnist(name: str) -> Array:
 
 def one_hot(labels: Array, classes: int) -> Array:
     """Return (samples, classes) with a 1 at each label."""
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        message = f"labels go from {labels.min()} to {labels.max()}, expected 0 to {classes - 1} for {classes} classes"
-        raise wrong("one_hot", message)
+    _check_labels(labels, classes)
     return np.asarray(np.eye(classes)[labels.astype(int)])
 
 
+def _check_labels(labels: Array, classes: int) -> None:
+    if labels.dtype.kind not in "biu" and (labels != np.floor(labels)).any():
+        raise wrong("one_hot", "expected labels that are whole numbers")
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        message = f"labels go from {labels.min()} to {labels.max()}, expected 0 to {classes - 1} for {classes} classes"
+        raise wrong("one_hot", message)
+
+
 _DIGITS = Dataset(
-    "digits", "1,797 handwritten digits of 8 x 8, values 0 to 1 (ships with scikit-learn)", 1797, {
+    "digits", "1,797 handwritten digits of 8 x 8, values 0 to 1, or levels 0 to 16 (ships with scikit-learn)", 1797, {
         "images": Field((8, 8), lambda: _digits()[:, :-1].reshape(-1, 8, 8) / 16),
+        "levels": Field((8, 8), lambda: _digits()[:, :-1].reshape(-1, 8, 8).astype(int)),
         "labels": Field((), lambda: _digits()[:, -1].astype(int)),
         "one_hot": Field((10,), lambda: one_hot(_digits()[:, -1], 10)),
     },
@@ -190,8 +198,17 @@ def load(entry: DataEntry, request: DataRequest) -> Array:
     if entry.index is not None and kinds[0] in ("normal", "uniform"):
         raise wrong("index", f"{kinds[0]} draws one sample for each vertex; index goes with values, file and dataset")
     with np.errstate(over="ignore"):  # What overflows is refused where it is rounded.
-        array = _SOURCES[kinds[0]](entry, request)
+        read = _SOURCES[kinds[0]]
+        array = read(entry, request) if entry.one_hot is None else _classes(read, entry, request, entry.one_hot)
         return array if entry.scale == 1 else array * entry.scale
+
+
+def _classes(read: _Read, entry: DataEntry, request: DataRequest, classes: int) -> Array:
+    """Return labels as probabilities: with a 1 at each, along the last axis."""
+    if request.shape[-1:] != (classes,):
+        raise wrong("one_hot", f"makes samples of shape [..., {classes}], expected {list(request.shape)}")
+    labels = read(entry, replace(request, shape=request.shape[:-1], whole=True))
+    return np.broadcast_to(np.zeros(()), request.full) if request.dry else one_hot(labels, classes)
 
 
 def _in_place(entry: DataEntry, request: DataRequest) -> Array:
@@ -262,10 +279,12 @@ def _file(entry: DataEntry, request: DataRequest) -> Array:
     path = request.folder / str(entry.file)
 
     def read() -> Array:
-        array = read_array(path, entry.key) if path.suffix in SUFFIXES else read_idx(path)
-        return array if entry.one_hot is None else one_hot(array, entry.one_hot)
+        return read_array(path, entry.key) if path.suffix in SUFFIXES else read_idx(path)
 
-    return _choose(request.once((path, entry.key, entry.one_hot), read), entry, request)
+    array = request.once((path, entry.key), read)
+    if entry.one_hot is not None:
+        _check_labels(array, entry.one_hot)
+    return _choose(array, entry, request)
 
 
 def _step_shape(shape: Shape, entry: DataEntry) -> Shape:
@@ -301,7 +320,9 @@ def _choose(samples: Array, entry: DataEntry, request: DataRequest) -> Array:
     return request.exact(samples[chosen].reshape(request.full))
 
 
-_SOURCES: dict[str, Callable[[DataEntry, DataRequest], Array]] = {
+_Read = Callable[[DataEntry, DataRequest], Array]
+
+_SOURCES: dict[str, _Read] = {
     "values": _in_place,
     "normal": _normal,
     "uniform": _uniform,

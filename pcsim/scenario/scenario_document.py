@@ -54,7 +54,9 @@ class DataEntry(Strict):
     dataset: Annotated[str, listed_in("datasets")] | None = Field(
         default=None, description="a known data set, one of pcsim list datasets"
     )
-    field: str | None = Field(default=None, description="array of the data set: images (default), labels or one_hot")
+    field: str | None = Field(
+        default=None, description="array of the data set: images (default), labels, one_hot, or levels (whole numbers)"
+    )
     start: Annotated[int, Field(ge=0), WHOLE] = Field(default=0, description="first sample taken")
     index: Annotated[int, Field(ge=0), WHOLE] | None = Field(
         default=None,
@@ -63,7 +65,7 @@ class DataEntry(Strict):
     )
     shuffle: StrictBool = Field(default=False, description="draw samples at random, by the seed")
     one_hot: Annotated[int, Field(ge=2), WHOLE] | None = Field(
-        default=None, description="classes, for a file of labels"
+        default=None, description="of how many classes the data are labels: each becomes a row with a 1 at its place"
     )
     scale: Number = Field(default=1.0, description="data are multiplied by this")
     loss: Annotated[str, listed_in("losses")] | None = Field(

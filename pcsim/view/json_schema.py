@@ -69,7 +69,8 @@ _SEVERAL = {
     "description": "several names: {for: {t: 1..$T}, from: y$t}",
     "type": "object",
     "properties": {"for": _FOR, "if": _IF, "from": {"type": ["string", "integer"], "description": "the name"}},
-    "required": ["for", "from"],
+    "required": ["from"],
+    "anyOf": [{"required": ["for"]}, {"required": ["if"]}],
     "additionalProperties": False,
 }
 _DOLLAR = {"description": "$name, ${name} or $(expression)", "type": "string", "pattern": r"\$"}
