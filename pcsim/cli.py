@@ -245,10 +245,11 @@ def export(
     form: Annotated[str | None, typer.Option("--format", help="default: as the file's ending says")] = None,
     settings: Set = None,
 ) -> None:
-    """Write a graph with its weights for another tool: .onnx, .nir, .graphml, .dot or .json.
+    """Write a graph with its weights for another tool.
 
-    A scenario's graph is levelled as the scenario says, in its number format. A graph document is written as it stands,
-    in float32, unless --set says otherwise: level=delay, dtype=float64, seed=3.
+    The ending of the file says for which: .onnx, .nir, .graphml, .dot or .json. A scenario's graph is levelled as the
+    scenario says, in its number format. A graph document is written as it stands, in float32, unless --set says
+    otherwise: level=delay, dtype=float64, seed=3.
     """
     from pcsim.models.export import export as write
     from pcsim.scenario.graph_alone import to_export

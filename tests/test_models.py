@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from model_checks import forward
 
 import pcsim
 from pcsim.errors import InputError
@@ -48,3 +49,40 @@ def test_what_does_not_fit_is_named():
         )
     with pytest.raises(InputError, match="the exponent must be known: 'x' is computed while the model runs"):
         builder.value(x, "the exponent")
+
+
+def with_batch(axis):
+    """Return a model in which the batch axis is needed by one vertex, and comes back behind a product without it."""
+    builder, rng = Builder(), np.random.default_rng(0)
+    x = builder.input("x", (1, 4, 6))
+    place = builder.parameter("place", rng.normal(size=(1, 4, 6)))
+    h = builder.vertex("multiply", [builder.vertex("add", [x, place], name="h"), rng.normal(size=(1, 4, 1))])
+    joined = builder.vertex("concat", [h, builder.parameter("token", rng.normal(size=(1, 1, 6)))], {"axis": -2})
+    over_batch = builder.vertex("cumsum", [h], {"axis": 0}, name="over_batch")
+    merged = builder.vertex("tanh", [builder.vertex("reshape", [joined], {"shape": [5, 6]})], name="merged")
+    again = builder.vertex("reshape", [merged], {"shape": [1, 5, 6]}, name="again")
+    total = builder.vertex("sum", [again], {"axis": [0, 2]}, name="total")
+    heads = builder.vertex(
+        "transpose", [builder.vertex("reshape", [again], {"shape": [1, 5, 2, 3]})], {"axes": [0, 2, 1, 3]}
+    )
+    scores = builder.vertex("einsum", [heads, heads], {"equation": "bhik,bhjk->bhij"}, name="scores")
+    outputs = {"over_batch": over_batch, "total": total, "scores": builder.vertex("softmax", [scores], {"axis": 3})}
+    return builder.model(outputs, axis)
+
+
+def test_the_batch_axis_stays_only_where_it_is_needed():
+    literal, short = with_batch(None), with_batch(0)
+    x = np.random.default_rng(1).normal(size=(1, 4, 6))
+    expected, got = forward(literal, {"x": x}), forward(short, {"x": x[0]})
+    for name, array in expected.items():
+        np.testing.assert_allclose(got[name].ravel(), array.ravel(), rtol=1e-14)
+    shapes = {name: vertex.shape for name, vertex in short.graph.vertices.items()}
+    assert shapes["over_batch"] == (1, 4, 6)
+    assert (shapes["h"], shapes["merged"], shapes["total"], shapes["scores"]) == ((4, 6), (5, 6), (5,), (2, 5, 5))
+    assert short.parameters["place"].shape == (1, 4, 6)
+    added = {name for name in short.graph.vertices if name not in literal.graph.vertices}
+    assert {name for name in added if "constant" not in name} == {
+        "place.reshaped",
+        "token.reshaped",
+        "multiply.reshaped",
+    }

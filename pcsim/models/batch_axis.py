@@ -9,6 +9,7 @@ extent 1 and whose numbers must be those of the old call. Where there is none, t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,7 +120,7 @@ class _Change:
         for shapes, left_out, attributes in sorted(options, key=lambda option: option[1] is None):
             call = tried(row, shapes, attributes)
             wanted = row.call.shape if left_out is None else tuple(without(row.call.shape, left_out))
-            if call is not None and call.shape == wanted and same_numbers(row, call):
+            if call is not None and call.shape == wanted and same_numbers(row.op, row.call, call):
                 inputs = tuple(map(self._with_shape, row.inputs, shapes))
                 return replace(row, inputs=inputs, attributes=attributes, call=call), left_out
         return None
@@ -200,13 +201,13 @@ def tried(row: VertexRow, shapes: tuple[Shape, ...], attributes: dict[str, Any])
     return call if op.params(call) == op.params(row.call) and op.buffers(call) == op.buffers(row.call) else None
 
 
-def same_numbers(row: VertexRow, call: Call) -> bool:
-    """Return whether a call makes the numbers of a vertex, on random numbers; too large a call is not tried."""
-    op = OPS[row.op]
-    if op.cost(call).multiply_adds > MOST_WORK:
+@lru_cache(maxsize=1_000)
+def same_numbers(op: str, old: Call, new: Call) -> bool:
+    """Return whether two calls make the same random numbers of the same; too large a call is not tried."""
+    if OPS[op].cost(new).multiply_adds > MOST_WORK:
         return True
-    old, new = (worked_out(op, each) for each in (row.call, call))
-    return bool(np.allclose(old.ravel(), new.ravel(), rtol=1e-9, atol=1e-12, equal_nan=True))
+    made, expected = (worked_out(OPS[op], call).ravel() for call in (new, old))
+    return bool(np.allclose(made, expected, rtol=1e-9, atol=1e-12, equal_nan=True))
 
 
 def worked_out(op: Op, call: Call) -> Array:
