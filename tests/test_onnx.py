@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from model_checks import forward
@@ -183,6 +185,24 @@ def test_a_damaged_file_is_named(tmp_path):
             pcsim.from_onnx(file, {"length": 3})
     with pytest.raises(InputError, match="no such file"):
         pcsim.from_onnx(tmp_path / "missing.onnx")
+
+
+def test_whatever_is_damaged_is_no_traceback():
+    content, rng = small_network().SerializeToString(), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content), size=2):
+            damaged[place] = rng.integers(256)
+        with contextlib.suppress(InputError):
+            pcsim.from_onnx(bytes(damaged), {"length": 3})
+
+
+def test_names_of_constants_and_parameters_are_checked():
+    with pytest.raises(InputError, match="no input or initialiser is named 'plaec'; did you mean 'place'"):
+        pcsim.from_onnx(small_network(), {"length": 3}, constants=["plaec"])
+    model = pcsim.from_onnx(small_network(), {"length": 3}, constants=["place"], parameters={"b": np.ones(6)})
+    assert set(model.parameters) == {"W", "b"}
+    assert model.parameters["b"].tolist() == [1.0] * 6
 
 
 def test_weights_in_files_of_their_own(tmp_path):

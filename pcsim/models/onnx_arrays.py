@@ -91,7 +91,7 @@ def tile(node: Node) -> Tensor:
 
 def concat(node: Node) -> Tensor:
     """Return the inputs one behind the other, those without elements left out."""
-    return node.vertex("concat", [each for each in node.given() if prod(each.shape)], axis=node.get("axis"))
+    return node.vertex("concat", [each for each in node.given() if prod(each.shape)], axis=node.need("axis"))
 
 
 def slices(node: Node) -> Tensor:
@@ -199,7 +199,7 @@ def blocks(node: Node, spread: Sequence[int], order: Sequence[int], merged: Sequ
 def depth_to_space(node: Node) -> Tensor:
     """Return channels spread over blocks of pixels."""
     batch, channels, height, width = node.input(0).shape
-    side = node.get("blocksize")
+    side = node.need("blocksize")
     depth = channels // side**2
     merged = (batch, depth, height * side, width * side)
     if node.get("mode", "DCR") == "DCR":
@@ -210,7 +210,7 @@ def depth_to_space(node: Node) -> Tensor:
 def space_to_depth(node: Node) -> Tensor:
     """Return blocks of pixels gathered into channels."""
     batch, channels, height, width = node.input(0).shape
-    side = node.get("blocksize")
+    side = node.need("blocksize")
     spread = (batch, channels, height // side, side, width // side, side)
     order = (0, 3, 5, 1, 2, 4) if node.get("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
     return blocks(node, spread, order, (batch, channels * side**2, height // side, width // side))
@@ -354,7 +354,7 @@ def scan_along(op: str) -> Translation:
 
 def einsum(node: Node) -> Tensor:
     """Return a sum of products, as an equation says."""
-    return node.vertex("einsum", node.given(), equation=node.get("equation"))
+    return node.vertex("einsum", node.given(), equation=node.need("equation"))
 
 
 ROWS = (

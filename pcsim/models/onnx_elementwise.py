@@ -106,7 +106,7 @@ def cast(node: Node) -> Tensor:
     """Return the input; on the way to whole numbers its fraction is cut off, as a truth value all but 0 is 1."""
     types = onnx_module().TensorProto.DataType
     x, before = node.input(0), types.Name(node.types[0])
-    after = types.Name(node.get("to") if node.operator == "Cast" else node.types[1])
+    after = types.Name(node.need("to") if node.operator == "Cast" else node.types[1])
     if after in FORMATS or (before == after):
         return node.vertex("identity", [x])
     if after == "BOOL":

@@ -11,7 +11,7 @@ from pcsim.errors import InputError, Problem, wrong
 from pcsim.resources import check_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 OLDEST, NEWEST = 13, 28
 """Versions of ONNX's operators that are read; of older models, those operators that stayed the same."""
@@ -58,7 +58,22 @@ def _parsed(content: bytes, what: str) -> Any:
         raise wrong((), f"{what}: cannot be read as an ONNX model: {str(error) or type(error).__name__}") from None
     if not model.graph.node and not model.graph.output:
         raise wrong((), f"{what}: cannot be read as an ONNX model: it holds no graph")
+    if not all(isinstance(text, str) for text in texts_of(model.graph)):
+        raise wrong((), f"{what}: cannot be read as an ONNX model: it holds names that are no text")
     return model
+
+
+def texts_of(graph: Any) -> Iterator[Any]:
+    """Yield the names in a graph, and in the graphs within its nodes."""
+    yield graph.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+        for part in graphs_of(node):
+            yield from texts_of(part)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        yield from (info.name, *(dim.dim_param for dim in info.type.tensor_type.shape.dim))
+    yield from (tensor.name for tensor in graph.initializer)
 
 
 def _load_external(model: Any, path: Path) -> None:

@@ -164,7 +164,7 @@ def pooling(op: str) -> Translation:
     """Return the translation to a pooling op."""
 
     def translate(node: Node) -> list[Tensor | None]:
-        given = window(node, node.get("kernel_shape"))
+        given = window(node, node.need("kernel_shape"))
         if node.get("ceil_mode", 0):
             given["ceil"] = True
         if op == "average_pool":
@@ -280,7 +280,7 @@ def instance_norm(node: Node) -> Tensor:
 
 def group_norm(node: Node) -> Tensor:
     """Return each group of channels normalised; before opset 21 weights are one for each group."""
-    weight, bias, groups = node.input(1), node.input(2), node.get("num_groups")
+    weight, bias, groups = node.input(1), node.input(2), node.need("num_groups")
     channels = node.input(0).shape[1]
     if node.opset < 21 and weight.shape[0] == groups != channels:
         weight, bias = (spread(node, each, channels // groups) for each in (weight, bias))
@@ -306,7 +306,7 @@ def grouped(node: Node, groups: int, weight: Tensor, bias: Tensor) -> Tensor:
 
 def lrn(node: Node) -> Tensor:
     """Return local response normalisation across channels."""
-    given = {"size": node.get("size"), "alpha": node.get("alpha", 1e-4), "beta": node.get("beta", 0.75)}
+    given = {"size": node.need("size"), "alpha": node.get("alpha", 1e-4), "beta": node.get("beta", 0.75)}
     return node.vertex("lrn", [node.input(0)], **given, k=node.get("bias", 1.0), axis=1)
 
 

@@ -53,6 +53,13 @@ class Node:
         """Return an attribute, or the default where it is not given."""
         return self.attributes.get(attribute, default)
 
+    def need(self, attribute: str) -> Any:
+        """Return an attribute that must be given."""
+        if attribute not in self.attributes:
+            message = f"needs the attribute {attribute!r}"
+            raise wrong((), message)
+        return self.attributes[attribute]
+
     def has(self, slot: int) -> bool:
         """Return whether an input is given."""
         return slot < len(self.inputs) and self.inputs[slot] is not None

@@ -43,6 +43,13 @@ RANDOM = frozenset(
 """Operators that draw numbers anew in each run."""
 
 
+MALFORMED = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError,
+)  # fmt: skip
+"""What reading may raise of a tensor that is damaged, or of a node that is not as its operator asks."""
+
+
+@np.errstate(all="ignore")
 def from_onnx(
     source: str | PathLike[str] | bytes | Any,
     dimensions: Mapping[str, int] | None = None,
@@ -64,7 +71,7 @@ def from_onnx(
         batch dimension is 1
     constants : {input or initialiser: array} that are known when the model is read; or names of initialisers that are
         no weights
-    parameters : {input: array} that become parameters
+    parameters : {input or initialiser: array} that are parameters, and start from these numbers
     batch_axis : the axis of inputs that is the batch; where its extent is 1 it is left out, as far as ops allow. None:
         shapes stay as they are
 
@@ -84,6 +91,7 @@ def from_onnx(
     reader = Reader(builder, where, opset, number_types(nodes), dict(parameters or {}))
     reader.constants = dict(constants if isinstance(constants, Mapping) else dict.fromkeys(constants))
     reader.used = used_names(nodes.graph)
+    reader.check_given(model.graph)
     scope = reader.scope_of(model.graph, Dimensions(dict(dimensions or {}), batch_axis or 0))
     reader.walk(nodes.graph, scope)
     outputs = {info.name: reader.attempt(lambda: reader.output(info.name, scope)) for info in model.graph.output}  # noqa: B023
@@ -167,6 +175,17 @@ class Reader(Attempts):
 
     # -- what a graph begins with ------------------------------------------------------------------------------
 
+    def check_given(self, graph: Any) -> None:
+        """Raise InputError for names of constants and parameters that the model does not have."""
+        names = [info.name for info in graph.input] + [tensor.name for tensor in graph.initializer]
+        problems = [
+            Problem((), f"{self.where}no input or initialiser is named {name!r}{nearest(name, names)}")
+            for name in (*self.constants, *self.weights)
+            if name not in names
+        ]
+        if problems:
+            raise InputError(problems)
+
     def scope_of(self, graph: Any, dimensions: Dimensions) -> Scope:
         """Return the inputs and initialisers of the whole model."""
         scope: Scope = ChainMap()
@@ -185,7 +204,7 @@ class Reader(Attempts):
 
     def _input(self, info: Any, dimensions: Dimensions) -> Tensor:
         if not info.type.HasField("tensor_type"):
-            kind = info.type.WhichOneof("value").removesuffix("_type")
+            kind = (info.type.WhichOneof("value") or "value without a type").removesuffix("_type")
             raise wrong((), f"input {info.name!r} is a {kind}, expected a tensor of numbers")
         if info.type.tensor_type.elem_type == onnx_module().TensorProto.STRING:
             raise wrong((), f"input {info.name!r} holds text, expected numbers")
@@ -201,12 +220,17 @@ class Reader(Attempts):
         """Add the tensors that a graph holds: finite floating-point numbers are parameters, all others are known."""
         to_array = onnx_module("onnx.numpy_helper").to_array
         for tensor in graph.initializer:
-            array = to_array(tensor)
+            try:
+                array = to_array(tensor)
+            except MALFORMED as error:
+                self.wrong(f"tensor {tensor.name!r} is not as ONNX defines it: {said(error)}")
+                continue
             if tensor.name in self.constants:
                 given = self.constants[tensor.name]
                 scope[tensor.name] = self.builder.constant(array if given is None else np.asarray(given))
             elif is_float(tensor.data_type) and np.isfinite(array).all():
-                scope[tensor.name] = self.builder.parameter(tensor.name, array)
+                start = np.asarray(self.weights.get(tensor.name, array))
+                scope[tensor.name] = self.builder.parameter(tensor.name, start)
             else:
                 scope[tensor.name] = self.builder.constant(array)
 
@@ -231,6 +255,9 @@ class Reader(Attempts):
                 made = self._made(proto, label, scope)
             except InputError as error:
                 self.wrong("; ".join(f"{label}: {problem}" for problem in error.problems))
+                made = [None] * len(proto.output)
+            except MALFORMED as error:
+                self.wrong(f"{label}: is not as ONNX defines it: {said(error)}")
                 made = [None] * len(proto.output)
             scope.update({name: each for name, each in zip(proto.output, made, strict=False) if name})
 
@@ -259,7 +286,7 @@ class Reader(Attempts):
                 found = evaluator(proto, opsets={"": self.opset}).run(None, arrays)
         except Exception as error:  # noqa: BLE001 - whatever the reference of onnx raises
             self._row(proto)
-            message = f"cannot be worked out: {' '.join(str(error).split()) or type(error).__name__}"
+            message = f"cannot be worked out: {said(error)}"
             raise wrong((), message) from None
         return [self.builder.constant(numbers(each)) for each in found]
 
@@ -303,6 +330,11 @@ class Reader(Attempts):
             if name in self.used and (slot >= len(made) or made[slot] is None):
                 message = f"its output {slot} ({name!r}) is not among what is read"
                 raise wrong((), message)
+
+
+def said(error: Exception) -> str:
+    """Return what an error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def attributes_of(proto: Any) -> dict[str, Any]:
