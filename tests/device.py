@@ -123,6 +123,8 @@ class Device:
         self.folder, self.seen = folder, Counter()
         for name in FUNCTIONS.split():
             setattr(self, name, self._function(getattr(np, name)))
+        window_view = self._function(np.lib.stride_tricks.sliding_window_view)
+        self.lib = SimpleNamespace(stride_tricks=SimpleNamespace(sliding_window_view=window_view))
         self.cuda = SimpleNamespace(runtime=SimpleNamespace(memGetInfo=lambda: (free, 1 << 40)))
 
     def get_default_memory_pool(self) -> Any:

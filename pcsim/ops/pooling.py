@@ -79,16 +79,17 @@ def max_pool_to_inputs(
 # -- averages ----------------------------------------------------------------------------------------------
 
 
-def share(xp: Namespace, call: Call, x: Array) -> Array:
+@lru_cache(maxsize=256)
+def share(xp: Namespace, call: Call, dtype: Any) -> Array:
     """Return 1 / n for each window, of as many elements as its average is taken of."""
     held = windows_of(call).held(padding=call["count_padding"])
-    return xp.asarray(1 / reduce(np.multiply.outer, held), x.dtype)
+    return xp.asarray(1 / reduce(np.multiply.outer, held), dtype)
 
 
 def average_pool_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
     """Return the average of each window."""
     parts = parts_of(xp, windows_of(call), inputs[0])
-    return reduce(xp.add, parts[1:], parts[0]) * share(xp, call, inputs[0]), ()
+    return reduce(xp.add, parts[1:], parts[0]) * share(xp, call, inputs[0].dtype), ()
 
 
 def average_pool_to_inputs(
@@ -96,7 +97,7 @@ def average_pool_to_inputs(
 ) -> tuple[Array, ...]:
     """Return g / n, spread over each window."""
     windows = windows_of(call)
-    each = fold(xp, g, inputs[0]) * share(xp, call, g)
+    each = fold(xp, g, inputs[0]) * share(xp, call, g.dtype)
     return (windows.gathered(xp, (each for _ in range(prod(windows.kernel)))),)
 
 
@@ -147,6 +148,7 @@ def divisions(extent: int, count: int) -> np.ndarray:
     return np.minimum(first[:, None] + np.arange((end - first).max()), end[:, None] - 1)
 
 
+@lru_cache(maxsize=256)
 def averaging(xp: Namespace, extent: int, count: int, dtype: Any) -> Array:
     """Return the matrix (extent, windows) that averages an axis."""
     places = divisions(extent, count)
@@ -180,16 +182,34 @@ def adaptive_average_to_inputs(
     return (along(xp, fold(xp, g, inputs[0]), [matrix.T for matrix in matrices]),)
 
 
-def elements(xp: Namespace, call: Call) -> list[tuple[Array, ...]]:
+def columns(call: Call) -> list[tuple[np.ndarray, ...]]:
+    """Return for each element of a part where it lies in all parts: one list of places for each axis."""
+    places = (divisions(extent, count) for extent, count in zip(divided(call)[1], call["size"], strict=True))
+    return list(product(*(place.T for place in places)))
+
+
+@lru_cache(maxsize=256)
+def elements(xp: Namespace, call: Call) -> tuple[tuple[Array, ...], ...]:
     """Return for each element of a part where it lies in all parts: an index for each axis, to be used together."""
-    places = [divisions(extent, count) for extent, count in zip(divided(call)[1], call["size"], strict=True)]
-    columns = (place.T for place in places)
-    return [np.ix_(*chosen) for chosen in product(*columns)]
+    return tuple(tuple(map(xp.asarray, np.ix_(*chosen))) for chosen in columns(call))
+
+
+@lru_cache(maxsize=256)
+def put_back(xp: Namespace, call: Call, dtype: Any) -> tuple[tuple[Array, ...], ...]:
+    """Return for each element of a part the matrices (windows, extent), one for each axis, that put it in its place."""
+    extents = divided(call)[1]
+    return tuple(
+        tuple(
+            xp.asarray(places[:, None] == np.arange(extent), dtype)
+            for places, extent in zip(chosen, extents, strict=True)
+        )
+        for chosen in columns(call)
+    )
 
 
 def adaptive_max_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
     """Return the maximum of each part, and keep which element it is: of equal ones the first."""
-    parts = [inputs[0][(..., *map(xp.asarray, where))] for where in elements(xp, call)]
+    parts = [inputs[0][(..., *where)] for where in elements(xp, call)]
     mu = reduce(xp.maximum, parts[1:], parts[0])
     return mu, first_of(xp, parts, mu)
 
@@ -200,18 +220,9 @@ def adaptive_max_to_inputs(
     """Return g where the maximum is, added up where parts overlap."""
     x, g = inputs[0], fold(xp, g, inputs[0])
     back = xp.zeros(x.shape, g.dtype)
-    for where, chosen in zip(elements(xp, call), saved, strict=True):
-        back += along(xp, chosen * g, [_one_hot(xp, index, extent, g) for index, extent in _axes(where, call)])
+    for matrices, chosen in zip(put_back(xp, call, g.dtype), saved, strict=True):
+        back += along(xp, chosen * g, matrices)
     return (back,)
-
-
-def _axes(where: tuple[Array, ...], call: Call) -> Iterable[tuple[Array, int]]:
-    return zip(where, divided(call)[1], strict=True)
-
-
-def _one_hot(xp: Namespace, index: np.ndarray, extent: int, g: Array) -> Array:
-    """Return the matrix (windows, extent) that puts each window's element where it lies."""
-    return xp.asarray(index.ravel()[:, None] == np.arange(extent), g.dtype)
 
 
 # -- the rows ----------------------------------------------------------------------------------------------
