@@ -290,3 +290,39 @@ def test_a_step_that_is_not_there_is_named(entry, text, tmp_path, monkeypatch):
         )
     ]
     assert any(text in line for line in found), found
+
+
+def test_labels_of_any_source_become_classes(tmp_path):
+    graph = {"vertices": {"x": {"op": "input", "shape": [8, 17]}, "y": {"op": "tanh", "inputs": ["x"]}}}
+    levels = {"dataset": "digits", "field": "levels", "index": 3}
+    scenario = {
+        "graph": graph,
+        "inputs": {"x": {**levels, "one_hot": 17}},
+        "targets": {"y": 0},
+        "batch": 4,
+        "rule": "zil",
+    }
+    found = pcsim.load(scenario).inputs()["x"]
+    assert found.sum() == 4 * 8
+    images = {"dataset": "digits", "index": 3, "scale": 16}
+    graph["vertices"]["x"] = {"op": "input", "shape": [8]}
+    rows = pcsim.load({**scenario, "inputs": {"x": images}}).inputs()["x"]
+    np.testing.assert_array_equal(found.argmax(axis=-1), rows)
+    for entry, text in (
+        ({**levels, "one_hot": 16}, "one_hot: makes samples of shape [..., 16], expected [8]"),
+        ({"values": [0.5, 1], "one_hot": 8}, "one_hot: expected labels that are whole numbers"),
+    ):
+        with pytest.raises(pcsim.InputError) as caught:
+            pcsim.load({**scenario, "batch": 2, "inputs": {"x": entry}}).inputs()
+        assert text in str(caught.value)
+
+
+def test_a_case_of_a_sweep_says_of_its_own_graph(scenario):
+    other = {"vertices": {"u": {"op": "input", "shape": [1]}, "v$n": {"op": "tanh", "inputs": ["u"]}}, "args": {"n": 7}}
+    case = {"label": "other", "inputs": {"u": 0.5}, "targets": {"v$n": 1.0}, "graph": other}
+    found = pcsim.sweep("s.yaml", {"sweep": {"cases": [{"label": "own"}, case]}})
+    assert [row.get("error", "") for row in found.rows] == ["", ""]
+    case["targets"] = {"v$m": 1.0}
+    with pytest.raises(pcsim.InputError) as caught:
+        pcsim.load("s.yaml", {"sweep": {"cases": [{"label": "own"}, case]}})
+    assert "unknown name 'm'; known: n" in str(caught.value)

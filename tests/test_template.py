@@ -472,3 +472,16 @@ vertices:
     refused(text, "2:32", ("vertices", "a${i}_$j", "for", "j"), "unknown name 'k'")
     text = "vertices:\n  a${i}_$j: {for: {i: 1..3000, j: 1..$(i * i)}, op: input}\n"
     refused(text, "2:3", ("vertices", "a${i}_$j"), "loops make more than 2000000 entries")
+
+
+def test_a_condition_in_a_list_gives_a_name_or_nothing():
+    text = """\
+args: {pre: true}
+vertices:
+  a: {op: add, inputs: [x, {if: $pre, from: n}, {if: $(not pre), from: m, delay: 1}]}
+outputs: [{if: $pre, from: a}, {if: $(not pre), from: b}]
+"""
+    made = expanded(text)
+    assert (made["vertices"]["a"]["inputs"], made["outputs"]) == (["x", "n"], ["a"])
+    made = expanded(text, {"pre": False})
+    assert (made["vertices"]["a"]["inputs"], made["outputs"]) == (["x", {"from": "m", "delay": 1}], ["b"])

@@ -12,7 +12,7 @@ from pcsim.documents import with_location
 from pcsim.errors import InputError, Path, Problem, wrong
 from pcsim.scenario.dotted_keys import override
 from pcsim.scenario.graph_source import graph_source
-from pcsim.scenario.partial_reading import Reading, document_of, rule_of
+from pcsim.scenario.partial_reading import Reading, document_of, graph_of, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,8 +101,10 @@ def _is_of_graph(key: Any) -> bool:
 def _with_graph(reading: Reading, key: str, value: Any) -> Reading:
     """Return a reading whose graph is another; its override is known to be right."""
     node = override(reading.node, key, value)
-    source = graph_source(node, reading.folder)
-    return Reading(node, reading.folder, source, problems=[p for p in reading.problems if p.path[:1] != ("graph",)])
+    known = [problem for problem in reading.problems if problem.path[:1] != ("graph",)]
+    made = Reading(node, reading.folder, graph_source(node, reading.folder), problems=known)
+    made.graph = graph_of(made, made.source) if made.source is not None else None
+    return made
 
 
 def _label_problems(path: Path, cases: list[Any]) -> Iterator[Problem]:
