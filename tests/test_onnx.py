@@ -205,6 +205,12 @@ def test_names_of_constants_and_parameters_are_checked():
     assert model.parameters["b"].tolist() == [1.0] * 6
 
 
+def test_single_numbers_are_constants_unless_they_are_named():
+    model = proto([node("Mul", ["x", "half"], "y")], [value("x", [1, 2])], [value("y", [1, 2])], weights(half=0.5))
+    assert dict(pcsim.from_onnx(model).parameters) == {}
+    assert dict(pcsim.from_onnx(model, parameters=["half"]).parameters) == {"half": 0.5}
+
+
 def test_weights_in_files_of_their_own(tmp_path):
     file = tmp_path / "net.onnx"
     onnx.save_model(small_network(), file, save_as_external_data=True, location="net.data", size_threshold=0)

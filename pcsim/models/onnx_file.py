@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcsim.errors import InputError, Problem, wrong
-from pcsim.resources import check_file
+from pcsim.resources import check_file, install
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,8 +28,7 @@ def onnx_module(name: str = "onnx") -> Any:
     try:
         return import_module(name)
     except ImportError:
-        message = 'ONNX files are read with the package onnx, which is not installed: pip install "pcsim[onnx]"'
-        raise wrong((), message) from None
+        raise wrong((), f"ONNX files need the package onnx, which is not installed: {install('onnx')}") from None
 
 
 def read_model(source: Any) -> tuple[Any, str]:

@@ -55,13 +55,14 @@ def from_onnx(
     dimensions: Mapping[str, int] | None = None,
     *,
     constants: Arrays | Collection[str] = (),
-    parameters: Arrays | None = None,
+    parameters: Arrays | Collection[str] = (),
     batch_axis: int | None = 0,
 ) -> Model:
     """Return an ONNX model as a graph with its weights.
 
-    Tensors of floating-point numbers that the file holds as initialisers become parameters; what is computed from
-    shapes, constants and whole numbers alone is worked out. What `to_onnx` has written, and nobody has changed since
+    Tensors of floating-point numbers that the file holds as initialisers become parameters, single numbers do not: as
+    a rule they are constants of the model. What is computed from shapes, constants and whole numbers alone is worked
+    out. What `to_onnx` has written, and nobody has changed since
     but for weights, comes back as the graph that it was, with its delays.
 
     Parameters
@@ -71,7 +72,8 @@ def from_onnx(
         batch dimension is 1
     constants : {input or initialiser: array} that are known when the model is read; or names of initialisers that are
         no weights
-    parameters : {input or initialiser: array} that are parameters, and start from these numbers
+    parameters : {input or initialiser: array} that are parameters and start from these numbers; or names of
+        initialisers that are parameters
     batch_axis : the axis of inputs that is the batch; where its extent is 1 it is left out, as far as ops allow. None:
         shapes stay as they are
 
@@ -88,8 +90,7 @@ def from_onnx(
     nodes = written_out(skeleton(model), {*OPERATORS, *CONTROL})
     title = where.removesuffix(": ").rpartition("/")[2].removesuffix(".onnx") or model.graph.name
     builder = Builder(title, _source_of(model))
-    reader = Reader(builder, where, opset, number_types(nodes), dict(parameters or {}))
-    reader.constants = dict(constants if isinstance(constants, Mapping) else dict.fromkeys(constants))
+    reader = Reader(builder, where, opset, number_types(nodes), by_name(parameters), by_name(constants))
     reader.used = used_names(nodes.graph)
     reader.check_given(model.graph)
     scope = reader.scope_of(model.graph, Dimensions(dict(dimensions or {}), batch_axis or 0))
@@ -217,7 +218,7 @@ class Reader(Attempts):
         return self.builder.constant(np.zeros(shape, kind))
 
     def initialisers(self, graph: Any, scope: Scope) -> None:
-        """Add the tensors that a graph holds: finite floating-point numbers are parameters, all others are known."""
+        """Add the tensors that a graph holds: parameters, and such as are known."""
         to_array = onnx_module("onnx.numpy_helper").to_array
         for tensor in graph.initializer:
             try:
@@ -225,12 +226,11 @@ class Reader(Attempts):
             except MALFORMED as error:
                 self.wrong(f"tensor {tensor.name!r} is not as ONNX defines it: {said(error)}")
                 continue
-            if tensor.name in self.constants:
-                given = self.constants[tensor.name]
-                scope[tensor.name] = self.builder.constant(array if given is None else np.asarray(given))
-            elif is_float(tensor.data_type) and np.isfinite(array).all():
-                start = np.asarray(self.weights.get(tensor.name, array))
-                scope[tensor.name] = self.builder.parameter(tensor.name, start)
+            given = self.constants.get(tensor.name, self.weights.get(tensor.name))
+            array = array if given is None else np.asarray(given)
+            learnt = is_float(tensor.data_type) and array.ndim > 0 and bool(np.isfinite(array).all())
+            if tensor.name in self.weights or (learnt and tensor.name not in self.constants):
+                scope[tensor.name] = self.builder.parameter(tensor.name, array)
             else:
                 scope[tensor.name] = self.builder.constant(array)
 
@@ -330,6 +330,11 @@ class Reader(Attempts):
             if name in self.used and (slot >= len(made) or made[slot] is None):
                 message = f"its output {slot} ({name!r}) is not among what is read"
                 raise wrong((), message)
+
+
+def by_name(given: Arrays | Collection[str]) -> dict[str, Any]:
+    """Return arrays by name, None for what was given by its name alone."""
+    return dict(given) if isinstance(given, Mapping) else dict.fromkeys(given)
 
 
 def said(error: Exception) -> str:

@@ -37,7 +37,7 @@ CRITERIA: dict[Criterion, str] = {
 class GraphReference(Strict):
     """A graph in a file of its own, with arguments."""
 
-    file: str = Field(description="a graph document, sought from the folder of the scenario")
+    file: str = Field(description="a graph document or a model (.onnx, .nir, .pt2), sought from the scenario's folder")
     args: dict[str, Any] = Field(default={}, description="values for its arguments: {depth: 8}")
 
 
