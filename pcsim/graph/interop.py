@@ -41,6 +41,9 @@ _WAYS = ("value", "error")
 _OF_GRAPH = ("title", "name", "source", "outputs", "parameters")
 _OF_EDGE = ("slot", "delay", "value_delay", "error_delay", "part_of")
 
+_UNSAID = {"params": {}, "precision": 1.0}
+"""What an entry means where it does not say it."""
+
 _DRAWING = frozenset({
     "alpha", "bipartite", "color", "colour", "fillcolor", "font", "fontcolor", "fontsize", "height", "id", "label",
     "labels", "layer", "linewidth", "penwidth", "pos", "position", "size", "style", "subset", "title", "tooltip", "viz",
@@ -154,7 +157,23 @@ def document_from(graph: nx.DiGraph[Any]) -> dict[str, Any]:
     read = _read(graph)
     if read.problems:
         raise InputError(read.problems)
-    return _document(graph, read)
+    document = _document(graph, read)
+    return {**document, "vertices": {name: _brief(entry) for name, entry in document["vertices"].items()}}
+
+
+def _brief(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry without what a document need not say, its inputs behind its op."""
+    links = [_brief_input(link) for link in entry["inputs"]]
+    rest = {key: value for key, value in entry.items() if key not in ("op", "inputs") and value != _UNSAID.get(key)}
+    return {"op": entry["op"], **({"inputs": links} if links else {}), **rest}
+
+
+def _brief_input(link: Mapping[str, Any]) -> Any:
+    """Return an input as a document writes it: its name alone where it is not late."""
+    delay = link["delay"]
+    if isinstance(delay, Mapping) and len(delay) == len(_WAYS) and delay["value"] == delay["error"]:
+        delay = delay["value"]
+    return link["from"] if delay == 0 else {**link, "delay": delay}
 
 
 @dataclass
