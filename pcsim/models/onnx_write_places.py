@@ -129,7 +129,7 @@ def scattered_by_tuples(w: Writing) -> str:
     return w.node("ScatterND", w.spread(0), places, w.spread(1), reduction=REDUCTIONS[w.call["reduction"]])
 
 
-def summed_by_place(w: Writing) -> str:
+def scatter_sums(w: Writing) -> str:
     """Return sums of elements by their places along a new axis."""
     places, count = indices_of(w, 1)
     axis, rank = axis_within(w.call["axis"], len(w.call.shape)), w.rank
@@ -165,5 +165,5 @@ def resized(w: Writing) -> str:
 ROWS: dict[str, Row] = {
     "embedding": embedding, "gather": gathered, "gather_nd": gathered_by_tuples, "take_along": taken_along,
     "one_hot": one_hot, "top_k": largest, "reverse_sequence": reversed_in_part, "scatter": scattered,
-    "scatter_nd": scattered_by_tuples, "scatter_add": summed_by_place, "resize": resized,
+    "scatter_nd": scattered_by_tuples, "scatter_add": scatter_sums, "resize": resized,
 }  # fmt: skip
