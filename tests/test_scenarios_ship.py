@@ -262,6 +262,7 @@ def test_transformer_levelled_is_backprop_and_as_it_stands_has_no_end():
 
 
 def test_gpt_is_backprop_with_a_shared_embedding():
+    assert pcsim.load(scenario("gpt")).warnings() == []
     run = pcsim.simulate(scenario("gpt"))
     assert run.summary["divergence"]["updates"]["relative"] < 1e-13
     assert pcsim.load(scenario("gpt")).graph.uses["E"] == ("meaning", "next")
