@@ -116,7 +116,8 @@ def _backprop(task: Task, local: Mapping[str, Swept]) -> Reference:
     errors = {name: np.zeros_like(local[name].mu) for name in task.graph.active}
     gradients = {name: np.zeros((1, *p.shape), task.dtype) for name, p in task.graph.parameters.items()}
     loss = 0.0
-    for name, target in task.targets.items():
+    for name in task.graph.outputs:  # their order is that of names, however the graph is levelled
+        target = task.targets[name]
         wanted, row = np.asarray(target, task.dtype)[None], LOSSES[task.losses[name]]
         errors[name] = weight(local[name].vertex, row.error(np, local[name].mu, wanted))
         loss += float(np.sum(row.value(np, local[name].mu, wanted)))
