@@ -50,6 +50,9 @@ SAME_STEM = {
     "session": "the session of an engine, whose folder names the engine",
     "snapshot": "how the session of an engine takes its state out and back",
     "losses": "kernels have the names of what they compile",
+    "convolution": "kernels have the names of what they compile",
+    "pooling": "kernels have the names of what they compile",
+    "sliding": "kernels have the names of what they compile",
     "squares": "kernels have the names of what they compile",
 }
 """File names that two rooms may share, with the reason."""

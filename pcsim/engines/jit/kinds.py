@@ -11,8 +11,8 @@ import numpy as np
 
 from pcsim.engines.array.rows import indices
 from pcsim.engines.base import clamped
-from pcsim.engines.jit import bundles, projections, terms
-from pcsim.engines.jit.kernels import dense, elements, loss_errors, population, shapes, weighted
+from pcsim.engines.jit import bundles, projections, sliding_windows, terms
+from pcsim.engines.jit.kernels import convolution, dense, elements, loss_errors, pooling, population, shapes, weighted
 from pcsim.engines.jit.kernels.functions import FUNCTIONS, activation
 from pcsim.engines.jit.kernels.native import address_of
 from pcsim.engines.jit.kernels.products import packed_size
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pcsim.arrays import Shape
     from pcsim.engines.array.array_state import ArrayState
     from pcsim.engines.base import Task
+    from pcsim.engines.jit.kernels.records import Record
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.table import WholeNumbers
     from pcsim.engines.jit.terms import InPlace
@@ -50,6 +51,7 @@ class Kind:
     index_map : (step, slot) -> which element goes with which, where a slot needs to know; None where it does not
     in_place : (layout, step) -> how what it sends can be had without being written down; None if it cannot
     by_weight : the kernel by which slices of weights learn, where there is one
+    learner : the record that lists who contributes to which weight, where there is such a kernel
     by_neuron : the kernel by which blocks of neurons learn, where there is one
     remembers : whether its errors and late values are kept in delay buffers of its own, and its messages summed
     """
@@ -61,6 +63,7 @@ class Kind:
     index_map: Callable[[Step, int], WholeNumbers | None] = lambda _step, _slot: None
     in_place: Callable[[Layout, Step], InPlace | None] = lambda _layout, _step: None
     by_weight: Any = None
+    learner: Record = dense.LAYER
     by_neuron: Any = None
     remembers: bool = False
 
@@ -365,6 +368,16 @@ KINDS: dict[str, Kind] = {
         population.project, of_projection, of_layer, refused_projection, by_neuron=population.learn, remembers=True
     ),
     "weighted_sum": Kind(weighted.weighted_sum, of_weighted_sum, refuses=refused_neuron, in_place=terms.weighted),
+    "conv": Kind(
+        convolution.conv,
+        sliding_windows.of_conv,
+        of_layer,
+        sliding_windows.why_not,
+        by_weight=convolution.conv_learn,
+        learner=convolution.CONV,
+    ),
+    "max_pool": Kind(pooling.pool, sliding_windows.of_pool, refuses=sliding_windows.why_not),
+    "average_pool": Kind(pooling.pool, sliding_windows.of_pool, nothing, sliding_windows.why_not),
     "add": Kind(elements.add, nothing, nothing, index_map=broadcast, in_place=terms.plain),
     "subtract": Kind(elements.subtract, nothing, nothing, index_map=broadcast, in_place=terms.subtracted),
     "multiply": Kind(elements.multiply, nothing, nothing, index_map=broadcast, in_place=terms.multiplied),

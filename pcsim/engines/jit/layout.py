@@ -15,6 +15,7 @@ from pcsim.engines.jit.kernels.common import EDGE, OUTPUT, SLOT, STEP
 from pcsim.engines.jit.kernels.groups import GROUP, HISTORY, LATE, LINE, MESSAGE, RECALL
 from pcsim.engines.jit.kernels.native import address_of, entry
 from pcsim.engines.jit.kernels.past import PAST
+from pcsim.engines.jit.kernels.products import SLAB
 from pcsim.engines.jit.kernels.weighted import ANSWER
 from pcsim.engines.jit.kinds import KINDS, LOSS_KERNELS, attribute, why_no_kernel
 from pcsim.engines.jit.table import Memory, Table
@@ -44,6 +45,7 @@ class Layout:
     flowing : whether errors flow without messages where they can
     steps, groups : place of each step, by its id, and of each shape group
     array_steps : steps without a kernel, by id
+    widest, fixed : numbers that a region of scratch holds, for each sample and beside that
     sent : where error messages are written, by shape, (messages, batch, *shape)
     numbers : how many numbers there are by which it is noted that something has changed; vertices have the first
     first : the number of the first vertex of each shape
@@ -58,7 +60,7 @@ class Layout:
         self.batch, self.dtype, self.moving = arrays.task.batch, arrays.task.dtype, arrays.rule.moving
         self.table, self.memory = Table(), Memory(self.dtype)
         self.numbers = self.late_messages = self.buffer_notes = 0
-        self.widest = 1
+        self.widest, self.fixed = 1, SLAB
         self.first: dict[Shape, int] = {}
         self.steps: dict[int, int] = {}
         self.groups: dict[Shape, int] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -205,7 +204,8 @@ class Learning:
 
     def _listed(self, step: Step, place: int, order: WholeNumbers) -> list[tuple[int, WholeNumbers]]:
         """Return where it is to be written which vertices contribute, and which is the first of each weight."""
-        layer = dense.LAYER.view(self.table, int(STEP.view(self.table, place)["own"][0]))
+        learner = KINDS[step.op.name].learner
+        layer = learner.view(self.table, int(STEP.view(self.table, place)["own"][0]))
         starts = np.flatnonzero(np.diff(weights_of(step)[order], prepend=-1))
         return [(int(layer["users"][0]), order), (int(layer["starts"][0]), np.append(starts, len(order)))]
 
@@ -248,7 +248,7 @@ def by_weight(step: Step, rows: Rows) -> WholeNumbers:
 def slice_loads(step: Step, order: WholeNumbers) -> WholeNumbers:
     """Return the work of each slice of each weight that learns."""
     users = np.unique(weights_of(step)[order], return_counts=True)[1]
-    return np.repeat(users * prod(parameters_of(step)["weight"].shape), dense.SLICES)
+    return np.repeat(users * int(step.op.cost(step.call).multiply_adds), dense.SLICES)
 
 
 def shares_bias(step: Step) -> bool:

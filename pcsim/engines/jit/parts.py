@@ -9,7 +9,6 @@ import numpy as np
 from pcsim.engines.jit import pool
 from pcsim.engines.jit.kernels.common import PART
 from pcsim.engines.jit.kernels.native import address_of
-from pcsim.engines.jit.kernels.products import SLAB
 from pcsim.engines.jit.sizing import blocks_of, work_of
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Parts:
         self.bounds = layout.table.add(np.arange(self.blocks + 1) * self.batch // self.blocks)
         self.sums = -(-self.blocks // threads) if by_sample else self.blocks
         self.notes = [self._write_notes() for _ in range(threads if by_sample else 1)]
-        region = self.batch * layout.widest + SLAB
+        region = self.batch * layout.widest + layout.fixed
         shared, whole = [], []
         for thread in range(threads):
             scratch = address_of(layout.memory.new(f"scratch of thread {thread}", REGIONS * region))

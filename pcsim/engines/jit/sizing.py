@@ -36,9 +36,9 @@ def work_of(arrays: ArrayState) -> int:
     return int(total)
 
 
-def products_of(step: Step) -> int:
+def products_of(step: Step) -> float:
     """Return how many products of a weight and a number a vertex of a step takes for a sample."""
-    return sum(prod(slot.shape) for slot in step.parameters) * prod(step.shape[:-1])
+    return step.op.cost(step.call).multiply_adds
 
 
 def threads_of(arrays: ArrayState, work: int) -> tuple[int, bool]:

@@ -1,0 +1,317 @@
+"""The convolution f(W * x + b): windows laid side by side, a block of lines at a time, and packed products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pcsim.engines.jit.kernels.common import (
+    INPUT,
+    PREDICT,
+    SAME,
+    SEND,
+    SWEEP,
+    changes,
+    clear,
+    edge_at,
+    input_of,
+    message_of,
+    part_at,
+    scale_into,
+    slot_at,
+    step_at,
+    take_prediction,
+    weigh,
+)
+from pcsim.engines.jit.kernels.compiled import add_reordered, inline, jit, load, store
+from pcsim.engines.jit.kernels.dense import SLICES
+from pcsim.engines.jit.kernels.functions import apply
+from pcsim.engines.jit.kernels.native import like
+from pcsim.engines.jit.kernels.products import panel_width, product_packed
+from pcsim.engines.jit.kernels.records import Record, address, location, whole
+from pcsim.engines.jit.kernels.runs import copy_run, lay_run
+from pcsim.engines.jit.kernels.sliding import add_windows, lay_windows, windows_at
+
+CONV = Record(
+    "convolution",
+    images=whole("images of a sample"),
+    groups=whole("groups of channels"),
+    before=whole("channels of a group before"),
+    behind=whole("channels of a group behind"),
+    depth=whole("channels of a group before times elements of the kernel"),
+    block=whole("lines that are laid side by side at once"),
+    room=whole("numbers that these take"),
+    windows=location("how windows slide"),
+    function=whole("activation; 0: none"),
+    vertices=location("what each vertex has of its own"),
+    users=location("the vertices that contribute to gradients, by weight"),
+    starts=location("which of these is the first of each weight"),
+)
+
+CONV_VERTEX = Record(
+    "convolution vertex",
+    weight=address("the weight"),
+    bias=address("bias; nowhere if there is none"),
+    weight_learnt=address("what the weight has learnt"),
+    bias_learnt=address("what the bias has learnt"),
+    blank=location("whether what lies there is to be replaced, not added to"),
+)
+
+conv_at, vertex_at = CONV.one(), CONV_VERTEX.each()
+
+
+@jit
+def conv(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Run vertices of one convolution."""
+    step, mine = step_at(table, at), part_at(table, part)
+    own, slot = conv_at(table, step.own), slot_at(table, step.slots, 0)
+    images, n = (mine.high - mine.low) * own.images, (mine.high - mine.low) * step.size
+    near, begin = mine.scratch, mine.low * slot.per_sample
+    constant = load(memory, step.attribute)
+    for row in range(low, high):
+        change = changes(table, step, row, mine, mode)
+        if change == SAME:
+            continue
+        saved = step.saved + row * step.saved_stride + mine.low * step.size
+        if mode & (SWEEP | PREDICT):
+            if change == INPUT:
+                x = input_of(table, slot, row, mode) + begin
+                convolve(memory, table, step.own, row, x, images, near, near + mine.region)
+                if own.function:
+                    apply(own.function, constant, memory, near, memory, near, memory, saved, n)
+            take_prediction(memory, table, at, row, part, mode, near, change == INPUT)
+        message = message_of(table, slot, row)
+        if mode & SEND and message >= 0:
+            g = weigh(memory, step, row, mine, near)
+            if own.function:
+                scale_into(memory, saved, g, near, n)
+                g = near
+            clear(memory, message + begin, (mine.high - mine.low) * slot.per_sample, like(memory, 0))
+            convolve_back(memory, table, step.own, row, g, images, message + begin, near + mine.region)
+
+
+@inline
+def block_end(own: Any, windows: Any, first: int, lines: int) -> Any:
+    """Return where the block ends that begins with a line: of whole images, or of a part of one."""
+    if own.block >= windows.lines:
+        return min(lines, first + own.block)
+    return min(first + own.block, (first // windows.lines + 1) * windows.lines)
+
+
+@inline
+def bits_of(memory: Any) -> Any:
+    """Return the logarithm of the columns of a panel."""
+    width, bits = panel_width(memory), 0
+    while 1 << bits < width:
+        bits += 1
+    return bits
+
+
+@jit
+def convolve(memory: Any, table: Any, at: int, row: int, x: int, images: int, out: int, near: int) -> None:
+    """Set out = W * x + b for a number of images."""
+    own = conv_at(table, at)
+    windows, vertex = windows_at(table, own.windows), vertex_at(table, own.vertices, row)
+    width, bits, lines = panel_width(memory), bits_of(memory), images * windows.lines
+    far, depth, behind = near + own.room, own.depth, own.behind
+    first = 0
+    while first < lines:
+        last = block_end(own, windows, first, lines)
+        n = (last - first) * windows.count2
+        for group in range(own.groups):
+            before = group * own.before
+            lay_windows(memory, windows, x, before, 0, depth, first, last, near, bits, depth * width, width)
+            weight = vertex.weight + group * behind * depth
+            product_packed(memory, weight, depth, 1, memory, near, depth, n, behind, memory, far, n, False)
+            spread(memory, table, at, row, group, far, first, last, out)
+        first = last
+
+
+@jit
+def spread(
+    memory: Any, table: Any, at: int, row: int, group: int, source: int, first: int, last: int, out: int
+) -> None:
+    """Copy a block (channels of a group, lines) to its images, and add the bias."""
+    own = conv_at(table, at)
+    windows, vertex = windows_at(table, own.windows), vertex_at(table, own.vertices, row)
+    size, channels = windows.lines * windows.count2, own.groups * own.behind
+    n = (last - first) * windows.count2
+    line = first
+    while line < last:
+        image = line // windows.lines
+        end = min(last, (image + 1) * windows.lines)
+        inside, count = (line - image * windows.lines) * windows.count2, (end - line) * windows.count2
+        for channel in range(own.behind):
+            target = out + (image * channels + group * own.behind + channel) * size + inside
+            here = source + channel * n + (line - first) * windows.count2
+            if vertex.bias >= 0:
+                bias = load(memory, vertex.bias + group * own.behind + channel)
+                for i in range(count):
+                    store(memory, target + i, load(memory, here + i) + bias)
+            else:
+                copy_run(memory, here, target, count)
+        line = end
+
+
+@jit
+def convolve_back(memory: Any, table: Any, at: int, row: int, g: int, images: int, out: int, near: int) -> None:
+    """Add what windows receive, W^T g, to where they lie in a number of images."""
+    own = conv_at(table, at)
+    windows, vertex = windows_at(table, own.windows), vertex_at(table, own.vertices, row)
+    width, lines = panel_width(memory), images * windows.lines
+    far, depth, behind = near + own.room, own.depth, own.behind
+    first = 0
+    while first < lines:
+        last = block_end(own, windows, first, lines)
+        n = (last - first) * windows.count2
+        for group in range(own.groups):
+            for channel in range(behind):
+                source = group * behind + channel
+                lay_errors(memory, table, at, source, g, first, last, far + channel * width, behind * width)
+            weight = vertex.weight + group * behind * depth
+            product_packed(memory, weight, 1, depth, memory, far, behind, n, depth, memory, near, n, False)
+            add_windows(memory, windows, near, group * own.before, depth, first, last, out, n)
+        first = last
+
+
+@jit
+def lay_errors(
+    memory: Any, table: Any, at: int, channel: int, g: int, first: int, last: int, out: int, distance: int
+) -> None:
+    """Copy a channel of g, of a block of lines, to a row of panels."""
+    own = conv_at(table, at)
+    windows, bits = windows_at(table, own.windows), bits_of(memory)
+    size, channels = windows.lines * windows.count2, own.groups * own.behind
+    line = first
+    while line < last:
+        image = line // windows.lines
+        end = min(last, (image + 1) * windows.lines)
+        inside, count = (line - image * windows.lines) * windows.count2, (end - line) * windows.count2
+        source, column = g + (image * channels + channel) * size + inside, (line - first) * windows.count2
+        lay_run(memory, source, 1, out, column, count, bits, distance)
+        line = end
+
+
+# -- learning ----------------------------------------------------------------------------------------------
+
+
+@jit
+def conv_learn(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Add what vertices contribute to the gradients of weight and bias, over all samples of the part.
+
+    ``low`` to ``high`` count slices of weights, ``SLICES`` each: all users of a slice add to it one after the other. A
+    slice has some of the elements of the kernel, of all channels behind.
+    """
+    own = conv_at(table, step_at(table, at).own)
+    rows, channels = own.groups * own.depth, own.groups * own.behind
+    for number in range(low // SLICES, (high + SLICES - 1) // SLICES):
+        first, last = max(low - number * SLICES, 0), min(high - number * SLICES, SLICES)
+        begin = table[own.starts + number]
+        for listed in range(begin, table[own.starts + number + 1]):
+            row = table[own.users + listed]
+            vertex = vertex_at(table, own.vertices, row)
+            add = listed != begin or table[vertex.blank] == 0
+            accumulate(memory, table, at, row, part, first * rows // SLICES, last * rows // SLICES, add)
+            if vertex.bias_learnt >= 0:
+                sum_channels(memory, table, at, row, part, first * channels // SLICES, last * channels // SLICES)
+
+
+@inline
+def error_and_slope(memory: Any, step: Any, own: Any, row: int, mine: Any) -> Any:
+    """Return where the weighted error of a vertex lies, and its slope; -1 where that is 1."""
+    slope = step.saved + row * step.saved_stride if own.function else -1
+    return weigh(memory, step, row, mine, mine.scratch), slope
+
+
+@jit
+def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int, right: int, add: bool) -> None:
+    """Take what a vertex contributes to rows ``left`` to ``right`` - 1 of its weight, counted through groups.
+
+    The sums are kept as (rows, channels behind of a group) until all lines are added up.
+    """
+    step, mine = step_at(table, at), part_at(table, part)
+    own, slot = conv_at(table, step.own), slot_at(table, step.slots, 0)
+    windows, depth, behind = windows_at(table, own.windows), own.depth, own.behind
+    lines = (mine.high - mine.low) * own.images * windows.lines
+    g, slope = error_and_slope(memory, step, own, row, mine)
+    near = mine.scratch + mine.region
+    turned, sums = near + own.room, mine.scratch + 3 * mine.region
+    x = edge_at(table, slot.inputs, row).value
+    clear(memory, sums, (right - left) * behind, like(memory, 0))
+    first = 0
+    while first < lines:
+        last = block_end(own, windows, first, lines)
+        n = (last - first) * windows.count2
+        for group in range(left // depth, (right + depth - 1) // depth):
+            low, high = max(left - group * depth, 0), min(right - group * depth, depth)
+            turn_errors(memory, table, at, group, g, slope, first, last, turned)
+            lay_windows(memory, windows, x, group * own.before, low, high, first, last, near, 60, 0, n)
+            here = sums + (group * depth + low - left) * behind
+            product_packed(memory, near, n, 1, memory, turned, n, behind, high - low, memory, here, behind, True)
+        first = last
+    write_sums(memory, table, at, row, part, left, right, add)
+
+
+@jit
+def turn_errors(
+    memory: Any, table: Any, at: int, group: int, g: int, slope: int, first: int, last: int, out: int
+) -> None:
+    """Set out = gain slope g, packed as (lines, channels of a group), for a block of lines."""
+    step = step_at(table, at)
+    own = conv_at(table, step.own)
+    windows, width, gain = windows_at(table, own.windows), panel_width(memory), load(memory, step.gain)
+    size, channels = windows.lines * windows.count2, own.groups * own.behind
+    n = (last - first) * windows.count2
+    for channel in range(own.behind):
+        target = out + channel // width * width * n + channel % width
+        for line in range(first, last):
+            image = line // windows.lines
+            inside = (line - image * windows.lines) * windows.count2
+            here = (image * channels + group * own.behind + channel) * size + inside
+            for i in range(windows.count2):
+                value = load(memory, g + here + i)
+                if slope >= 0:
+                    value = load(memory, slope + here + i) * value
+                store(memory, target, gain * value)
+                target += width
+
+
+@jit
+def write_sums(memory: Any, table: Any, at: int, row: int, part: int, left: int, right: int, add: bool) -> None:
+    """Add the sums to what the weight has learnt, or replace that."""
+    step, mine = step_at(table, at), part_at(table, part)
+    own = conv_at(table, step.own)
+    learnt, depth, behind = vertex_at(table, own.vertices, row).weight_learnt, own.depth, own.behind
+    sums, bad = mine.scratch + 3 * mine.region, False
+    for channel in range(behind):
+        for number in range(left, right):
+            group = number // depth
+            target = learnt + (group * behind + channel) * depth + number - group * depth
+            value = load(memory, sums + (number - left) * behind + channel)
+            if add:
+                value += load(memory, target)
+            bad |= value - value != 0
+            store(memory, target, value)
+    mine.fault |= int(bad)
+
+
+@jit
+def sum_channels(memory: Any, table: Any, at: int, row: int, part: int, left: int, right: int) -> None:
+    """Add up what reaches channels ``left`` to ``right`` - 1, line by line, and add it to what the bias has learnt."""
+    step, mine = step_at(table, at), part_at(table, part)
+    own = conv_at(table, step.own)
+    windows, bias = windows_at(table, own.windows), vertex_at(table, own.vertices, row).bias_learnt
+    size, channels = windows.lines * windows.count2, own.groups * own.behind
+    g, slope = error_and_slope(memory, step, own, row, mine)
+    gain = load(memory, step.gain)
+    for channel in range(left, right):
+        total = load(memory, bias + channel)
+        for image in range((mine.high - mine.low) * own.images):
+            here, some = (image * channels + channel) * size, like(memory, 0)
+            if slope >= 0:
+                for i in range(size):
+                    some = add_reordered(some, load(memory, slope + here + i) * load(memory, g + here + i))
+            else:
+                for i in range(size):
+                    some = add_reordered(some, load(memory, g + here + i))
+            total += gain * some
+        store(memory, bias + channel, total)
