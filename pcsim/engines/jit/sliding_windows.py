@@ -16,8 +16,10 @@ from pcsim.ops import sliding as slides
 from pcsim.ops.pooling import share as share_of
 
 if TYPE_CHECKING:
+    from pcsim.arrays import Shape
     from pcsim.engines.base import Task
     from pcsim.engines.jit.layout import Layout
+    from pcsim.engines.jit.table import WholeNumbers
     from pcsim.ops.sliding import Windows
     from pcsim.program.program import ParameterSlot, Step
 
@@ -26,6 +28,13 @@ MOST_AXES = 3
 
 LAID = 1 << 16
 """Numbers that are laid side by side at once: they stay in the second cache."""
+
+SHORTEST = 16
+"""Elements of an image along which what weights learn is summed, at least."""
+
+LISTED, PACKED, COPIED, ADDED, LINE = 0.6, 0.5, 0.3, 0.5, 12
+"""Cycles, about, of a vector of a listed product, and of a packed one; for a number that is laid side by side, or is
+added back; and for a line of them."""
 
 
 def why_not(task: Task, step: Step) -> str:
@@ -58,7 +67,8 @@ def of_conv(layout: Layout, step: Step) -> int:
     windows, groups = slides.sliding(inner, call), call["groups"]
     before, behind = front[-1] // groups, call["channels"] // groups
     images, depth = prod(front[:-1]), before * prod(call["kernel"])
-    block, room = blocks(layout, windows, images, depth, behind)
+    block, room = blocks(layout, windows, images, front[-1], depth, behind)
+    ways = ways_of(layout, owner, windows, groups, before, behind)
     slots = {slot.name: slot for slot in step.parameters}
     layout.fixed = max(layout.fixed, room, prod(slots["weight"].shape))
     users, starts = (layout.table.add(np.zeros(count + extra, np.int64)) for extra in (0, 1))
@@ -73,6 +83,7 @@ def of_conv(layout: Layout, step: Step) -> int:
         block=block,
         room=room,
         windows=of_windows(layout, owner, windows, front[-1]),
+        **ways,
         function=activation(call["activation"]),
         vertices=layout.table.write(convolution.CONV_VERTEX, owner, **_weights(layout, slots, count)),
         users=users,
@@ -80,8 +91,8 @@ def of_conv(layout: Layout, step: Step) -> int:
     )
 
 
-def blocks(layout: Layout, windows: Windows, images: int, depth: int, behind: int) -> tuple[int, int]:
-    """Return how many lines are laid side by side at once, and the numbers that a block of them takes at most.
+def blocks(layout: Layout, windows: Windows, images: int, channels: int, depth: int, behind: int) -> tuple[int, int]:
+    """Return how many lines are laid side by side at once, and the numbers that a block, or a padded image, takes.
 
     They are lines of one image, or whole images, of which each sample has ``images``.
     """
@@ -89,7 +100,123 @@ def blocks(layout: Layout, windows: Windows, images: int, depth: int, behind: in
     block = max(1, LAID // (depth * count))
     block = block if block < lines else block // lines * lines
     n, like = min(block, lines * images * layout.batch) * count, np.zeros(0, layout.dtype)
-    return block, max(packed_size(like, depth, n), packed_size(like, behind, n), packed_size(like, n, behind))
+    sizes = packed_size(like, depth, n), packed_size(like, behind, n), packed_size(like, n, behind)
+    return block, max(*sizes, channels * prod(windows.padded_extents()))
+
+
+# -- windows that are read where they lie ---------------------------------------------------------------------
+
+
+def ways_of(layout: Layout, owner: str, windows: Windows, groups: int, before: int, behind: int) -> dict[str, int]:
+    """Write how windows are read where they lie; -1 where it costs less to lay them side by side, or cannot be."""
+    lanes = packed_size(np.zeros(0, layout.dtype), 1, 1) // 2
+    sizes = groups, before, behind
+    lines, width = prod(windows.counts[:-1]), windows.counts[-1]
+    extents, wide = prod(windows.extents[:-1]), windows.extents[-1]
+    packed = PACKED * width * behind / lanes + LINE
+    found = {"forward": -1, "back": -1, "learn": -1}
+    if windows.stride[-1] == 1 and LISTED * -(-width // lanes) * behind < packed + COPIED * width:
+        found["forward"] = listed_forward(layout, owner, windows, *sizes)
+    if mirrored(windows) and LISTED * extents * -(-wide // lanes) * behind < lines * (packed + ADDED * width):
+        found["back"] = listed_back(layout, owner, windows, *sizes)
+    if lines * width >= SHORTEST:
+        found["learn"] = listed_learn(layout, owner, windows, *sizes)
+    return found
+
+
+def mirrored(windows: Windows) -> bool:
+    """Return whether what windows send back is a convolution of errors: one step apart, no wider padding than that."""
+    spans = [(size - 1) * gap for size, gap in zip(windows.kernel, windows.dilation, strict=True)]
+    fits = all(max(side) <= span for side, span in zip(windows.padding, spans, strict=True))
+    return fits and set(windows.stride) == {1}
+
+
+def places(extents: Shape, counts: Shape, steps: Shape) -> WholeNumbers:
+    """Return where elements lie in an array of these extents, so many along each axis, ``steps`` apart."""
+    strides = [prod(extents[axis + 1 :]) for axis in range(len(extents))]
+    axes = zip(counts, steps, strides, strict=True)
+    found = np.zeros((), np.int64)
+    for count, step, stride in axes:
+        found = np.add.outer(found, np.arange(count) * step * stride)
+    return np.asarray(found.ravel())
+
+
+def outer_sum(a: WholeNumbers, b: WholeNumbers) -> WholeNumbers:
+    """Return a + b for every pair, those of the first number of a first."""
+    return np.asarray(np.add.outer(a, b).ravel())
+
+
+def listed_forward(layout: Layout, owner: str, windows: Windows, groups: int, before: int, behind: int) -> int:
+    """Write the product of the weights with the windows of an image."""
+    around, taps = windows.padded_extents(), prod(windows.kernel)
+    elements = outer_sum(np.arange(before) * prod(around), places(around, windows.kernel, windows.dilation))
+    lists = {
+        "starts": places(around, (*windows.counts[:-1], 1), windows.stride),
+        "rows": np.arange(behind) * before * taps,
+        "left": np.arange(before * taps),
+        "right": elements,
+    }
+    image = (groups * before, windows.extents, tuple(side[0] for side in windows.padding), around)
+    return _listed(layout, owner, image, lists, windows.counts, (behind, before))
+
+
+def listed_back(layout: Layout, owner: str, windows: Windows, groups: int, before: int, behind: int) -> int:
+    """Write the product of the weights with the errors that the windows around an element have."""
+    spans = tuple((size - 1) * gap for size, gap in zip(windows.kernel, windows.dilation, strict=True))
+    around = tuple(extent + span for extent, span in zip(windows.extents, spans, strict=True))
+    taps, ones = prod(windows.kernel), (1,) * windows.rank
+    lists = {
+        "starts": places(around, (*windows.extents[:-1], 1), ones),
+        "rows": np.arange(before) * taps,
+        "left": np.arange(behind * before * taps).reshape(behind, before * taps)[:, :taps].ravel(),
+        "right": outer_sum(np.arange(behind) * prod(around), places(around, windows.kernel, windows.dilation)[::-1]),
+    }
+    first = tuple(span - side[0] for span, side in zip(spans, windows.padding, strict=True))
+    image = (groups * behind, windows.counts, first, around)
+    return _listed(layout, owner, image, lists, windows.extents, (before, behind))
+
+
+def listed_learn(layout: Layout, owner: str, windows: Windows, groups: int, before: int, behind: int) -> int:
+    """Write the product of the windows of an image with its errors."""
+    around = windows.padded_extents()
+    columns = packed_size(np.zeros(0, layout.dtype), 1, 1)
+    lists = {
+        "starts": np.zeros(0, np.int64),
+        "rows": outer_sum(np.arange(before) * prod(around), places(around, windows.kernel, windows.dilation)),
+        "left": places(around, windows.counts, windows.stride),
+        "right": np.arange(prod(windows.counts)) * columns,
+    }
+    image = (groups * before, windows.extents, tuple(side[0] for side in windows.padding), around)
+    return _listed(layout, owner, image, lists, windows.counts, (behind, before))
+
+
+def _listed(
+    layout: Layout,
+    owner: str,
+    image: tuple[int, Shape, Shape, Shape],
+    lists: dict[str, WholeNumbers],
+    result: Shape,
+    channels: tuple[int, int],
+) -> int:
+    """Write a listed product: the image's channels, extents, padding before and extents with padding; the result's."""
+    many, extents, first, around = image
+    missing = MOST_AXES - len(extents)
+    shapes = {"extent": (1,) * missing + extents, "before": (0,) * missing + first, "padded": (1,) * missing + around}
+    layout.fixed = max(layout.fixed, many * prod(around))
+    return layout.table.write(
+        convolution.LISTED,
+        owner,
+        channels=many,
+        **{f"{name}{axis}": value for name, values in shapes.items() for axis, value in enumerate(values)},
+        plane=prod(around),
+        padding=int(around != extents),
+        lines=prod(result[:-1]),
+        width=result[-1],
+        behind=channels[0],
+        before=channels[1],
+        depth=len(lists["left"]),
+        **{name: layout.table.add(numbers) for name, numbers in lists.items()},
+    )
 
 
 def _weights(layout: Layout, slots: dict[str, ParameterSlot], count: int) -> dict[str, Any]:

@@ -1,4 +1,12 @@
-"""The convolution f(W * x + b): windows laid side by side, a block of lines at a time, and packed products."""
+"""The convolution f(W * x + b): products whose windows are read where they lie, or are laid side by side before.
+
+Windows are read where they lie if lines are long: a line of the result is a row of a product, whose lists say where the
+elements of the kernel lie in an image that has its padding around it. So are what windows send back, where they are one
+step apart, from the image of errors, and what weights learn, where the sum runs along an image.
+
+Other windows are laid side by side, a block of lines at a time: a row for each element of the kernel. They are then
+multiplied as they are by the weights; and what they send back is such a matrix, which is added back to where it lies.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +34,7 @@ from pcsim.engines.jit.kernels.compiled import add_reordered, inline, jit, load,
 from pcsim.engines.jit.kernels.dense import SLICES
 from pcsim.engines.jit.kernels.functions import apply
 from pcsim.engines.jit.kernels.native import like
-from pcsim.engines.jit.kernels.products import panel_width, product_packed
+from pcsim.engines.jit.kernels.products import panel_width, product_listed, product_packed
 from pcsim.engines.jit.kernels.records import Record, address, location, whole
 from pcsim.engines.jit.kernels.runs import copy_run, lay_run
 from pcsim.engines.jit.kernels.sliding import add_windows, lay_windows, windows_at
@@ -41,6 +49,9 @@ CONV = Record(
     block=whole("lines that are laid side by side at once"),
     room=whole("numbers that these take"),
     windows=location("how windows slide"),
+    forward=location("how windows are read where they lie; -1: they are laid side by side"),
+    back=location("how the errors that windows see are read where they lie; -1: windows are added back"),
+    learn=location("how what weights learn is summed along an image; -1: windows are laid side by side"),
     function=whole("activation; 0: none"),
     vertices=location("what each vertex has of its own"),
     users=location("the vertices that contribute to gradients, by weight"),
@@ -56,7 +67,29 @@ CONV_VERTEX = Record(
     blank=location("whether what lies there is to be replaced, not added to"),
 )
 
-conv_at, vertex_at = CONV.one(), CONV_VERTEX.each()
+LISTED = Record(
+    "listed product",
+    channels=whole("channels of an image"),
+    **{
+        f"{name}{axis}": whole(f"{text} of axis {axis}")
+        for name, text in {"extent": "extent", "before": "padding before", "padded": "extent with padding"}.items()
+        for axis in range(3)
+    },
+    plane=whole("elements of a channel with its padding"),
+    padding=whole("whether there is any"),
+    starts=location("where each line of the result begins"),
+    lines=whole("lines of the result"),
+    width=whole("elements of a line"),
+    behind=whole("channels of a group of the result"),
+    before=whole("channels of a group of the image"),
+    rows=location("where each row of the left operand lies"),
+    left=location("where each step of the sum lies in the left operand"),
+    right=location("likewise in the right one"),
+    depth=whole("steps of the sum"),
+)
+"""Of what learns, the left operand is the image, and lines are those of the errors; else the right one is."""
+
+conv_at, vertex_at, listed_at = CONV.one(), CONV_VERTEX.each(), LISTED.one()
 
 
 @jit
@@ -75,7 +108,12 @@ def conv(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode:
         if mode & (SWEEP | PREDICT):
             if change == INPUT:
                 x = input_of(table, slot, row, mode) + begin
-                convolve(memory, table, step.own, row, x, images, near, near + mine.region)
+                if own.forward >= 0:
+                    fill_bias(memory, table, step.own, row, near, images)
+                    weight = vertex_at(table, own.vertices, row).weight
+                    multiply(memory, table, step.own, own.forward, weight, x, images, near, near + mine.region)
+                else:
+                    convolve(memory, table, step.own, row, x, images, near, near + mine.region)
                 if own.function:
                     apply(own.function, constant, memory, near, memory, near, memory, saved, n)
             take_prediction(memory, table, at, row, part, mode, near, change == INPUT)
@@ -86,7 +124,67 @@ def conv(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode:
                 scale_into(memory, saved, g, near, n)
                 g = near
             clear(memory, message + begin, (mine.high - mine.low) * slot.per_sample, like(memory, 0))
-            convolve_back(memory, table, step.own, row, g, images, message + begin, near + mine.region)
+            if own.back >= 0:
+                weight = vertex_at(table, own.vertices, row).weight
+                multiply(memory, table, step.own, own.back, weight, g, images, message + begin, near + mine.region)
+            else:
+                convolve_back(memory, table, step.own, row, g, images, message + begin, near + mine.region)
+
+
+# -- windows where they lie -----------------------------------------------------------------------------------
+
+
+@jit
+def fill_bias(memory: Any, table: Any, at: int, row: int, out: int, images: int) -> None:
+    """Set every channel of a number of images to its bias."""
+    own = conv_at(table, at)
+    windows, bias = windows_at(table, own.windows), vertex_at(table, own.vertices, row).bias
+    size, channels = windows.lines * windows.count2, own.groups * own.behind
+    for _ in range(images):
+        for channel in range(channels):
+            clear(memory, out, size, load(memory, bias + channel) if bias >= 0 else like(memory, 0))
+            out += size
+
+
+@jit
+def multiply(memory: Any, table: Any, at: int, how: int, weight: int, x: int, images: int, out: int, near: int) -> None:
+    """Add the product of a weight with a number of images, as listed, to ``out``."""
+    own, listed = conv_at(table, at), listed_at(table, how)
+    size, plane = listed.lines * listed.width, listed.plane
+    for _ in range(images):
+        source = padded(memory, listed, x, 0, listed.channels, near)
+        for group in range(own.groups):
+            left = weight + group * own.behind * own.depth
+            right = source + group * listed.before * plane
+            for line in range(listed.lines):
+                product_listed(
+                    memory, table, left, listed.rows, listed.left, right + table[listed.starts + line],
+                    panel_width(memory), listed.right, listed.depth, listed.width, listed.behind,
+                    out + line * listed.width, size,
+                )  # fmt: skip
+            out += listed.behind * size
+        x += listed.channels * listed.extent0 * listed.extent1 * listed.extent2
+
+
+@jit
+def padded(memory: Any, listed: Any, x: int, first: int, last: int, near: int) -> int:
+    """Return where an image lies with its padding: as it is, or some channels copied to ``near``."""
+    if not listed.padding:
+        return x
+    a, b, c = listed.extent0, listed.extent1, listed.extent2
+    wide = listed.padded2
+    clear(memory, near + first * listed.plane, (last - first) * listed.plane, like(memory, 0))
+    for channel in range(first, last):
+        for outer in range(a):
+            deep = (listed.before0 + outer) * listed.padded1 + listed.before1
+            target = near + channel * listed.plane + deep * wide + listed.before2
+            source = x + (channel * a + outer) * b * c
+            for line in range(b):
+                copy_run(memory, source + line * c, target + line * wide, c)
+    return near
+
+
+# -- windows side by side -------------------------------------------------------------------------------------
 
 
 @inline
@@ -237,6 +335,10 @@ def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int,
     turned, sums = near + own.room, mine.scratch + 3 * mine.region
     x = edge_at(table, slot.inputs, row).value
     clear(memory, sums, (right - left) * behind, like(memory, 0))
+    if own.learn >= 0:
+        sum_along(memory, table, at, row, part, left, right)
+        write_sums(memory, table, at, row, part, left, right, add)
+        return
     first = 0
     while first < lines:
         last = block_end(own, windows, first, lines)
@@ -249,6 +351,32 @@ def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int,
             product_packed(memory, near, n, 1, memory, turned, n, behind, high - low, memory, here, behind, True)
         first = last
     write_sums(memory, table, at, row, part, left, right, add)
+
+
+@jit
+def sum_along(memory: Any, table: Any, at: int, row: int, part: int, left: int, right: int) -> None:
+    """Add up the same sums along each image, whose windows are read where they lie."""
+    step, mine = step_at(table, at), part_at(table, part)
+    own, slot = conv_at(table, step.own), slot_at(table, step.slots, 0)
+    windows, listed = windows_at(table, own.windows), listed_at(table, own.learn)
+    depth, behind, count, taps = own.depth, own.behind, windows.count2, own.depth // own.before
+    g, slope = error_and_slope(memory, step, own, row, mine)
+    near, sums = mine.scratch + mine.region, mine.scratch + 3 * mine.region
+    x = edge_at(table, slot.inputs, row).value
+    for image in range((mine.high - mine.low) * own.images):
+        source = padded(memory, listed, x, left // taps, (right + taps - 1) // taps, near)
+        for first in range(image * windows.lines, (image + 1) * windows.lines, own.block):
+            last = min(first + own.block, (image + 1) * windows.lines)
+            n, begin = (last - first) * count, (first - image * windows.lines) * count
+            for group in range(left // depth, (right + depth - 1) // depth):
+                low, high = max(left - group * depth, 0), min(right - group * depth, depth)
+                turn_errors(memory, table, at, group, g, slope, first, last, near + own.room)
+                product_listed(
+                    memory, table, source + group * own.before * listed.plane, listed.rows + low, listed.left + begin,
+                    near + own.room, n * panel_width(memory), listed.right, n, behind, high - low,
+                    sums + (group * depth + low - left) * behind, behind,
+                )  # fmt: skip
+        x += listed.channels * listed.extent0 * listed.extent1 * listed.extent2
 
 
 @jit

@@ -31,6 +31,9 @@ FULL, WIDE, HALF, REMAINDER = 0, 8, 16, 24
 """What a tile covers: a panel; several (for few rows, whose sums are too few to hide their latency); the last columns,
 of at most one vector; the last columns, of more than one. Added to the number of rows, the key of a tile."""
 
+LISTED = 32
+"""Added to the key of a tile of which lists say where its rows of A lie, and its steps along k in A and B."""
+
 SPAN = {1: 4, 2: 2}
 """Panels of a wide tile, by rows."""
 
@@ -106,9 +109,10 @@ class Vectors:
 def tile_function(context: Any, module: Any, real: Any, key: int) -> Any:
     """Return the LLVM function of one tile: C (rows, columns) = or += A B, with all its sums in registers.
 
-    Its arguments are a, sm, sk, b, sp, sb, k, c, distance of C's rows, whether to add, width of the last vector.
+    Its arguments are a, sm, sk, b, sp, sb, k, c, distance of C's rows, whether to add, width of the last vector. Of a
+    listed one sm, sk and sb are where lists lie: of the first of each row of A, and of each step along k in A and in B.
     """
-    rows, kind = key % 8, key - key % 8
+    rows, kind = key % 8, key % LISTED - key % 8
     vectors = {FULL: 2, WIDE: 2 * SPAN.get(rows, 1), HALF: 1, REMAINDER: 2}[kind]
     pointer = real.as_pointer()
     arguments = [pointer, INDEX, INDEX, pointer, INDEX, INDEX, INDEX, pointer, INDEX, IR.IntType(1), INDEX]
@@ -116,11 +120,11 @@ def tile_function(context: Any, module: Any, real: Any, key: int) -> Any:
     function.linkage = "internal"
     function.attributes.add("noinline")
     function.attributes.add("optsize")
-    _fill_tile(context, function, real, rows, vectors, cut=kind in (HALF, REMAINDER))
+    _fill_tile(context, function, real, rows, vectors, cut=kind in (HALF, REMAINDER), listed=key >= LISTED)
     return function
 
 
-def _fill_tile(context: Any, function: Any, real: Any, rows: int, vectors: int, cut: bool) -> None:
+def _fill_tile(context: Any, function: Any, real: Any, rows: int, vectors: int, *, cut: bool, listed: bool) -> None:
     a, sm, sk, b, sp, sb, depth, c, distance, add, width = function.args
     start, read, loop, body, done = (
         function.append_basic_block(name) for name in ("start", "read", "loop", "body", "done")
@@ -133,7 +137,12 @@ def _fill_tile(context: Any, function: Any, real: Any, rows: int, vectors: int, 
     def times(value: Any, factor: int) -> Any:
         return builder.mul(value, IR.Constant(INDEX, factor))
 
-    lines = [builder.gep(a, [times(sm, m)]) for m in range(rows)]
+    def step(distance: Any, number: Any) -> Any:
+        if not listed:
+            return builder.mul(number, distance)
+        return builder.load(builder.gep(builder.inttoptr(distance, INDEX.as_pointer()), [number]))
+
+    lines = [builder.gep(a, [step(sm, IR.Constant(INDEX, m))]) for m in range(rows)]
     columns = [
         builder.gep(b, [builder.add(times(sp, v // 2), IR.Constant(INDEX, v % 2 * count))]) for v in range(vectors)
     ]
@@ -153,9 +162,9 @@ def _fill_tile(context: Any, function: Any, real: Any, rows: int, vectors: int, 
     builder.cbranch(builder.icmp_unsigned("<", k, depth), body, done)
 
     builder.position_at_end(body)
-    row = builder.mul(k, sb)
+    row = step(sb, k)
     rights = [memory.load(builder.gep(columns[v], [row]), last[v]) for v in range(vectors)]
-    column = builder.mul(k, sk)
+    column = step(sk, k)
     lefts = (splat(builder, builder.load(builder.gep(line, [column])), count) for line in lines)
     news = _more(memory, fused(context), lefts, rights, sums)
     after = builder.add(k, IR.Constant(INDEX, 1))
@@ -242,7 +251,8 @@ def tile_of(keys: tuple[int, ...]) -> Any:
     return intrinsic(tile)
 
 
-tile = tile_of(tuple(kind + rows for kind in (FULL, HALF, REMAINDER) for rows in range(1, ROWS + 1)))
+KEYS = tuple(kind + rows for kind in (FULL, HALF, REMAINDER) for rows in range(1, ROWS + 1))
+tile, listed_tile = tile_of(KEYS), tile_of(tuple(LISTED + key for key in KEYS))
 wide_tile = tile_of(tuple(WIDE + rows for rows in SPAN))
 
 
@@ -316,6 +326,52 @@ def rows_of_tiles(
         count = rows + 1 if index < longer else rows
         tile(kind + count, a, oa + row * sm, sm, sk, b, ob, 0, sb, k, c, oc + row * sc, sc, add, last)
         row += count
+
+
+@intrinsic
+def octet(typing: Any, array: Any, index: Any) -> Any:
+    """Return where an element lies in memory, counted in bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ptrtoint(element(context, builder, array, *arguments), INDEX)
+
+    return TYPES.intp(array, TYPES.intp), generate
+
+
+@jit
+def product_listed(
+    memory: Any,
+    table: Any,
+    a: int,
+    rows: int,
+    left: int,
+    b: int,
+    sp: int,
+    right: int,
+    k: int,
+    n: int,
+    m: int,
+    c: int,
+    sc: int,
+) -> None:
+    """Add A (m, k) times B (k, n) to C (m, n), rows ``sc`` apart, of which lists in the table say where they lie.
+
+    Element (m, k) of A lies at ``a + rows[m] + left[k]``, element j of row k of panel p of B at
+    ``b + p sp + right[k] + j``.
+    """
+    width = panel_width(memory)
+    half, tiles = width // 2, (m + ROWS - 1) // ROWS
+    for column in range(0, n, width):
+        count, at = min(width, n - column), b + column // width * sp
+        kind = FULL if count == width else HALF if count <= half else REMAINDER
+        last, row = count if count <= half else count - half, 0
+        for number in range(tiles):
+            some = m // tiles + int(number < m % tiles)
+            key, lists = LISTED + kind + some, octet(table, rows + row)
+            goal, steps = c + row * sc + column, octet(table, left)
+            own = octet(table, right)
+            listed_tile(key, memory, a, lists, steps, memory, at, 0, own, k, memory, goal, sc, True, last)
+            row += some
 
 
 @jit
