@@ -294,6 +294,16 @@ def refused_layer(task: Task, step: Step) -> str:
     return without_loop(step.call["activation"]) or parameter_inputs(task, step)
 
 
+def refused_convolution(task: Task, step: Step) -> str:
+    """Return why a convolution is refused: as a layer is, or its windows."""
+    return refused_layer(task, step) or sliding_windows.why_not(step.call)
+
+
+def refused_pool(task: Task, step: Step) -> str:
+    """Return why a pooling is refused: an input that is a parameter, or its windows."""
+    return parameter_inputs(task, step) or sliding_windows.why_not(step.call)
+
+
 def refused_neuron(_task: Task, step: Step) -> str:
     """Return why a neuron is refused: its activation."""
     return without_loop(step.call["activation"])
@@ -372,12 +382,12 @@ KINDS: dict[str, Kind] = {
         convolution.conv,
         sliding_windows.of_conv,
         of_layer,
-        sliding_windows.why_not,
+        refused_convolution,
         by_weight=convolution.conv_learn,
         learner=convolution.CONV,
     ),
-    "max_pool": Kind(pooling.pool, sliding_windows.of_pool, refuses=sliding_windows.why_not),
-    "average_pool": Kind(pooling.pool, sliding_windows.of_pool, nothing, sliding_windows.why_not),
+    "max_pool": Kind(pooling.pool, sliding_windows.of_pool, refuses=refused_pool),
+    "average_pool": Kind(pooling.pool, sliding_windows.of_pool, nothing, refused_pool),
     "add": Kind(elements.add, nothing, nothing, index_map=broadcast, in_place=terms.plain),
     "subtract": Kind(elements.subtract, nothing, nothing, index_map=broadcast, in_place=terms.subtracted),
     "multiply": Kind(elements.multiply, nothing, nothing, index_map=broadcast, in_place=terms.multiplied),

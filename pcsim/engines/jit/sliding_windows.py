@@ -17,9 +17,9 @@ from pcsim.ops.pooling import share as share_of
 
 if TYPE_CHECKING:
     from pcsim.arrays import Shape
-    from pcsim.engines.base import Task
     from pcsim.engines.jit.layout import Layout
     from pcsim.engines.jit.table import WholeNumbers
+    from pcsim.ops.op import Call
     from pcsim.ops.sliding import Windows
     from pcsim.program.program import ParameterSlot, Step
 
@@ -37,11 +37,9 @@ LISTED, PACKED, COPIED, ADDED, LINE = 0.6, 0.5, 0.3, 0.5, 12
 added back; and for a line of them."""
 
 
-def why_not(task: Task, step: Step) -> str:
-    """Return why the kernels do not suit a step; empty if they do."""
-    if any(slot.is_parameter for slot in step.slots):
-        return "an input is a parameter"
-    return f"windows slide over more than {MOST_AXES} axes" if len(step.call["kernel"]) > MOST_AXES else ""
+def why_not(call: Call) -> str:
+    """Return why the kernels do not suit windows; empty if they do."""
+    return f"windows slide over more than {MOST_AXES} axes" if len(call["kernel"]) > MOST_AXES else ""
 
 
 def of_windows(layout: Layout, owner: str, windows: Windows, channels: int) -> int:
