@@ -37,9 +37,16 @@ LISTED, PACKED, COPIED, ADDED, LINE = 0.6, 0.5, 0.3, 0.5, 12
 added back; and for a line of them."""
 
 
+MOST_ELEMENTS = 1 << 24
+"""Elements of an image that float32 counts."""
+
+
 def why_not(call: Call) -> str:
     """Return why the kernels do not suit windows; empty if they do."""
-    return f"windows slide over more than {MOST_AXES} axes" if len(call["kernel"]) > MOST_AXES else ""
+    rank = len(call["kernel"])
+    if rank > MOST_AXES:
+        return f"windows slide over more than {MOST_AXES} axes"
+    return "an image has more than 2^24 elements" if prod(call.shapes[0][-rank:]) > MOST_ELEMENTS else ""
 
 
 def of_windows(layout: Layout, owner: str, windows: Windows, channels: int) -> int:

@@ -38,7 +38,7 @@ pool_at = POOL.one()
 
 @jit
 def pool(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
-    """Run vertices that take the maximum, or the average, of windows; a maximum keeps which element it is."""
+    """Run vertices that take the maximum, or the average, of windows; a maximum keeps where it lies."""
     step, mine = step_at(table, at), part_at(table, part)
     own, slot = pool_at(table, step.own), slot_at(table, step.slots, 0)
     samples, near = mine.high - mine.low, mine.scratch
@@ -81,37 +81,44 @@ def part_of_line(windows: Any, line: int, element: int) -> Any:
     return start + at, begin, end if start >= 0 else begin
 
 
+@inline
+def plane(windows: Any) -> Any:
+    """Return the elements of an image."""
+    return windows.extent0 * windows.extent1 * windows.extent2
+
+
 @jit
 def maxima(memory: Any, table: Any, at: int, x: int, images: int, out: int, kept: int) -> None:
-    """Set out to the maximum of each window, and ``kept`` to the number of its element: of equal ones the first."""
+    """Set out to the maximum of each window, and ``kept`` to where it lies in its image: of equal ones the first."""
     windows = windows_at(table, pool_at(table, at).windows)
     count, step = windows.count2, windows.stride2
     for line in range(images * windows.lines):
-        here = out + line * count
+        here, image = line * count, line // windows.lines * plane(windows)
         for i in range(count):
-            store(memory, here + i, like(memory, -1) / like(memory, 0))
-            store(memory, kept + line * count + i, like(memory, 0))
+            store(memory, out + here + i, like(memory, -1) / like(memory, 0))
+            store(memory, kept + here + i, like(memory, 0))
         for element in range(elements(windows)):
-            at_, begin, end = part_of_line(windows, line, element)
+            first, begin, end = part_of_line(windows, line, element)
             for i in range(begin, end):
-                value, best = load(memory, x + at_ + i * step), load(memory, here + i)
+                value, best = load(memory, x + first + i * step), load(memory, out + here + i)
                 larger = value > best or value != value
-                store(memory, here + i, choose(larger, value, best))
-                before = load(memory, kept + line * count + i)
-                store(memory, kept + line * count + i, choose(larger, like(memory, element), before))
+                store(memory, out + here + i, choose(larger, value, best))
+                place, before = like(memory, first - image + i * step), load(memory, kept + here + i)
+                store(memory, kept + here + i, choose(larger, place, before))
 
 
 @jit
 def spread_maxima(memory: Any, table: Any, at: int, g: int, kept: int, images: int, out: int) -> None:
     """Add g to where the maxima lie."""
     windows = windows_at(table, pool_at(table, at).windows)
-    count, size, row = windows.count2, windows.kernel1 * windows.kernel2, windows.kernel2
-    for line in range(images * windows.lines):
-        for i in range(count):
-            element = int(load(memory, kept + line * count + i))
-            start = line_start(windows, 0, line, element // size, element % size // row)
-            goal = out + start + i * windows.stride2 + element % row * windows.dilation2 - windows.before2
-            store(memory, goal, load(memory, goal) + load(memory, g + line * count + i))
+    size = windows.lines * windows.count2
+    for _ in range(images):
+        for i in range(size):
+            goal = out + int(load(memory, kept + i))
+            store(memory, goal, load(memory, goal) + load(memory, g + i))
+        out += plane(windows)
+        g += size
+        kept += size
 
 
 @jit
