@@ -21,6 +21,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import images
 import numpy as np
 import pytest
 
@@ -362,3 +363,54 @@ def test_a_thousand_updates_with_new_batches_cost_their_arithmetic_and_no_memory
     assert grown < 2**18
     mine = Candidate(lambda: None, learn, dict)
     assert duel("1,000 updates with new batches", mine, {"as many of one batch": arithmetic}, 1.1) <= 1.1
+
+
+TICKS = {"name": "fpa", "step_size": 0.1, "ticks": 100}
+
+
+def call_on_images(graph, batch, rule_, **args):
+    """Return the user's call on a network of images, once more, and the task of the scenario."""
+    scenario = pcsim.load({
+        "graph": {"file": str(ROOT / "graphs" / graph), "args": args}, "batch": batch, "dtype": "float32",
+        "engine": ENGINE, "level": "delay" if rule_ == "zil" else "none", "rule": rule_,
+        "inputs": {"x": {"normal": [0, 1]}}, "targets": {"y": {"uniform": [0, 1]}}, **SILENT,
+    })  # fmt: skip
+    found = {}
+
+    def run():
+        found.update(pcsim.simulate(scenario).updates)
+
+    run()
+    return Candidate(lambda: None, run, lambda: found), scenario.task()
+
+
+def assert_equal_updates(mine, other):
+    """Both learn the same before they are timed: float32, sums of many terms."""
+    other.run()
+    for name, update in other.read().items():
+        size = np.linalg.norm(update)
+        assert np.linalg.norm(mine.read()[name] - update) <= 1e-3 * size, name
+
+
+@pytest.mark.parametrize(
+    ("graph", "args", "forward", "batch", "bound"),
+    [
+        ("cnn.yaml", {}, images.cnn_forward, 64, 1.3),
+        ("resnet-18.yaml", {"large": 1, "width": 64}, images.resnet_forward, 16, 2.0),
+    ],
+    ids=["cnn", "resnet-18"],
+)
+def test_a_call_for_one_update_on_images_costs_little_more_than_backprop(graph, args, forward, batch, bound):
+    pytest.importorskip("torch")
+    mine, task = call_on_images(graph, batch, "zil", **args)
+    other = images.backprop(task, forward)
+    assert_equal_updates(mine, other)
+    assert duel(f"{graph}, zil, simulate", mine, {"PyTorch backprop": other}, bound) <= bound
+
+
+def test_a_call_for_ticks_of_a_cnn_beats_ticks_by_hand():
+    pytest.importorskip("torch")
+    mine, task = call_on_images("cnn.yaml", 64, TICKS)
+    other = images.cnn_ticks(task)
+    assert_equal_updates(mine, other)
+    assert duel("cnn.yaml, 100 ticks, simulate", mine, {"PyTorch by hand, no autograd": other}, 0.9) <= 0.9
