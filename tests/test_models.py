@@ -86,3 +86,17 @@ def test_the_batch_axis_stays_only_where_it_is_needed():
         "token.reshaped",
         "multiply.reshaped",
     }
+
+
+def test_large_constants_and_indices_are_written_beside_the_document(tmp_path):
+    builder = Builder("large $constants")
+    x = builder.input("x", (8, 3))
+    mask = builder.vertex("add", [x, np.arange(24.0).reshape(8, 3)])
+    taken = builder.vertex("gather", [mask], {"indices": np.arange(20) % 8}, name="$taken")
+    model = builder.model({"y": taken})
+    paths = model.save(tmp_path / "large.yaml")
+    assert [path.name for path in paths] == ["large.yaml", "large.npz"]
+    text = paths[0].read_text()
+    assert "$$taken: {op: gather, inputs: [add], indices: {file: large.npz, key: $$taken.indices}}" in text
+    assert "constant: {op: constant, value: {file: large.npz, key: constant.value}}" in text
+    assert pcsim.load_graph(paths[0]) == model.graph
