@@ -248,7 +248,7 @@ def of_pool(layout: Layout, step: Step) -> int:
     share = -1
     if "count_padding" in dict(call.attributes):
         kept = layout.memory.new(f"shares of {owner}", *windows.counts)
-        kept[...] = share_of(np, call, kept)
+        kept[...] = share_of(np, call, layout.dtype)
         share = address_of(kept)
     slid = of_windows(layout, owner, windows, 1)
     return layout.table.write(pooling.POOL, owner, images=prod(front), windows=slid, share=share)
