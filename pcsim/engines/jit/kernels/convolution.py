@@ -89,6 +89,9 @@ LISTED = Record(
 )
 """Of what learns, the left operand is the image, and lines are those of the errors; else the right one is."""
 
+TOGETHER = 16
+"""Channels whose weights are written at once, row after row of the sums: these lie together, weights do not."""
+
 conv_at, vertex_at, listed_at = CONV.one(), CONV_VERTEX.each(), LISTED.one()
 
 
@@ -410,15 +413,16 @@ def write_sums(memory: Any, table: Any, at: int, row: int, part: int, left: int,
     own = conv_at(table, step.own)
     learnt, depth, behind = vertex_at(table, own.vertices, row).weight_learnt, own.depth, own.behind
     sums, bad = mine.scratch + 3 * mine.region, False
-    for channel in range(behind):
+    for block in range(0, behind, TOGETHER):
         for number in range(left, right):
             group = number // depth
-            target = learnt + (group * behind + channel) * depth + number - group * depth
-            value = load(memory, sums + (number - left) * behind + channel)
-            if add:
-                value += load(memory, target)
-            bad |= value - value != 0
-            store(memory, target, value)
+            target = learnt + group * behind * depth + number - group * depth
+            for channel in range(block, min(block + TOGETHER, behind)):
+                value = load(memory, sums + (number - left) * behind + channel)
+                if add:
+                    value += load(memory, target + channel * depth)
+                bad |= value - value != 0
+                store(memory, target + channel * depth, value)
     mine.fault |= int(bad)
 
 
