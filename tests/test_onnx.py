@@ -262,3 +262,17 @@ def test_sequences_are_followed():
     x = RNG.normal(size=(2, 5))
     (found,) = forward(pcsim.from_onnx(model, batch_axis=None), {"x": x}).values()
     np.testing.assert_array_equal(found, np.concatenate([x[:, 2:], x], axis=1))
+
+
+def test_a_recurrent_layer_has_its_batch_behind_time():
+    rng = np.random.default_rng(0)
+    tensors = weights(W=rng.normal(size=(2, 16, 3)), R=rng.normal(size=(2, 16, 4)), B=rng.normal(size=(2, 32)))
+    lstm = helper.make_node("LSTM", ["x", "W", "R", "B"], ["Y", "Y_h"], hidden_size=4, direction="bidirectional")
+    outputs = [value("Y", [3, 2, "batch", 4]), value("Y_h", [2, "batch", 4])]
+    model = proto([lstm], [value("x", [3, "batch", 3])], outputs, tensors, opset=22)
+    short, literal = pcsim.from_onnx(model, batch_axis=1), pcsim.from_onnx(model, {"batch": 1}, batch_axis=None)
+    x = rng.normal(size=(3, 1, 3))
+    got, expected = forward(short, {"x": x[:, 0]}), forward(literal, {"x": x})
+    assert {name: array.shape for name, array in got.items()} == {"Y": (3, 2, 4), "Y_h": (2, 4)}
+    for name, array in expected.items():
+        np.testing.assert_allclose(got[name].ravel(), array.ravel(), rtol=1e-13)

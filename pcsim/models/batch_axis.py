@@ -42,6 +42,16 @@ def without_batch_axis(rows: Rows, axis: int) -> Rows:
     return change.rows
 
 
+RESHAPING = ("flatten", "squeeze", "unsqueeze")
+"""Ops that say in another way what ``reshape`` does."""
+
+
+def as_reshape(row: VertexRow) -> VertexRow:
+    """Return a vertex that reshapes its input as one that says its shape."""
+    attributes = {"shape": list(row.call.shape)}
+    return VertexRow("reshape", row.inputs, attributes, complete(OPS["reshape"], row.call.shapes, attributes))
+
+
 def without(shape: Sequence[Any], axis: int) -> list[Any]:
     """Return a shape without an axis."""
     return [*shape[:axis], *shape[axis + 1 :]]
@@ -66,6 +76,7 @@ class _Change:
     def add(self, name: str, row: VertexRow) -> None:
         """Add a vertex, without the axis if it can be."""
         self.shapes[name] = row.call.shape
+        row = as_reshape(row) if row.op in RESHAPING else row
         at_axis = row.call.shape[self.axis : self.axis + 1] == (1,)
         if (row.op == "input" and at_axis) or (
             row.op == "reshape" and at_axis and not self.dropped.keys() & set(row.inputs)
