@@ -201,7 +201,7 @@ def transformer_block(p, x, prefix="", heads=2, before=True):
 
 def gpt(p, x):
     blocks, tokens = sum(name.endswith(".hidden.bias") for name in p), x["tokens"].shape[1]
-    h = functional.embedding(x["tokens"], p["E"]) + p["place"]
+    h = functional.embedding(x["tokens"], p["E"]) + p["P"]
     mask = torch.full((tokens, tokens), float("-inf"), dtype=h.dtype).triu(1)
     for block in range(1, blocks + 1):
         h = transformer_block(p, {"x": h, "mask": mask}, f"block{block}.")
