@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
-from torch_models import QUICK, SLOW, batch_first, example, nn, torch
+from torch_models import QUICK, SLOW, Example, batch_first, example, nn, torch
 from typer.testing import CliRunner
 
 import pcsim
@@ -143,6 +143,37 @@ def test_so_does_an_import_by_way_of_onnx(name):
 def test_models_of_others_compute_and_learn_what_pytorch_does(name, road, dtype):
     """By hand: pytest -m bench tests/test_torch_models.py."""
     check(name, dtype, road)
+
+
+LAYERS = [
+    (nn.InstanceNorm1d(3, affine=True), (3, 4)), (nn.BatchNorm1d(3), (3,)), (nn.LSTMCell(4, 3), (4,)),
+    (nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1), (3, 4, 4)),
+    (nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 7, 7)), (nn.LocalResponseNorm(2), (3, 4, 4)),
+    (nn.Upsample(scale_factor=2.5, mode="bilinear"), (2, 3, 3)), (nn.Fold((4, 4), 2, stride=2), (12, 4)),
+]  # fmt: skip
+MORE_LAYERS = [
+    (nn.Conv1d(3, 4, 3, padding="same", dilation=2), (3, 7)), (nn.Conv3d(3, 4, 2), (3, 3, 3, 3)),
+    (nn.MaxPool2d(3, 2, 1, ceil_mode=True), (2, 7, 7)), (nn.AdaptiveAvgPool2d((2, 3)), (2, 5, 7)),
+    (nn.Unfold(2, padding=1), (3, 4, 4)), (nn.Upsample(size=(5, 7)), (2, 3, 3)), (nn.GroupNorm(3, 6), (6, 4)),
+    (nn.RMSNorm(4), (3, 4)), (nn.LayerNorm(4, bias=False), (3, 4)), (nn.PReLU(3), (3, 4)), (nn.GLU(), (4,)),
+    (nn.Softplus(2.0), (4,)), (nn.Threshold(0.1, 0), (4,)), (nn.ReflectionPad2d(1), (3, 4, 4)),
+    (nn.PixelShuffle(2), (4, 2, 2)),
+]  # fmt: skip
+LAYERS += [pytest.param(*each, marks=pytest.mark.bench) for each in MORE_LAYERS]
+
+
+@pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda each: getattr(each, "_get_name", str)())
+def test_a_layer_computes_what_pytorch_does(layer, shape):
+    """Samples are seen apart, unless the layer joins them. All: pytest -m bench tests/test_torch_models.py."""
+    torch.manual_seed(5)
+    given = Example(layer.double(), (torch.randn(2, *shape, dtype=torch.float64),))
+    model = exported(given)
+    outputs = [batch_first(each, 0, 2) for each in given.run()]
+    scenario = scenario_of(model, given, [np.zeros_like(each) for each in outputs])
+    errors = backprop(scenario.task()).errors
+    for name, output in zip(model.outputs, outputs, strict=True):
+        observed = name if name in scenario.graph.outputs else f"{name}.observed"
+        assert distance(-errors[observed].reshape(output.shape), output) < 1e-12
 
 
 # -- levels ------------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ class LastStep(nn.Module):
 # -- examples, small enough for a test ---------------------------------------------------------------------
 
 
-def resnet18(size=32, batch=2):
+def resnet18(size=64, batch=4):
     return Example(torchvision_models().resnet18(num_classes=4), (torch.randn(batch, 3, size, size),))
 
 

@@ -62,6 +62,35 @@ def detached(_scope: Scope, _x: Tensor) -> Tensor:
     raise wrong((), "no gradient passes here, and every edge carries errors: leave detach out, or feed the value")
 
 
+def softplus(scope: Scope, x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    """Return log(1 + exp(beta x)) / beta; PyTorch takes x itself above a threshold, within rounding of it."""
+    if threshold < 20:
+        raise wrong((), f"softplus with threshold {threshold} has no op: expected 20 or more")
+    if beta == 1:
+        return scope.vertex("softplus", [x])
+    return scaled(scope, scope.vertex("softplus", [scaled(scope, x, beta)], name="softplus"), 1 / beta)
+
+
+def elu(scope: Scope, x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+    """Return x where positive, else alpha (exp(x) - 1)."""
+    if (scale, input_scale) != (1, 1):
+        raise wrong((), "elu with scales of its own has no op")
+    return scope.vertex("elu", [x], {"alpha": float(alpha)})
+
+
+def threshold(scope: Scope, x: Tensor, above: float, value: float) -> Tensor:
+    """Return x where it is above a threshold, else 0."""
+    if value:
+        raise wrong((), f"threshold that puts {value} below has no op: expected 0")
+    return scope.vertex("thresholded_relu", [x], {"alpha": float(above)})
+
+
+def glu(scope: Scope, x: Tensor, axis: int = -1) -> Tensor:
+    """Return half of x times the sigmoid of its other half."""
+    a, b = chunk(scope, x, 2, axis)
+    return scope.vertex("multiply", [a, scope.vertex("sigmoid", [b], name="gate")])
+
+
 def clamp(scope: Scope, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     """Return x within bounds, which may be numbers or tensors."""
     if isinstance(low, Tensor) or isinstance(high, Tensor):
@@ -366,6 +395,21 @@ def layer_norm(
     return normalised(scope, "layer_norm", x, {"axis": -len(shape), "epsilon": epsilon}, weight, bias)
 
 
+def group_norm(
+    scope: Scope, x: Tensor, groups: int, weight: Any = None, bias: Any = None, epsilon: float = 1e-5, *_fast: Any
+) -> Tensor:
+    """Return groups of channels normalised, each by its own mean and variance; channels are axis 1."""
+    return normalised(scope, "group_norm", x, {"groups": groups, "axis": 1, "epsilon": epsilon}, weight, bias)
+
+
+def instance_norm(scope: Scope, x: Tensor, weight: Any, bias: Any, *options: Any) -> Tensor:
+    """Return channels normalised, each by its own mean and variance, or by frozen ones."""
+    mean, variance, of_input, momentum, epsilon, *_fast = options
+    if not of_input:
+        return batch_norm(scope, x, weight, bias, mean, variance, False, momentum, epsilon)[0]
+    return normalised(scope, "instance_norm", x, {"axis": 1, "epsilon": epsilon}, weight, bias)
+
+
 def rms_norm(scope: Scope, x: Tensor, shape: Sequence[int], weight: Any = None, epsilon: float | None = None) -> Tensor:
     """Return x divided by the root of its mean square over its last axes."""
     chosen = float(np.finfo(scope.dtype()).eps) if epsilon is None else epsilon
@@ -486,6 +530,38 @@ def adaptive(scope: Scope, x: Tensor, size: Any) -> list[int]:
     """Return the extents of an adaptive pooling; those left open stay as they are."""
     wanted: list[int | None] = [*each(size, scope.axes)]
     return [old if new is None else new for old, new in zip(x.shape[-len(wanted) :], wanted, strict=True)]
+
+
+def unfold(
+    scope: Scope, x: Tensor, kernel: Sequence[int], dilation: Extents, padding: Extents, stride: Extents
+) -> Tensor:
+    """Return windows as columns."""
+    return scope.vertex("unfold", [x], columns(kernel, dilation, padding, stride))
+
+
+def fold(scope: Scope, x: Tensor, size: Sequence[int], kernel: Sequence[int], *window_options: Extents) -> Tensor:
+    """Return columns added up where their windows overlap."""
+    return scope.vertex("fold", [x], {"size": list(size)} | columns(kernel, *window_options))
+
+
+def columns(kernel: Sequence[int], dilation: Extents, padding: Extents, stride: Extents) -> dict[str, Any]:
+    """Return the attributes of windows that become columns."""
+    sizes = {"dilation": dilation, "padding": padding, "stride": stride}
+    return {"kernel": list(kernel)} | {name: each(value, kernel) for name, value in sizes.items()}
+
+
+def upsampled(mode: str) -> Translation:
+    """Return the translation of resizing to a size, or by factors."""
+
+    def translation(scope: Scope, x: Tensor, size: Any, *options: Any) -> Tensor:
+        corners, factors = (options[0], options[1]) if len(options) == 2 else (False, options[0])
+        given = {"scales": list(factors)} if size is None else {"size": list(size)}
+        rule = "asymmetric" if mode == "nearest" else "align_corners" if corners else "half_pixel"
+        axes = list(range(2, len(x.shape)))
+        kind = {"mode": mode, "coordinates": rule, **({"rounding": "floor"} if mode == "nearest" else {})}
+        return scope.vertex("resize", [x], {"axes": axes, **kind, **given})
+
+    return translation
 
 
 # -- the same numbers in other places ----------------------------------------------------------------------
@@ -786,6 +862,10 @@ ROWS: dict[str, Translation] = {
     **{name: unary(name) for name in SAME_NAME},
     "neg": unary("negate"),
     "silu": unary("silu"),
+    "softplus": softplus,
+    "elu": elu,
+    "threshold": threshold,
+    "glu": glu,
     "hardswish": unary("hard_swish"),
     "hardsigmoid": unary("hard_sigmoid", alpha=1 / 6),
     "relu6": unary("clip", min=0.0, max=6.0),
@@ -847,6 +927,8 @@ ROWS: dict[str, Translation] = {
     "_native_batch_norm_legit.no_stats": batch_norm_without_statistics,
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,
+    "group_norm": group_norm,
+    "instance_norm": instance_norm,
     "sum": reduced("sum"),
     "mean": reduced("mean"),
     "amax": reduced("max"),
@@ -866,6 +948,14 @@ ROWS: dict[str, Translation] = {
     **{f"avg_pool{axes}d": average_pool for axes in (1, 2, 3)},
     **{f"adaptive_avg_pool{axes}d": adaptive_average_pool for axes in (1, 2, 3)},
     **{f"adaptive_max_pool{axes}d": adaptive_max_pool for axes in (1, 2, 3)},
+    "im2col": unfold,
+    "col2im": fold,
+    **{f"upsample_nearest{axes}d": upsampled("nearest") for axes in (1, 2, 3)},
+    **{
+        f"upsample_{kind}{axes}d": upsampled("linear")
+        for kind, axes in (("linear", 1), ("bilinear", 2), ("trilinear", 3))
+    },
+    "upsample_bicubic2d": upsampled("cubic"),
     "view": reshaped,
     "_unsafe_view": reshaped,
     "reshape": reshaped,
