@@ -14,7 +14,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from pcsim.analysis.backprop import backprop
 from pcsim.engines.ensembles import agree, together
@@ -26,7 +26,7 @@ from pcsim.run.loop import run_ticks
 from pcsim.run.manifest import ManifestKeeper
 from pcsim.run.ready import keep, prepare
 from pcsim.run.result import TRACE, folder_of, new_folder
-from pcsim.run.span import Stretch, span_of
+from pcsim.run.span import Beginning, Stretch, span_of
 from pcsim.run.task import engine_of, task_of
 from pcsim.scenario.reader import Source, load
 from pcsim.scenario.scenario import Scenario
@@ -48,9 +48,8 @@ def simulate(
     engine: str | None = None,
     out: str | Path | None = None,
     initial: Mapping[str, np.ndarray] | None = None,
-    parameters: Mapping[str, np.ndarray] | None = None,
     progress: Progress | None = None,
-    **stretch: Unpack[Stretch],
+    **asked: Unpack[Beginning],
 ) -> Run:
     """Simulate a scenario.
 
@@ -60,9 +59,9 @@ def simulate(
     engine : one of ``ENGINES``, or ``auto`` (compiled for long runs); default: the resumed run's, else the scenario's
     out : a new folder, written while the run goes on, or the folder that is resumed; default: kept in memory
     initial : {free vertex: (batch, *shape)}, values at tick 0, such as ``run.state`` of another run
-    parameters : {parameter: (*shape)}, values to start from in place of the scenario's; others start as it says
     progress : called after each tick with (ticks done, horizon)
-    until, checkpoint, resume : stop before a tick; checkpoint every so many ticks; go on from a run (``Stretch``)
+    parameters, inputs, targets : {parameter: (*shape)}, {source or output: (batch, *shape)}, in place of the scenario's
+    until, checkpoint, resume : stop before a tick; checkpoint every so many ticks; go on from a run (``Beginning``)
 
     Returns
     -------
@@ -70,17 +69,14 @@ def simulate(
         Also after Ctrl-C, which ends the tick in progress: ``run.manifest["status"]`` is ``interrupted``; after
         ``until`` it is ``paused``. A resumed run is the whole run: its trace begins at tick 0.
 
-    Raises
-    ------
-    InputError
-        If something asked for is wrong.
-    RunError
-        If a value becomes NaN or infinite, or the trace cannot be written; ``error.run`` is the run so far.
+    Raises InputError if something asked for is wrong; RunError if a value becomes NaN or infinite, or the trace cannot
+    be written: ``error.run`` is the run so far.
     """
-    scenario = _loaded(source, overrides, parameters)  # read
-    span = span_of(scenario, out, **stretch)
+    given = asked.pop("parameters", None), asked.pop("inputs", None), asked.pop("targets", None)
+    scenario = _begun_with(_loaded(source, overrides), *given)  # read
+    span = span_of(scenario, out, **cast("Stretch", asked))
     name, start = engine_of(scenario, engine or span.engine)
-    with _room(), folder_of(with_room(out, scenario, name, span.until), stretch.get("resume")) as folder:
+    with _room(), folder_of(with_room(out, scenario, name, span.until), asked.get("resume")) as folder:
         prepared = prepare(scenario, name, initial)  # level
         keeper = ManifestKeeper(scenario, name, folder, before=span.before)
         with keeper.keeping():
@@ -222,10 +218,11 @@ def synapses(source: Graph | Scenario | Source, vertex: str, overrides: Mapping[
     return scenario.levelled.synapses(vertex, scenario.parameters())
 
 
-def _loaded(
-    source: Scenario | Source,
-    overrides: Mapping[str, Any] | None = None,
-    parameters: Mapping[str, np.ndarray] | None = None,
-) -> Scenario:
-    scenario = source if isinstance(source, Scenario) else load(source, overrides)
-    return scenario if parameters is None else scenario.with_parameters(parameters)
+def _begun_with(scenario: Scenario, parameters: Any, inputs: Any, targets: Any) -> Scenario:
+    """Return a scenario with what a call is given in place of its own; it shares the session that stands ready."""
+    begun = scenario if parameters is None else scenario.with_parameters(parameters)
+    return begun if inputs is targets is None else begun.with_data(inputs, targets)
+
+
+def _loaded(source: Scenario | Source, overrides: Mapping[str, Any] | None = None) -> Scenario:
+    return source if isinstance(source, Scenario) else load(source, overrides)

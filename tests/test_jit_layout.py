@@ -13,11 +13,13 @@ from test_jit_population import DOCUMENTS as POPULATIONS
 
 pytest.importorskip("numba", reason="the compiled engine needs Numba")
 
+from pcsim.analysis.backprop import backprop
 from pcsim.engines.array.session import ArraySession
 from pcsim.engines.jit.kernel_plans import kernel_plan
 from pcsim.engines.jit.kernels.common import EDGE, STEP
-from pcsim.engines.jit.session import JitSession
+from pcsim.engines.jit.session import BackwardSession, JitSession, sweeps_back
 from pcsim.engines.jit.verifier import verify
+from pcsim.engines.updates_only import updates_task
 from pcsim.errors import RunError
 from pcsim.program.verify import ProgramError
 from pcsim.rules import RULES
@@ -45,6 +47,35 @@ def test_what_is_laid_out_is_what_the_program_says(monkeypatch, row, threads):
         verify(session)
         verified += 1
     assert verified >= 15
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_a_sweep_back_has_every_vertex_once(monkeypatch, threads, batch):
+    """No message is under way in it, whatever the delays; its errors are those of backprop."""
+    monkeypatch.setenv("PCSIM_THREADS", threads)
+    monkeypatch.setattr("pcsim.engines.jit.pool.WORTH_SHARING", 0)
+    verified = 0
+    for seed in range(30):
+        features = Features(size=9, delays=seed % 3 == 0, dead_ends=seed % 5 == 0)
+        task = make_task(random_document(seed, features), "zil", "delay", "float64", seed, batch, losses="mixed")
+        task = updates_task(replace(task, exact_dynamics=False))
+        if not sweeps_back(task):  # it has a population
+            continue
+        verified += 1
+        session = verify(BackwardSession(task))
+        assert not any(len(inbox.late) for inbox in session.program.inboxes.values())
+        session.advance(0, task.ticks, last=True)
+        wanted = backprop(task)
+        assert_close(session.updates(), wanted.gradients)
+        errors = {name: session.reader("error", [name])()[0] for name in task.graph.active}
+        assert_close(errors, wanted.errors)
+    assert verified >= 10
+
+
+def assert_close(found, wanted):
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-12, atol=1e-12 * max(1, np.abs(array).max(initial=0)))
 
 
 @pytest.mark.parametrize("row", ["il", "fpa", "zil", "incremental"])

@@ -31,7 +31,7 @@ class DLPackLike(Protocol):
 
 def reads_as_array(given: Any) -> bool:
     """Return whether NumPy reads something by a protocol of arrays: ``__array__``, DLPack, a buffer."""
-    kinds = (ArrayLike, DLPackLike, memoryview, ArrayType)
+    kinds = (np.ndarray, memoryview, ArrayType, ArrayLike, DLPackLike)  # the slowest to ask come last
     return isinstance(given, kinds) or hasattr(type(given), "__array_interface__")
 
 

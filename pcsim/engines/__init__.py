@@ -26,6 +26,8 @@ class EngineRow:
     summary: str
     parallel: bool = False
     """Whether one run takes all cores, or a device."""
+    sweeps_back: bool = False
+    """Whether a whole run of which only the updates are wanted holds no messages under way."""
 
 
 ENGINES = {
@@ -37,7 +39,11 @@ ENGINES = {
             "cupy", "pcsim.engines.array.gpu", "the numpy engine's array operations on a CUDA device", parallel=True
         ),
         EngineRow(
-            "numba", "pcsim.engines.jit.session", "compiled kernels on all cores, many ticks in one call", parallel=True
+            "numba",
+            "pcsim.engines.jit.session",
+            "compiled kernels on all cores, many ticks in one call",
+            parallel=True,
+            sweeps_back=True,
         ),
     )
 }

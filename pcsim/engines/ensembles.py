@@ -55,6 +55,15 @@ class Ensemble:
     answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     taken: dict[int, dict[str, Array]] = field(default_factory=dict)
 
+    def begin_again(self, given: Given) -> None:
+        """Begin the only run again, with other data or parameters where they are given."""
+        self.forget()
+        self.clock.restart(**given)
+        if any(given.values()):
+            self.evaluation = None
+            self.task = self.clock.task
+            self.tasks = [self.task]
+
     def forget(self) -> None:
         """Begin again: answers and updates of the run before are dropped."""
         self.answers.clear()

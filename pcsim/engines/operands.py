@@ -9,6 +9,7 @@ import numpy as np
 from pcsim.errors import InputError, Problem
 from pcsim.graph.graph import number_format
 from pcsim.graph.initialise import stream
+from pcsim.ops.op import no_draws
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,8 @@ def draws_of(task: Task) -> dict[str, Named]:
     found = {}
     for name in task.graph.active:
         vertex = task.graph.vertices[name]
+        if vertex.op.draws is no_draws:
+            continue
         rng = stream(task.seed, "draw", name, str(task.batch_number))
         if drawn := vertex.op.draws(vertex.call, task.batch, rng):
             found[name] = {key: np.asarray(array, task.dtype) for key, array in drawn.items()}

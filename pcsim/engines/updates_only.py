@@ -8,11 +8,12 @@ of its level alone, and the whole run is one sweep forward and one back.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
 from pcsim.engines.base import data_of, may_freeze
-from pcsim.errors import wrong
+from pcsim.errors import RunError, wrong
 from pcsim.graph.levels import vertex_levels
 
 if TYPE_CHECKING:
@@ -31,9 +32,13 @@ def updates_task(task: Task) -> Task:
     return replace(task, rule=replace(task.rule, moving=False))
 
 
-def updates_only(task: Task, start: Engine) -> Session:
-    """Start a session that, for a whole run in one call, does no more than its updates need."""
-    return start(task) if updates_task(task) is task else UpdatesOnlySession(task, start)
+def updates_only(task: Task, start: Engine, start_reduced: Engine | None = None) -> Session:
+    """Start a session that, for a whole run in one call, does no more than its updates need.
+
+    ``start_reduced`` starts what runs with fixed predictions as a whole, in one call, and may do nothing else; it
+    raises RunError where some number becomes NaN or infinite.
+    """
+    return start(task) if updates_task(task) is task else UpdatesOnlySession(task, start, start_reduced or start)
 
 
 class UpdatesOnlySession:
@@ -43,9 +48,9 @@ class UpdatesOnlySession:
     then simulated in full, from its first tick.
     """
 
-    def __init__(self, task: Task, start: Engine) -> None:
+    def __init__(self, task: Task, start: Engine, start_reduced: Engine) -> None:
         self.rule, self.start = task.rule, start
-        self.reduced = start(updates_task(task))
+        self.reduced = start_reduced(updates_task(task))
         self.complete: Session | None = None
         self.references: Mapping[str, np.ndarray] | None = None
         self.session = self.reduced
@@ -94,12 +99,20 @@ class UpdatesOnlySession:
         self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
     ) -> None:
         """Advance some ticks; a whole run without what its updates do not need."""
-        if (first, end, last) == (0, self.reduced.task.ticks, True) and self.session is self.reduced:
-            self.reduced.advance(first, end, last=last, squares=squares, apart=apart)
-            self.done = True
-            if self.contributors <= set(self.reduced.fired()):
-                return
+        whole = (first, end, last) == (0, self.reduced.task.ticks, True) and self.session is self.reduced
+        if whole and squares is None and apart is None and self._learn_all(end):
+            return
         self._follow_all().advance(first, end, last=last, squares=squares, apart=apart)
+
+    def _learn_all(self, end: int) -> bool:
+        """Do no more than the updates need; return whether they are all there.
+
+        What becomes NaN or infinite is left to the run that simulates every actor: it names it.
+        """
+        with suppress(RunError):
+            self.reduced.advance(0, end, last=True)
+            self.done = self.contributors <= set(self.reduced.fired())
+        return self.done
 
     def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
         """Say what errors are compared with."""

@@ -47,11 +47,12 @@ def ticks_of(graph: Graph, rule: Rule) -> int:
 
 
 @uncollected()
-def lower(graph: Graph, rule: Rule, *, keep_values: bool = False) -> Program:
+def lower(graph: Graph, rule: Rule, *, keep_values: bool = False, prompt: bool = False) -> Program:
     """Group equal actors into steps and lay out groups, inboxes and delay lines.
 
     ``keep_values`` keeps delayed values also where predictions are fixed and nothing reads them (for
-    recording messages).
+    recording messages). ``prompt``: whoever runs the program takes each error message once, when all that is due to
+    its receiver is there, whatever its delay; so there are no delay lines.
     """
     kinds = _kinds(graph)
     groups = _groups(graph, kinds, rule)
@@ -61,7 +62,7 @@ def lower(graph: Graph, rule: Rule, *, keep_values: bool = False) -> Program:
     histories, lines = _histories(graph, row, keep_values) if rule.moving or keep_values else ({}, {})
     layout = _Layout(graph, row, parameter_row, lines, vertex_levels(graph))
     steps = tuple(layout.step(names) for names in kinds.values())
-    inboxes = {shape: _inbox(graph, edges, row, groups[shape]) for shape, edges in layout.inboxes.items()}
+    inboxes = {shape: _inbox(graph, edges, row, groups[shape], prompt) for shape, edges in layout.inboxes.items()}
     return Program(graph, rule, groups, steps, inboxes, histories, parameters)
 
 
@@ -206,13 +207,13 @@ def _stack(index: Iterable[int]) -> Any:
     return slice(int(rows[0]), int(rows[0]) + 1) if (rows == rows[0]).all() else rows_of(rows)
 
 
-def _inbox(graph: Graph, edges: list[Edge], row: Mapping[str, int], group: ShapeGroup) -> Inbox:
+def _inbox(graph: Graph, edges: list[Edge], row: Mapping[str, int], group: ShapeGroup, prompt: bool) -> Inbox:
     receivers = _index(row[edge.pre] for edge in edges)
     message = {edge.name: number for number, edge in enumerate(edges)}
     order = _index(message[edge.name] for name in group.names[: group.free] for edge in graph.outgoing[name])
     starts = np.searchsorted(receivers[order], np.arange(group.free + 1)).astype(np.intp)
     alone = rows_of(receivers)
-    late = _index(number for number, edge in enumerate(edges) if edge.error_delay)
+    late = _index(number for number, edge in enumerate(edges) if edge.error_delay and not prompt)
     lengths = _index(edges[number].error_delay for number in late)
     return Inbox(receivers, order, starts, alone if isinstance(alone, slice) else None, late,
                 delay_buffer(lengths) if len(late) else DelayBuffer(lengths, lengths), tuple(edges))  # fmt: skip

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pcsim.analysis.conditions import has_closed_form
 from pcsim.analysis.cost import tick_work
 from pcsim.analysis.theory import greatest_floor
-from pcsim.engines import best_engine
+from pcsim.engines import ENGINES, best_engine
 from pcsim.engines.array import memory
 from pcsim.engines.base import Task
 from pcsim.errors import RunError, wrong
@@ -20,7 +20,7 @@ from pcsim.program.lower import lower
 from pcsim.resources import ALWAYS_THERE, mebibytes
 from pcsim.run.grouping import state_bytes
 from pcsim.run.probes import record_bytes
-from pcsim.run.task import recorded
+from pcsim.run.task import recorded, updates_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,6 +112,9 @@ class Forecast:
     def least(self) -> dict[str, int]:
         """The part of ``memory`` that its engine cannot do without."""
         spared = ("work", "messages") if self.engine not in ("numpy", "actors") else ()
+        row = ENGINES.get(self.engine)
+        if row is not None and row.sweeps_back and updates_alone(self.scenario, self.task):
+            spared = (*spared, "in flight")
         return {name: size for name, size in self.memory.items() if name not in spared}
 
     @cached_property

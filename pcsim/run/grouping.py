@@ -40,10 +40,13 @@ def _kind(scenario: Scenario, engine: str) -> str:
     return json.dumps([engine, document, scenario.plain["graph"]], sort_keys=True, default=str)
 
 
-def state_bytes(scenario: Scenario) -> int:
-    """Return roughly what a run takes while it ticks: values, errors and messages, parameters and what they learn."""
+def state_bytes(scenario: Scenario, *, in_flight: bool = True) -> int:
+    """Return roughly what a run takes while it ticks: values, errors and messages, parameters and what they learn.
+
+    ``in_flight``: with what is on its way over edges with delays.
+    """
     graph = scenario.levelled
     sizes = {name: prod(vertex.shape) for name, vertex in graph.vertices.items()}
-    flying = sum((2 + edge.value_delay + edge.error_delay) * sizes[edge.pre] for edge in graph.edges)
+    flying = sum((2 + in_flight * (edge.value_delay + edge.error_delay)) * sizes[edge.pre] for edge in graph.edges)
     numbers = scenario.document.batch * (8 * sum(sizes.values()) + flying)
     return scenario.dtype.itemsize * (numbers + 3 * sum(prod(row.shape) for row in graph.parameters.values()))

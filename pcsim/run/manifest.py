@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from pcsim.errors import InputError, RunError
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pcsim.scenario.scenario import Scenario
+
+
+ManifestMaker = Callable[[], dict[str, Any]]
+"""Writes a manifest out when it is called first: its digests take longer than a small run."""
 
 
 @dataclass
@@ -46,21 +52,29 @@ class ManifestKeeper:
         if self.folder is not None:
             self.note("running", "not ended", 0, {})
 
-    def note(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> dict[str, Any]:
-        """Write the manifest as things stand."""
-        manifest = self._manifest(status, reason, ticks, found)
-        self._keep(manifest)
-        return manifest
+    def note(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> ManifestMaker:
+        """Write the manifest as things stand, where the run has a folder; return what makes it."""
+        made = self._made(status, reason, ticks, found)
+        self._keep(made)
+        return made
 
-    def _keep(self, manifest: dict[str, Any]) -> None:
+    def _made(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> ManifestMaker:
+        """Return what makes the manifest as things stand now, when it is first wanted."""
+        ended = None if status == "running" else now()
+        seconds = round(time.perf_counter() - self.clock, 3)
+        return cache(partial(self._manifest, status, reason, ticks, found, ended, seconds))
+
+    def _keep(self, made: ManifestMaker) -> None:
         try:
             if self.folder is not None:
-                write_manifest(self.folder, manifest)
+                write_manifest(self.folder, made())
         except OSError as error:
             msg = f"cannot write the manifest in {self.folder}: {error.strerror or error}"
             raise RunError(msg) from error
 
-    def _manifest(self, status: str, reason: str, ticks: int, found: dict[str, Any]) -> dict[str, Any]:
+    def _manifest(
+        self, status: str, reason: str, ticks: int, found: dict[str, Any], ended: str | None, seconds: float
+    ) -> dict[str, Any]:
         scenario, rule = self.scenario, self.scenario.rule
         summary = {
             "title": scenario.document.title,
@@ -89,17 +103,17 @@ class ManifestKeeper:
             "data_digest": scenario.data_digest,
             **provenance(scenario),
             "began": self.began,
-            "ended": None if status == "running" else now(),
+            "ended": ended,
             "resumed": earlier(self.before, ticks=self.before["summary"]["ticks"]) if self.before else [],
-            "seconds": round(time.perf_counter() - self.clock, 3),
+            "seconds": seconds,
             "summary": summary,
             "scenario": scenario.plain,
         }
 
     def never_begun(self, error: RunError) -> Run:
         """Return the run that never began, as nothing but the reason."""
-        manifest = self._manifest("failed", str(error), 0, {"warnings": [str(error)]})
-        return Run(manifest, TraceWriter(None, [], ticks=1).store)
+        made = self._made("failed", str(error), 0, {"warnings": [str(error)]})
+        return Run(made, TraceWriter(None, [], ticks=1).store)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
@@ -107,9 +121,9 @@ class ManifestKeeper:
         try:
             yield
         except RunError as error:
-            manifest = self._end("failed", str(error), [str(error)])
+            made = self._end("failed", str(error), [str(error)])
             if self.writer is not None:
-                error.run = Run(manifest, self.writer.store)
+                error.run = Run(made, self.writer.store)
             raise
         except KeyboardInterrupt:
             self._end("interrupted", f"ended at once, in tick {self.done}", [])
@@ -120,15 +134,15 @@ class ManifestKeeper:
             self._end("failed", f"{type(error).__name__}: {error}", [])
             raise
 
-    def _end(self, status: str, reason: str, said: list[str]) -> dict[str, Any]:
+    def _end(self, status: str, reason: str, said: list[str]) -> ManifestMaker:
         """Close the trace and note the end; what cannot be written any more stays as it is."""
-        manifest = self._manifest(status, reason, self.done, {"warnings": said})
+        made = self._made(status, reason, self.done, {"warnings": said})
         with suppress(RunError):
             if self.writer is not None:
                 self.writer.close()
         with suppress(RunError):
-            self._keep(manifest)
-        return manifest
+            self._keep(made)
+        return made
 
 
 ORIGIN = ("source", "command", "versions", "commit", "host", "began", "ended")

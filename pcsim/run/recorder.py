@@ -125,10 +125,10 @@ class RunRecorder:
         self.writer.later(lambda: learnt(task, outcome))
         self.writer.close()
         self.keeper.executed = self.member.executed()
-        manifest = self.keeper.note(status, reason, self.keeper.done, measured)
+        made = self.keeper.note(status, reason, self.keeper.done, measured)
         if not alone:
             outcome.release()
-        self.keeper.run = Run(manifest, self.writer.store, outcome, self.checkpoint)
+        self.keeper.run = Run(made, self.writer.store, outcome, self.checkpoint)
 
 
 def learnt(task: Task, outcome: Outcome) -> list[Static]:

@@ -55,6 +55,8 @@ def task_again(run: Run) -> Task:
         scenario = scenario.with_parameters({**kept, **run.given_buffers})
         if scenario.parameters_digest != manifest["parameters_digest"]:
             raise wrong("parameters", "those that the run began with are kept nowhere")
+        if scenario.data_digest != manifest.get("data_digest", scenario.data_digest):
+            raise wrong("inputs", "the data that the run was given are kept nowhere")
     return scenario.task()
 
 

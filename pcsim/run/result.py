@@ -17,7 +17,7 @@ from pcsim.run.checkpoint import CHECKPOINT, load_checkpoint
 from pcsim.trace.entries import QUANTITIES, numbers, open_trace, series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import xarray as xr
 
@@ -39,24 +39,29 @@ class Run:
 
     Attributes
     ----------
-    manifest : scenario, digest, versions, seed, engine, status, stop reason, seconds
+    manifest : scenario, digest, versions, seed, engine, status, stop reason, seconds; written out when first read
     summary : ticks, stop reason, warnings, and every measure by name; plain data
     store : where the trace is: a folder, or arrays in memory
     """
 
-    manifest: Mapping[str, Any]
+    _manifest: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(compare=False)
     store: Path | MemoryTrace
     outcome: Outcome | None = field(default=None, repr=False, compare=False)
     _checkpoint: Checkpoint | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and copy keep: of a run on disk its folder and manifest, of one in memory all of it."""
-        kept = {row.name: getattr(self, row.name) for row in fields(self)}
+        kept = {row.name: getattr(self, row.name) for row in fields(self)} | {"_manifest": self.manifest}
         return kept | ({"outcome": None, "_checkpoint": None} if isinstance(self.store, Path) else {})
 
     def __repr__(self) -> str:
         ended = clipped(f"{self.manifest['status']}: {self.summary['stop_reason']}")
         return f"Run({clipped(self.manifest['title'])!r}, {self.summary['ticks']} ticks, {ended})"
+
+    @cached_property
+    def manifest(self) -> Mapping[str, Any]:
+        """What was run, by what, how it ended, and its summary."""
+        return self._manifest() if callable(self._manifest) else self._manifest
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy as np
+
     from pcsim.run.checkpoint import Checkpoint
     from pcsim.scenario.scenario import Scenario
 
@@ -31,6 +33,20 @@ class Stretch(TypedDict, total=False):
     until: int | None
     checkpoint: int | None
     resume: Run | str | Path | None
+
+
+class Beginning(Stretch, total=False):
+    """What a run begins with in place of what its scenario says, and which of its ticks are asked for.
+
+    Attributes
+    ----------
+    parameters : {parameter: (*shape)}, values to start from
+    inputs, targets : {source or output: (batch, *shape)}, data
+    """
+
+    parameters: Mapping[str, np.ndarray] | None
+    inputs: Mapping[str, np.ndarray] | None
+    targets: Mapping[str, np.ndarray] | None
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,15 @@ def task_of(scenario: Scenario, initial: Mapping[str, np.ndarray] | None, *, bes
         keep = (beside and scenario.document.stop is not None) or any("message" in entry.what for entry in record)
         task = scenario.task(initial=initial, keep_values=keep)
         admit_sources(task)
-        updates_alone = not (scenario.document.literal or record or looks_at_every_tick(scenario)) and may_freeze(task)
-        return replace(task, exact_dynamics=not updates_alone)
+        return replace(task, exact_dynamics=not updates_alone(scenario, task))
     except InputError as error:
         raise scenario.located(error) from None
+
+
+def updates_alone(scenario: Scenario, task: Task) -> bool:
+    """Return whether nothing is wanted of a run but what its parameters learn, which takes no more than two sweeps."""
+    looks = scenario.document.literal or recorded(scenario) or looks_at_every_tick(scenario)
+    return not looks and may_freeze(task)
 
 
 def recorded(scenario: Scenario) -> tuple[RecordEntry, ...]:

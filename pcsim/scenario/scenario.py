@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -41,23 +41,32 @@ Array = np.ndarray
 MOST_NUMBERS = 10**10
 """A run whose values alone are more numbers than this is refused before any memory is taken."""
 
+_OF_DATA, _OF_PARAMETERS = (
+    ("_inputs", "_targets", "_warnings", "data_digest"),
+    ("_ready", "_parameters", "_buffers", "parameters_digest"),
+)
+"""What is worked out of the data alone, and of the parameters alone."""
+
 _BEFORE: dict[str | int, tuple[str, ...]] = {"inputs": ("graph",), "targets": ("inputs", "graph")}
 """Sections, and those that they would stand after."""
 
-_WITHOUT_PARAMETERS = (
-    "plain",
-    "files",
-    "levelled",
-    "memory",
-    "_data",
-    "_numbers",
-    "_of_file",
-    "_inputs",
-    "_targets",
-    "_losses",
-    "_initial",
-)
-"""What is kept with a scenario and does not depend on its parameters."""
+T = TypeVar("T")
+
+
+class shared(Generic[T]):  # noqa: N801  it reads as cached_property does
+    """A property that is worked out once for a scenario and all that start from other parameters or data."""
+
+    def __init__(self, work: Callable[[Any], T]) -> None:
+        self.work, self.__doc__ = work, work.__doc__
+
+    def __get__(self, scenario: Any, owner: Any = None) -> T:
+        if scenario is None:
+            return self  # type: ignore[return-value]
+        kept, name = scenario.kept, self.work.__name__
+        if name not in kept:
+            kept[name] = self.work(scenario)
+        found: T = kept[name]
+        return found
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Scenario:
     folder : files named in the scenario are sought here
     positions : where everything stands in its file, for problems found later
     given : {parameter or buffer: values}, what `with_parameters` was given
+    data : {"inputs" or "targets": {vertex: values}}, data that `with_data` was given
     remarks : what is legal in the documents and may yet be a slip
     origin : where there is a sweep, the document as it was read and the overrides: its cells are made of these
     """
@@ -85,14 +95,17 @@ class Scenario:
     folder: Path
     positions: Positions = field(default_factory=Positions, repr=False, compare=False)
     given: Mapping[str, FrozenArray] = field(default_factory=dict, repr=False)
+    data: Mapping[str, Mapping[str, FrozenArray]] = field(default_factory=dict, repr=False)
     remarks: tuple[Problem, ...] = field(default=(), repr=False, compare=False)
     origin: tuple[DocumentFile, Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
     sessions: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Sessions of runs that have ended, by engine: the next run begins there (``run/ready.py``)."""
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What depends on neither parameters nor data from Python: one for all scenarios that differ in these alone."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what pickle and copy keep: the scenario, without its sessions and what was worked out of it."""
-        return {row.name: getattr(self, row.name) for row in fields(self)} | {"sessions": {}}
+        return {row.name: getattr(self, row.name) for row in fields(self)} | {"sessions": {}, "kept": {}}
 
     def __repr__(self) -> str:
         return f"Scenario({clipped(self.document.title)!r}, rule {self.rule.name}, {self.graph!r})"
@@ -114,9 +127,9 @@ class Scenario:
 
     # -- what it is ----------------------------------------------------------------------------------------
 
-    @cached_property
+    @shared
     def plain(self) -> dict[str, Any]:
-        """The whole scenario as data that JSON can hold, the graph written out.
+        """Return the whole scenario as data that JSON can hold, the graph written out.
 
         In place of more than 1,000 numbers stand their shape, number format and digest.
         """
@@ -126,7 +139,7 @@ class Scenario:
         whole: dict[str, Any] = described({**written, "graph": without_templates(plain(self.positions.graph))})
         return whole
 
-    @cached_property
+    @shared
     def files(self) -> dict[str, str]:
         """Fingerprints of the files with data, parameters or synapses: {name in the scenario: content}."""
         return named_files(self.plain, self.folder)
@@ -134,10 +147,18 @@ class Scenario:
     @cached_property
     def digest(self) -> str:
         """A fingerprint of everything that decides the result, the content of files included."""
-        text = json.dumps(self.plain, sort_keys=True, default=str)
         given = [f"{name} {values.digest}" for name, values in sorted(self.given.items())]
+        data = [
+            f"{section} {name} {values.digest}"
+            for section, arrays in sorted(self.data.items())
+            for name, values in sorted(arrays.items())
+        ]
         read = [f"{name} {content}" for name, content in self.files.items()]
-        return sha256("".join([text, *given, *read]).encode()).hexdigest()[:16]
+        return sha256("".join([self._text, *given, *data, *read]).encode()).hexdigest()[:16]
+
+    @shared
+    def _text(self) -> str:
+        return json.dumps(self.plain, sort_keys=True, default=str)
 
     @cached_property
     def data_digest(self) -> str:
@@ -150,9 +171,9 @@ class Scenario:
         """A fingerprint of what a run starts from, parameters and given buffers: names, shapes, format and content."""
         return digest_of({**self._parameters, **self._buffers})
 
-    @cached_property
+    @shared
     def levelled(self) -> Graph:
-        """The graph that is run: levelled as the scenario asks and the rule brings."""
+        """Return the graph that is run: levelled as the scenario asks and the rule brings."""
         if self.document.level == "identity":
             check_identities(self.graph, self.document.batch, self.dtype)
         graph = level(self.graph, self.document.level)
@@ -199,15 +220,32 @@ class Scenario:
             For unknown names, wrong shapes, masked arrays, and numbers that are not finite in the scenario's format.
         """
         new = frozen_parameters(self.graph, given, self.dtype)
-        made, kept = replace(self, given={**self.given, **new}), vars(self)
-        vars(made).update({name: kept[name] for name in _WITHOUT_PARAMETERS if name in kept})
-        for part, learnt in (("_parameters", True), ("_buffers", False)):
-            if part in kept:
-                mine = {name: values.array for name, values in new.items() if (name in self.graph.parameters) == learnt}
-                vars(made)[part] = {**kept[part], **mine}
+        return self._shared_with(replace(self, given={**self.given, **new}), *_OF_DATA)
+
+    def with_data(self, inputs: Mapping[str, Any] | None = None, targets: Mapping[str, Any] | None = None) -> Scenario:
+        """Return the scenario with other data for some of its sources and outputs, or for all.
+
+        Parameters
+        ----------
+        inputs : {source: (batch, *shape)}, arrays or whatever NumPy reads
+        targets : {output: (batch, *shape)}, likewise
+
+        Raises
+        ------
+        InputError
+            For unknown names, wrong shapes, masked arrays, and numbers that are not finite in the scenario's format.
+        """
+        given = {key: arrays for key, arrays in (("inputs", inputs), ("targets", targets)) if arrays is not None}
+        made = _collected({section: partial(self._data.given, section, arrays) for section, arrays in given.items()})
+        data = {**self.data, **{section: {**self.data.get(section, {}), **arrays} for section, arrays in made.items()}}
+        return self._shared_with(replace(self, data=data), *_OF_PARAMETERS)
+
+    def _shared_with(self, made: Scenario, *names: str) -> Scenario:
+        """Return a scenario that shares what is kept with this one, and what these names say was worked out of it."""
+        vars(made).update({name: vars(self)[name] for name in ("sessions", "kept", *names) if name in vars(self)})
         return made
 
-    @cached_property
+    @shared
     def _of_file(self) -> dict[str, Array]:
         entry = self.document.parameters
         return {} if entry is None else parameters_of_file(self.graph, self.folder / entry.file, self.dtype)
@@ -224,8 +262,12 @@ class Scenario:
 
     @cached_property
     def _parameters(self) -> dict[str, Array]:
-        ready = dict(self._ready)
-        ready |= self._initialised([name for name in self.graph.parameters if name not in ready])
+        drawn: dict[str, Array] = self.kept.setdefault("drawn", {})
+        ready = {**drawn, **self._ready}
+        others = [name for name in self.graph.parameters if name not in ready]
+        new = self._initialised(others) if others else {}
+        drawn.update(_read_only(new))
+        ready |= new
         return _read_only({name: ready[name] for name in self.graph.parameters})
 
     def _initialised(self, names: list[str]) -> dict[str, Array]:
@@ -238,23 +280,29 @@ class Scenario:
 
     # -- data ----------------------------------------------------------------------------------------------
 
-    @cached_property
+    @shared
     def _data(self) -> TaskData:
         return TaskData(self.document, self.levelled, self.folder, self.dtype)
 
     @cached_property
     def _inputs(self) -> dict[str, Array]:
-        return _read_only(self._data.inputs())
+        return self._with_given("inputs", self._data.inputs)
 
     @cached_property
     def _targets(self) -> dict[str, Array]:
-        return _read_only(self._data.targets())
+        return self._with_given("targets", self._data.targets)
 
-    @cached_property
+    def _with_given(self, section: str, load: Callable[..., dict[str, Array]]) -> dict[str, Array]:
+        """Return the data of a section: those that were given, and for the others what the document says."""
+        given, known = self.data.get(section, {}), self.kept.setdefault(section, {})
+        known.update(_read_only(load(but={*given, *known})))
+        return {**known, **{name: values.array for name, values in given.items()}}
+
+    @shared
     def _losses(self) -> dict[str, str]:
         return self._data.losses()
 
-    @cached_property
+    @shared
     def _initial(self) -> dict[str, Array]:
         return _read_only(self._data.initial())
 
@@ -305,9 +353,9 @@ class Scenario:
         names = ("parameters", "buffers", "inputs", "targets", "losses", "initial")
         return self._collected({name: getattr(self, name) for name in names})
 
-    @cached_property
+    @shared
     def memory(self) -> dict[str, int]:
-        """The bytes that a task takes before any engine has it: parameters, and data of sources and outputs."""
+        """Return the bytes that a task takes before any engine has it: parameters, and data of sources and outputs."""
         graph, itemsize = self.levelled, self.dtype.itemsize
         data = [name for name in graph.vertices if graph.role(name) == "source"] + list(graph.outputs)
         return {
@@ -321,24 +369,18 @@ class Scenario:
         given = isinstance(self.document.initial, InitialEntry) and self.document.initial.file is not None
         self._collected({
             "parameters": self._check_parameters,
-            "inputs": lambda: self._data.inputs(dry=True),
-            "targets": lambda: self._data.targets(dry=True),
+            "inputs": lambda: self._data.inputs(dry=True, but=self.data.get("inputs", {})),
+            "targets": lambda: self._data.targets(dry=True, but=self.data.get("targets", {})),
             "losses": self.losses,
             "initial": self.initial if given else dict,
         })  # fmt: skip
 
     def _collected(self, steps: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         """Return what each step makes; raises InputError with the problems of all, each in its place."""
-        made: dict[str, Any] = {}
-        problems: list[Problem] = []
-        for name, step in steps.items():
-            try:
-                made[name] = step()
-            except InputError as error:
-                problems += error.problems
-        if problems:
-            raise self.located(InputError(dict.fromkeys(problems)))
-        return made
+        try:
+            return _collected(steps)
+        except InputError as error:
+            raise self.located(error) from None
 
     def _check_size(self) -> None:
         if self._numbers > MOST_NUMBERS:
@@ -348,7 +390,7 @@ class Scenario:
             )
             raise self.located(wrong("batch", message))
 
-    @cached_property
+    @shared
     def _numbers(self) -> int:
         """Numbers that values, parameters and messages in flight are."""
         batch, edges = self.document.batch, self.graph.edges
@@ -356,6 +398,20 @@ class Scenario:
         flying = sum((edge.value_delay + edge.error_delay) * shapes[edge.pre] for edge in edges)
         parameters = sum(prod(parameter.shape) for parameter in self.graph.parameters.values())
         return batch * (sum(shapes.values()) + flying) + parameters
+
+
+def _collected(steps: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Return what each step makes; raises InputError with the problems of all."""
+    made: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for name, step in steps.items():
+        try:
+            made[name] = step()
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(dict.fromkeys(problems))
+    return made
 
 
 def _read_only(arrays: dict[str, Array]) -> dict[str, Array]:

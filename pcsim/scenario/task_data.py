@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,21 @@ from pcsim.graph.initialise import Generator, rounded, stream
 from pcsim.ops import LOSSES
 from pcsim.scenario.class_targets import class_problem, class_remark
 from pcsim.scenario.data import DataRequest, entry_of, load
+from pcsim.scenario.given_parameters import frozen_data
+from pcsim.scenario.scenario_document import DataEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
+    from pcsim.documents.frozen_arrays import FrozenArray
     from pcsim.graph.graph import Graph, Vertex
-    from pcsim.scenario.scenario_document import DataEntry, InitialEntry, ScenarioDocument
+    from pcsim.scenario.scenario_document import InitialEntry, ScenarioDocument
 
 Array = np.ndarray
+
+_WHOLE, _PLAIN = np.dtype(np.int64), DataEntry(values=0.0)
+"""The number format of whole numbers, and an entry whose data are as they are given."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +94,41 @@ class TaskData:
         known = (output.removesuffix(".observed") for output in self.graph.outputs)
         raise wrong(path, f"{name!r} is not an output" + nearest(name, known))
 
-    def inputs(self, *, dry: bool = False) -> dict[str, Array]:
+    def given(self, section: str, arrays: Any) -> dict[str, FrozenArray]:
+        """Return arrays that stand for the data of some sources, or outputs, by vertex.
+
+        Raises InputError for unknown names, wrong shapes, masked arrays and numbers that do not fit.
+        """
+        batch, vertices = self.document.batch, self.graph.vertices
+        names = self._sources if section == "inputs" else self.graph.outputs
+        formats = {
+            name: ((batch, *vertices[name].shape), self.dtype if number_format(vertices[name]) == "float" else _WHOLE)
+            for name in names
+        }
+        if section == "inputs" or not isinstance(arrays, Mapping):
+            return frozen_data(section, formats, arrays)
+        outputs = {name: self._output(name, (section, name)) for name in arrays}
+        made = frozen_data(section, {name: formats[output] for name, output in outputs.items()}, arrays)
+        losses = self.losses()
+        taken = [name for name, output in outputs.items() if LOSSES[losses[output]].takes_classes]
+        said = {name: class_problem(_PLAIN, made[name].array) for name in taken}
+        about = [
+            Problem((section, name), f"under {losses[outputs[name]]} {text}") for name, text in said.items() if text
+        ]
+        if about:
+            raise InputError(about)
+        return {outputs[name]: values for name, values in made.items()}
+
+    @cached_property
+    def _sources(self) -> tuple[str, ...]:
+        return tuple(name for name, vertex in self.graph.vertices.items() if vertex.op.role == "source")
+
+    def inputs(self, *, dry: bool = False, but: Collection[str] = ()) -> dict[str, Array]:
         """Return {source: (batch, *shape)}; raises InputError where data are missing or do not fit.
 
-        ``dry``: check without drawing numbers or loading data sets; what is returned is no data.
+        ``dry``: check without drawing numbers or loading data sets; what is returned is no data. ``but``: not these.
         """
-        sources = {name: None for name, vertex in self.graph.vertices.items() if vertex.op.role == "source"}
+        sources = dict.fromkeys(self._sources)
         given = dict(self.document.inputs)
         for name in sources:
             if self.graph.vertices[name].op.name == "constant":
@@ -105,13 +141,14 @@ class TaskData:
         missing = [
             Problem(("inputs",), f"input {name!r} has no data; add {name}: ... under 'inputs'")
             for name in sources
-            if name not in given
+            if name not in given and name not in but
         ]
         problems = [*unknown, *missing]
-        return self._load("inputs", {name: (name, given[name]) for name in sources if name in given}, problems, dry)
+        wanted = [name for name in sources if name in given and name not in but]
+        return self._load("inputs", {name: (name, given[name]) for name in wanted}, problems, dry)
 
-    def targets(self, *, dry: bool = False) -> dict[str, Array]:
-        """Return {output: (batch, *shape)}; raises InputError where targets are missing or do not fit."""
+    def targets(self, *, dry: bool = False, but: Collection[str] = ()) -> dict[str, Array]:
+        """Return {output: (batch, *shape)}, without some; raises InputError where targets are missing or do not fit."""
         known: dict[str, tuple[str, Any]] = {}
         problems: list[Problem] = []
         for name, source in self.document.targets.items():
@@ -125,9 +162,9 @@ class TaskData:
                 f"output {name!r} has no target; add {name.removesuffix('.observed')}: ... under 'targets'",
             )
             for name in self.graph.outputs
-            if name not in known
+            if name not in known and name not in but
         ]
-        loaded = self._load("targets", known, problems, dry)
+        loaded = self._load("targets", {name: row for name, row in known.items() if name not in but}, problems, dry)
         if problems := [*self._about_classes(loaded, class_problem)]:
             raise InputError(problems)
         return loaded
@@ -146,7 +183,8 @@ class TaskData:
             return
         for name, source in self.document.targets.items():
             output = self._output(name, ("targets", name))
-            if LOSSES[losses[output]].takes_classes and (text := said(entry_of(source), targets[output])):
+            classes = output in targets and LOSSES[losses[output]].takes_classes
+            if classes and (text := said(entry_of(source), targets[output])):
                 yield Problem(("targets", name), f"under {losses[output]} {text}")
 
     def _load(

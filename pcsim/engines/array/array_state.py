@@ -43,11 +43,11 @@ class ArrayState:
     messages, lines, histories : by shape: error messages by edge, late ones on their way, past values
     """
 
-    def __init__(self, task: Task, xp: Namespace, memory: Memory) -> None:
+    def __init__(self, task: Task, xp: Namespace, memory: Memory, *, prompt: bool = False) -> None:
         self.task, self.xp, self.rule = task, xp, task.rule
         self.memory = memory
         self.at = self.memory.at
-        self.program = verify(lower(task.graph, task.rule, keep_values=task.keep_values))
+        self.program = verify(lower(task.graph, task.rule, keep_values=task.keep_values, prompt=prompt))
         self.tick = self.next_tick = 0
         self.fire_ticks = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
         self.waiting = {id(step): np.zeros(len(step.names), bool) for step in self.program.steps}

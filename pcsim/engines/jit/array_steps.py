@@ -91,7 +91,7 @@ class ArrayStep:
         if mode & PREDICT:
             self._predict(anew=bool(input_moved.any()))
         if mode & SEND and self.step.sends:
-            self._send()
+            return self.send(slice(0, len(self.step.names)))
         return bool(np.isfinite(self.units.error[self.step.rows]).all())
 
     def _input_moved(self, parts: Parts, mode: int) -> np.ndarray:
@@ -147,15 +147,16 @@ class ArrayStep:
                 found[self.arrays.task.losses[name]].append(row)
         return found
 
-    def _send(self) -> None:
-        """Write down what each vertex sends back over each input."""
-        arrays, every = self.arrays, slice(0, len(self.step.names))
+    def send(self, rows: slice) -> bool:
+        """Write down what some vertices send back over each input; return whether all of their errors are finite."""
+        arrays = self.arrays
         arrays.work[id(self.step)] = self.work
         with np.errstate(all="ignore"):
-            back = arrays.local(self.step, every).messages(arrays.weighted(self.step, every))
+            back = arrays.local(self.step, rows).messages(arrays.weighted(self.step, rows))
         for slot, message in zip(self.step.slots, back, strict=True):
             if slot.messages is not None:
-                self.sent[slot.shape][slot.messages] = message
+                self.sent[slot.shape][inside(slot.messages, rows)] = message
+        return bool(np.isfinite(self.units.error[inside(self.step.rows, rows)]).all())
 
     # -- learn ------------------------------------------------------------------------------------------
 

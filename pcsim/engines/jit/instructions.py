@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections import defaultdict
+from functools import cached_property, partial
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pcsim.engines.array.rows import by_depth
 from pcsim.engines.jit import flows
@@ -15,7 +16,7 @@ from pcsim.engines.jit.projections import shares
 from pcsim.engines.jit.segments import ArrayCall, Compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pcsim.engines.jit.array_steps import ArrayStep
     from pcsim.engines.jit.kernels.records import Record
@@ -32,6 +33,7 @@ RECORDS: dict[str, Record] = {
     "recall_next": groups.RECALL,
     "remember_values": past.PAST,
     "flow": flow.FLOW,
+    "collect": flow.FLOW,
     "answer": STEP,
     "answer_bundle": weighted.ANSWER,
     "arrange_forward": STEP,
@@ -44,7 +46,7 @@ HEAVY = 512
 
 
 class Instructions:
-    """The segments of a program.
+    """The segments of a program; those of a tick are made when they are first needed.
 
     Attributes
     ----------
@@ -54,36 +56,89 @@ class Instructions:
     measuring : takes both
     measures : squares are taken by ``measuring``; otherwise vertices note them as they move
     arranging : puts the weights of populations into the order of their products
+    returning : the sweep back, where each error message is taken once
     """
 
     def __init__(self, layout: Layout, sharing: Sharing) -> None:
         self.layout, self.sharing = layout, sharing
         self.program, self.moving = layout.arrays.program, layout.moving
-        each, segment = sharing.each, sharing.segment
-        active = [(layout.groups[shape], group.active) for shape, group in self.program.groups.items() if group.active]
-        measured = [each(groups.measure, place, count) for place, count in active]
-        first = [each(groups.measure_first, place, count) for place, count in active]
-        recalling = [each(groups.recall, place, count) for place, count in layout.recalls]
-        adding = [each(groups.materialise, place, count) for place, count in active if self.moving]
-        self.remembered = [each(groups.remember, place, lines) for place, lines in layout.histories]
-        self.kept = [each(past.remember_values, place, past.PIECES) for place in layout.keeping]
+        shapes = self.program.groups.items()
+        self.active = [(layout.groups[shape], group.active) for shape, group in shapes if group.active]
+        """Place of each shape group, and how many vertices of it act."""
+        self.remembered = [sharing.each(groups.remember, place, lines) for place, lines in layout.histories]
+        self.kept = [sharing.each(past.remember_values, place, past.PIECES) for place in layout.keeping]
         self.answered = self._answering()
-        self.moves = self._moving(active)
-        self.sweeping = self._sweeping()
-        self.preparing = segment([*recalling, *adding])
-        self.acting: list[Segment] = [
-            *self._calls(),
-            *segment([self._step(step) for step in self._acting()], self.answered),
-        ]
-        self.remembering = segment(self.remembered, self.kept)
-        self.delivering = segment([each(groups.deliver, place, count) for place, count in active])
-        self.staying = segment([each(groups.stay, place, count) for place, count in active])
-        self.measuring = segment(measured)
-        self.arranging = segment(self._arranging())
+        self.flow, self.receivers = flows.lay_out(layout) if layout.flowing else (-1, 0)
+        """Place of the free vertices that take errors from where they lie, and how many there are."""
         self.measures = self.moving or not (layout.flowing and any(group.free for group in self._groups()))
-        self.ticking = self._tick((), ())
-        self.comparing = self._tick((), measured)
-        self.noting = self.comparing if self.measures else self._tick(first, ())
+
+    def _groupwise(self, kernel: Any) -> list[Instruction]:
+        """Return the instructions that run a kernel on all shape groups."""
+        return [self.sharing.each(kernel, place, count) for place, count in self.active]
+
+    @cached_property
+    def sweeping(self) -> list[Segment]:
+        """The sweep, depth by depth, cut where a step has no kernel."""
+        return self._cut(self._forward())
+
+    @cached_property
+    def returning(self) -> list[Segment]:
+        """The sweep back, the deepest vertices first: each sums what is due to it, and sends."""
+        return self._cut(self._back())
+
+    @cached_property
+    def preparing(self) -> list[Compiled]:
+        """Values that arrive late, and values from deviations."""
+        recalling = [self.sharing.each(groups.recall, place, count) for place, count in self.layout.recalls]
+        return self.sharing.segment([*recalling, *(self._groupwise(groups.materialise) if self.moving else ())])
+
+    @cached_property
+    def acting(self) -> list[Segment]:
+        """All steps."""
+        return [
+            *self._calls(),
+            *self.sharing.segment([self._step(step) for step in self._acting()], self.answered),
+        ]
+
+    @cached_property
+    def remembering(self) -> list[Compiled]:
+        """What populations remember."""
+        return self.sharing.segment(self.remembered, self.kept)
+
+    @cached_property
+    def delivering(self) -> list[Compiled]:
+        """Messages that are due."""
+        return self.sharing.segment(self._groupwise(groups.deliver))
+
+    @cached_property
+    def staying(self) -> list[Compiled]:
+        """Moving, where messages have been summed."""
+        return self.sharing.segment(self._groupwise(groups.stay))
+
+    @cached_property
+    def measuring(self) -> list[Compiled]:
+        """Squares of errors."""
+        return self.sharing.segment(self._groupwise(groups.measure))
+
+    @cached_property
+    def arranging(self) -> list[Compiled]:
+        """Weights of populations in the order of their products."""
+        return self.sharing.segment(self._arranging())
+
+    @cached_property
+    def ticking(self) -> list[Segment]:
+        """Whole ticks in which nothing is read."""
+        return self._tick((), ())
+
+    @cached_property
+    def comparing(self) -> list[Segment]:
+        """Whole ticks in which squares are taken by ``measuring``."""
+        return self._tick((), self._groupwise(groups.measure))
+
+    @cached_property
+    def noting(self) -> list[Segment]:
+        """Whole ticks in which vertices note squares as they move, where they can."""
+        return self.comparing if self.measures else self._tick(self._groupwise(groups.measure_first), ())
 
     def count(self) -> int:
         """Return how many instructions a tick is in which nothing is read."""
@@ -102,18 +157,66 @@ class Instructions:
         found = self.layout.array_steps.values()
         return [ArrayCall(each.step.names[0], each.act) for each in found if self.moving or each.step.sends]
 
-    def _sweeping(self) -> list[Segment]:
-        """Return the sweep, depth by depth, cut where a step has no kernel."""
+    # -- sweeps ---------------------------------------------------------------------------------------------
+
+    def _cut(self, parts: Iterable[Sequence[Instruction] | ArrayCall]) -> list[Segment]:
+        """Return phases, and array calls in between, as segments."""
         segments: list[Segment] = []
-        phases: list[list[Instruction]] = []
-        for step, rows in by_depth(self.program.steps):
-            if array_step := self.layout.array_steps.get(id(step)):
-                call = ArrayCall(step.names[0], partial(_swept, array_step, rows))
-                segments += [*self.sharing.segment(*phases), call]
+        phases: list[Sequence[Instruction]] = []
+        for part in parts:
+            if isinstance(part, ArrayCall):
+                segments += [*self.sharing.segment(*phases), part]
                 phases = []
             else:
-                phases.append([self._step(step, rows)])
+                phases.append(part)
         return [*segments, *self.sharing.segment(*phases)]
+
+    def _forward(self) -> Iterator[Sequence[Instruction] | ArrayCall]:
+        """Yield what sets feedforward values, depth by depth."""
+        for step, rows in by_depth(self.program.steps):
+            if array_step := self.layout.array_steps.get(id(step)):
+                yield ArrayCall(step.names[0], partial(_swept, array_step, rows))
+            else:
+                yield [self._step(step, rows)]
+
+    def _back(self) -> Iterator[Sequence[Instruction] | ArrayCall]:
+        """Yield what sums errors and sends them, the deepest vertices first: all that is due to one is there then."""
+        receiving, sending, answering = self._receiving(), self._sending(), self._answers()
+        for depth in sorted({*receiving, *sending}, reverse=True):
+            if depth in receiving:
+                yield [self.sharing.each(flow.collect, self.flow, *receiving[depth])]
+            compiled: list[Instruction] = []
+            for step, rows in sending.get(depth, ()):
+                if array_step := self.layout.array_steps.get(id(step)):
+                    yield ArrayCall(step.names[0], partial(_answered, array_step, rows))
+                else:
+                    compiled.append(self._step(step, rows))
+            yield compiled
+            yield answering.get(depth, [])
+
+    def _receiving(self) -> dict[int, tuple[int, int]]:
+        """Return which free vertices are of each depth: last + 1, and first, in the order in which they lie."""
+        graph = self.program.graph
+        depths = [graph.depths[name] for name in graph.active if graph.role(name) == "free"]
+        firsts = {depth: place for place, depth in reversed(list(enumerate(depths)))}
+        ends = {depth: place + 1 for place, depth in enumerate(depths)}
+        return {depth: (ends[depth], first) for depth, first in firsts.items()}
+
+    def _sending(self) -> dict[int, list[tuple[Step, slice]]]:
+        """Return what writes messages, by depth."""
+        found: dict[int, list[tuple[Step, slice]]] = defaultdict(list)
+        for step, rows in by_depth([step for step in self.program.steps if step.sends]):
+            if id(step) in self.layout.array_steps or not self._flows(step):
+                found[int(step.depths[rows.start])].append((step, rows))
+        return found
+
+    def _answers(self) -> dict[int, list[Instruction]]:
+        """Return what answers for bundles, by their depth: all units of one take the same inputs."""
+        found: dict[int, list[Instruction]] = defaultdict(list)
+        for place, one in self.layout.answering:
+            answer = self.sharing.each(weighted.answer_bundle, place, len(one.receivers))
+            found[int(one.step.depths[one.first])].append(answer)
+        return found
 
     # -- a tick -----------------------------------------------------------------------------------------------
 
@@ -128,18 +231,14 @@ class Instructions:
             compiled = self.sharing.segment(first, self._near(steps, measuring=bool(measured)))
         else:
             acting = [*(self._step(step) for step in steps), *self.remembered]
-            compiled = self.sharing.segment(first, acting, [*self.answered, *self.kept, *measured], self.moves)
+            compiled = self.sharing.segment(first, acting, [*self.answered, *self.kept, *measured], self._moving())
         return [*self._calls(), *compiled]
 
-    def _moving(self, active: Sequence[tuple[int, int]]) -> list[Instruction]:
+    def _moving(self) -> list[Instruction]:
         """Return what moves all free vertices, and sets the values that arrive late at the next tick."""
-        each, layout = self.sharing.each, self.layout
-        if layout.flowing:
-            self.flow, count = flows.lay_out(layout)
-            moving = [each(flow.flow, self.flow, count)]
-        else:
-            moving = [each(groups.move, place, count) for place, count in active]
-        return [*moving, *(each(groups.recall_next, place, count) for place, count in layout.recalls)]
+        each = self.sharing.each
+        flowing = [each(flow.flow, self.flow, self.receivers)] if self.layout.flowing else self._groupwise(groups.move)
+        return [*flowing, *(each(groups.recall_next, place, count) for place, count in self.layout.recalls)]
 
     def _answering(self) -> list[Instruction]:
         """Return what sends errors back for whole populations and bundles, once all of them have theirs."""
@@ -230,3 +329,8 @@ class Instructions:
 def _swept(array_step: ArrayStep, rows: slice, _parts: Parts, _mode: int) -> bool:
     """Sweep some rows of a step without a kernel."""
     return array_step.sweep(rows)
+
+
+def _answered(array_step: ArrayStep, rows: slice, _parts: Parts, _mode: int) -> bool:
+    """Send what some rows of a step without a kernel send back."""
+    return array_step.send(rows)

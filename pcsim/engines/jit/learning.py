@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -84,8 +85,7 @@ class Learning:
         """Take at ``tick`` what vertices would have contributed since ``first``: their errors have stayed."""
         rule = self.arrays.task.rule
         if rule.fires.waits or self.fired[0] != (first, tick + 1):
-            spans = [(first, tick)] if rule.fires.only_last else self._spans(first, tick)
-            self.fired = (first, tick + 1), [self._firing(*span) for span in spans]
+            self.fired = (first, tick + 1), list(self._fired_since(first, tick))
         for fired in self.fired[1]:
             with np.errstate(all="ignore"):
                 self.accumulate(fired, tick)
@@ -93,28 +93,49 @@ class Learning:
                 for step, rows in fired:
                     self.arrays.fire_ticks[id(step)][rows] = step.levels[rows]
 
-    def _spans(self, first: int, tick: int) -> list[tuple[int, int]]:
-        """Return all ticks as one span, or one for each level where contributions must add up in their order."""
-        if not self.mixed:
-            return [(first, tick)]
-        levels = {int(level) for step in self.arrays.program.steps for level in step.levels}
-        return [(level, level) for level in sorted(levels) if first <= level <= tick]
+    def _fired_since(self, first: int, tick: int) -> Iterator[Firing]:
+        """Yield what fires from a tick to another: at once, or level by level where several steps must add up so."""
+        at_once, by_level = self.orders
+        if self.arrays.task.rule.fires.only_last:
+            yield self._firing([*at_once, *by_level], first, tick)
+            return
+        yield self._firing(at_once, first, tick)
+        levels = {int(level) for step in by_level for level in step.levels}
+        for level in sorted(levels):
+            if first <= level <= tick:
+                yield self._firing(by_level, level, level)
 
     @cached_property
-    def mixed(self) -> bool:
-        """Whether some parameter learns at more than one level."""
-        known: dict[tuple[Shape, int], int] = {}
-        for step in self.arrays.program.steps:
-            slots: list[ParameterSlot | Slot] = [*step.parameters, *(slot for slot in step.slots if slot.is_parameter)]
-            for slot in slots:
-                for row, level in zip(rows_of(step, slot).tolist(), step.levels.tolist(), strict=True):
-                    if known.setdefault((slot.shape, row), level) != level:
-                        return True
-        return False
+    def orders(self) -> tuple[list[Step], list[Step]]:
+        """The steps that may contribute once for all levels, and those that must level by level.
 
-    def _firing(self, first: int, tick: int) -> Firing:
-        """Return what fires from a tick to another."""
-        found = [(step, self._fired(step, first, tick)) for step in self.arrays.program.steps if step.learns]
+        Contributions to a parameter add up in the order of levels: a step sorts its own, by weight; steps that share a
+        parameter which learns at several levels, and array calls, take turns.
+        """
+        used = {id(step): users_of(step) for step in self.arrays.program.steps if step.learns}
+        level: dict[tuple[Shape, int], int] = {}
+        users: Counter[tuple[Shape, int]] = Counter()
+        for pairs in used.values():
+            for parameter, one in pairs:
+                level[parameter] = one if level.get(parameter, one) == one else -1
+            users.update({parameter for parameter, _ in pairs})
+
+        def at_once(step: Step) -> bool:
+            mixed = {parameter for parameter, _ in used[id(step)] if level[parameter] < 0}
+            return not mixed or (self._sorts(step) and all(users[parameter] == 1 for parameter in mixed))
+
+        steps = [step for step in self.arrays.program.steps if step.learns]
+        return [step for step in steps if at_once(step)], [step for step in steps if not at_once(step)]
+
+    def _sorts(self, step: Step) -> bool:
+        """Return whether a step adds up what its vertices contribute to a weight in the order of their levels."""
+        kind = KINDS.get(step.op.name)
+        by_weight = kind is not None and kind.by_weight is not None and id(step) not in self.layout.array_steps
+        return by_weight and not any(slot.is_parameter for slot in step.slots) and not shares_bias(step)
+
+    def _firing(self, steps: Sequence[Step], first: int, tick: int) -> Firing:
+        """Return which of these steps fire from a tick to another."""
+        found = [(step, self._fired(step, first, tick)) for step in steps]
         return [(step, rows) for step, rows in found if rows is not None]
 
     def _fired(self, step: Step, first: int, tick: int) -> Rows | None:
@@ -240,9 +261,20 @@ def weights_of(step: Step) -> WholeNumbers:
 
 
 def by_weight(step: Step, rows: Rows) -> WholeNumbers:
-    """Return rows of a step in the order of the weights that they contribute to."""
-    order: np.ndarray = indices(rows)[np.argsort(weights_of(step)[rows], kind="stable")]
+    """Return rows of a step in the order of the weights that they contribute to, for each in that of their levels."""
+    order: np.ndarray = indices(rows)[np.lexsort((step.levels[rows], weights_of(step)[rows]))]
     return order
+
+
+def users_of(step: Step) -> set[tuple[tuple[Shape, int], int]]:
+    """Return the parameters that a step contributes to, by shape and row, each with a level at which it does."""
+    slots: list[ParameterSlot | Slot] = [*step.parameters, *(slot for slot in step.slots if slot.is_parameter)]
+    levels = step.levels.tolist()
+    return {
+        ((slot.shape, row), level)
+        for slot in slots
+        for row, level in zip(rows_of(step, slot).tolist(), levels, strict=True)
+    }
 
 
 def slice_loads(step: Step, order: WholeNumbers) -> WholeNumbers:

@@ -22,6 +22,7 @@ from pcsim.engines.jit.instructions import Instructions
 from pcsim.engines.jit.kernels.common import ALL, COMPARE, NOTE, PREDICT, SEND, SWEEP
 from pcsim.engines.jit.kernels.groups import GROUP
 from pcsim.engines.jit.kernels.native import address_of
+from pcsim.engines.jit.kinds import KINDS
 from pcsim.engines.jit.layout import Layout
 from pcsim.engines.jit.learning import Learning
 from pcsim.engines.jit.norms import Noted, write_totals
@@ -54,8 +55,11 @@ class JitSession:
     errors_stay : whether each error, once it has come, stays
     """
 
+    prompt = False
+    """Whether each error message is taken once, when all that is due to its receiver is there."""
+
     def __init__(self, task: Task) -> None:
-        self.task, self.arrays = task, ArrayState(task, np, HostMemory())
+        self.task, self.arrays = task, ArrayState(task, np, HostMemory(), prompt=self.prompt)
         self.program, self.units = self.arrays.program, self.arrays.units
         self.work, self.errors_stay = work_of(self.arrays), errors_stay(self.arrays)
         self.behind = False
@@ -73,7 +77,7 @@ class JitSession:
         """Lay everything out; steps given by id are array calls though they have a kernel."""
         threads, by_sample = threads_of(self.arrays, self.work)
         self.sharing = Sharing(threads, by_sample, self.task.dtype)
-        flowing = by_sample and flows.flows(self.program)
+        flowing = (by_sample or self.prompt) and flows.flows(self.program)
         self.laid_out = Layout(self.arrays, flowing=flowing, by_array_call=by_array_call)
         self.parts = Parts(self.laid_out, self.sharing)
         self.instructions = Instructions(self.laid_out, self.sharing)
@@ -182,23 +186,31 @@ class JitSession:
         self.behind = False
         arrays.applied.clear()
         arrays.frozen_at.clear()
+        for shape, array in arrays.learnt.items():
+            if shape not in blank:
+                array[...] = 0
+        for shape, place in blank.items():
+            self.table[place : place + len(arrays.learnt[shape])] = 1
+        for units in self.units.values():
+            units.targets = ()
+        for ticks, waiting in zip(arrays.fire_ticks.values(), arrays.waiting.values(), strict=True):
+            ticks[...], waiting[...] = -1, False
+        self._forget_errors()
+
+    def _forget_errors(self) -> None:
+        """Forget errors, and messages under way."""
+        arrays = self.arrays
         # a vertex that does not begin at its feedforward value moves at once, and reads what no one has sent yet
         read = [
             self.laid_out.sent[shape]
             for shape, inbox in self.program.inboxes.items()
             if inbox.direct is None or self.task.initial
         ]
-        learnt = [array for shape, array in arrays.learnt.items() if shape not in blank]
-        for array in (*learnt, *arrays.histories.values(), *arrays.lines.values(), *read):
+        for array in (*arrays.histories.values(), *arrays.lines.values(), *read):
             array[...] = 0
-        for shape, place in blank.items():
-            self.table[place : place + len(arrays.learnt[shape])] = 1
         for units in self.units.values():
-            units.targets = ()
             for array in (units.deviation, units.shift, units.error) if self.task.rule.moving else (units.deviation,):
                 array[...] = 0
-        for ticks, waiting in zip(arrays.fire_ticks.values(), arrays.waiting.values(), strict=True):
-            ticks[...], waiting[...] = -1, False
 
     def _pack(self) -> None:
         """Pack the weights of layers, bundles and populations for their products."""
@@ -226,6 +238,11 @@ class JitSession:
                 units.targets += ((loss, rows, target),)
         for array_step in self.laid_out.array_steps.values():
             array_step.settle()
+        self._begin_ticks()
+
+    def _begin_ticks(self) -> None:
+        """Make ready what ticks need beyond values and errors."""
+        task, moving = self.task, self.task.rule.moving
         self._clear_delay_buffers()
         for name, array in self.laid_out.targets.items():
             array[...] = task.targets[name]
@@ -435,6 +452,47 @@ class JitSession:
         return self.arrays.frozen()
 
 
+class BackwardSession(JitSession):
+    """A whole run with fixed predictions whose errors stay: one sweep forward, and one back.
+
+    Going back, a vertex sums what is due to it when all of it is there, and sends once. The sums are those of the tick
+    at which all of it would be due, in the same order; there are no ticks, and no messages under way.
+    """
+
+    prompt = True
+
+    def _forget_errors(self) -> None:
+        """Leave errors and messages: each is written before it is read."""
+
+    def _begin_ticks(self) -> None:
+        """Leave what ticks need."""
+
+    def advance(
+        self, first: int, end: int, *, last: bool, squares: np.ndarray | None = None, apart: np.ndarray | None = None
+    ) -> None:
+        """Do a whole run in one call; raises RunError where a number becomes NaN or infinite."""
+        assert (first, end, last, squares, apart) == (0, self.task.ticks, True, None, None)
+        self.parts.forget_faults()
+        self._run(self.instructions.returning, SEND | ALL, 0)
+        if self.parts.faulty():
+            raise RunError("an error became NaN or infinite")
+        self.arrays.tick = end - 1
+        self.learning.catch_up(first, end - 1)
+        self.arrays.next_tick = end
+
+
+def sweeps_back(task: Task) -> bool:
+    """Return whether errors can be worked out once each, at step size 1, without precisions or populations."""
+    graph, rule = task.graph, task.rule
+    kinds = [KINDS.get(graph.vertices[name].op.name) for name in graph.active]
+    return (
+        (rule.step_size, rule.output_variance) == (1, 1)
+        and not (task.step_sizes or task.initial)
+        and all(np.all(np.asarray(graph.vertices[name].precision) == 1) for name in graph.active)
+        and not any(kind is not None and kind.remembers for kind in kinds)
+    )
+
+
 def start(task: Task) -> Session:
     """Start a run on Numba; a step without a kernel is one array call in each tick."""
-    return updates_only(task, JitSession)
+    return updates_only(task, JitSession, BackwardSession if sweeps_back(task) else JitSession)

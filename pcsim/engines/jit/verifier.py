@@ -42,7 +42,8 @@ def _faults(session: JitSession) -> Iterator[str]:
             yield from _step_faults(session, spans, step)
     yield from _sample_faults(session)
     parts = session.instructions
-    for name in ("sweeping", "ticking", "comparing", "noting", "delivering", "staying", "preparing", "acting"):
+    ticks = ("ticking", "comparing", "noting", "delivering", "staying", "preparing", "acting")
+    for name in ("sweeping", *(("returning",) if session.prompt else ticks)):
         yield from (f"{name}: {fault}" for fault in _segment_faults(session, getattr(parts, name)))
     yield from _coverage_faults(session)
 
@@ -173,7 +174,7 @@ def _range_faults(session: JitSession, instruction: Instruction) -> Iterator[str
 
 def _coverage_faults(session: JitSession) -> Iterator[str]:
     """Check that the sweep and a tick have every row of what they work on exactly once."""
-    for name in ("sweeping", "ticking"):
+    for name in ("sweeping", "returning" if session.prompt else "ticking"):
         rows: dict[tuple[str, int], list[int]] = defaultdict(list)
         for one in instructions_of(getattr(session.instructions, name)):
             first, last = int(one.ranges[0, 0]), int(one.ranges[-1, 1])

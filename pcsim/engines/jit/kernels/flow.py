@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pcsim.engines.jit.kernels.common import NOTE, part_at, unbounded
+from pcsim.engines.jit.kernels.common import NOTE, clear, part_at, unbounded
 from pcsim.engines.jit.kernels.compiled import add_reordered, inline, jit, load, store
 from pcsim.engines.jit.kernels.native import like
 from pcsim.engines.jit.kernels.records import Record, address, location, number, whole
@@ -99,6 +99,36 @@ def flow(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode:
                 store(memory, noted + vertex, load(memory, noted + vertex - active))
     if mode & NOTE and own.notes and not mine.single:
         note_moved(memory, table, at, low, high, part, tick + 1)
+
+
+@jit
+def collect(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Set the error of each receiver to the sum of what is due to it: it moves there from zero, at step size 1."""
+    own, mine = flow_at(table, at), part_at(table, part)
+    for k in range(low, high):
+        row = receiver_at(table, own.receivers, k)
+        n, offset = (mine.high - mine.low) * row.size, mine.low * row.size
+        error = row.deviation + offset
+        if row.first == row.last:
+            clear(memory, error, n, like(memory, 0))
+        for k_term in range(row.first, row.last):
+            term = term_at(table, own.terms, k_term)
+            if k_term == row.first:
+                begin_sum(memory, term, offset, error, n)
+            else:
+                add_to_sum(memory, term, offset, error, n)
+        mine.fault |= settle(memory, error, n)
+
+
+@jit
+def settle(memory: Any, error: int, n: int) -> int:
+    """Let n numbers have no negative zero among them, as those that have moved; return 1 where one is not finite."""
+    bad = False
+    for i in range(n):
+        here = load(memory, error + i) + like(memory, 0)
+        store(memory, error + i, here)
+        bad |= here - here != 0
+    return int(bad)
 
 
 @jit
