@@ -41,10 +41,8 @@ Array = np.ndarray
 MOST_NUMBERS = 10**10
 """A run whose values alone are more numbers than this is refused before any memory is taken."""
 
-_OF_DATA, _OF_PARAMETERS = (
-    ("_inputs", "_targets", "_warnings", "data_digest"),
-    ("_ready", "_parameters", "_buffers", "parameters_digest"),
-)
+_OF_DATA = ("_inputs", "_targets", "_warnings", "data_digest")
+_OF_PARAMETERS = ("_ready", "_parameters", "_buffers", "parameters_digest")
 """What is worked out of the data alone, and of the parameters alone."""
 
 _BEFORE: dict[str | int, tuple[str, ...]] = {"inputs": ("graph",), "targets": ("inputs", "graph")}
@@ -262,16 +260,15 @@ class Scenario:
 
     @cached_property
     def _parameters(self) -> dict[str, Array]:
-        drawn: dict[str, Array] = self.kept.setdefault("drawn", {})
-        ready = {**drawn, **self._ready}
-        others = [name for name in self.graph.parameters if name not in ready]
-        new = self._initialised(others) if others else {}
-        drawn.update(_read_only(new))
-        ready |= new
+        ready = dict(self._ready)
+        ready |= self._initialised([name for name in self.graph.parameters if name not in ready])
         return _read_only({name: ready[name] for name in self.graph.parameters})
 
     def _initialised(self, names: list[str]) -> dict[str, Array]:
-        return initialise(self.graph, self.document.seed, self.dtype, self.folder, names)
+        drawn: dict[str, Array] = self.kept.setdefault("drawn", {})
+        if new := [name for name in names if name not in drawn]:
+            drawn.update(_read_only(initialise(self.graph, self.document.seed, self.dtype, self.folder, new)))
+        return {name: drawn[name] for name in names}
 
     def _check_parameters(self) -> None:
         """Check the files that parameters and buffers start from."""

@@ -47,4 +47,40 @@ def torch_lstm(task: Task) -> Candidate:
     return Candidate(lambda: None, run, read)
 
 
+CELL = ("theta_inp", "theta_f", "theta_c", "theta_o")
+"""The weights of ``graphs/lstm.yaml`` in the order of PyTorch's cell: input, forget, candidate, output."""
+
+
+def torch_lstm_cells(scenario: Any) -> Candidate:
+    """torch.nn.LSTMCell step by step over ``graphs/lstm.yaml``, one read-out of all steps: forward, loss, backward."""
+    torch, given = torch_with_threads(), scenario.parameters()
+    tensor: Any = torch.tensor
+    units, joined = given["theta_f"].shape[0], np.concatenate([given[name] for name in CELL])
+    cell = torch.nn.LSTMCell(joined.shape[1] - units, units, bias=False)
+    out = torch.nn.Linear(units, len(given["theta_y"]), bias=False)
+    cell.load_state_dict({"weight_hh": tensor(joined[:, :units]), "weight_ih": tensor(joined[:, units:])})
+    out.load_state_dict({"weight": tensor(given["theta_y"])})
+    inputs, targets = scenario.inputs(), scenario.targets()
+    x = tensor(np.stack([inputs[f"x{step}"] for step in range(1, len(targets) + 1)]))
+    target = tensor(np.stack([targets[f"step{step}.y"] for step in range(1, len(targets) + 1)]))
+    leaves = [cell.weight_hh, cell.weight_ih, out.weight]
+    found: list[Any] = []
+
+    def run() -> None:
+        h = c = x.new_zeros(x.shape[1], units)
+        states = []
+        for step in x:
+            h, c = cell(step, (h, c))
+            states.append(h)
+        loss = -0.5 * ((target - torch.sigmoid(out(torch.stack(states)))) ** 2).sum()
+        found[:] = torch.autograd.grad(loss, leaves)
+
+    def read() -> dict[str, np.ndarray]:
+        hidden, inner, outer = (gradient.numpy() for gradient in found)
+        parts = np.split(np.concatenate([hidden, inner], axis=1), len(CELL))
+        return dict(zip(CELL, parts, strict=True)) | {"theta_y": outer}
+
+    return Candidate(lambda: None, run, read)
+
+
 BASELINES = (Baseline("PyTorch LSTM backprop", "update", ("lstm",), EXACT, torch_lstm, needs=("torch",)),)

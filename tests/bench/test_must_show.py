@@ -282,6 +282,40 @@ def test_a_call_costs_little_more_than_its_session(case, name, bound, more):
     assert duel(what, call_of(case, name, **more), {"its session": session}, bound, CALL_SECONDS) <= bound
 
 
+def unrolled(steps=50, batch=64):
+    """Return the LSTM of Millidge et al. over some steps, an output at each, as many units as a small user has."""
+    return pcsim.load({
+        "graph": {"file": str(ROOT / "graphs/lstm.yaml"),
+                  "args": {"T": steps, "features": 65, "units": 128, "outputs": 65}},
+        "inputs": {"x$t": {"for": {"t": f"1..{steps}"}, "normal": [0, 1]}},
+        "targets": {"step$t.y": {"for": {"t": f"1..{steps}"}, "uniform": [0, 1]}},
+        "batch": batch, "dtype": "float32", "level": "delay", "rule": "zil", "engine": ENGINE, **SILENT,
+    })  # fmt: skip
+
+
+def test_an_update_of_an_lstm_costs_what_a_loop_over_cells_does():
+    """Around the call, as a loop of learning has it: other parameters and another batch each time."""
+    pytest.importorskip("torch", reason="the loop over cells needs PyTorch")
+    from recurrent import torch_lstm_cells
+
+    scenario = unrolled()
+    weights, inputs, targets = scenario.parameters(), scenario.inputs(), scenario.targets()
+    batches = [{name: np.roll(array, shift, axis=0) for name, array in inputs.items()} for shift in range(3)]
+    calls = iter(range(10**9))
+
+    def learn():
+        given = {name: values.copy() for name, values in weights.items()}
+        return pcsim.simulate(scenario, parameters=given, inputs=batches[next(calls) % 3], targets=targets).updates
+
+    loop = torch_lstm_cells(scenario)
+    loop.run()
+    mine = pcsim.simulate(scenario).updates
+    for name, gradient in loop.read().items():
+        assert np.abs(mine[name] - gradient).max() <= 1e-5 * np.abs(gradient).max()
+    found = duel("an update of an LSTM, around the call", Candidate(lambda: None, learn, dict), {"cells": loop}, 1.0)
+    assert found <= 1.0
+
+
 MAIN = [sys.executable, "-m", "pcsim"]
 FIRST = "scenarios/first-steps.yaml"
 PROCESSES = {

@@ -40,7 +40,7 @@ class ArrayStep:
     def __init__(self, layout: Layout, step: Step, why: str) -> None:
         self.arrays = layout.arrays
         self.step, self.why, self.units = step, why, layout.arrays.units[step.shape]
-        self.late_values, self.sent = layout.late_values, layout.sent
+        self.late_values, self.sent, self.places = layout.late_values, layout.sent, layout.places
         count = len(step.names)
         self.vertices = layout.vertices(step)
         slots = [layout.inputs_of(slot, count, past=False)[2] for slot in step.slots]
@@ -155,7 +155,7 @@ class ArrayStep:
             back = arrays.local(self.step, rows).messages(arrays.weighted(self.step, rows))
         for slot, message in zip(self.step.slots, back, strict=True):
             if slot.messages is not None:
-                self.sent[slot.shape][inside(slot.messages, rows)] = message
+                self.sent[slot.shape][self.places[slot.shape][inside(slot.messages, rows)]] = message
         return bool(np.isfinite(self.units.error[inside(self.step.rows, rows)]).all())
 
     # -- learn ------------------------------------------------------------------------------------------

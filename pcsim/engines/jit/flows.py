@@ -118,16 +118,15 @@ def _receiver(layout: Layout, shape: Shape, row: int, terms: list[Term], first: 
 
 def _terms(layout: Layout, shape: Shape) -> Iterator[tuple[int, Term]]:
     """Return each message to a shape group and the term that stands for it."""
-    stride = layout.batch * prod(shape)
     for step in layout.arrays.program.steps:
         how, senders = in_place(layout, step), layout.vertices(step)
         for number, slot in enumerate(step.slots):
             if slot.messages is None or slot.shape != shape:
                 continue
+            sent = layout.message(shape, slot.messages).tolist()
             for row, message in enumerate(range(slot.messages.start, slot.messages.stop)):
                 if how is None:
-                    sent = address_of(layout.sent[shape]) + message * stride
-                    yield message, Term(SENT, sent, sender=int(senders[row]))
+                    yield message, Term(SENT, sent[row], sender=int(senders[row]))
                 else:
                     yield message, _unwritten(layout, step, row, how(row, number))
 

@@ -46,7 +46,8 @@ class Layout:
     steps, groups : place of each step, by its id, and of each shape group
     array_steps : steps without a kernel, by id
     widest, fixed : numbers that a region of scratch holds, for each sample and beside that
-    sent : where error messages are written, by shape, (messages, batch, *shape)
+    sent, places : where error messages are written, by shape, (messages, batch, *shape), and in which row each; where
+        each is taken once, a row serves one message after another
     numbers : how many numbers there are by which it is noted that something has changed; vertices have the first
     first : the number of the first vertex of each shape
     blank : where it is noted, for each parameter of a shape, that what it has learnt is still to be replaced
@@ -55,7 +56,14 @@ class Layout:
     delay_buffers : what projections remember of past ticks
     """
 
-    def __init__(self, arrays: ArrayState, *, flowing: bool = False, by_array_call: Container[int] = ()) -> None:
+    def __init__(
+        self,
+        arrays: ArrayState,
+        *,
+        flowing: bool = False,
+        by_array_call: Container[int] = (),
+        prompt: bool = False,
+    ) -> None:
         self.arrays, self.flowing = arrays, flowing
         self.batch, self.dtype, self.moving = arrays.task.batch, arrays.task.dtype, arrays.rule.moving
         self.table, self.memory = Table(), Memory(self.dtype)
@@ -66,6 +74,7 @@ class Layout:
         self.groups: dict[Shape, int] = {}
         self.array_steps: dict[int, ArrayStep] = {}
         self.sent: dict[Shape, np.ndarray] = {}
+        self.places: dict[Shape, WholeNumbers] = {}
         self.factors: dict[Shape, tuple[np.ndarray, np.ndarray]] = {}
         self.targets: dict[str, np.ndarray] = {}
         self.packed: list[Packed] = []
@@ -80,7 +89,10 @@ class Layout:
         self._late: list[tuple[Shape, np.ndarray, int, Late, WholeNumbers]] = []
         self._count_vertices()
         self._keep_arrays()
-        self._separate_messages()
+        if prompt:
+            self._share_messages()
+        else:
+            self._separate_messages()
         self._write(by_array_call)
 
     def _count_vertices(self) -> None:
@@ -105,9 +117,22 @@ class Layout:
         """Give late messages that are not summed rows of their own: what was sent must outlast what arrives."""
         for shape, inbox in self.arrays.program.inboxes.items():
             apart = inbox.direct is not None and len(inbox.late)
+            self.places[shape] = np.arange(len(inbox.receivers))
             self.sent[shape] = self.arrays.messages[shape]
             if apart:
                 self.sent[shape] = self.memory.new(f"sent {list(shape)}", len(inbox.receivers), self.batch, *shape)
+
+    def _share_messages(self) -> None:
+        """Give messages rows for as long as they wait: from the depth of their sender to that of their receiver."""
+        depths = self.arrays.program.graph.depths
+        for shape, inbox in self.arrays.program.inboxes.items():
+            senders, receivers = (
+                np.array([depths[name] for name in names], np.intp)
+                for names in ([edge.post for edge in inbox.edges], [edge.pre for edge in inbox.edges])
+            )
+            self.places[shape] = rows_in_turn(senders, receivers)
+            count = int(self.places[shape].max(initial=-1)) + 1
+            self.sent[shape] = self.memory.new(f"sent {list(shape)}", count, self.batch, *shape)
 
     def _write(self, by_array_call: Container[int]) -> None:
         """Write all records; those that are pointed to come first."""
@@ -208,6 +233,11 @@ class Layout:
             may_change=int(any(self._may_change(slot) for slot in step.slots)),
         )
 
+    def message(self, shape: Shape, numbers: slice) -> WholeNumbers:
+        """Return where some error messages to a shape group are written."""
+        found: WholeNumbers = address_of(self.sent[shape]) + self.places[shape][numbers] * self.batch * prod(shape)
+        return found
+
     def listed(self, record: Record, owner: str, rows: Sequence[dict[str, int]]) -> int:
         """Write records that are given one by one."""
         columns = {name: [row[name] for row in rows] for name in record.fields}
@@ -240,8 +270,7 @@ class Layout:
         values, starts, senders = self.inputs_of(slot, count, past=KINDS[step.op.name].remembers)
         messages = np.full(count, -1, np.int64)
         if slot.messages is not None:
-            rows = np.arange(slot.messages.start, slot.messages.stop)
-            messages = address_of(self.sent[slot.shape]) + rows * self.batch * size
+            messages = self.message(slot.shape, slot.messages)
         edges = {"value": values, "start": starts, "message": messages, "sender": senders}
         return {
             "per_sample": 0 if slot.is_parameter else size,
@@ -330,7 +359,7 @@ class Layout:
             free = self.arrays.units[shape].group.free
             return np.zeros(free + 1, np.int64), self.table.write(MESSAGE, owner, **columns)
         stride, count, late = self.batch * prod(shape), len(inbox.receivers), inbox.late
-        sent, sender = address_of(self.sent[shape]) + np.arange(count) * stride, self.sender[shape].copy()
+        sent, sender = self.message(shape, slice(0, count)), self.sender[shape].copy()
         delay, number = np.zeros(count, np.int64), np.full(count, -1)
         line = np.full(count, -1)
         if len(late):
@@ -382,3 +411,27 @@ class Layout:
             late=past.late,
             note=past.note,
         )
+
+
+def rows_in_turn(begins: WholeNumbers, ends: WholeNumbers) -> WholeNumbers:
+    """Return a row for each message that is written at one depth and read at a smaller one: few in all.
+
+    A row that has been read is written again first: it is still near. Depths come in descending order; at each,
+    messages are read before others are written.
+
+    >>> rows_in_turn(np.array([5, 5, 4, 3]), np.array([4, 2, 3, 1])).tolist()
+    [0, 1, 0, 0]
+    """
+    rows, count = np.zeros(len(begins), np.intp), 0
+    free: list[int] = []
+    written, read = (np.argsort(-depths, kind="stable").tolist() for depths in (begins, ends))
+    done = 0
+    for message in written:
+        while done < len(read) and ends[read[done]] >= begins[message]:
+            free.append(int(rows[read[done]]))
+            done += 1
+        if free:
+            rows[message] = free.pop()
+        else:
+            rows[message], count = count, count + 1
+    return rows

@@ -78,7 +78,7 @@ class JitSession:
         threads, by_sample = threads_of(self.arrays, self.work)
         self.sharing = Sharing(threads, by_sample, self.task.dtype)
         flowing = (by_sample or self.prompt) and flows.flows(self.program)
-        self.laid_out = Layout(self.arrays, flowing=flowing, by_array_call=by_array_call)
+        self.laid_out = Layout(self.arrays, flowing=flowing, by_array_call=by_array_call, prompt=self.prompt)
         self.parts = Parts(self.laid_out, self.sharing)
         self.instructions = Instructions(self.laid_out, self.sharing)
         totals = write_totals(self.laid_out)

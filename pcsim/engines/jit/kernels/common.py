@@ -145,6 +145,12 @@ def mark_changed(table: Any, step: Any, row: int, mine: Any, mode: int, input_mo
     return INPUT if input_moved else int(changed)
 
 
+@inline
+def room_for(step: Any, row: int, mine: Any, mode: int, near: int) -> Any:
+    """Return where a prediction is worked out: in the sweep where it stays, as feedforward value, else ``near``."""
+    return step.start + row * step.stride + mine.low * step.size if mode & SWEEP else near
+
+
 @jit
 def take_prediction(memory: Any, table: Any, at: int, row: int, part: int, mode: int, mu: int, anew: bool) -> None:
     """Take a prediction, which lies at ``mu``: as feedforward value, or for the error of this tick."""
@@ -179,8 +185,8 @@ def follow(memory: Any, step: Any, mode: int, mu: int, anew: bool, offset: int, 
     """Take n elements of a prediction, ``offset`` from the step's first, as they are or for how far they moved."""
     start, value, shift = step.start + offset, step.value + offset, step.shift + offset
     if mode & SWEEP:
-        for i in range(n):
-            store(memory, start + i, load(memory, mu + i))
+        if mu != start:
+            copy_into(memory, mu, start, n)
         if step.value >= 0:
             for i in range(n):
                 store(memory, value + i, load(memory, mu + i))

@@ -12,10 +12,12 @@ from pcsim.engines.jit.kernels.common import (
     SEND,
     SWEEP,
     changes,
+    copy_into,
     edge_at,
     input_of,
     message_of,
     part_at,
+    room_for,
     scale_into,
     slot_at,
     step_at,
@@ -76,17 +78,18 @@ def affine(memory: Any, table: Any, at: int, low: int, high: int, part: int, mod
         vertex = vertex_at(table, layer.vertices, row)
         saved = step.saved + row * step.saved_stride + begin * (k if inner else n)
         if mode & (SWEEP | PREDICT):
+            mu = room_for(step, row, mine, mode, near)
             if change == INPUT:
                 x = input_of(table, slot, row, mode) + begin * k
                 if inner and function:
                     apply(function, constant, memory, x, memory, far, memory, saved, m * k)
                     x = far
-                product_packed(memory, x, k, 1, memory, vertex.forward, k, n, m, memory, near, n, False)
+                product_packed(memory, x, k, 1, memory, vertex.forward, k, n, m, memory, mu, n, False)
                 if vertex.bias >= 0:
-                    add_rows(memory, vertex.bias, near, m, n)
+                    add_rows(memory, vertex.bias, mu, m, n)
                 if function and not inner:
-                    apply(function, constant, memory, near, memory, near, memory, saved, m * n)
-            take_prediction(memory, table, at, row, part, mode, near, change == INPUT)
+                    apply(function, constant, memory, mu, memory, mu, memory, saved, m * n)
+            take_prediction(memory, table, at, row, part, mode, mu, change == INPUT)
         message = message_of(table, slot, row)
         if mode & SEND and message >= 0:
             g = weigh(memory, step, row, mine, near)
@@ -114,42 +117,48 @@ def affine_learn(memory: Any, table: Any, at: int, low: int, high: int, part: in
 
     ``low`` to ``high`` count slices of weights, ``SLICES`` each: all users of a slice add to it one after the other.
     """
-    step = step_at(table, at)
+    step, mine = step_at(table, at), part_at(table, part)
     layer = layer_at(table, step.own)
+    k = layer.fan_in
     for number in range(low // SLICES, (high + SLICES - 1) // SLICES):
         first, last = max(low - number * SLICES, 0), min(high - number * SLICES, SLICES)
         left, right = first * layer.units // SLICES, last * layer.units // SLICES
-        begin = table[layer.starts + number]
-        for listed in range(begin, table[layer.starts + number + 1]):
+        begin, end, bounded = table[layer.starts + number], table[layer.starts + number + 1], True
+        for listed in range(begin, end):
             row = table[layer.users + listed]
             blank = listed == begin and table[vertex_at(table, layer.vertices, row).blank] != 0
-            accumulate(memory, table, at, row, part, left, right, not blank)
+            bounded &= accumulate(memory, table, at, row, part, left, right, not blank)
+        if not bounded:
+            learnt = vertex_at(table, layer.vertices, table[layer.users + begin]).weight_learnt
+            mine.fault |= unbounded(memory, learnt + left * k, (right - left) * k)
 
 
 @jit
-def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int, right: int, add: bool) -> None:
-    """Take what a vertex contributes to some units of its weight and bias: added to what is there, or replacing it."""
+def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int, right: int, add: bool) -> bool:
+    """Take what a vertex contributes to some units of its weight and bias: added to what is there, or replacing it.
+
+    Returns whether no number of the weight can have left the number format; one that has never comes back.
+    """
     step, mine = step_at(table, at), part_at(table, part)
     layer, slot = layer_at(table, step.own), slot_at(table, step.slots, 0)
     vertex = vertex_at(table, layer.vertices, row)
     k, n, function, inner = layer.fan_in, layer.units, layer.function, layer.inner
     m = (mine.high - mine.low) * layer.samples
     near, region = mine.scratch, mine.region
-    turned, scratch = near + region, near + 3 * region
+    slopes, scratch, some = near + region, near + 3 * region, right - left
     constant, gain = load(memory, step.attribute), load(memory, step.gain)
     x, slope = edge_at(table, slot.inputs, row).value, -1
     if function and not inner:
         slope = step.saved + row * step.saved_stride
-    turn(memory, weigh(memory, step, row, mine, near), slope, gain, m, n, left, right, turned)
+    slant(memory, weigh(memory, step, row, mine, near), slope, gain, m, n, left, right, slopes)
+    if vertex.bias_learnt >= 0:
+        sum_rows(memory, slopes, some, m, near, vertex.bias_learnt + left)
     if function and inner:
         apply(function, constant, memory, x, memory, near, memory, near + 2 * region, m * k)
         x = near
-    learnt, some = vertex.weight_learnt + left * k, right - left
-    product_unpacked(memory, turned, m, 1, memory, x, k, m, k, some, memory, learnt, k, add, memory, scratch)
-    if vertex.bias_learnt >= 0:
-        sum_rows(memory, turned, some, m, vertex.bias_learnt + left)
-    if add or not tame(memory, turned, some * m, x, m * k):
-        mine.fault |= unbounded(memory, learnt, some * k)
+    learnt = vertex.weight_learnt + left * k
+    product_unpacked(memory, slopes, 1, some, memory, x, k, m, k, some, memory, learnt, k, add, memory, scratch)
+    return not add and tame(memory, slopes, some * m, x, m * k)
 
 
 @inline
@@ -160,28 +169,34 @@ def tame(memory: Any, a: int, n: int, b: int, m: int) -> Any:
 
 
 @jit
-def turn(memory: Any, g: int, slope: int, gain: Any, m: int, n: int, left: int, right: int, out: int) -> None:
-    """Set out = gain g (m, n) transposed, of columns left to right, times the slope where there is one."""
-    for i in range(left, right):
+def slant(memory: Any, g: int, slope: int, gain: Any, m: int, n: int, left: int, right: int, out: int) -> None:
+    """Set out = gain g (m, n), of columns left to right, times the slope where there is one."""
+    some = right - left
+    for sample in range(m):
+        here = sample * n + left
         if slope >= 0:
-            for sample in range(m):
-                here = sample * n + i
-                store(memory, out + sample, gain * (load(memory, slope + here) * load(memory, g + here)))
+            for i in range(some):
+                store(memory, out + i, gain * (load(memory, slope + here + i) * load(memory, g + here + i)))
         else:
-            for sample in range(m):
-                store(memory, out + sample, gain * load(memory, g + sample * n + i))
-        out += m
+            for i in range(some):
+                store(memory, out + i, gain * load(memory, g + here + i))
+        out += some
 
 
 @jit
-def sum_rows(memory: Any, g: int, n: int, m: int, out: int) -> None:
-    """Add each of n rows of m numbers up, one after the other, and to ``out``."""
+def sum_rows(memory: Any, g: int, n: int, m: int, total: int, out: int) -> None:
+    """Add m rows of n numbers up, one after the other, in ``total``, and that to ``out``."""
+    copy_into(memory, g, total, n)
+    for sample in range(1, m):
+        add_into(memory, g + sample * n, total, n)
+    add_into(memory, total, out, n)
+
+
+@inline
+def add_into(memory: Any, a: int, out: int, n: int) -> None:
+    """Set out += a, element by element."""
     for i in range(n):
-        total = load(memory, g)
-        for sample in range(1, m):
-            total += load(memory, g + sample)
-        store(memory, out + i, load(memory, out + i) + total)
-        g += m
+        store(memory, out + i, load(memory, out + i) + load(memory, a + i))
 
 
 @jit

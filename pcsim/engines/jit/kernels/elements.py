@@ -16,6 +16,7 @@ from pcsim.engines.jit.kernels.common import (
     input_of,
     message_of,
     part_at,
+    room_for,
     saved_of,
     scale_into,
     sends,
@@ -63,8 +64,8 @@ def unary(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode
                     x = near
                 mu = x
                 if function:
-                    apply(function, constant, memory, x, memory, near, memory, saved, samples * size)
-                    mu = near
+                    mu = room_for(step, row, mine, mode, near)
+                    apply(function, constant, memory, x, memory, mu, memory, saved, samples * size)
             take_prediction(memory, table, at, row, part, mode, mu, change == INPUT)
         message = message_of(table, slot, row)
         if sends(step, mode) and message >= 0:
@@ -207,9 +208,10 @@ def run(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: 
         if change == SAME:
             continue
         if mode & (SWEEP | PREDICT):
+            mu = room_for(step, row, mine, mode, near)
             if change == INPUT:
-                predict(memory, table, step, mine, row, mode, near)
-            take_prediction(memory, table, at, row, part, mode, near, change == INPUT)
+                predict(memory, table, step, mine, row, mode, mu)
+            take_prediction(memory, table, at, row, part, mode, mu, change == INPUT)
         if sends(step, mode):
             g = weigh(memory, step, row, mine, near)
             for number in range(step.slot_count):

@@ -16,6 +16,7 @@ from pcsim.engines.jit.kernels.common import (
     input_of,
     message_of,
     part_at,
+    room_for,
     slot_at,
     step_at,
     take_prediction,
@@ -66,8 +67,9 @@ def rearrange(memory: Any, table: Any, at: int, low: int, high: int, part: int, 
         if change == SAME:
             continue
         if mode & (SWEEP | PREDICT):
+            mu = room_for(step, row, mine, mode, near)
             if change == INPUT:
-                clear(memory, near, samples * size, like(memory, 0))
+                clear(memory, mu, samples * size, like(memory, 0))
                 for number in range(step.slot_count):
                     slot = slot_at(table, step.slots, number)
                     x = input_of(table, slot, row, mode) + mine.low * slot.per_sample
@@ -75,10 +77,10 @@ def rearrange(memory: Any, table: Any, at: int, low: int, high: int, part: int, 
                         for i in range(slot.extent):
                             goal = table[slot.map + i]
                             if goal >= 0:
-                                goal += near + sample * size
+                                goal += mu + sample * size
                                 store(memory, goal, load(memory, goal) + load(memory, x + i) * factor)
                         x += slot.per_sample
-            take_prediction(memory, table, at, row, part, mode, near, change == INPUT)
+            take_prediction(memory, table, at, row, part, mode, mu, change == INPUT)
         if mode & SEND:
             g = weigh(memory, step, row, mine, near)
             for number in range(step.slot_count):
