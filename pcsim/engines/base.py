@@ -316,6 +316,8 @@ def _misfits(key: str, arrays: Any, known: Known) -> list[Problem]:
 
 def misfit(given: Any, shape: Shape, dtype: np.dtype[Any]) -> str:
     """Return why what was given cannot stand for an array of this shape and number format; empty if it can."""
+    if type(given) is np.ndarray and (given.shape, given.dtype) == (shape, dtype) and np.isfinite(given).all():
+        return ""
     if np.ma.is_masked(given):
         return "has masked values, which are no numbers; fill these places first: array.filled(0.0)"
     try:
