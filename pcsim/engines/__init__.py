@@ -65,9 +65,10 @@ def best_engine(graph: Graph, batch: int, ticks: int) -> str:
 
 def nanoseconds(graph: Graph, batch: int, ticks: int) -> float:
     """Return about how long a run takes on NumPy."""
-    units = sum(prod(graph.vertices[name].shape) for name in graph.active)
-    weights = sum(prod(parameter.shape) for parameter in graph.parameters.values())
-    return ticks * (1000.0 * len(graph.active) + batch * (10.0 * units + weights / 16))
+    active = [graph.vertices[name] for name in graph.active]
+    units = sum(prod(vertex.shape) for vertex in active)
+    products = sum(vertex.op.cost(vertex.call).multiply_adds for vertex in active)
+    return ticks * (1000.0 * len(active) + batch * (10.0 * units + products / 16))
 
 
 def open_engine(name: str) -> Engine:
