@@ -40,7 +40,7 @@ def to_dot(graph: Graph) -> str:
         *(f"{{rank=same; {'; '.join(ranks[level])}}}" for level in order),
         *map(_line, graph.edges),
     ]
-    return "\n".join([f"digraph {quoted(graph.title or 'pcsim')} {{", *(f"  {line}" for line in lines), "}"])
+    return "\n".join([f"digraph {quoted(graph.title or 'pcsim')} {{", *(f"  {line}" for line in lines), "}", ""])
 
 
 def vertex_label(vertex: Vertex) -> tuple[str, str]:

@@ -137,12 +137,7 @@ def _fill_tile(context: Any, function: Any, real: Any, rows: int, vectors: int, 
     def times(value: Any, factor: int) -> Any:
         return builder.mul(value, IR.Constant(INDEX, factor))
 
-    def step(distance: Any, number: Any) -> Any:
-        if not listed:
-            return builder.mul(number, distance)
-        return builder.load(builder.gep(builder.inttoptr(distance, INDEX.as_pointer()), [number]))
-
-    lines = [builder.gep(a, [step(sm, IR.Constant(INDEX, m))]) for m in range(rows)]
+    lines = [builder.gep(a, [_step(builder, sm, IR.Constant(INDEX, m), listed=listed)]) for m in range(rows)]
     columns = [
         builder.gep(b, [builder.add(times(sp, v // 2), IR.Constant(INDEX, v % 2 * count))]) for v in range(vectors)
     ]
@@ -162,9 +157,9 @@ def _fill_tile(context: Any, function: Any, real: Any, rows: int, vectors: int, 
     builder.cbranch(builder.icmp_unsigned("<", k, depth), body, done)
 
     builder.position_at_end(body)
-    row = step(sb, k)
+    row = _step(builder, sb, k, listed=listed)
     rights = [memory.load(builder.gep(columns[v], [row]), last[v]) for v in range(vectors)]
-    column = step(sk, k)
+    column = _step(builder, sk, k, listed=listed)
     lefts = (splat(builder, builder.load(builder.gep(line, [column])), count) for line in lines)
     news = _more(memory, fused(context), lefts, rights, sums)
     after = builder.add(k, IR.Constant(INDEX, 1))
@@ -179,6 +174,13 @@ def _fill_tile(context: Any, function: Any, real: Any, rows: int, vectors: int, 
         for v in range(vectors):
             memory.store(sums[m][v], targets[m][v], last[v])
     builder.ret_void()
+
+
+def _step(builder: Any, distance: Any, number: Any, *, listed: bool) -> Any:
+    """Return how far on a number of steps leads: so many times the distance, or what the list there says."""
+    if not listed:
+        return builder.mul(number, distance)
+    return builder.load(builder.gep(builder.inttoptr(distance, INDEX.as_pointer()), [number]))
 
 
 def _more(memory: Vectors, operation: str, lefts: Iterable[Any], rights: list[Any], sums: Any) -> list[list[Any]]:
