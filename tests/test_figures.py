@@ -432,7 +432,7 @@ def test_uneven_edges_are_in_the_warning_colour_until_levelled(twelve):
         arrows = (patch for patch in drawing(graph).axes[0].patches if isinstance(patch, FancyArrowPatch))
         return sum(to_hex(arrow.get_edgecolor()) == VERMILLION.lower() for arrow in arrows)
 
-    assert warned(twelve) == len(uneven_edges(twelve)) == 2
+    assert warned(twelve) == len(uneven_edges(twelve)) == 1
     levelled = level(twelve, "delay")
     assert warned(levelled) == 0
     assert UNEVEN not in legend_of(drawing(levelled))

@@ -212,7 +212,7 @@ def test_no_worker_outlives_its_sweep(tmp_path, pcsim_process, sent):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_signal_in_a_sweep_says_how_to_go_on(tmp_path, pcsim_process, workers, sent, code):
     """One quick cell, and three that take for ever."""
-    cases = "[{label: quick}, {rule.ticks: 100000000}, {rule.ticks: 100000001}, {rule.ticks: 100000002}]"
+    cases = "[{label: quick}, {rule.ticks: 10000000}, {rule.ticks: 10000001}, {rule.ticks: 10000002}]"
     process = pcsim_process(
         "sweep",
         str(FIRST),
