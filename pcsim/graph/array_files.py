@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-_BROKEN = (
+BROKEN = (
     OSError, ValueError, EOFError, KeyError, TypeError, OverflowError, RuntimeError, SyntaxError, MemoryError,
     TokenError, BadZipFile, zlib.error, struct.error,
 )  # fmt: skip
@@ -68,7 +68,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         # Opened here, for numpy leaves a broken file open.
         with path.open("rb") as stream:
             yield stream
-    except _BROKEN as error:
+    except BROKEN as error:
         raise wrong("file", f"cannot read {path}: {_reason(error)}") from None
 
 

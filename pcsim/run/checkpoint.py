@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from pcsim.engines.state import ARRAYS, State
 from pcsim.errors import RunError, wrong
+from pcsim.graph.array_files import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         return _checkpoint(facts, arrays)
     except OSError as error:
         raise wrong("resume", f"cannot read {path}: {error.strerror or error}") from None
-    except (BadZipFile, ValueError, KeyError, EOFError, TypeError) as error:
+    except BROKEN as error:
         raise wrong("resume", f"{path} is no checkpoint, or a damaged one: {error}") from None
 
 
