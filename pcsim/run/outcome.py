@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pcsim.errors import wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy as np
 
     from pcsim.engines import Session, Task
 
@@ -40,8 +40,18 @@ class Outcome:
 
     @property
     def parameters(self) -> Arrays:
-        """The value of each parameter: {name: (*shape)}."""
+        """The value of each parameter: {name: (*shape)}; where none learns within a run, those of the task."""
+        if self._parameters_stay:
+            self._known.setdefault("parameters", self._given_parameters())
         return self._once("parameters", lambda session: session.parameters())
+
+    @property
+    def _parameters_stay(self) -> bool:
+        return self.task is not None and not self.task.rule.fires.applies and "parameters" not in self._known
+
+    def _given_parameters(self) -> Arrays:
+        assert self.task is not None
+        return {name: np.array(values, self.task.dtype) for name, values in self.task.parameters.items()}
 
     @property
     def buffers(self) -> Arrays:
@@ -59,13 +69,15 @@ class Outcome:
 
     def release(self) -> None:
         """Copy all that may still be asked for: the session is about to be used for something else."""
-        self._read()
+        self._read(parameters=not self._parameters_stay)
         self._session = None
 
-    def _read(self) -> None:
+    def _read(self, *, parameters: bool = True) -> None:
         """Copy all that may be asked for, where the session still has it."""
+        if parameters and (self._session is not None or self._parameters_stay):
+            self.parameters  # noqa: B018  what is asked for is kept
         if self._session is not None:
-            self.updates, self.parameters, self.buffers  # noqa: B018  what is asked for is kept
+            self.updates, self.buffers  # noqa: B018
             if self._followed:
                 self.state  # noqa: B018
 

@@ -184,7 +184,10 @@ class ArrayState:
     def learnt_of(self, groups: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)}, zeros where nothing of a shape has learnt yet."""
         return self.by_name(
-            {shape: groups.get(shape, self.xp.zeros_like(theta)) for shape, theta in self.theta.items()}
+            {
+                shape: groups[shape] if shape in groups else self.xp.zeros_like(theta)
+                for shape, theta in self.theta.items()
+            }
         )
 
     def parameters(self) -> dict[str, np.ndarray]:
