@@ -19,7 +19,7 @@ def to_dot(graph: Graph) -> str:
 
     >>> from pcsim.graph import graph_from
     >>> vertices = {"x": {"op": "input", "shape": [2]}, "y": {"op": "tanh", "inputs": ["x"]}}
-    >>> print(to_dot(graph_from({"vertices": vertices})))
+    >>> print(to_dot(graph_from({"vertices": vertices})), end="")
     digraph "pcsim" {
       rankdir=LR; node [shape=box];
       "x" [label="x\ninput [2]", shape=ellipse];
