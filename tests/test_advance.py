@@ -18,6 +18,7 @@ from pcsim.engines.array.session import ArraySession
 from pcsim.engines.base import may_freeze
 from pcsim.engines.updates_only import UpdatesOnlySession, updates_task
 from pcsim.errors import InputError, RunError
+from pcsim.graph import graph_from
 from pcsim.rules import RULES, rule
 
 SMALL_STEPS = {"il": 0.05, "fpa": 0.3, "incremental": 0.05, "il-variance": 0.05}
@@ -587,6 +588,15 @@ def test_auto_takes_compiled_kernels_for_long_runs_only():
     graph = make_task(random_document(1), "fpa", ticks=2).graph
     assert best_engine(graph, 1, 10) == "numpy"
     assert best_engine(graph, 1, 10**9) == "numba"
+
+
+def test_auto_counts_a_weight_of_a_convolution_wherever_it_is_used():
+    opened("numba")
+    image = {"op": "input", "shape": [16, 32, 32]}
+    layer = {"op": "conv", "channels": 16, "kernel": [3, 3], "padding": 1, "inputs": ["x"]}
+    whole = graph_from({"vertices": {"x": image, "y": layer}})
+    apart = graph_from({"vertices": {"x": {**image, "shape": [16, 3, 3]}, "y": {**layer, "padding": 0}}})
+    assert (best_engine(apart, 64, 1000), best_engine(whole, 64, 1000)) == ("numpy", "numba")
 
 
 @pytest.mark.parametrize("name", ["il", "fpa", "zil"])

@@ -93,7 +93,11 @@ def exported(given):
 
 
 def as_onnx(given):
-    """Return the model by way of ONNX, as PyTorch writes it, with weights under their own names."""
+    """Return the model by way of ONNX, as PyTorch writes it, with weights under their own names.
+
+    In training a batch norm of one sample cannot be written, nor read: statistics are frozen.
+    """
+    given.module.eval()
     pytest.importorskip("onnxscript", reason="PyTorch writes ONNX with onnxscript, which is not installed")
     onnx = pytest.importorskip("torch.onnx", reason="PyTorch is not installed")
     one = tuple(each.narrow(given.axis, 0, 1) for each in given.inputs)
