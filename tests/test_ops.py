@@ -667,3 +667,13 @@ def test_binary_ops_broadcast_as_numpy_does(shapes, op, leads):
     case = Case(op, shapes.input_shapes, formula, low=0.5)
     assert case.call.shape == shapes.result_shape
     test_agrees_with_autograd(case, ({}, leads))
+
+
+@pytest.mark.parametrize(
+    ("op", "products", "weights"), [("conv", 972, 108), ("conv_transpose", 2700, 108), ("local_conv", 972, 972)]
+)
+def test_a_convolution_costs_a_multiply_add_for_each_use_of_a_weight(op, products, weights):
+    """Three channels of 5 x 5, a kernel of 3 x 3, four channels behind: 36 sums of 27, or 75 elements spread to 36."""
+    call = complete(OPS[op], ((3, 5, 5),), {"channels": 4, "kernel": [3, 3]})
+    cost = OPS[op].cost(call)
+    assert (cost.multiply_adds, cost.weights, cost.curved) == (products, weights, False)

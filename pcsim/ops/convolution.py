@@ -117,6 +117,12 @@ def activated(xp: Namespace, call: Call, params: Params, z: Array) -> tuple[Arra
     return y, () if f.slope is None else (f.slope(xp, z, y),)
 
 
+def layer_cost(call: Call, products: int, weight: Shape) -> Cost:
+    """Return the cost of a layer of so many multiply-adds with a weight of this shape."""
+    curved = call["activation"] not in ("none", "identity")
+    return Cost(float(products), weights=float(prod(weight)), curved=curved)
+
+
 def at_sum(xp: Namespace, saved: Saved, g: Array) -> Array:
     """Return the error before the activation."""
     return saved[0] * unbroadcast(xp, g, saved[0].shape) if saved else g
@@ -153,9 +159,8 @@ def conv_params(call: Call) -> dict[str, ParameterSpec]:
 
 def conv_cost(call: Call) -> Cost:
     """Return a multiply-add for each weight that reaches an element of the vertex."""
-    weights = conv_params(call)["weight"].shape
-    curved = call["activation"] not in ("none", "identity")
-    return Cost(float(prod(call.shape) * prod(weights[1:])), weights=float(prod(weights)), curved=curved)
+    weight = conv_params(call)["weight"].shape
+    return layer_cost(call, prod(call.shape) * prod(weight[1:]), weight)
 
 
 def windows_of(call: Call) -> Windows:
@@ -230,9 +235,8 @@ def transpose_params(call: Call) -> dict[str, ParameterSpec]:
 
 def transpose_cost(call: Call) -> Cost:
     """Return a multiply-add for each weight that an element of the input reaches."""
-    weights = transpose_params(call)["weight"].shape
-    curved = call["activation"] not in ("none", "identity")
-    return Cost(float(prod(call.shapes[0]) * prod(weights[1:])), weights=float(prod(weights)), curved=curved)
+    weight = transpose_params(call)["weight"].shape
+    return layer_cost(call, prod(call.shapes[0]) * prod(weight[1:]), weight)
 
 
 def transpose_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
@@ -279,10 +283,8 @@ def local_params(call: Call) -> dict[str, ParameterSpec]:
 
 def local_cost(call: Call) -> Cost:
     """Return a multiply-add for each weight that reaches an element of the vertex."""
-    shape = local_params(call)["weight"].shape
-    curved = call["activation"] not in ("none", "identity")
-    front = prod(slid_over(call, 1)[0][:-1])
-    return Cost(float(front * prod(shape)), weights=float(prod(shape)), curved=curved)
+    weight = local_params(call)["weight"].shape
+    return layer_cost(call, prod(slid_over(call, 1)[0][:-1]) * prod(weight), weight)
 
 
 def by_position(x: Array, count: int) -> Array:
