@@ -74,6 +74,28 @@ def derivatives(case, params, inputs, g):
 # -- one op ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("case", "layout"), [each for each in SITUATIONS if each.values[0].op == "batch_norm"])
+def test_compiled_functions_of_an_op_do_what_its_own_do(case, layout, dtype):
+    pytest.importorskip("numba", reason="engine 'numba' needs Numba")
+    from pcsim.engines.jit.compiled_ops import COMPILED
+
+    own, compiled, call = OPS[case.op], COMPILED[case.op], case.call
+    params, inputs = operands(case, layout, dtype)
+    found = []
+    for op in (own, compiled):
+        mu, saved = op.forward(np, call, params, inputs)
+        g = np.random.default_rng(3).normal(size=mu.shape).astype(dtype)
+        back = op.to_inputs(np, call, params, inputs, mu, saved, g)
+        learnt = op.to_params(np, call, params, inputs, mu, saved, g)
+        found.append({"mu": mu, "message": back[0], **learnt, **op.to_buffers(np, call, params, inputs)})
+    bound = 1e-13 if dtype == np.float64 else 1e-5
+    assert found[0].keys() == found[1].keys()
+    for name, wanted in found[0].items():
+        assert (found[1][name].shape, found[1][name].dtype) == (wanted.shape, wanted.dtype), name
+        np.testing.assert_allclose(found[1][name], wanted, rtol=bound, atol=bound, err_msg=name)
+
+
 @every_situation
 def test_adjoint(case, layout):
     """<w, J v> = <J^T w, v>, with J v by central differences; buffers and draws stay."""

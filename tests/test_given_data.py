@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -122,3 +124,37 @@ def test_a_scenario_with_data_is_one_like_any(tmp_path):
     assert run.ledger("h", 1).vertex == "h"
     with pytest.raises(InputError, match="the data that the run was given are kept nowhere"):
         pcsim.open_run(tmp_path / "run").ledger("h", 1)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "numba", "actors"])
+def test_updates_stay_as_they_are_while_anything_holds_them(engine):
+    if engine == "numba":
+        pytest.importorskip("numba", reason="engine 'numba' needs Numba")
+    scenario = pcsim.load({**DOCUMENT, **SILENT, "engine": engine})
+    first = pcsim.simulate(scenario, **batch(0)).updates
+    rows = first["y.weight"][:1]
+    kept = {name: array.copy() for name, array in first.items()}
+    del first
+    for seed in range(1, 5):
+        last = pcsim.simulate(scenario, **batch(seed)).updates
+    assert np.array_equal(rows, kept["y.weight"][:1])
+    assert not np.shares_memory(rows, last["y.weight"])
+    assert same(pcsim.simulate(scenario, **batch(0)).updates, kept)
+
+
+def test_a_run_that_no_one_holds_is_gone_at_once_and_its_memory_is_used_again():
+    pytest.importorskip("numba", reason="engine 'numba' needs Numba")
+    scenario = pcsim.load({**DOCUMENT, **SILENT, "engine": "numba"})
+    places = set()
+    gc.collect()
+    gc.disable()
+    try:
+        for seed in range(20):
+            run = pcsim.simulate(scenario, **batch(seed))
+            places.add(run.updates["h.weight"].ctypes.data)
+        gone = weakref.ref(run)
+        del run
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert len(places) <= 2

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pcsim.engines.base import Task
     from pcsim.graph.graph import Graph, Vertex
+    from pcsim.ops.op import Op
 
 Array = np.ndarray
 Named = dict[str, Array]
@@ -78,9 +79,14 @@ def buffer_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
     return {f"{name}.{key}": calls[name][0].buffers(calls[name][1])[key].shape for name, key in buffer_names(graph)}
 
 
-def moved_buffers(vertex: Vertex, params: Mapping[str, Array], inputs: tuple[Array, ...]) -> dict[str, Array]:
-    """Return {``vertex.buffer``: (*shape)}: the buffers of a vertex after a batch, from its feedforward inputs."""
-    moved = vertex.op.to_buffers(np, vertex.call, params, inputs)
+def moved_buffers(
+    vertex: Vertex, params: Mapping[str, Array], inputs: tuple[Array, ...], op: Op | None = None
+) -> dict[str, Array]:
+    """Return {``vertex.buffer``: (*shape)}: the buffers of a vertex after a batch, from its feedforward inputs.
+
+    ``op`` may stand for that of the vertex.
+    """
+    moved = (op or vertex.op).to_buffers(np, vertex.call, params, inputs)
     specs = vertex.op.buffers(vertex.call)
     return {f"{vertex.name}.{key}": np.array(moved.get(key, params[key])[0]) for key in specs}
 

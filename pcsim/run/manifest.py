@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,8 @@ class ManifestKeeper:
         """Return what makes the manifest as things stand now, when it is first wanted."""
         ended = None if status == "running" else now()
         seconds = round(time.perf_counter() - self.clock, 3)
-        return cache(partial(self._manifest, status, reason, ticks, found, ended, seconds))
+        known = replace(self, writer=None, run=None)  # what makes it must not hold the run that holds it
+        return cache(partial(known._manifest, status, reason, ticks, found, ended, seconds))
 
     def _keep(self, made: ManifestMaker) -> None:
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.arrays import keep_freed_memory, zeros_in_lines
+from pcsim.arrays import Copies, keep_freed_memory, zeros_in_lines
 from pcsim.engines.array.readers import Readers
 from pcsim.engines.array.rows import inside, shifted, take
 from pcsim.engines.array.schedule import EveryRow
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pcsim.engines.array.units import Units
     from pcsim.engines.base import Read, Task
     from pcsim.graph.graph import Edge
-    from pcsim.ops.op import Params
+    from pcsim.ops.op import Op, Params
     from pcsim.program.program import Rows, Step
 
 
@@ -43,17 +44,24 @@ class ArrayState:
     messages, lines, histories : by shape: error messages by edge, late ones on their way, past values
     """
 
-    def __init__(self, task: Task, xp: Namespace, memory: Memory, *, prompt: bool = False) -> None:
+    def __init__(
+        self, task: Task, xp: Namespace, memory: Memory, *, prompt: bool = False, ops: Mapping[str, Op] | None = None
+    ) -> None:
         self.task, self.xp, self.rule = task, xp, task.rule
         self.memory = memory
         self.at = self.memory.at
-        self.program = verify(lower(task.graph, task.rule, keep_values=task.keep_values, prompt=prompt))
+        self.ops = ops or {}
+        """Rows that stand for those of the same name."""
+        program = verify(lower(task.graph, task.rule, keep_values=task.keep_values, prompt=prompt))
+        steps = tuple(replace(step, op=self.ops.get(step.op.name, step.op)) for step in program.steps)
+        self.program = replace(program, steps=steps)
         self.tick = self.next_tick = 0
         self.fire_ticks = {id(step): np.full(len(step.names), -1) for step in self.program.steps}
         self.waiting = {id(step): np.zeros(len(step.names), bool) for step in self.program.steps}
         """Rows whose error may have left zero unnoticed, where a rule waits for that."""
         self.work = {id(step): Work() for step in self.program.steps}
         self.frozen_at: dict[str, int] = {}
+        self.copies = Copies()
         self.may_freeze = may_freeze(task)
         self.levels = self._levels()
         # an error that lies between the last one and what was received is finite if these are
@@ -196,7 +204,7 @@ class ArrayState:
 
     def by_name(self, groups: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)}, copies on the host, of arrays (parameters, *shape) by shape."""
-        rows = {shape: np.array(self.host(groups[shape])) for shape in groups}
+        rows = {shape: self.copies.of(self.host(groups[shape])) for shape in groups}
         return {
             name: found[row, ...]
             for shape, found in rows.items()
@@ -210,7 +218,8 @@ class ArrayState:
         for name, vertex in self.task.graph.vertices.items():
             if vertex.op.role == "function" and vertex.op.buffers(vertex.call):
                 params = {slot: theta[parameter] for slot, parameter in vertex.params} | operands.get(name, {})
-                found |= moved_buffers(vertex, params, tuple(map(self._start_of, self.task.graph.incoming[name])))
+                inputs = tuple(map(self._start_of, self.task.graph.incoming[name]))
+                found |= moved_buffers(vertex, params, inputs, self.ops.get(vertex.op.name))
         return found
 
     def _began(self, name: str) -> np.ndarray:

@@ -61,7 +61,9 @@ class ArrayStep:
         """Predict from the feedforward values, by the call that predicts in a tick: what has not moved differs by 0."""
         rows = slice(0, len(self.step.names))
         inputs = tuple(feedforward_input(self.arrays, slot, rows) for slot in self.step.slots)
-        self.reference = np.array(self._work_out(inputs))  # an op may return a view of a parameter, which learns
+        mu = self._work_out(inputs)
+        if self.arrays.rule.moving:
+            self.reference = np.array(mu)  # an op may return a view of a parameter, which learns
 
     def _forward(self, inputs: tuple[np.ndarray, ...], rows: slice) -> tuple[np.ndarray, tuple[Any, ...]]:
         step = self.step

@@ -20,7 +20,7 @@ from pcsim.engines.jit.readouts import inputs_of
 from pcsim.program.program import Rows, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pcsim.arrays import Shape
     from pcsim.engines.jit.layout import Layout
@@ -158,7 +158,7 @@ class Learning:
             self.arrays.fire_ticks[id(step)][rows] = tick
             kind, array_step = KINDS.get(step.op.name), self.layout.array_steps.get(id(step))
             if array_step is not None:
-                self.replace_blanks()
+                self._replace_blanks_of(step)
                 array_step.accumulate(rows, tick)
             elif kind is not None and kind.by_neuron is not None:
                 self._by_neuron(kind.by_neuron, step, rows, tick)
@@ -174,7 +174,7 @@ class Learning:
 
     def _by_array_call(self, step: Step, rows: Rows, tick: int) -> None:
         """Take what some rows of a step contribute by its op's own derivatives."""
-        self.replace_blanks()
+        self._replace_blanks_of(step)
         inputs = inputs_of(self.layout, step)
         mu, saved = step.op.forward(np, step.call, self.arrays.params[id(step)], inputs)
         self.arrays.work[id(step)] = Work(inputs, mu, saved, 0, len(step.names))
@@ -230,13 +230,17 @@ class Learning:
         starts = np.flatnonzero(np.diff(weights_of(step)[order], prepend=-1))
         return [(int(layer["users"][0]), order), (int(layer["starts"][0]), np.append(starts, len(order)))]
 
-    def replace_blanks(self) -> None:
-        """Set what parameters have learnt to zero where it was left as it lay, to be replaced."""
-        for shape, place in self.layout.blank.items():
-            learnt = self.arrays.learnt[shape]
+    def replace_blanks(self, shapes: Iterable[Shape] | None = None) -> None:
+        """Set what parameters have learnt to zero where it was left as it lay, to be replaced; None: of all shapes."""
+        for shape in self.layout.blank.keys() & shapes if shapes is not None else self.layout.blank:
+            learnt, place = self.arrays.learnt[shape], self.layout.blank[shape]
             flags = self.table[place : place + len(learnt)]
             learnt[flags != 0] = 0
             flags[:] = 0
+
+    def _replace_blanks_of(self, step: Step) -> None:
+        """Do so for the parameters of a step: others may still be replaced by their first contributor."""
+        self.replace_blanks({shape for (shape, _), _ in users_of(step)})
 
 
 def which(rows: Rows) -> bytes | tuple[int, int]:

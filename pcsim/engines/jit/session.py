@@ -18,6 +18,7 @@ from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, taken_up, tick_by_tick
 from pcsim.engines.jit import flows, readouts, saved_state
+from pcsim.engines.jit.compiled_ops import COMPILED
 from pcsim.engines.jit.instructions import Instructions
 from pcsim.engines.jit.kernels.common import ALL, COMPARE, NOTE, PREDICT, SEND, SWEEP
 from pcsim.engines.jit.kernels.groups import GROUP
@@ -59,7 +60,7 @@ class JitSession:
     """Whether each error message is taken once, when all that is due to its receiver is there."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.arrays = task, ArrayState(task, np, HostMemory(), prompt=self.prompt)
+        self.task, self.arrays = task, ArrayState(task, np, HostMemory(), prompt=self.prompt, ops=COMPILED)
         self.program, self.units = self.arrays.program, self.arrays.units
         self.work, self.errors_stay = work_of(self.arrays), errors_stay(self.arrays)
         self.behind = False

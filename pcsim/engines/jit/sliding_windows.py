@@ -29,6 +29,9 @@ MOST_AXES = 3
 LAID = 1 << 16
 """Numbers that are laid side by side at once: they stay in the second cache."""
 
+LEAST = 64
+"""Windows that are laid side by side at once, at least: weights are read once for each block."""
+
 SHORTEST = 16
 """Elements of an image along which what weights learn is summed, at least."""
 
@@ -87,6 +90,7 @@ def of_conv(layout: Layout, step: Step) -> int:
         depth=depth,
         block=block,
         room=room,
+        at_once=int(block >= images * layout.batch * prod(windows.counts[:-1])),
         windows=of_windows(layout, owner, windows, front[-1]),
         **ways,
         function=activation(call["activation"]),
@@ -102,10 +106,15 @@ def blocks(layout: Layout, windows: Windows, images: int, channels: int, depth: 
     They are lines of one image, or whole images, of which each sample has ``images``.
     """
     count, lines = windows.counts[-1], prod(windows.counts[:-1])
-    block = max(1, LAID // (depth * count))
+    block = max(1, -(-LEAST // count), LAID // (depth * count))
     block = block if block < lines else block // lines * lines
     n, like = min(block, lines * images * layout.batch) * count, np.zeros(0, layout.dtype)
-    sizes = packed_size(like, depth, n), packed_size(like, behind, n), packed_size(like, n, behind)
+    sizes = (
+        packed_size(like, depth, n),
+        packed_size(like, behind, n),
+        packed_size(like, n, behind),
+        packed_size(like, n, depth),
+    )
     return block, max(*sizes, channels * prod(windows.padded_extents()))
 
 

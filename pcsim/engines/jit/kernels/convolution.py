@@ -28,13 +28,14 @@ from pcsim.engines.jit.kernels.common import (
     slot_at,
     step_at,
     take_prediction,
+    unbounded,
     weigh,
 )
 from pcsim.engines.jit.kernels.compiled import add_reordered, inline, jit, load, store
 from pcsim.engines.jit.kernels.dense import SLICES
 from pcsim.engines.jit.kernels.functions import apply
 from pcsim.engines.jit.kernels.native import like
-from pcsim.engines.jit.kernels.products import panel_width, product_listed, product_packed
+from pcsim.engines.jit.kernels.products import ROWS, panel_width, product_listed, product_packed, slab_of_tiles
 from pcsim.engines.jit.kernels.records import Record, address, location, whole
 from pcsim.engines.jit.kernels.runs import copy_run, lay_run
 from pcsim.engines.jit.kernels.sliding import add_windows, lay_windows, windows_at
@@ -48,6 +49,7 @@ CONV = Record(
     depth=whole("channels of a group before times elements of the kernel"),
     block=whole("lines that are laid side by side at once"),
     room=whole("numbers that these take"),
+    at_once=whole("whether such a block has the windows of all samples"),
     windows=location("how windows slide"),
     forward=location("how windows are read where they lie; -1: they are laid side by side"),
     back=location("how the errors that windows see are read where they lie; -1: windows are added back"),
@@ -91,6 +93,9 @@ LISTED = Record(
 
 TOGETHER = 16
 """Channels whose weights are written at once, row after row of the sums: these lie together, weights do not."""
+
+BAND = 2 * ROWS
+"""Channels whose weights are written, and then looked at, at once: they are still near."""
 
 conv_at, vertex_at, listed_at = CONV.one(), CONV_VERTEX.each(), LISTED.one()
 
@@ -332,6 +337,9 @@ def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int,
     step, mine = step_at(table, at), part_at(table, part)
     own, slot = conv_at(table, step.own), slot_at(table, step.slots, 0)
     windows, depth, behind = windows_at(table, own.windows), own.depth, own.behind
+    if own.learn < 0 and own.at_once:
+        multiply_at_once(memory, table, at, row, part, left, right, add)
+        return
     lines = (mine.high - mine.low) * own.images * windows.lines
     g, slope = error_and_slope(memory, step, own, row, mine)
     near = mine.scratch + mine.region
@@ -348,12 +356,37 @@ def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int,
         n = (last - first) * windows.count2
         for group in range(left // depth, (right + depth - 1) // depth):
             low, high = max(left - group * depth, 0), min(right - group * depth, depth)
-            turn_errors(memory, table, at, group, g, slope, first, last, turned)
+            turn_errors(memory, table, at, group, g, slope, first, last, turned, panel_width(memory))
             lay_windows(memory, windows, x, group * own.before, low, high, first, last, near, 60, 0, n)
             here = sums + (group * depth + low - left) * behind
             product_packed(memory, near, n, 1, memory, turned, n, behind, high - low, memory, here, behind, True)
         first = last
     write_sums(memory, table, at, row, part, left, right, add)
+
+
+@jit
+def multiply_at_once(memory: Any, table: Any, at: int, row: int, part: int, left: int, right: int, add: bool) -> None:
+    """Take the same sums over the windows of all samples, written as they are: (channels behind, depth)."""
+    step, mine = step_at(table, at), part_at(table, part)
+    own, slot = conv_at(table, step.own), slot_at(table, step.slots, 0)
+    windows, vertex = windows_at(table, own.windows), vertex_at(table, own.vertices, row)
+    depth, behind, width, x = own.depth, own.behind, panel_width(memory), edge_at(table, slot.inputs, row).value
+    lines = (mine.high - mine.low) * own.images * windows.lines
+    n, near = lines * windows.count2, mine.scratch + mine.region
+    g, slope = error_and_slope(memory, step, own, row, mine)
+    for group in range(left // depth, (right + depth - 1) // depth):
+        low, high = max(left - group * depth, 0), min(right - group * depth, depth)
+        turn_errors(memory, table, at, group, g, slope, 0, lines, near + own.room, 1)
+        for first in range(low, high, width):
+            last, panel = min(high, first + width), near + (first - low) * n
+            lay_windows(memory, windows, x, group * own.before, first, last, 0, lines, panel, 0, width, 1)
+        for channel in range(0, behind, BAND):
+            count, errors = min(BAND, behind - channel), near + own.room + channel * n
+            learnt = vertex.weight_learnt + (group * behind + channel) * depth + low
+            slab_of_tiles(memory, errors, n, 1, memory, near, n, high - low, count, memory, learnt, depth, add)
+            for _ in range(count):
+                mine.fault |= unbounded(memory, learnt, high - low)
+                learnt += depth
 
 
 @jit
@@ -373,7 +406,7 @@ def sum_along(memory: Any, table: Any, at: int, row: int, part: int, left: int, 
             n, begin = (last - first) * count, (first - image * windows.lines) * count
             for group in range(left // depth, (right + depth - 1) // depth):
                 low, high = max(left - group * depth, 0), min(right - group * depth, depth)
-                turn_errors(memory, table, at, group, g, slope, first, last, near + own.room)
+                turn_errors(memory, table, at, group, g, slope, first, last, near + own.room, panel_width(memory))
                 product_listed(
                     memory, table, source + group * own.before * listed.plane, listed.rows + low, listed.left + begin,
                     near + own.room, n * panel_width(memory), listed.right, n, behind, high - low,
@@ -384,12 +417,12 @@ def sum_along(memory: Any, table: Any, at: int, row: int, part: int, left: int, 
 
 @jit
 def turn_errors(
-    memory: Any, table: Any, at: int, group: int, g: int, slope: int, first: int, last: int, out: int
+    memory: Any, table: Any, at: int, group: int, g: int, slope: int, first: int, last: int, out: int, width: int
 ) -> None:
-    """Set out = gain slope g, packed as (lines, channels of a group), for a block of lines."""
+    """Set out = gain slope g, (lines, channels of a group) in panels of ``width`` channels, for a block of lines."""
     step = step_at(table, at)
     own = conv_at(table, step.own)
-    windows, width, gain = windows_at(table, own.windows), panel_width(memory), load(memory, step.gain)
+    windows, gain = windows_at(table, own.windows), load(memory, step.gain)
     size, channels = windows.lines * windows.count2, own.groups * own.behind
     n = (last - first) * windows.count2
     for channel in range(own.behind):
