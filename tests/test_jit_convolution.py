@@ -44,6 +44,12 @@ CHAINS = {
         ("average_pool", {"kernel": [2, 1, 2], "dilation": 2, "stride": 1}),
         ("conv", {"channels": 4, "kernel": [1, 1, 2], "bias": False, "groups": 2}),
     ),
+    "kernels of which one element sees the image": chain(
+        [4, 2, 3],
+        ("conv", {"channels": 6, "kernel": [2, 3], "activation": "tanh"}),
+        ("conv", {"channels": 8, "kernel": [3, 3], "padding": 1, "groups": 2, "activation": "tanh"}),
+        ("conv", {"channels": 35, "kernel": [3, 2], "padding": 2, "stride": 4, "dilation": [1, 2]}),
+    ),
     "long lines, many channels": chain(
         [2, 5, 37],
         ("conv", {"channels": 35, "kernel": [3, 3], "padding": 1}),
@@ -97,13 +103,17 @@ def test_no_bit_depends_on_threads(monkeypatch, name):
         assert np.array_equal(alone.learnt[parameter], shared.learnt[parameter])
 
 
+def records(session):
+    """Return the record of each convolution of a session."""
+    places = [session.laid_out.steps[id(step)] for step in session.program.steps if step.op.name == "conv"]
+    return [CONV.view(session.table, int(STEP.view(session.table, place)["own"][0]))[0] for place in places]
+
+
 def test_every_way_is_taken(monkeypatch):
-    taken = set()
+    ways, alone = set(), set()
     for document in CHAINS.values():
-        session = runs(document, "il", 5, monkeypatch)[1].session
-        for step in session.program.steps:
-            if step.op.name == "conv":
-                place = session.laid_out.steps[id(step)]
-                own = CONV.view(session.table, int(STEP.view(session.table, place)["own"][0]))[0]
-                taken |= {(name, bool(own[name] >= 0)) for name in ("forward", "back", "learn")}
-    assert taken == {(name, way) for name in ("forward", "back", "learn") for way in (True, False)}
+        for own in records(runs(document, "il", 5, monkeypatch)[1].session):
+            ways |= {(name, bool(own[name] >= 0)) for name in ("forward", "back", "learn")}
+            alone.add(bool(own["apart"] > 1))
+    assert ways == {(name, way) for name in ("forward", "back", "learn") for way in (True, False)}
+    assert alone == {True, False}

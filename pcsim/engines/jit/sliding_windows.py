@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,9 @@ LISTED, PACKED, COPIED, ADDED, LINE = 0.6, 0.5, 0.3, 0.5, 12
 added back; and for a line of them."""
 
 
+SIDE_BY_SIDE = {"forward": -1, "back": -1, "learn": -1}
+"""What says that all windows are laid side by side."""
+
 MOST_ELEMENTS = 1 << 24
 """Elements of an image that float32 counts."""
 
@@ -73,10 +77,11 @@ def of_conv(layout: Layout, step: Step) -> int:
     call, count, owner = step.call, len(step.names), step.names[0]
     front, inner = slides.slid_over(call, 1)
     windows, groups = slides.sliding(inner, call), call["groups"]
-    before, behind = front[-1] // groups, call["channels"] // groups
-    images, depth = prod(front[:-1]), before * prod(call["kernel"])
-    block, room = blocks(layout, windows, images, front[-1], depth, behind)
-    ways = ways_of(layout, owner, windows, groups, before, behind)
+    before, behind, taps = front[-1] // groups, call["channels"] // groups, prod(call["kernel"])
+    place, seen = only_seen(windows)
+    images, depth = prod(front[:-1]), before * prod(seen.kernel)
+    block, room = blocks(layout, seen, images, front[-1], depth, behind)
+    ways = ways_of(layout, owner, windows, groups, before, behind) if seen is windows else SIDE_BY_SIDE
     slots = {slot.name: slot for slot in step.parameters}
     layout.fixed = max(layout.fixed, room, prod(slots["weight"].shape))
     users, starts = (layout.table.add(np.zeros(count + extra, np.int64)) for extra in (0, 1))
@@ -88,16 +93,45 @@ def of_conv(layout: Layout, step: Step) -> int:
         before=before,
         behind=behind,
         depth=depth,
+        first=place,
+        apart=1 if seen is windows else taps,
+        across=before * taps,
         block=block,
         room=room,
         at_once=int(block >= images * layout.batch * prod(windows.counts[:-1])),
-        windows=of_windows(layout, owner, windows, front[-1]),
+        windows=of_windows(layout, owner, seen, front[-1]),
         **ways,
         function=activation(call["activation"]),
         vertices=layout.table.write(convolution.CONV_VERTEX, owner, **_weights(layout, slots, count)),
         users=users,
         starts=starts,
     )
+
+
+def only_seen(windows: Windows) -> tuple[int, Windows]:
+    """Return the place of the only element of the kernel that is not always in the padding, and windows of it alone.
+
+    Where several are not, all of them are used: 0, and the windows as they are.
+    """
+    found: list[int] = []
+    for size, count, kernel, stride, dilation, sides in zip(
+        windows.extents, windows.counts, windows.kernel, windows.stride, windows.dilation, windows.padding, strict=True
+    ):
+        starts = np.arange(count) * stride - sides[0]
+        reached = [starts + tap * dilation for tap in range(kernel)]
+        seen = [tap for tap, places in enumerate(reached) if ((places >= 0) & (places < size)).any()]
+        if len(seen) != 1:
+            return 0, windows
+        found += seen
+    if set(windows.kernel) == {1}:
+        return 0, windows
+    ones = (1,) * windows.rank
+    moved = tuple(
+        (before - tap * dilation, behind)
+        for (before, behind), tap, dilation in zip(windows.padding, found, windows.dilation, strict=True)
+    )
+    place = int(np.ravel_multi_index(found, windows.kernel))
+    return place, replace(windows, kernel=ones, dilation=ones, padding=moved)
 
 
 def blocks(layout: Layout, windows: Windows, images: int, channels: int, depth: int, behind: int) -> tuple[int, int]:
@@ -128,7 +162,7 @@ def ways_of(layout: Layout, owner: str, windows: Windows, groups: int, before: i
     lines, width = prod(windows.counts[:-1]), windows.counts[-1]
     extents, wide = prod(windows.extents[:-1]), windows.extents[-1]
     packed = PACKED * width * behind / lanes + LINE
-    found = {"forward": -1, "back": -1, "learn": -1}
+    found = dict(SIDE_BY_SIDE)
     if windows.stride[-1] == 1 and LISTED * -(-width // lanes) * behind < packed + COPIED * width:
         found["forward"] = listed_forward(layout, owner, windows, *sizes)
     if mirrored(windows) and LISTED * extents * -(-wide // lanes) * behind < lines * (packed + ADDED * width):

@@ -6,6 +6,7 @@ step apart, from the image of errors, and what weights learn, where the sum runs
 
 Other windows are laid side by side, a block of lines at a time: a row for each element of the kernel. They are then
 multiplied as they are by the weights; and what they send back is such a matrix, which is added back to where it lies.
+Where all but one element of the kernel see nothing but padding, that one is all that is laid and multiplied.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ CONV = Record(
     groups=whole("groups of channels"),
     before=whole("channels of a group before"),
     behind=whole("channels of a group behind"),
-    depth=whole("channels of a group before times elements of the kernel"),
+    depth=whole("steps of a sum: channels of a group before times the elements of the kernel that are used"),
+    first=whole("place in a weight of the first element that is used"),
+    apart=whole("numbers of a weight from one step of the sum to the next"),
+    across=whole("numbers of a weight from one channel behind to the next"),
     block=whole("lines that are laid side by side at once"),
     room=whole("numbers that these take"),
     at_once=whole("whether such a block has the windows of all samples"),
@@ -226,8 +230,8 @@ def convolve(memory: Any, table: Any, at: int, row: int, x: int, images: int, ou
         for group in range(own.groups):
             before = group * own.before
             lay_windows(memory, windows, x, before, 0, depth, first, last, near, bits, depth * width, width)
-            weight = vertex.weight + group * behind * depth
-            product_packed(memory, weight, depth, 1, memory, near, depth, n, behind, memory, far, n, False)
+            weight = vertex.weight + group * behind * own.across + own.first
+            product_packed(memory, weight, own.across, own.apart, memory, near, depth, n, behind, memory, far, n, False)
             spread(memory, table, at, row, group, far, first, last, out)
         first = last
 
@@ -273,8 +277,8 @@ def convolve_back(memory: Any, table: Any, at: int, row: int, g: int, images: in
             for channel in range(behind):
                 source = group * behind + channel
                 lay_errors(memory, table, at, source, g, first, last, far + channel * width, behind * width)
-            weight = vertex.weight + group * behind * depth
-            product_packed(memory, weight, 1, depth, memory, far, behind, n, depth, memory, near, n, False)
+            weight = vertex.weight + group * behind * own.across + own.first
+            product_packed(memory, weight, own.apart, own.across, memory, far, behind, n, depth, memory, near, n, False)
             add_windows(memory, windows, near, group * own.before, depth, first, last, out, n)
         first = last
 
@@ -337,7 +341,10 @@ def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int,
     step, mine = step_at(table, at), part_at(table, part)
     own, slot = conv_at(table, step.own), slot_at(table, step.slots, 0)
     windows, depth, behind = windows_at(table, own.windows), own.depth, own.behind
-    if own.learn < 0 and own.at_once:
+    if own.apart > 1 and not add:
+        clear_slices(memory, table, at, row, left, right)
+        add = True
+    if own.learn < 0 and own.at_once and own.apart == 1:
         multiply_at_once(memory, table, at, row, part, left, right, add)
         return
     lines = (mine.high - mine.low) * own.images * windows.lines
@@ -362,6 +369,18 @@ def accumulate(memory: Any, table: Any, at: int, row: int, part: int, left: int,
             product_packed(memory, near, n, 1, memory, turned, n, behind, high - low, memory, here, behind, True)
         first = last
     write_sums(memory, table, at, row, part, left, right, add)
+
+
+@jit
+def clear_slices(memory: Any, table: Any, at: int, row: int, left: int, right: int) -> None:
+    """Set rows ``left`` to ``right`` - 1 of what a weight has learnt to zero, with all that lies between them."""
+    own = conv_at(table, step_at(table, at).own)
+    learnt, depth, behind = vertex_at(table, own.vertices, row).weight_learnt, own.depth, own.behind
+    for group in range(left // depth, (right + depth - 1) // depth):
+        low, high = max(left - group * depth, 0), min(right - group * depth, depth)
+        for channel in range(group * behind, (group + 1) * behind):
+            begin = learnt + channel * own.across + low * own.apart
+            clear(memory, begin, (high - low) * own.apart, like(memory, 0))
 
 
 @jit
@@ -449,13 +468,13 @@ def write_sums(memory: Any, table: Any, at: int, row: int, part: int, left: int,
     for block in range(0, behind, TOGETHER):
         for number in range(left, right):
             group = number // depth
-            target = learnt + group * behind * depth + number - group * depth
+            target = learnt + own.first + group * behind * own.across + (number - group * depth) * own.apart
             for channel in range(block, min(block + TOGETHER, behind)):
                 value = load(memory, sums + (number - left) * behind + channel)
                 if add:
-                    value += load(memory, target + channel * depth)
+                    value += load(memory, target + channel * own.across)
                 bad |= value - value != 0
-                store(memory, target + channel * depth, value)
+                store(memory, target + channel * own.across, value)
     mine.fault |= int(bad)
 
 
