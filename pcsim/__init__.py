@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, Levelling, level, levelling
     from pcsim.graph.dot import to_dot
+    from pcsim.learn.training import Training, open_training
     from pcsim.models.export import export
     from pcsim.models.model import Model
     from pcsim.models.nir_reader import from_nir
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pcsim.scenario.scenario import Scenario
     from pcsim.simulate import gradients, parameters, simulate, simulate_many, synapses
     from pcsim.sweep import Sweep, open_sweep, sweep
+    from pcsim.train import train
     from pcsim.view.plots import plot
     from pcsim.view.scenario_plan import plan
 
@@ -56,6 +58,7 @@ __all__ = [
     "RunError",
     "Scenario",
     "Sweep",
+    "Training",
     "compare",
     "export",
     "from_nir",
@@ -68,6 +71,7 @@ __all__ = [
     "load_graph",
     "open_run",
     "open_sweep",
+    "open_training",
     "parameters",
     "plan",
     "plot",
@@ -78,6 +82,7 @@ __all__ = [
     "to_dot",
     "to_nir",
     "to_onnx",
+    "train",
     "validate",
 ]
 
@@ -100,6 +105,8 @@ _MODULES = {
     "pcsim.scenario.scenario": ("Scenario",),
     "pcsim.simulate": ("gradients", "parameters", "simulate", "simulate_many", "synapses"),
     "pcsim.sweep": ("Sweep", "open_sweep", "sweep"),
+    "pcsim.learn.training": ("Training", "open_training"),
+    "pcsim.train": ("train",),
     "pcsim.view.plots": ("plot",),
     "pcsim.view.scenario_plan": ("plan",),
 }

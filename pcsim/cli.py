@@ -414,6 +414,44 @@ def _folder(path: Path, *, resume: bool) -> Path:
     return last if resume else found
 
 
+@app.command(cls=NamesEngines)
+@_guarded
+def train(
+    file: Annotated[Path | None, typer.Argument(help="a scenario with a key 'train'; none with --resume")] = None,
+    settings: Set = None,
+    engine: Engine = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="a new folder for the log and the parameters")] = None,
+    resume: Annotated[Path | None, typer.Option(help="a training that was interrupted or killed: go on")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the parameters of a scenario, batch after batch.
+
+    Its key 'train' says with which optimiser, how long, on which samples. A line tells of each epoch.
+    """
+    from pcsim.train import train as train_
+    from pcsim.view.progress import Bar
+    from pcsim.view.training_tables import Follower, training_tables
+
+    if (file is None) == (resume is None):
+        raise wrong((), "name a scenario, or with --resume the folder of a training")
+    if resume is not None and settings:
+        raise wrong((), "--resume goes on with the scenario that the training began with: give no --set")
+    target = folder or resume
+    with Bar(err, "steps", quiet=as_json) as bar:
+        follow = Follower(bar, _announce, quiet=as_json)
+        done = train_(file, _overrides(settings), engine=engine, out=target, resume=resume, progress=follow)
+    if as_json:
+        _print_json({"status": done.manifest["status"], "folder": target, **done.summary})
+    else:
+        out.print(*training_tables(done), sep="\n")
+        where = f"training in {target}: pcsim plot {target}" if target else "nothing is kept: --out FOLDER keeps it"
+        _say(where)
+    if done.manifest["status"] == "interrupted":
+        again = f"; go on with: {shlex.join(['pcsim', 'train', '--resume', str(target)])}" if target else ""
+        _complain(f"{done.manifest['reason']}{again}")
+        raise typer.Exit(exit_code())
+
+
 @app.command()
 @_guarded
 def trace(

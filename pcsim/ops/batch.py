@@ -166,6 +166,7 @@ ROWS = (
         couples=lambda call: bool(call["statistics"] == BATCH),
         buffers=statistics_buffers,
         to_buffers=batch_norm_to_buffers,
+        after_training={"statistics": FROZEN},
         source="Ioffe & Szegedy 2015",
     ),
     Op(
@@ -180,6 +181,7 @@ ROWS = (
             "active": Attribute(boolean, True, summary="false: nothing is dropped, as after training"),
         },
         draws=dropout_draws,
+        after_training={"active": False},
         source="Srivastava et al. 2014",
     ),
 )

@@ -219,6 +219,7 @@ class Op:
         vertex and the batch's number; they are among ``params``.
     domain : (xp, call, inputs) -> mask of forbidden elements of the first offending input, with
         ``domain_text`` saying what is forbidden.
+    after_training : attributes that differ once training is over: running statistics, nothing dropped.
     realise : (attributes of the document, site) -> attributes and inputs of the call, where a document says
         how a structure is drawn and not what it is; raises InputError.
     """
@@ -242,6 +243,7 @@ class Op:
     domain: Callable[[Namespace, Call, Inputs], tuple[int, Array]] | None = None
     domain_text: str = ""
     realise: Callable[[tuple[tuple[str, Any], ...], Site], Realised] | None = None
+    after_training: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     role: Literal["function", "source", "parameter"] = "function"
     source: str = ""
     slots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

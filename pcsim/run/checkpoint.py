@@ -46,20 +46,7 @@ class Checkpoint:
 
         Raises RunError where it cannot be written.
         """
-        part = path.with_name(path.name + ".part")
-        described = np.frombuffer(json.dumps(self._described()).encode(), np.uint8)
-        # arrays go by number, since their names may hold what a file name cannot
-        arrays: dict[str, Any] = {f"array_{place}": array for place, (_, array) in enumerate(self._arrays())}
-        try:
-            with part.open("wb") as file:
-                np.savez(file, described=described, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            message = f"cannot write the checkpoint {path}: {error.strerror or error}"
-            raise RunError(message) from error
+        write_arrays(path, self._described(), dict(self._arrays()))
 
     def _arrays(self) -> list[tuple[str, np.ndarray]]:
         state = self.state
@@ -70,20 +57,52 @@ class Checkpoint:
     def _described(self) -> dict[str, Any]:
         state = self.state
         facts = {key: getattr(state, key) for key in ("tick", "fired", "frozen", "seed", "batch_number", "engine")}
-        return {"pcsim": FORMAT, "digest": self.digest, "names": [name for name, _ in self._arrays()], **facts}
+        return {"pcsim": FORMAT, "digest": self.digest, **facts}
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Return the checkpoint in a file; raises InputError where there is none, or it is damaged."""
+    facts, arrays = read_arrays(path, FORMAT)
+    try:
+        return _checkpoint(facts, arrays)
+    except BROKEN as error:
+        raise wrong("resume", f"{path} is no checkpoint, or a damaged one: {error}") from None
+
+
+def write_arrays(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write facts that JSON can hold, and arrays: whoever opens the file finds the former one or this one.
+
+    Raises RunError where it cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    described = np.frombuffer(json.dumps({**facts, "names": list(arrays)}).encode(), np.uint8)
+    # arrays go by number, since their names may hold what a file name cannot
+    numbered: dict[str, Any] = {f"array_{place}": array for place, array in enumerate(arrays.values())}
+    try:
+        with part.open("wb") as file:
+            np.savez(file, described=described, **numbered)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        message = f"cannot write the checkpoint {path}: {error.strerror or error}"
+        raise RunError(message) from error
+
+
+def read_arrays(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return what `write_arrays` wrote; raises InputError where there is none, or it is damaged, or of another kind."""
     try:
         with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            facts = json.loads(file["described"].tobytes())
+            facts: dict[str, Any] = json.loads(file["described"].tobytes())
             arrays = {name: file[f"array_{place}"] for place, name in enumerate(facts["names"])}
-        return _checkpoint(facts, arrays)
     except OSError as error:
         raise wrong("resume", f"cannot read {path}: {error.strerror or error}") from None
     except BROKEN as error:
         raise wrong("resume", f"{path} is no checkpoint, or a damaged one: {error}") from None
+    if facts.get("pcsim") != kind:
+        raise wrong("resume", f"{path} is {facts.get('pcsim')!r}, expected {kind!r}")
+    return facts, arrays
 
 
 def _checkpoint(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Checkpoint:

@@ -238,6 +238,10 @@ class Scenario:
         data = {**self.data, **{section: {**self.data.get(section, {}), **arrays} for section, arrays in made.items()}}
         return self._shared_with(replace(self, data=data), *_OF_PARAMETERS)
 
+    def sized(self, batch: int) -> Scenario:
+        """Return the scenario with another number of samples in its batch."""
+        return replace(self, document=self.document.model_copy(update={"batch": batch}))
+
     def _shared_with(self, made: Scenario, *names: str) -> Scenario:
         """Return a scenario that shares what is kept with this one, and what these names say was worked out of it."""
         vars(made).update({name: vars(self)[name] for name in ("sessions", "kept", *names) if name in vars(self)})

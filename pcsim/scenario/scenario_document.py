@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from pcsim.documents.frozen_arrays import as_lists
 from pcsim.graph.graph_document import WHOLE, Interval, Name, Normal, Number, Strict, Whole, listed_in
+from pcsim.scenario.train_document import TrainEntry
 
 Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update"]
 
@@ -221,6 +222,9 @@ class ScenarioDocument(Strict):
     )
     sweep: Annotated[dict[str, list[Any]], BeforeValidator(as_lists)] = Field(
         default={}, description="dotted key -> values, or cases: a list of such mappings; the runs are the grid"
+    )
+    train: TrainEntry | None = Field(
+        default=None, description="how parameters learn over many batches: pcsim train FILE"
     )
     engine: Annotated[str, listed_in("engines", "auto")] = Field(
         default="auto", description="what executes it, one of pcsim list engines; auto chooses by size"

@@ -11,9 +11,11 @@ from pcsim.engines import ENGINES
 from pcsim.errors import nearest, wrong
 from pcsim.graph.graph_document import GraphDocument, Input, Name, Strict
 from pcsim.ops import FEEDBACKS, LOSSES, OPS
+from pcsim.optimisers import OPTIMISERS
 from pcsim.rules import RULES
 from pcsim.scenario.data import DATASETS
 from pcsim.scenario.scenario_document import DataEntry, GraphReference, ScenarioDocument
+from pcsim.schedules import SCHEDULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +32,8 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "measures": MEASURES,
     "engines": ENGINES,
     "datasets": DATASETS,
+    "optimisers": OPTIMISERS,
+    "schedules": SCHEDULES,
 }
 """The tables out of which keys of documents take names (``listed_in``)."""
 

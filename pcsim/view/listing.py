@@ -12,15 +12,18 @@ from pcsim.analysis.measures import MEASURES
 from pcsim.engines import ENGINES
 from pcsim.errors import EXITS, InputError, PcsimError
 from pcsim.graph.graph_document import DelayEntry, InitEntry
+from pcsim.learn.metrics import METRICS
 from pcsim.models.onnx_operators import OPERATORS
 from pcsim.ops import ACTIVATIONS, FEEDBACKS, LOSSES, OPS
 from pcsim.ops.op import FLOATS
 from pcsim.ops.synapses.connect import CONNECTIONS
 from pcsim.ops.synapses.delays import DELAYS, DISTANCE
+from pcsim.optimisers import OPTIMISERS
 from pcsim.rules import FIRINGS, RULES
 from pcsim.scenario.data import DATASETS
 from pcsim.scenario.reader import load
 from pcsim.scenario.scenario_document import CRITERIA, QUANTITIES, DataEntry
+from pcsim.schedules import SCHEDULES
 from pcsim.view.json_schema import with_names
 from pcsim.view.key_rows import rows_of_attributes, rows_of_keys
 from pcsim.view.text import columns
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pcsim.ops.op import InputSlot, Op
+    from pcsim.optimisers import Optimiser
+    from pcsim.schedules import Schedule
 
 Rows = list[dict[str, Any]]
 """The first key of a row is its name; ``keys`` are the rows of the keys that it takes."""
@@ -130,6 +135,23 @@ def _rules() -> Rows:
     ]  # fmt: skip
 
 
+def _optimisers() -> Rows:
+    return [_row_with_settings("optimiser", row) | {"source": row.source} for row in OPTIMISERS.values()]
+
+
+def _schedules() -> Rows:
+    return [_row_with_settings("schedule", row) for row in SCHEDULES.values()]
+
+
+def _row_with_settings(what: str, row: Optimiser | Schedule) -> dict[str, Any]:
+    settings = ", ".join(f"{name} ({setting.default:g})" for name, setting in row.settings.items())
+    return {what: row.name, "settings": settings, "summary": row.summary}
+
+
+def _metrics() -> Rows:
+    return [{"metric": row.name, "summary": row.summary} for row in METRICS.values()]
+
+
 def _firings() -> Rows:
     return [{"firing": row.name, "summary": row.summary} for row in FIRINGS.values()]
 
@@ -208,6 +230,7 @@ LISTS: dict[str, Callable[[], Rows]] = {
     "ops": _ops, "activations": _activations, "connections": _connections, "delays": _delays, "inits": _inits,
     "sources": _sources, "datasets": _datasets, "losses": _losses, "feedbacks": _feedbacks, "rules": _rules,
     "firings": _firings, "engines": _engines, "measures": _measures, "criteria": _criteria, "quantities": _quantities,
+    "optimisers": _optimisers, "schedules": _schedules, "metrics": _metrics,
     "errors": _errors, "exits": _exits, "onnx": _onnx, "papers": _papers, "scenarios": _scenarios,
 }  # fmt: skip
 
@@ -228,6 +251,9 @@ ABOUT = {
     "measures": "What a run is measured by: `measure` of a scenario.",
     "criteria": "What ends a run and what counts as converged: `stop: {measure: NAME, below: 1e-3}`, and `converged`.",
     "quantities": "What can be recorded: `what` under `record`.",
+    "optimisers": "How parameters follow what was learnt: `optimiser` under `train`, as {name: adam, rate: 1e-3}.",
+    "schedules": "How the learning rate changes: `schedule` under `train`, a name or {name: step, every: 10}.",
+    "metrics": "What the log of training has of each batch, epoch and of validation and test samples.",
     "errors": "What pcsim raises in Python, and the exit code of the command that it ends.",
     "papers": "What the letters stand for that sources are named by.",
     "exits": "What the exit code of a command says.",

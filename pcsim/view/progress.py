@@ -58,6 +58,10 @@ class Bar:
         """Follow a sweep."""
         self._show(done, total, f"{row['rule']} {row['step_size']:g}")
 
+    def parts(self, done: int, total: int, note: str) -> None:
+        """Follow something with a note on what is being done."""
+        self._show(done, total, note)
+
     def _show(self, done: int, total: int, note: str) -> None:
         now = time.monotonic()
         if self.quiet or now - self.began < WAIT:

@@ -1,0 +1,1 @@
+"""Many batches: parameters that follow what a rule learns, batch after batch."""

@@ -1,0 +1,171 @@
+"""The samples of training: which of them, in which order, and the arrays of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from pcsim.errors import wrong
+from pcsim.graph.initialise import stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pcsim.scenario.scenario import Scenario
+    from pcsim.scenario.train_document import TrainEntry
+
+Array = np.ndarray
+Arrays = dict[str, Array]
+
+WHOLE_BYTES = 2**30
+"""Samples of up to so many bytes are loaded at once; of more, each batch is read when it is due."""
+
+
+class Reader(Protocol):
+    """Whatever has samples: which there are, and the arrays of some."""
+
+    def available(self, split: str | None = None) -> int | None:
+        """Return how many samples there are; None: as many as are asked for."""
+
+    def inputs(self, places: Any, split: str | None = None, /) -> Arrays:
+        """Return {source: (places, *shape)}."""
+
+    def targets(self, places: Any, split: str | None = None, /) -> Arrays:
+        """Return {output: (places, *shape)}."""
+
+
+@dataclass(frozen=True)
+class GivenSamples:
+    """Samples that a call brings: {source or output: (samples, *shape)}."""
+
+    given: Mapping[str, Array]
+    wanted: Mapping[str, Array]
+
+    def available(self, split: str | None = None) -> int | None:
+        """Return how many samples there are; raises InputError for a split: there are no others."""
+        if split is not None:
+            raise wrong(("train",), f"split {split!r} is of data sets, and the samples are given as arrays: use start")
+        return len(next(iter(self.wanted.values())))
+
+    def inputs(self, places: Any, _split: str | None = None) -> Arrays:
+        """Return {source: (places, *shape)}."""
+        return {name: _taken(array, places) for name, array in self.given.items()}
+
+    def targets(self, places: Any, _split: str | None = None) -> Arrays:
+        """Return {output: (places, *shape)}."""
+        return {name: _taken(array, places) for name, array in self.wanted.items()}
+
+
+def _taken(array: Array, places: Any) -> Array:
+    return array[places.start : places.stop] if isinstance(places, range) else array[places]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples that belong together: those of training, or those that are judged by."""
+
+    reader: Reader
+    places: range
+    split: str | None = None
+    loaded: list[tuple[Arrays, Arrays]] = field(default_factory=list)
+    """All of them, where they are few."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def batch(self, order: Array) -> tuple[Arrays, Arrays]:
+        """Return inputs and targets of some samples, by their number within the split."""
+        if self._few():
+            inputs, targets = self.loaded[0]
+            return {k: a[order] for k, a in inputs.items()}, {k: a[order] for k, a in targets.items()}
+        places = np.asarray(order) + self.places.start
+        return self.reader.inputs(places, self.split), self.reader.targets(places, self.split)
+
+    def _few(self) -> bool:
+        """Return whether all samples are loaded, and load them where they are few."""
+        if not self.loaded:
+            first = self.places[:1]
+            one = [*self.reader.inputs(first, self.split).values(), *self.reader.targets(first, self.split).values()]
+            if sum(array.nbytes for array in one) * len(self) <= WHOLE_BYTES:
+                self.loaded.append((
+                    self.reader.inputs(self.places, self.split), self.reader.targets(self.places, self.split),
+                ))  # fmt: skip
+        return bool(self.loaded)
+
+
+def splits(reader: Reader, entry: TrainEntry) -> dict[str, Split]:
+    """Return the samples of training, and those that ``validate`` and ``test`` keep apart.
+
+    Raises InputError where there are too few.
+    """
+    apart = {"validation": entry.validate_, "test": entry.test}
+    here = {name: split for name, split in apart.items() if split is not None}
+    kept = sum(split.samples for split in here.values() if split.start is None and split.split is None)
+    first = min((split.start for split in here.values() if split.start and split.split is None), default=None)
+    samples = entry.samples or _left(reader, kept, first)
+    found = {"train": Split(reader, range(samples))}
+    behind = samples
+    for name, split in here.items():
+        start = split.start if split.start is not None else 0 if split.split else behind
+        found[name] = Split(reader, range(start, start + split.samples), split.split)
+        behind = max(behind, start + split.samples) if split.split is None else behind
+    _check(reader, found)
+    return found
+
+
+def _left(reader: Reader, kept: int, first: int | None) -> int:
+    """Return how many samples there are to train on where nothing says how many."""
+    if first is not None:
+        return first
+    available = reader.available()
+    if available is None:
+        raise wrong(
+            ("train", "samples"), "the data have no end: say how many samples to train on, such as samples: 1000"
+        )
+    if available <= kept:
+        raise wrong(("train",), f"there are {available} samples, and validate and test keep {kept} apart: none is left")
+    return available - kept
+
+
+def _check(reader: Reader, found: Mapping[str, Split]) -> None:
+    for name, split in found.items():
+        available = reader.available(split.split)
+        if available is not None and split.places.stop > available:
+            key = {"train": "samples", "validation": "validate", "test": "test"}[name]
+            of = f" of split {split.split!r}" if split.split else ""
+            wants = f"samples {split.places.start} to {split.places.stop - 1}"
+            raise wrong(("train", key), f"{name} takes {wants}, and there are {available}{of}, counted from 0")
+
+
+@dataclass(frozen=True)
+class Order:
+    """In which order samples are seen: a permutation for each epoch, named by the seed and the epoch alone."""
+
+    seed: int
+    samples: int
+    batch: int
+    shuffle: bool
+    keep_remainder: bool
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return -(-self.samples // self.batch) if self.keep_remainder else self.samples // self.batch
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Array]:
+        """Yield the samples of each batch of an epoch, from the batch ``first`` on."""
+        drawn = stream(self.seed, "order", str(epoch)).permutation(self.samples) if self.shuffle else None
+        order = np.arange(self.samples) if drawn is None else drawn
+        for number in range(first, self.steps):
+            yield order[number * self.batch : (number + 1) * self.batch]
+
+
+def order_of(scenario: Scenario, entry: TrainEntry, samples: int) -> Order:
+    """Return the order of training; raises InputError where not one batch is full and none may be smaller."""
+    batch = scenario.document.batch
+    order = Order(scenario.document.seed, samples, batch, entry.shuffle, entry.remainder == "keep")
+    if not order.steps:
+        raise wrong(("train", "remainder"), f"{samples} samples fill no batch of {batch}, and smaller ones are dropped")
+    return order

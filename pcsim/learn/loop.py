@@ -1,0 +1,220 @@
+"""The training loop: batch after batch on one session, parameters that follow, a row in the log for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.errors import RunError
+from pcsim.learn.comparison import compared
+from pcsim.learn.metrics import METRICS, measured
+from pcsim.learn.sessions import Batch, Sessions, Sweeper
+from pcsim.optimisers import OPTIMISERS
+from pcsim.schedules import SCHEDULES, Place, rate_at
+
+if TYPE_CHECKING:
+    from pcsim.learn.feed import Arrays, Order, Split
+    from pcsim.learn.state import TrainingState
+    from pcsim.scenario.scenario import Scenario
+    from pcsim.scenario.train_document import TrainEntry
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far training has come: batches done and in all, epochs done, and the last rows of the log."""
+
+    step: int
+    steps: int
+    epoch: int
+    latest: Mapping[str, float]
+    epoch_ended: Mapping[str, float] | None = None
+    """The row of an epoch that has just ended."""
+
+
+Progress = Callable[[Done], None]
+"""Called after each batch."""
+
+
+@dataclass
+class Loop:
+    """Training on its way: what it is given, and the state that it changes.
+
+    Attributes
+    ----------
+    splits : the samples of training, and those kept apart, by name
+    keep : writes the state down, where there is a folder
+    """
+
+    scenario: Scenario
+    entry: TrainEntry
+    splits: Mapping[str, Split]
+    order: Order
+    engine: str
+    state: TrainingState
+    keep: Callable[[], None]
+    progress: Progress | None = None
+    sweepers: dict[str, Sweeper] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sessions = Sessions(self.scenario, self.engine)
+        self.losses = self.scenario.losses()
+        self.optimiser = OPTIMISERS[self.entry.optimiser.name]
+        self.settings = self.entry.optimiser.settings(OPTIMISERS)
+        self.schedule = SCHEDULES[self.entry.schedule.name]
+        self.schedule_settings = self.entry.schedule.settings(SCHEDULES)
+        self.names = list(self.state.parameters)
+        self.ticks = 0
+        """Ticks of this epoch, and when it began."""
+        self.began = time.perf_counter()
+
+    @property
+    def steps(self) -> int:
+        """Batches in all."""
+        every = self.entry.epochs * self.order.steps
+        return every if self.entry.steps is None else min(every, self.entry.steps)
+
+    def run(self, asked: Callable[[], bool]) -> tuple[str, str]:
+        """Train to the end; return how it ended and why. ``asked`` says whether to end after this batch."""
+        while self.state.step < self.steps:
+            epoch, first = divmod(self.state.step, self.order.steps)
+            self.ticks, self.began = 0, time.perf_counter()
+            for places in self.order.batches(epoch, first):
+                self.step(places)
+                ended = self.end_epoch() if self.state.step % self.order.steps == 0 else None
+                self.keep_if_due(epoch_ended=ended is not None)
+                self.report(ended)
+                if asked():
+                    self.keep()
+                    return "interrupted", f"interrupted after step {self.state.step} of {self.steps}"
+                if self.state.step == self.steps:
+                    break
+            if reason := self.stopped():
+                return "done", reason
+        return "done", f"all {self.steps} steps done"
+
+    # -- one batch ----------------------------------------------------------------------------------------
+
+    def step(self, places: Array) -> None:
+        """Learn one batch."""
+        state = self.state
+        inputs, targets = self.splits["train"].batch(places)
+        try:
+            batch = self.sessions.begin(inputs, targets, state.step, state.parameters, state.buffers)
+            row = self.row(batch, len(places))
+            updates = batch.learn()
+        except RunError as error:
+            message = f"step {state.step}, epoch {state.step // self.order.steps}: {error}"
+            raise RunError(message) from error
+        if self.entry.compare is not None and state.step % self.entry.compare.every == 0:
+            state.log.compare(state.step, compared(batch.session.task, updates, self.names))
+        state.buffers = batch.session.buffers()
+        if self.scenario.rule.fires.applies:
+            state.parameters = batch.session.parameters()
+        else:
+            self.descend(updates, len(places), row["rate"])
+        self.ticks += batch.session.task.ticks
+        state.log.steps.add(row)
+        state.step += 1
+
+    def row(self, batch: Batch, samples: int) -> dict[str, float]:
+        """Return what is noted of a batch before its update."""
+        found = self.judged(batch.predictions(), batch.targets)
+        return {
+            **{name: float(values.mean()) for name, values in found.items()},
+            "rate": self.rate(),
+            "samples": samples,
+        }
+
+    def judged(self, predictions: Arrays, targets: Arrays) -> dict[str, Array]:
+        """Return the metrics that predictions have, each (samples,)."""
+        found = {name: measured(metric, predictions, targets, self.losses) for name, metric in METRICS.items()}
+        return {name: values for name, values in found.items() if values is not None}
+
+    def rate(self) -> float:
+        """Return the learning rate of this step."""
+        place = Place(self.state.step, self.steps, self.order.steps)
+        if self.scenario.rule.fires.applies:
+            return self.scenario.rule.learning_rate
+        return rate_at(self.schedule, self.schedule_settings, self.settings["rate"], place, self.entry.warm_up)
+
+    def descend(self, updates: Mapping[str, Array], samples: int, rate: float) -> None:
+        """Let the parameters follow what was learnt; arrays of updates are written over."""
+        bound = self.entry.clip
+        for name, theta in self.state.parameters.items():
+            u = updates[name]
+            if self.entry.reduction == "mean":
+                u /= u.dtype.type(samples)
+            if bound is not None:
+                np.clip(u, -bound, bound, out=u)
+            self.optimiser.step(theta, u, self.state.kept[name], rate, self.settings, self.state.step + 1)
+
+    # -- an epoch ------------------------------------------------------------------------------------------
+
+    def end_epoch(self) -> dict[str, float]:
+        """Note an epoch that has ended; return its row."""
+        steps, log = self.order.steps, self.state.log
+        samples = np.array(log.steps.last("samples", steps))
+        metrics = [name for name in METRICS if name in log.steps.columns]
+        row = {name: float(np.array(log.steps.last(name, steps)) @ samples / samples.sum()) for name in metrics}
+        seconds = time.perf_counter() - self.began
+        entry = self.entry.validate_
+        if entry is not None and (len(log.epochs) + 1) % entry.every == 0:
+            row |= {f"validation_{name}": value for name, value in self.judge("validation").items()}
+        row |= {"rate": self.rate(), "seconds": seconds, "samples_per_second": samples.sum() / seconds,
+                "ticks_per_second": self.ticks / seconds}  # fmt: skip
+        log.epochs.add(row)
+        return row
+
+    def judge(self, name: str) -> dict[str, float]:
+        """Return the mean of each metric over samples that are kept apart."""
+        split, found = self.splits[name], dict[str, list[Array]]()
+        if name not in self.sweepers:
+            self.sweepers[name] = Sweeper(self.scenario, self.engine, len(split))
+        sweeper = self.sweepers[name]
+        for first in range(0, len(split), sweeper.size):
+            places = np.arange(first, min(first + sweeper.size, len(split)))
+            inputs, targets = split.batch(places)
+            predictions = sweeper.predictions(inputs, targets, self.state.parameters, self.state.buffers)
+            for metric, values in self.judged(predictions, targets).items():
+                found.setdefault(metric, []).append(values)
+        return {metric: float(np.concatenate(values).mean()) for metric, values in found.items()}
+
+    def stopped(self) -> str:
+        """Return why training ends early; empty if it goes on."""
+        stop, columns = self.entry.stop, self.state.log.epochs.columns
+        if stop is None or not columns:
+            return ""
+        values = [value for value in columns[stop.metric] if value == value]
+        better = max if rises(stop.metric) else min
+        if not values:
+            return ""
+        if stop.reaches is not None and better(values[-1], stop.reaches) == values[-1]:
+            return f"{stop.metric} has reached {stop.reaches:g} after epoch {len(self.state.log.epochs)}"
+        since = len(values) - 1 - values.index(better(values))
+        if stop.patience is not None and since >= stop.patience:
+            return f"{stop.metric} has not been better for {since} epochs"
+        return ""
+
+    def keep_if_due(self, *, epoch_ended: bool) -> None:
+        """Write the state down after so many steps, or after each epoch."""
+        every = self.entry.checkpoint
+        if (epoch_ended if every is None else self.state.step % every == 0) or self.state.step == self.steps:
+            self.keep()
+
+    def report(self, ended: Mapping[str, float] | None) -> None:
+        """Tell how far training has come."""
+        if self.progress is not None:
+            latest = {name: column[-1] for name, column in self.state.log.steps.columns.items()}
+            self.progress(Done(self.state.step, self.steps, len(self.state.log.epochs), latest, ended))
+
+
+def rises(column: str) -> bool:
+    """Return whether a larger value of a column of the log is better."""
+    metric: Any = METRICS.get(column.removeprefix("validation_"))
+    return metric is not None and metric.rises

@@ -1,0 +1,82 @@
+"""What tells how good predictions are: a table of metrics, each a number for each sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcsim.ops import LOSSES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, as a row of facts.
+
+    Attributes
+    ----------
+    of : (predictions, targets (batch, *shape), loss of the output) -> (batch,), one number for each sample
+    suits : (targets) -> whether an output with such targets has it
+    rises : whether more is better
+    adds_up : whether outputs add up; else their mean is taken
+    """
+
+    name: str
+    summary: str
+    of: Callable[[Array, Array, str], Array]
+    suits: Callable[[Array], bool] = lambda _targets: True
+    rises: bool = False
+    adds_up: bool = False
+
+
+def loss_of(predictions: Array, targets: Array, loss: str) -> Array:
+    """Return the loss of each sample, (batch,), in float64."""
+    return np.asarray(LOSSES[loss].value(np, predictions[None], targets[None])[0], np.float64)
+
+
+def correct(predictions: Array, targets: Array, _loss: str) -> Array:
+    """Return the share of places of a sample, (batch,), at which the largest number is the target's largest."""
+    same = predictions.argmax(-1) == targets.argmax(-1)
+    return np.asarray(same.reshape(len(same), -1).mean(1))
+
+
+def of_classes(targets: Array) -> bool:
+    """Return whether targets have a 1 at the place of a class, along the last axis, and 0 elsewhere."""
+    if targets.ndim < 2 or targets.shape[-1] < 2:
+        return False
+    some = targets[: 2**12]
+    return bool(((some == 0) | (some == 1)).all() and (some.sum(-1) == 1).all())
+
+
+def error(predictions: Array, targets: Array, _loss: str) -> Array:
+    """Return the mean absolute difference of each sample, (batch,)."""
+    return np.asarray(np.abs(predictions - targets).reshape(len(targets), -1).mean(1, dtype=np.float64))
+
+
+_ROWS = (
+    Metric("loss", "the loss of a sample, summed over outputs", loss_of, adds_up=True),
+    Metric("accuracy", "share of samples whose largest number is that of the target", correct, of_classes, rises=True),
+    Metric(
+        "absolute_error", "mean absolute difference from the target", error, lambda targets: not of_classes(targets)
+    ),
+)
+
+METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+
+
+def measured(
+    metric: Metric, predictions: Mapping[str, Array], targets: Mapping[str, Array], losses: Mapping[str, str]
+) -> Array | None:
+    """Return a metric of each sample, (batch,), over all outputs that have it; None where none has."""
+    found = [
+        metric.of(predictions[name], targets[name], losses[name]) for name in targets if metric.suits(targets[name])
+    ]
+    if not found:
+        return None
+    return np.asarray(np.sum(found, axis=0) if metric.adds_up else np.mean(found, axis=0))

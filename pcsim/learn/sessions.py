@@ -1,0 +1,124 @@
+"""Sessions of training: one for each size of batch, begun again with every batch; and one that only sweeps forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.engines import best_engine, open_engine
+from pcsim.engines.base import Task
+from pcsim.graph.after_training import after_training
+from pcsim.rules import rule
+from pcsim.run.task import engine_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pcsim.engines.base import Engine, Read, Session
+    from pcsim.learn.feed import Arrays
+    from pcsim.scenario.scenario import Scenario
+
+Array = np.ndarray
+
+
+def engine_for(scenario: Scenario, engine: str | None, steps: int) -> str:
+    """Return which engine trains: ``auto`` counts the ticks of all steps."""
+    name = engine or scenario.document.engine
+    if name != "auto":
+        return name
+    return best_engine(scenario.levelled, scenario.document.batch, scenario.ticks * steps)
+
+
+@dataclass
+class Batch:
+    """One batch on a session: what it predicts before the first tick, and what it learns."""
+
+    session: Session
+    readers: Mapping[str, Read]
+    targets: Arrays
+
+    def predictions(self) -> Arrays:
+        """Return {output: (batch, *shape)}: what the feedforward sweep predicts; before ``learn``."""
+        return {name: read()[0] for name, read in self.readers.items()}
+
+    def learn(self) -> dict[str, Array]:
+        """Run all ticks; return {parameter: (*shape)}, summed over the batch."""
+        self.session.advance(0, self.session.task.ticks, last=True)
+        return self.session.updates()
+
+
+@dataclass
+class Sessions:
+    """Sessions of one scenario, by the size of the batch."""
+
+    scenario: Scenario
+    engine: str
+    known: dict[int, tuple[Session, Mapping[str, Read]]] = field(default_factory=dict)
+
+    def begin(self, inputs: Arrays, targets: Arrays, number: int, parameters: Arrays, buffers: Arrays) -> Batch:
+        """Begin a batch; ``number`` names what its ops draw. Raises RunError where a value is NaN or infinite."""
+        size = len(next(iter(targets.values())))
+        if size in self.known:
+            session, readers = self.known[size]
+            session.restart(
+                inputs=inputs, targets=targets, parameters=parameters, buffers=buffers or None, batch_number=number
+            )
+        else:
+            task = self._task(size, inputs, targets, number, parameters, buffers)
+            session = self._start(task)
+            readers = {name: session.reader("prediction", [name]) for name in targets}
+            self.known[size] = session, readers
+        return Batch(session, readers, targets)
+
+    def _start(self, task: Task) -> Session:
+        return engine_of(self.scenario, self.engine if self.scenario.document.solve == "simulate" else None)[1](task)
+
+    def _task(
+        self, size: int, inputs: Arrays, targets: Arrays, number: int, parameters: Arrays, buffers: Arrays
+    ) -> Task:
+        scenario = self.scenario
+        initial = {} if scenario.document.initial == "feedforward" else scenario.sized(size).initial()
+        return Task(
+            scenario.levelled, scenario.rule, scenario.ticks, size, scenario.dtype, parameters, inputs, targets,
+            scenario.losses(), initial, exact_dynamics=scenario.document.literal, seed=scenario.document.seed,
+            batch_number=number, buffers=buffers,
+        )  # fmt: skip
+
+
+class Sweeper:
+    """Predictions by one feedforward sweep, of the graph as it is once training is over."""
+
+    MOST = 1024
+    """Samples that are swept at once."""
+
+    def __init__(self, scenario: Scenario, engine: str, samples: int) -> None:
+        self.scenario, self.graph = scenario, after_training(scenario.levelled)
+        self.size = min(samples, self.MOST)
+        self.start: Engine = open_engine(engine)
+        self.session: Session | None = None
+        self.readers: dict[str, Read] = {}
+
+    def predictions(self, inputs: Arrays, targets: Arrays, parameters: Arrays, buffers: Arrays) -> Arrays:
+        """Return {output: (samples, *shape)} of at most ``size`` samples; missing ones repeat the first."""
+        count = len(next(iter(targets.values())))
+        places = np.arange(self.size)
+        places[count:] = 0
+        given: dict[str, Any] = {
+            "inputs": {name: array[places] for name, array in inputs.items()},
+            "targets": {name: array[places] for name, array in targets.items()},
+            "parameters": parameters,
+            "buffers": buffers or None,
+        }
+        if self.session is None:
+            self.session = self.start(self._task(given))
+            self.readers = {name: self.session.reader("prediction", [name]) for name in targets}
+        else:
+            self.session.restart(**given)
+        return {name: read()[0][:count].copy() for name, read in self.readers.items()}
+
+    def _task(self, given: dict[str, Any]) -> Task:
+        scenario, fixed = self.scenario, rule("fpa", step_size=1.0, ticks=1)
+        data = {**given, "buffers": given["buffers"] or {}}
+        return Task(self.graph, fixed, 1, self.size, scenario.dtype, losses=scenario.losses(), **data)

@@ -1,0 +1,198 @@
+"""Training: a scenario in, parameters and a log out.
+
+    Scenario --samples--> batches --session--> updates --optimiser--> parameters, batch after batch
+
+- samples: ``learn.feed``; session: ``learn.sessions``, begun again with every batch; optimiser: ``pcsim.optimisers``;
+- the loop is ``learn.loop``, what it goes on from ``learn.state``, what comes of it ``learn.training``.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcsim.errors import RunError, nearest, wrong
+from pcsim.interrupts import interrupts
+from pcsim.learn.feed import GivenSamples, Reader, order_of, splits
+from pcsim.learn.loop import Loop, Progress
+from pcsim.learn.metrics import METRICS
+from pcsim.learn.sessions import engine_for
+from pcsim.learn.state import first_state, load_state
+from pcsim.learn.training import FORMAT, Training, read_manifest
+from pcsim.optimisers import OPTIMISERS
+from pcsim.run.provenance import now, provenance
+from pcsim.run.result import new_folder
+from pcsim.run.span import digest_of
+from pcsim.scenario.reader import Source, load
+from pcsim.scenario.scenario import Scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pcsim.learn.state import TrainingState
+    from pcsim.scenario.train_document import TrainEntry
+
+
+def train(
+    source: Scenario | Source | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    engine: str | None = None,
+    out: str | Path | None = None,
+    resume: str | Path | Training | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    targets: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Training:
+    """Train the parameters of a scenario as its key ``train`` says.
+
+    Parameters
+    ----------
+    source, overrides : a Scenario, or a path or mapping that ``pcsim.load`` takes, and for these {dotted key: value};
+        not needed where a training from a folder goes on
+    engine : one of ``ENGINES``, or ``auto``; default: the scenario's
+    out : a new folder, or the one that is resumed: manifest, log, parameters, and what training can go on from
+    resume : a training that was interrupted or killed, or its folder: it goes on as if it had not been, bit for bit
+    inputs, targets : {source or output: (samples, *shape)}, samples in place of the scenario's, all of one length
+    progress : called after each batch with a ``Done``
+
+    Returns
+    -------
+    Training
+        Also after Ctrl-C, which ends the batch in progress: ``training.manifest["status"]`` is ``interrupted``.
+
+    Raises InputError if something asked for is wrong; RunError if a value becomes NaN or infinite: what was reached
+    before that batch is kept in ``out``.
+    """
+    scenario = _scenario(source, overrides, resume)
+    entry = _entry(scenario)
+    reader = _reader(scenario, inputs, targets)
+    found = splits(reader, entry)
+    order = order_of(scenario, entry, len(found["train"]))
+    state = _begun(scenario, resume)
+    folder = _folder(out, resume)
+    name = engine_for(scenario, engine, order.steps * entry.epochs)
+    clock = time.perf_counter()
+
+    def keep() -> None:
+        if folder is not None:
+            state.save(folder)
+
+    def result(status: str, reason: str, tested: Mapping[str, float]) -> Training:
+        summary = _summary(loop, tested, time.perf_counter() - clock)
+        made = Training(_manifest(scenario, name, status, reason, summary), state)
+        if folder is not None:
+            made.save(folder)
+        return made
+
+    loop = Loop(scenario, entry, found, order, name, state, keep, progress)
+    result("running", "not ended", {})
+    with np.errstate(all="ignore"), interrupts() as asked:
+        try:
+            status, reason = loop.run(asked)
+            tested = loop.judge("test") if "test" in found and status == "done" else {}
+        except RunError as error:
+            result("failed", str(error), {})
+            raise
+    return result(status, reason, tested)
+
+
+def _scenario(source: Any, overrides: Any, resume: Any) -> Scenario:
+    """Return the scenario that is trained: the one that is given, or that of the training that goes on."""
+    if source is not None:
+        return source if isinstance(source, Scenario) else load(source, overrides)
+    if resume is None:
+        raise wrong((), "name a scenario, or with resume= the training that goes on")
+    manifest = resume.manifest if isinstance(resume, Training) else read_manifest(resume)
+    folder = Path(manifest.get("source", {}).get("folder") or "")
+    return load(manifest["scenario"], folder=folder if folder.is_dir() else None)
+
+
+def _entry(scenario: Scenario) -> TrainEntry:
+    entry = scenario.document.train
+    if entry is None:
+        hint = "such as train: {optimiser: {name: sgd, rate: 0.1}, epochs: 5}"
+        raise scenario.located(wrong(("train",), f"the scenario does not say how it is trained; add {hint}"))
+    if scenario.document.stop is not None:
+        raise scenario.located(wrong(("stop",), "ends a single run; in training say how many ticks under 'rule'"))
+    if entry.stop is not None and entry.stop.metric not in (known := _columns(entry)):
+        what = f"the log has no {entry.stop.metric!r}{nearest(entry.stop.metric, known)}"
+        raise scenario.located(wrong(("train", "stop", "metric"), what))
+    if scenario.rule.fires.applies and entry.optimiser.given():
+        what = f"rule {scenario.rule.name!r} moves its parameters at every tick by 'learning_rate' of the rule"
+        raise scenario.located(wrong(("train", "optimiser"), f"{what}: leave the optimiser out"))
+    return entry
+
+
+def _columns(entry: TrainEntry) -> list[str]:
+    """Return what a training can be judged by after an epoch."""
+    return [*METRICS, *(f"validation_{name}" for name in METRICS if entry.validate_ is not None)]
+
+
+def _reader(scenario: Scenario, inputs: Any, targets: Any) -> Reader:
+    """Return what has the samples; raises InputError where those of a call do not fit."""
+    if inputs is None and targets is None:
+        reader: Reader = scenario.sample_reader()
+        return reader
+    if inputs is None or targets is None:
+        raise wrong("inputs" if inputs is None else "targets", "samples have both inputs and targets: give both")
+    lengths = {len(array) for arrays in (inputs, targets) for array in arrays.values()}
+    if len(lengths) != 1:
+        raise wrong("inputs", f"expected as many samples of each source and output, got {sorted(lengths)}")
+    wide = scenario.sized(lengths.pop()).with_data(inputs, targets)
+    return GivenSamples(wide.inputs(), wide.targets())
+
+
+def _begun(scenario: Scenario, resume: Any) -> TrainingState:
+    """Return the state that training begins with, or goes on from."""
+    optimiser, digest = OPTIMISERS[_entry(scenario).optimiser.name], digest_of(scenario)
+    if resume is None:
+        return first_state(scenario.parameters(), scenario.buffers(), optimiser, digest)
+    state = resume.state if isinstance(resume, Training) else load_state(resume)
+    if state.digest != digest:
+        raise wrong("resume", "this training is of another scenario, or began with other parameters")
+    return state
+
+
+def _folder(out: str | Path | None, resume: Any) -> Path | None:
+    if out is None:
+        return None
+    own = isinstance(resume, str | Path) and Path(out).resolve() == Path(resume).resolve()
+    return Path(out) if own else new_folder(out)
+
+
+def _summary(loop: Loop, tested: Mapping[str, float], seconds: float) -> dict[str, Any]:
+    log = loop.state.log
+    last = {name: column[-1] for name, column in log.epochs.columns.items() if not name.endswith(("second", "seconds"))}
+    return {
+        "rule": loop.scenario.rule.name,
+        "optimiser": loop.entry.optimiser.name,
+        "steps": loop.state.step,
+        "horizon": loop.steps,
+        "epochs": len(log.epochs),
+        "samples": loop.order.samples,
+        **{name: value for name, value in last.items() if value == value},
+        **{f"test_{name}": value for name, value in tested.items()},
+        "seconds": round(seconds, 3),
+    }
+
+
+def _manifest(scenario: Scenario, engine: str, status: str, reason: str, summary: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "pcsim": FORMAT,
+        "title": scenario.document.title,
+        "status": status,
+        "reason": reason,
+        "engine": engine,
+        "seed": scenario.document.seed,
+        "dtype": scenario.document.dtype,
+        "digest": scenario.digest,
+        "parameters_digest": scenario.parameters_digest,
+        **provenance(scenario),
+        "written": now(),
+        "summary": summary,
+        "scenario": scenario.plain,
+    }
