@@ -430,7 +430,7 @@ def train(
     """
     from pcsim.train import train as train_
     from pcsim.view.progress import Bar
-    from pcsim.view.training_tables import Follower, training_tables
+    from pcsim.view.training_tables import EpochLines, training_tables
 
     if (file is None) == (resume is None):
         raise wrong((), "name a scenario, or with --resume the folder of a training")
@@ -438,7 +438,7 @@ def train(
         raise wrong((), "--resume goes on with the scenario that the training began with: give no --set")
     target = folder or resume
     with Bar(err, "steps", quiet=as_json) as bar:
-        follow = Follower(bar, _announce, quiet=as_json)
+        follow = EpochLines(bar, _announce, quiet=as_json)
         done = train_(file, _overrides(settings), engine=engine, out=target, resume=resume, progress=follow)
     if as_json:
         _print_json({"status": done.manifest["status"], "folder": target, **done.summary})

@@ -1,15 +1,18 @@
-"""How parameters follow what was learnt: a table of optimisers, each one a step in place.
+"""How parameters follow what was learnt: a table of optimisers, each one a formula for a number of a parameter.
 
-An optimiser is given the descent direction u, what the rule learnt of a batch (``session.updates()``, divided by the
-number of samples where the mean is asked for). With weight decay the direction is u - decay theta (adamw: theta itself
-shrinks). All arithmetic is in the number format of the parameters, as that of the rows of torch.optim with these names.
+An optimiser is given u, what the rule learnt of a batch (``session.updates()``), and a scale, such as 1 over the
+samples. Its direction is d = scale u - decay theta (adamw: theta itself shrinks). A formula holds for a number as for
+arrays of them: NumPy takes whole arrays, compiled code one number after the other, with the same bits. Constants are of
+the number format of the parameters. The rows of torch.optim with these names do the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -39,20 +42,26 @@ BETAS = {
 }
 
 
+Formula = Callable[..., tuple[Any, ...]]
+"""(theta, u, what is kept ..., constants) -> (theta, what is kept ...)."""
+
+
 @dataclass(frozen=True)
 class Optimiser:
     """One optimiser, as a row of facts.
 
     Attributes
     ----------
+    formula : what becomes of a number of a parameter, and of what is kept of it
+    constants : (rate, scale, settings, number of the step from 1 on) -> what the formula takes beside arrays
     settings : what it takes, by name
     keeps : the names of what it keeps of each parameter from step to step
-    step : (theta, u, state, rate, settings, number of the step from 1 on) moves theta, state and u in place
     """
 
     name: str
     summary: str
-    step: Callable[[Array, Array, State, float, Settings, int], None]
+    formula: Formula
+    constants: Callable[[float, float, Settings, int], tuple[float, ...]]
     keeps: tuple[str, ...] = ()
     settings: Mapping[str, Setting] = field(default_factory=lambda: MappingProxyType({}))
     source: str = ""
@@ -61,84 +70,77 @@ class Optimiser:
         """Return the state of a parameter before the first step."""
         return {name: np.zeros_like(theta) for name in self.keeps}
 
-
-def decayed(theta: Array, u: Array, settings: Settings) -> None:
-    """Let the descent direction lose ``weight_decay`` theta."""
-    if settings["weight_decay"]:
-        u -= u.dtype.type(settings["weight_decay"]) * theta
-
-
-def descend(theta: Array, u: Array, state: State, rate: float, settings: Settings, number: int) -> None:
-    """Theta += rate u."""
-    decayed(theta, u, settings)
-    u *= u.dtype.type(rate)
-    theta += u
+    def step(self, theta: Array, u: Array, state: State, constants: tuple[float, ...]) -> None:
+        """Move a parameter, and what is kept of it, in place."""
+        typed = tuple(theta.dtype.type(constant) for constant in constants)
+        arrays = [theta, *(state[name] for name in self.keeps)]
+        for array, value in zip(arrays, self.formula(theta, u, *arrays[1:], typed), strict=True):
+            array[...] = value
 
 
-def heavy_ball(theta: Array, u: Array, state: State, rate: float, settings: Settings, number: int) -> None:
-    """V <- momentum v + u; theta += rate v (Polyak 1964)."""
-    decayed(theta, u, settings)
-    velocity = state["velocity"]
-    velocity *= u.dtype.type(settings["momentum"])
-    velocity += u
-    theta += u.dtype.type(rate) * velocity
+def sgd(theta: Any, u: Any, constants: Any) -> tuple[Any, ...]:
+    """Theta + rate d."""
+    rate, scale, decay = constants
+    return (theta + rate * (scale * u - decay * theta),)
 
 
-def nesterov(theta: Array, u: Array, state: State, rate: float, settings: Settings, number: int) -> None:
-    """V <- momentum v + u; theta += rate (u + momentum v) (Sutskever et al. 2013)."""
-    decayed(theta, u, settings)
-    velocity, momentum = state["velocity"], u.dtype.type(settings["momentum"])
-    velocity *= momentum
-    velocity += u
-    u += momentum * velocity
-    u *= u.dtype.type(rate)
-    theta += u
+def heavy_ball(theta: Any, u: Any, velocity: Any, constants: Any) -> tuple[Any, ...]:
+    """V <- momentum v + d; theta + rate v (Polyak 1964)."""
+    rate, scale, decay, momentum = constants
+    moved = momentum * velocity + (scale * u - decay * theta)
+    return theta + rate * moved, moved
 
 
-def adam(theta: Array, u: Array, state: State, rate: float, settings: Settings, number: int) -> None:
-    """Theta += rate m' / (sqrt(v') + epsilon), m' and v' the means of u and u^2 without their bias."""
-    decayed(theta, u, settings)
-    _adam(theta, u, state, rate, settings, number)
+def nesterov(theta: Any, u: Any, velocity: Any, constants: Any) -> tuple[Any, ...]:
+    """V <- momentum v + d; theta + rate (d + momentum v) (Sutskever et al. 2013)."""
+    rate, scale, decay, momentum = constants
+    direction = scale * u - decay * theta
+    moved = momentum * velocity + direction
+    return theta + rate * (direction + momentum * moved), moved
 
 
-def adamw(theta: Array, u: Array, state: State, rate: float, settings: Settings, number: int) -> None:
-    """Theta loses rate weight_decay theta, then as adam without decay (Loshchilov & Hutter 2019)."""
-    if settings["weight_decay"]:
-        theta *= u.dtype.type(1 - rate * settings["weight_decay"])
-    _adam(theta, u, state, rate, settings, number)
+def adam(theta: Any, u: Any, mean: Any, square: Any, constants: Any) -> tuple[Any, ...]:
+    """Theta + rate m' / (sqrt(v') + epsilon): m' and v' are the means of d and of its square, without their bias.
+
+    First theta is multiplied by ``shrink``, which is 1 but for adamw (Loshchilov & Hutter 2019).
+    """
+    rate, scale, decay, shrink, beta1, rest1, beta2, rest2, root, epsilon = constants
+    direction = scale * u - decay * theta
+    first, second = beta1 * mean + rest1 * direction, beta2 * square + rest2 * (direction * direction)
+    return shrink * theta + rate * (first / (np.sqrt(second) / root + epsilon)), first, second
 
 
-def _adam(theta: Array, u: Array, state: State, rate: float, settings: Settings, number: int) -> None:
-    kind, (beta1, beta2) = u.dtype.type, (settings["beta1"], settings["beta2"])
-    mean, square = state["mean"], state["square"]
-    mean *= kind(beta1)
-    mean += kind(1 - beta1) * u
-    square *= kind(beta2)
-    np.square(u, out=u)
-    u *= kind(1 - beta2)
-    square += u
-    np.sqrt(square, out=u)
-    u /= kind((1 - beta2**number) ** 0.5)
-    u += kind(settings["epsilon"])
-    np.divide(mean, u, out=u)
-    u *= kind(rate / (1 - beta1**number))
-    theta += u
+def _plain(rate: float, scale: float, settings: Settings, _number: int) -> tuple[float, ...]:
+    return rate, scale, settings["weight_decay"]
+
+
+def _with_momentum(rate: float, scale: float, settings: Settings, number: int) -> tuple[float, ...]:
+    return *_plain(rate, scale, settings, number), settings["momentum"]
+
+
+def _adaptive(rate: float, scale: float, settings: Settings, number: int, *, apart: bool = False) -> tuple[float, ...]:
+    beta1, beta2, decay = settings["beta1"], settings["beta2"], settings["weight_decay"]
+    own, shrink = (0.0, 1 - rate * decay) if apart else (decay, 1.0)
+    corrected, root = rate / (1 - beta1**number), (1 - beta2**number) ** 0.5
+    return corrected, scale, own, shrink, beta1, 1 - beta1, beta2, 1 - beta2, root, settings["epsilon"]
 
 
 MOMENTUM = Setting(0.9, "share of the velocity that is kept", high=1.0)
+_MOVING = {"rate": RATE, "momentum": MOMENTUM, "weight_decay": DECAY}
+_SLOW = Setting(1e-3, RATE.summary)
+_APART = Setting(0.01, "weight decay: parameters shrink by the rate times this")
 
 _ROWS = (
-    Optimiser("sgd", "gradient descent", descend,
+    Optimiser("sgd", "gradient descent", sgd, _plain,
               settings={"rate": RATE, "weight_decay": DECAY}, source="Robbins & Monro 1951"),
-    Optimiser("momentum", "gradient descent with momentum", heavy_ball, ("velocity",),
-              {"rate": RATE, "momentum": MOMENTUM, "weight_decay": DECAY}, "Polyak 1964"),
-    Optimiser("nesterov", "gradient descent with Nesterov's momentum", nesterov, ("velocity",),
-              {"rate": RATE, "momentum": MOMENTUM, "weight_decay": DECAY}, "Sutskever et al. 2013"),
-    Optimiser("adam", "steps of the mean direction over the root mean square", adam, ("mean", "square"),
-              {"rate": Setting(1e-3, RATE.summary), **BETAS, "weight_decay": DECAY}, "Kingma & Ba 2015"),
-    Optimiser("adamw", "adam, with weight decay apart from the direction", adamw, ("mean", "square"),
-              {"rate": Setting(1e-3, RATE.summary), **BETAS, "weight_decay": Setting(0.01, "weight decay: parameters "
-               "shrink by rate times this")}, "Loshchilov & Hutter 2019"),
+    Optimiser("momentum", "gradient descent with momentum", heavy_ball, _with_momentum, ("velocity",), _MOVING,
+              "Polyak 1964"),
+    Optimiser("nesterov", "gradient descent with Nesterov's momentum", nesterov, _with_momentum, ("velocity",), _MOVING,
+              "Sutskever et al. 2013"),
+    Optimiser("adam", "steps of the mean direction over the root mean square", adam, _adaptive, ("mean", "square"),
+              {"rate": _SLOW, **BETAS, "weight_decay": DECAY}, "Kingma & Ba 2015"),
+    Optimiser("adamw", "adam, with weight decay apart from the direction", adam, partial(_adaptive, apart=True),
+              ("mean", "square"), {"rate": _SLOW, **BETAS, "weight_decay": _APART}, "Loshchilov & Hutter 2019"),
 )  # fmt: skip
 
 OPTIMISERS: dict[str, Optimiser] = {row.name: row for row in _ROWS}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class StepsDone:
     """Where training stands: steps done, steps in all, and steps of an epoch."""
 
     step: int
@@ -39,12 +39,12 @@ class Schedule:
     Attributes
     ----------
     settings : what it takes, by name
-    factor : (place, settings) -> what the learning rate is multiplied by
+    factor : (done, settings) -> what the learning rate is multiplied by
     """
 
     name: str
     summary: str
-    factor: Callable[[Place, Settings], float]
+    factor: Callable[[StepsDone, Settings], float]
     settings: Mapping[str, Setting] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -53,22 +53,22 @@ LAST = Setting(0.0, "factor at the end of training")
 _ROWS = (
     Schedule("constant", "the rate stays", lambda _place, _settings: 1.0),
     Schedule("step", "multiplied by 'factor' after every 'every' epochs",
-             lambda place, settings: settings["factor"] ** (place.epoch // int(settings["every"])),
+             lambda done, settings: settings["factor"] ** (done.epoch // int(settings["every"])),
              {"every": Setting(1, "epochs", low=1), "factor": Setting(0.1, "what it is multiplied by")}),
     Schedule("exponential", "multiplied by 'factor' after every epoch",
-             lambda place, settings: settings["factor"] ** place.epoch,
+             lambda done, settings: settings["factor"] ** done.epoch,
              {"factor": Setting(0.95, "what it is multiplied by")}),
     Schedule("linear", "falls in a line to 'last' at the end of training",
-             lambda place, settings: 1 + (settings["last"] - 1) * place.share, {"last": LAST}),
+             lambda done, settings: 1 + (settings["last"] - 1) * done.share, {"last": LAST}),
     Schedule("cosine", "falls along half a cosine to 'last' at the end of training",
-             lambda place, settings: settings["last"] + (1 - settings["last"]) * (1 + cos(pi * place.share)) / 2,
+             lambda done, settings: settings["last"] + (1 - settings["last"]) * (1 + cos(pi * done.share)) / 2,
              {"last": LAST}),
 )  # fmt: skip
 
 SCHEDULES: dict[str, Schedule] = {row.name: row for row in _ROWS}
 
 
-def rate_at(schedule: Schedule, settings: Settings, rate: float, place: Place, warm_up: int) -> float:
+def rate_at(schedule: Schedule, settings: Settings, rate: float, done: StepsDone, warm_up: int) -> float:
     """Return the learning rate of a step; in the first ``warm_up`` steps it rises in a line from 0."""
-    rising = min(1.0, (place.step + 1) / warm_up) if warm_up else 1.0
-    return rate * rising * schedule.factor(place, settings)
+    rising = min(1.0, (done.step + 1) / warm_up) if warm_up else 1.0
+    return rate * rising * schedule.factor(done, settings)

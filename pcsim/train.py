@@ -3,12 +3,14 @@
     Scenario --samples--> batches --session--> updates --optimiser--> parameters, batch after batch
 
 - samples: ``learn.feed``; session: ``learn.sessions``, begun again with every batch; optimiser: ``pcsim.optimisers``;
-- the loop is ``learn.loop``, what it goes on from ``learn.state``, what comes of it ``learn.training``.
+- the loop is ``learn.training_loop``, what it goes on from ``learn.training_state``; what comes of it is
+  ``learn.training``.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,11 @@ import numpy as np
 from pcsim.errors import RunError, nearest, wrong
 from pcsim.interrupts import interrupts
 from pcsim.learn.feed import GivenSamples, Reader, order_of, splits
-from pcsim.learn.loop import Loop, Progress
 from pcsim.learn.metrics import METRICS
 from pcsim.learn.sessions import engine_for
-from pcsim.learn.state import first_state, load_state
 from pcsim.learn.training import FORMAT, Training, read_manifest
+from pcsim.learn.training_loop import Progress, TrainingLoop
+from pcsim.learn.training_state import first_state, load_state
 from pcsim.optimisers import OPTIMISERS
 from pcsim.run.provenance import now, provenance
 from pcsim.run.result import new_folder
@@ -32,7 +34,7 @@ from pcsim.scenario.scenario import Scenario
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pcsim.learn.state import TrainingState
+    from pcsim.learn.training_state import TrainingState
     from pcsim.scenario.train_document import TrainEntry
 
 
@@ -69,35 +71,50 @@ def train(
     """
     scenario = _scenario(source, overrides, resume)
     entry = _entry(scenario)
-    reader = _reader(scenario, inputs, targets)
-    found = splits(reader, entry)
+    found = splits(_reader(scenario, inputs, targets), entry)
     order = order_of(scenario, entry, len(found["train"]))
-    state = _begun(scenario, resume)
-    folder = _folder(out, resume)
     name = engine_for(scenario, engine, order.steps * entry.epochs)
-    clock = time.perf_counter()
-
-    def keep() -> None:
-        if folder is not None:
-            state.save(folder)
-
-    def result(status: str, reason: str, tested: Mapping[str, float]) -> Training:
-        summary = _summary(loop, tested, time.perf_counter() - clock)
-        made = Training(_manifest(scenario, name, status, reason, summary), state)
-        if folder is not None:
-            made.save(folder)
-        return made
-
-    loop = Loop(scenario, entry, found, order, name, state, keep, progress)
-    result("running", "not ended", {})
+    state = _begun(scenario, resume)
+    keeper = _Keeper(scenario, name, state, _folder(out, resume))
+    loop = TrainingLoop(scenario, entry, found, order, name, state, keeper.keep, progress)
+    keeper.begin(loop)
     with np.errstate(all="ignore"), interrupts() as asked:
         try:
             status, reason = loop.run(asked)
             tested = loop.judge("test") if "test" in found and status == "done" else {}
         except RunError as error:
-            result("failed", str(error), {})
+            keeper.end(loop, "failed", str(error), {})
             raise
-    return result(status, reason, tested)
+    return keeper.end(loop, status, reason, tested)
+
+
+@dataclass
+class _Keeper:
+    """Writes down what training has come to, where it has a folder."""
+
+    scenario: Scenario
+    engine: str
+    state: TrainingState
+    folder: Path | None
+    clock: float = field(default_factory=time.perf_counter)
+
+    def keep(self) -> None:
+        """Write what training can go on from."""
+        if self.folder is not None:
+            self.state.save(self.folder)
+
+    def begin(self, loop: TrainingLoop) -> None:
+        """Say in the folder that training is running."""
+        if self.folder is not None:
+            self.end(loop, "running", "not ended", {})
+
+    def end(self, loop: TrainingLoop, status: str, reason: str, tested: Mapping[str, float]) -> Training:
+        """Return what has come of training, and write it down."""
+        summary = _summary(loop, tested, time.perf_counter() - self.clock)
+        made = Training(_manifest(self.scenario, self.engine, status, reason, summary), self.state)
+        if self.folder is not None:
+            made.save(self.folder)
+        return made
 
 
 def _scenario(source: Any, overrides: Any, resume: Any) -> Scenario:
@@ -164,7 +181,7 @@ def _folder(out: str | Path | None, resume: Any) -> Path | None:
     return Path(out) if own else new_folder(out)
 
 
-def _summary(loop: Loop, tested: Mapping[str, float], seconds: float) -> dict[str, Any]:
+def _summary(loop: TrainingLoop, tested: Mapping[str, float], seconds: float) -> dict[str, Any]:
     log = loop.state.log
     last = {name: column[-1] for name, column in log.epochs.columns.items() if not name.endswith(("second", "seconds"))}
     return {

@@ -300,3 +300,13 @@ def test_label_inference_with_weights_learnt_here():
     run = pcsim.simulate(pcsim.load(scenario("label-inference"), {"parameters": None}).with_parameters(weights))
     labels = DATASETS["digits"].fields["labels"].load()[1500:]
     assert (inferred(run) == labels).mean() > 0.5
+
+
+def test_train_digits(tmp_path):
+    document = pcsim.load(ROOT / "scenarios" / "train-digits.yaml").document
+    trained = {rule: pcsim.train(ROOT / "scenarios" / "train-digits.yaml", {"rule": rule}) for rule in ("zil", "bp")}
+    assert document.train is not None
+    assert trained["zil"].summary["test_accuracy"] > 0.95
+    assert float(trained["zil"].log["divergence"].max()) < 1e-12
+    for name, wanted in trained["bp"].parameters.items():
+        np.testing.assert_allclose(trained["zil"].parameters[name], wanted, rtol=1e-10, atol=1e-12)

@@ -12,6 +12,7 @@ import xarray as xr
 import pcsim
 from pcsim.errors import InputError, RunError
 from pcsim.graph.initialise import stream
+from pcsim.learn.parameter_steps import Descent
 from pcsim.optimisers import OPTIMISERS
 
 GRAPH = {
@@ -58,8 +59,26 @@ def test_an_optimiser_is_that_of_torch(name):
         u = rng.normal(size=theta.shape)
         other.grad = torch.tensor(-u)
         theirs.step()
-        row.step(theta, u.copy(), state, 0.05, full, number)
+        row.step(theta, u, state, row.constants(0.05, 1.0, full, number))
     np.testing.assert_allclose(theta, other.detach().numpy(), rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_compiled_steps_have_the_bits_of_numpy(name, dtype):
+    pytest.importorskip("numba", reason="engine 'numba' needs Numba")
+    row, rng = OPTIMISERS[name], np.random.default_rng(1)
+    settings = {key: each.default for key, each in row.settings.items()} | {"weight_decay": 0.1}
+    both = []
+    for compiled in (True, False):
+        rng, descent = np.random.default_rng(1), Descent(row, settings, 0.5, compiled=compiled)
+        assert (descent.compiled is not None) == compiled
+        theta = {"w": rng.normal(size=(7, 9)).astype(dtype)}
+        kept = {"w": row.begin(theta["w"])}
+        for number in range(1, 6):
+            descent.step(theta, {"w": rng.normal(size=(7, 9)).astype(dtype)}, kept, 0.05, 0.3, number)
+        both.append(theta["w"])
+    assert np.array_equal(*both)
 
 
 @pytest.mark.parametrize("rule", ["bp", "zil"])

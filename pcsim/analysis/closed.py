@@ -295,11 +295,11 @@ class ClosedSession:
         back = self.local[edge.post].back(self.error(edge.post, tick - edge.error_delay))
         return self._wide(edge.pre, back[[each.key for each in self.graph.incoming[edge.post]].index(edge.key)])
 
-    def updates(self) -> dict[str, Array]:
+    def updates(self, *, copy: bool = True) -> dict[str, Array]:  # noqa: ARG002  they are copies
         """Return what each parameter has learnt."""
         return {name: array.copy() for name, array in self.learnt.items()}
 
-    def parameters(self) -> dict[str, Array]:
+    def parameters(self, *, copy: bool = True) -> dict[str, Array]:  # noqa: ARG002  they are copies
         """Return each parameter's value."""
         return {name: array.copy() for name, array in self.theta.items()}
 

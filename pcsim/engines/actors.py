@@ -481,11 +481,11 @@ class ActorSession:
         inbox = self.actors[edge.pre].inbox["error"] if edge.pre in self.actors else {}
         return inbox.get(edge.key, np.zeros_like(self.start[edge.pre]))
 
-    def updates(self) -> dict[str, Array]:
+    def updates(self, *, copy: bool = True) -> dict[str, Array]:  # noqa: ARG002  they are copies
         """Return what each parameter has learnt."""
         return {name: value[0].copy() for name, value in self.learnt.items()}
 
-    def parameters(self) -> dict[str, Array]:
+    def parameters(self, *, copy: bool = True) -> dict[str, Array]:  # noqa: ARG002  they are copies
         """Return each parameter's value now."""
         return {name: value[0].copy() for name, value in self.theta.items()}
 

@@ -168,11 +168,17 @@ class Session(Protocol):
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices (or edges, for messages) of one shape."""
 
-    def updates(self) -> dict[str, np.ndarray]:
-        """Return {parameter: the descent direction learnt so far, before any learning rate}."""
+    def updates(self, *, copy: bool = True) -> dict[str, np.ndarray]:
+        """Return {parameter: the descent direction learnt so far, before any learning rate}.
 
-    def parameters(self) -> dict[str, np.ndarray]:
-        """Return {parameter: its value now}."""
+        Without ``copy`` they may be the session's own, which last until it goes on or begins again.
+        """
+
+    def parameters(self, *, copy: bool = True) -> dict[str, np.ndarray]:
+        """Return {parameter: its value now}.
+
+        Without ``copy`` they may be the session's own: whoever writes to them gives them to ``restart``.
+        """
 
     def fired(self) -> dict[str, int]:
         """Return {vertex: tick at which the parameters it uses took its error}, where it has happened."""
@@ -251,7 +257,9 @@ def begun_again(task: Task, **given: Unpack[Given]) -> Task:
         key: arrays for key in ("inputs", "targets", "parameters", "buffers") if (arrays := given.get(key)) is not None
     }
     known = {key: _known(task, key) for key in named}
-    if problems := [problem for key, arrays in named.items() for problem in _misfits(key, arrays, known[key])]:
+    if problems := [
+        problem for key, arrays in named.items() for problem in _misfits(key, arrays, known[key], getattr(task, key))
+    ]:
         raise InputError(problems)
     changed: dict[str, Any] = {
         key: {**getattr(task, key), **{name: np.asarray(array, known[key][name][1]) for name, array in arrays.items()}}
@@ -301,8 +309,8 @@ def _known(task: Task, key: str) -> Known:
     }
 
 
-def _misfits(key: str, arrays: Any, known: Known) -> list[Problem]:
-    """Return what is wrong with data that a run should begin again with."""
+def _misfits(key: str, arrays: Any, known: Known, held: Mapping[str, np.ndarray]) -> list[Problem]:
+    """Return what is wrong with data that a run should begin again with, but for what the task holds already."""
     if not isinstance(arrays, Mapping):
         return [Problem((key,), f"expected {{name: array}}, got a {type(arrays).__name__}")]
     return [
@@ -310,13 +318,23 @@ def _misfits(key: str, arrays: Any, known: Known) -> list[Problem]:
     ] + [
         Problem((key, name), fault)
         for name, array in arrays.items()
-        if name in known and (fault := misfit(array, *known[name]))
+        if name in known and array is not held.get(name) and (fault := misfit(array, *known[name]))
     ]
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Return whether all numbers are finite: the sum of their squares is, or they are looked at one by one."""
+    if array.dtype.kind == "f" and array.flags.c_contiguous:
+        flat = array.reshape(-1)
+        with np.errstate(all="ignore"):
+            if np.isfinite(np.dot(flat, flat)):
+                return True
+    return bool(np.isfinite(array).all())
 
 
 def misfit(given: Any, shape: Shape, dtype: np.dtype[Any]) -> str:
     """Return why what was given cannot stand for an array of this shape and number format; empty if it can."""
-    if type(given) is np.ndarray and (given.shape, given.dtype) == (shape, dtype) and np.isfinite(given).all():
+    if type(given) is np.ndarray and (given.shape, given.dtype) == (shape, dtype) and all_finite(given):
         return ""
     if np.ma.is_masked(given):
         return "has masked values, which are no numbers; fill these places first: array.filled(0.0)"

@@ -309,12 +309,12 @@ class Member:
         """Return a function that reads a quantity of this run."""
         return self.ensemble.clock.reader(quantity, [joined(name, self.run) for name in names])
 
-    def updates(self) -> dict[str, Array]:
+    def updates(self, *, copy: bool = True) -> dict[str, Array]:  # noqa: ARG002  they are copies
         """Return what each parameter of this run has learnt."""
         taken = self.ensemble.taken.get(self.run)
         return self._of("updates", self.task.graph.parameters) if taken is None else taken
 
-    def parameters(self) -> dict[str, Array]:
+    def parameters(self, *, copy: bool = True) -> dict[str, Array]:  # noqa: ARG002  they are copies
         """Return the value now of each parameter of this run."""
         return self._of("parameters", self.task.graph.parameters)
 

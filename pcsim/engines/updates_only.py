@@ -156,13 +156,13 @@ class UpdatesOnlySession:
 
         return read
 
-    def updates(self) -> dict[str, np.ndarray]:
+    def updates(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
-        return self.session.updates()
+        return self.session.updates(copy=copy)
 
-    def parameters(self) -> dict[str, np.ndarray]:
+    def parameters(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
-        return self.session.parameters()
+        return self.session.parameters(copy=copy)
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which the parameters that each vertex uses took its error."""

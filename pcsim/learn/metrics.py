@@ -70,13 +70,20 @@ _ROWS = (
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 
 
-def measured(
-    metric: Metric, predictions: Mapping[str, Array], targets: Mapping[str, Array], losses: Mapping[str, str]
-) -> Array | None:
-    """Return a metric of each sample, (batch,), over all outputs that have it; None where none has."""
-    found = [
-        metric.of(predictions[name], targets[name], losses[name]) for name in targets if metric.suits(targets[name])
-    ]
-    if not found:
-        return None
-    return np.asarray(np.sum(found, axis=0) if metric.adds_up else np.mean(found, axis=0))
+class Judge:
+    """Metrics of predictions: which outputs have which, as the first targets say."""
+
+    def __init__(self, losses: Mapping[str, str]) -> None:
+        self.losses = losses
+        self.outputs: dict[str, list[str]] = {}
+
+    def __call__(self, predictions: Mapping[str, Array], targets: Mapping[str, Array]) -> dict[str, Array]:
+        """Return {metric: (samples,)} of the metrics that any output has."""
+        if not self.outputs:
+            suited = {row.name: [name for name in targets if row.suits(targets[name])] for row in METRICS.values()}
+            self.outputs = {name: outputs for name, outputs in suited.items() if outputs}
+        found: dict[str, Array] = {}
+        for name, outputs in self.outputs.items():
+            rows = [METRICS[name].of(predictions[each], targets[each], self.losses[each]) for each in outputs]
+            found[name] = sum(rows[1:], rows[0]) / (1 if METRICS[name].adds_up else len(rows))
+        return found

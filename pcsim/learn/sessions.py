@@ -44,9 +44,9 @@ class Batch:
         return {name: read()[0] for name, read in self.readers.items()}
 
     def learn(self) -> dict[str, Array]:
-        """Run all ticks; return {parameter: (*shape)}, summed over the batch."""
+        """Run all ticks; return {parameter: (*shape)}, summed over the batch, until the next one begins."""
         self.session.advance(0, self.session.task.ticks, last=True)
-        return self.session.updates()
+        return self.session.updates(copy=False)
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Sessions:
 class Sweeper:
     """Predictions by one feedforward sweep, of the graph as it is once training is over."""
 
-    MOST = 1024
+    MOST = 256
     """Samples that are swept at once."""
 
     def __init__(self, scenario: Scenario, engine: str, samples: int) -> None:

@@ -6,11 +6,12 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 
 from pcsim.errors import RunError, clipped, wrong
-from pcsim.learn.state import TrainingState, load_state
+from pcsim.learn.training_state import TrainingState, load_state
 from pcsim.run.result import write_json
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ class Training:
             self.state.save(target)
             np.savez(target / PARAMETERS, allow_pickle=False, **{**self.parameters, **self.buffers})
             self.state.log.write_csv(target)
-            self.log.to_zarr(target / LOG, mode="w", consolidated=False)
+            with catch_warnings():
+                filterwarnings("ignore", "The data type .* does not have a Zarr V3 specification")
+                self.log.to_zarr(target / LOG, mode="w", consolidated=False)
             write_json(target / MANIFEST, self.manifest)
         except OSError as error:
             message = f"cannot write the training to {target}: {error.strerror or error}"

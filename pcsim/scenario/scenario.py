@@ -23,6 +23,7 @@ from pcsim.graph.synapse_table import synapse_notes
 from pcsim.program.lower import ticks_of
 from pcsim.scenario.given_parameters import frozen_parameters, parameters_of_file
 from pcsim.scenario.named_files import named_files
+from pcsim.scenario.sample_reader import SampleReader
 from pcsim.scenario.scenario_document import InitialEntry
 from pcsim.scenario.task_data import TaskData
 
@@ -237,6 +238,10 @@ class Scenario:
         made = _collected({section: partial(self._data.given, section, arrays) for section, arrays in given.items()})
         data = {**self.data, **{section: {**self.data.get(section, {}), **arrays} for section, arrays in made.items()}}
         return self._shared_with(replace(self, data=data), *_OF_PARAMETERS)
+
+    def sample_reader(self) -> SampleReader:
+        """Return what reads samples of the sources and outputs, by their number."""
+        return SampleReader(self)
 
     def sized(self, batch: int) -> Scenario:
         """Return the scenario with another number of samples in its batch."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.learn.comparison import MEASURES
+from pcsim.learn.against_backprop import MEASURES
 from pcsim.learn.metrics import METRICS
 from pcsim.view.style import (
     BLUE,
@@ -16,6 +16,7 @@ from pcsim.view.style import (
     legend_below,
     look,
     new_axes,
+    remark,
     save,
     sequential,
     short_names,
@@ -93,9 +94,12 @@ def comparison_figure(log: xr.Dataset, name: str, title: str) -> Figure:
         line = LINES[place % len(LINES)] if few else "-"
         label = shown[parameter] if few else None
         axes.plot(log["compared"].to_numpy(), values, color=colours[place], linestyle=line, linewidth=1, label=label)
-    if name == "divergence" and bool((log[name] > 0).any()):
-        axes.set_yscale("log")
+    notes = []
+    if name == "divergence":
+        zero = not bool((log[name] > 0).any())
+        axes.set_yscale("linear" if zero else "log")
+        notes = [remark("every update is backprop's, to the last bit")] if zero else []
     axes.set_xlabel("step")
-    axes.set_ylabel({"divergence": "relative difference from backprop"}.get(name, f"{name} with backprop"))
-    legend_below(figure, axes.get_legend_handles_labels()[0])
+    axes.set_ylabel(f"{name} {'from' if name == 'divergence' else 'with'} backprop")
+    legend_below(figure, [*axes.get_legend_handles_labels()[0], *notes])
     return figure

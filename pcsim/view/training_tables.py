@@ -13,8 +13,8 @@ from pcsim.view.text import number, titled
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pcsim.learn.loop import Done
     from pcsim.learn.training import Training
+    from pcsim.learn.training_loop import Done
     from pcsim.view.progress import Bar
 
 SPEED = {"samples_per_second": "samples/s", "ticks_per_second": "ticks/s"}
@@ -23,7 +23,7 @@ LIVE = 0.2
 """Seconds from one look at the bar to the next."""
 
 
-class Follower:
+class EpochLines:
     """Follows training: a bar with the latest numbers, and a line for each epoch that ends."""
 
     def __init__(self, bar: Bar, say: Callable[[str], None], *, quiet: bool) -> None:
@@ -46,7 +46,8 @@ class Follower:
 
     def _latest(self, done: Done, now: float) -> str:
         speed = (done.step - self.first) * done.latest["samples"] / max(1e-9, now - self.began)
-        return f"epoch {done.epoch + 1}, {_metrics(done.latest)}, {speed:.0f} samples/s"
+        epoch = done.epoch + (done.epoch_ended is None)
+        return f"epoch {epoch}, {_metrics(done.latest)}, {speed:.0f} samples/s"
 
 
 def _metrics(row: Mapping[str, float], before: str = "") -> str:

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from pcsim.program.program import Rows, Step
 
 
+def address(array: np.ndarray) -> int:
+    """Return where an array begins in memory."""
+    return int(array.__array_interface__["data"][0])
+
+
 class ArrayState:
     """Everything that lasts from tick to tick; arrays of a group are (rows, batch, *shape).
 
@@ -81,7 +86,9 @@ class ArrayState:
         """Take the parameters and the data of the sources."""
         for shape, names in self.program.parameters.items():
             for row, name in enumerate(names):
-                self.theta[shape][row] = self.xp.asarray(task.parameters[name], task.dtype)
+                here, given = self.theta[shape][row, ...], self.xp.asarray(task.parameters[name], task.dtype)
+                if self.xp is not np or address(given) != address(here):
+                    here[...] = given
         for shape, group in self.program.groups.items():
             units = self.units[shape]
             for row, name in enumerate(group.names[group.active :], group.active):
@@ -185,26 +192,28 @@ class ArrayState:
             return self.readers.of_values(edges) if quantity == "value message" else self.readers.of_errors(edges)
         return self.readers.of_vertices(quantity, names)
 
-    def updates(self) -> dict[str, np.ndarray]:
+    def updates(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
-        return self.learnt_of(self.learnt)
+        return self.learnt_of(self.learnt, copy=copy)
 
-    def learnt_of(self, groups: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
+    def learnt_of(self, groups: Mapping[Shape, Array], *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)}, zeros where nothing of a shape has learnt yet."""
         return self.by_name(
             {
                 shape: groups[shape] if shape in groups else self.xp.zeros_like(theta)
                 for shape, theta in self.theta.items()
-            }
+            },
+            copy=copy,
         )
 
-    def parameters(self) -> dict[str, np.ndarray]:
+    def parameters(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
-        return self.by_name(self.theta)
+        return self.by_name(self.theta, copy=copy)
 
-    def by_name(self, groups: Mapping[Shape, Array]) -> dict[str, np.ndarray]:
-        """Return {parameter: (*shape)}, copies on the host, of arrays (parameters, *shape) by shape."""
-        rows = {shape: self.copies.of(self.host(groups[shape])) for shape in groups}
+    def by_name(self, groups: Mapping[Shape, Array], *, copy: bool = True) -> dict[str, np.ndarray]:
+        """Return {parameter: (*shape)} on the host, of arrays (parameters, *shape) by shape; copies where asked for."""
+        host = {shape: self.host(array) for shape, array in groups.items()}
+        rows = {shape: self.copies.of(array) for shape, array in host.items()} if copy else host
         return {
             name: found[row, ...]
             for shape, found in rows.items()

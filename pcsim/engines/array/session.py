@@ -149,13 +149,13 @@ class ArraySession:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
         return self.state.reader(quantity, names)
 
-    def updates(self) -> dict[str, np.ndarray]:
+    def updates(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
-        return self.state.updates()
+        return self.state.updates(copy=copy)
 
-    def parameters(self) -> dict[str, np.ndarray]:
+    def parameters(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
-        return self.state.parameters()
+        return self.state.parameters(copy=copy)
 
     def buffers(self) -> dict[str, np.ndarray]:
         """Return what ops keep from batch to batch, as this batch leaves it."""

@@ -141,7 +141,7 @@ def _layers(layout: Layout, step: Step, units: int, fan_in: int) -> dict[str, An
     used = used_of(weight, count)
     rows, which = np.unique(used, return_inverse=True)
     like = np.zeros(0, layout.dtype)
-    there, back = packed_size(like, fan_in, units), packed_size(like, units, fan_in)
+    there, back = packed_size(like, fan_in, units), packed_size(like, units, fan_in) if step.sends else 0
     forward = layout.memory.new(f"weights of {owner}, packed forward", len(rows) * there)
     backward = layout.memory.new(f"weights of {owner}, packed backward", len(rows) * back)
     layout.packed.append(Packed(weight.shape, rows, forward, backward))
@@ -162,7 +162,10 @@ def used_of(slot: ParameterSlot, count: int) -> WholeNumbers:
 
 @dataclass
 class Packed:
-    """The weights of a step in both packed forms, and which parameters of their shape they are."""
+    """The weights of a step in both packed forms, and which parameters of their shape they are.
+
+    What sends no errors back, as its inputs are clamped, needs none for the way back.
+    """
 
     shape: Shape
     rows: WholeNumbers

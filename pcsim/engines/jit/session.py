@@ -435,14 +435,14 @@ class JitSession:
 
         return read
 
-    def updates(self) -> dict[str, np.ndarray]:
+    def updates(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return what each parameter has learnt."""
         self.learning.replace_blanks()
-        return self.arrays.updates()
+        return self.arrays.updates(copy=copy)
 
-    def parameters(self) -> dict[str, np.ndarray]:
+    def parameters(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
-        return self.arrays.parameters()
+        return self.arrays.parameters(copy=copy)
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex fired."""

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pcsim import optimisers
 from pcsim.interrupts import deferred_interrupt
 from pcsim.resources import install
 
@@ -33,13 +34,13 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False, "fastmat
 
 
 def stamp() -> str:
-    """Return a digest of this package's sources.
+    """Return a digest of this package's sources, and of formulas that it compiles.
 
     Numba takes cached code for fresh as long as the file of its own function is unchanged; kernels also
     contain what they call in other files.
     """
     digest = sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(optimisers.__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

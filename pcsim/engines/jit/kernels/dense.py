@@ -201,10 +201,14 @@ def add_into(memory: Any, a: int, out: int, n: int) -> None:
 
 @jit
 def pack_all(weights: Any, rows: Any, forward: Any, backward: Any) -> None:
-    """Pack W^T and W of some rows of a stack of weights (parameters, units, fan-in), one after the other."""
+    """Pack W^T and W of some rows of a stack of weights (parameters, units, fan-in), one after the other.
+
+    W is not packed where ``backward`` is empty.
+    """
     n, k = weights.shape[1:]
     there, back = packed_size(forward, k, n), packed_size(backward, n, k)
     for number in range(len(rows)):
         at = rows[number] * n * k
         pack(weights, at, 1, k, k, n, forward, number * there)
-        pack(weights, at, k, 1, n, k, backward, number * back)
+        if len(backward):
+            pack(weights, at, k, 1, n, k, backward, number * back)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsim.errors import RunError
-from pcsim.learn.comparison import compared
-from pcsim.learn.metrics import METRICS, measured
+from pcsim.learn.against_backprop import compared
+from pcsim.learn.metrics import METRICS, Judge
+from pcsim.learn.parameter_steps import Descent
 from pcsim.learn.sessions import Batch, Sessions, Sweeper
 from pcsim.optimisers import OPTIMISERS
-from pcsim.schedules import SCHEDULES, Place, rate_at
+from pcsim.schedules import SCHEDULES, StepsDone, rate_at
 
 if TYPE_CHECKING:
-    from pcsim.learn.feed import Arrays, Order, Split
-    from pcsim.learn.state import TrainingState
+    from pcsim.engines.base import Session
+    from pcsim.learn.feed import Order, Split
+    from pcsim.learn.training_state import TrainingState
     from pcsim.scenario.scenario import Scenario
     from pcsim.scenario.train_document import TrainEntry
 
@@ -42,7 +44,7 @@ Progress = Callable[[Done], None]
 
 
 @dataclass
-class Loop:
+class TrainingLoop:
     """Training on its way: what it is given, and the state that it changes.
 
     Attributes
@@ -59,16 +61,18 @@ class Loop:
     state: TrainingState
     keep: Callable[[], None]
     progress: Progress | None = None
-    sweepers: dict[str, Sweeper] = field(default_factory=dict)
+    sweeper: Sweeper | None = None
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.scenario, self.engine)
-        self.losses = self.scenario.losses()
-        self.optimiser = OPTIMISERS[self.entry.optimiser.name]
-        self.settings = self.entry.optimiser.settings(OPTIMISERS)
+        self.judged = Judge(self.scenario.losses())
+        optimiser, self.settings = OPTIMISERS[self.entry.optimiser.name], self.entry.optimiser.settings(OPTIMISERS)
+        self.descent = Descent(optimiser, self.settings, self.entry.clip, compiled=self.engine == "numba")
         self.schedule = SCHEDULES[self.entry.schedule.name]
         self.schedule_settings = self.entry.schedule.settings(SCHEDULES)
         self.names = list(self.state.parameters)
+        self.home: Session | None = None
+        """The session whose own parameters are moved."""
         self.ticks = 0
         """Ticks of this epoch, and when it began."""
         self.began = time.perf_counter()
@@ -81,6 +85,12 @@ class Loop:
 
     def run(self, asked: Callable[[], bool]) -> tuple[str, str]:
         """Train to the end; return how it ended and why. ``asked`` says whether to end after this batch."""
+        try:
+            return self._run(asked)
+        finally:
+            self.state.parameters = {name: array.copy() for name, array in self.state.parameters.items()}
+
+    def _run(self, asked: Callable[[], bool]) -> tuple[str, str]:
         while self.state.step < self.steps:
             epoch, first = divmod(self.state.step, self.order.steps)
             self.ticks, self.began = 0, time.perf_counter()
@@ -106,6 +116,9 @@ class Loop:
         inputs, targets = self.splits["train"].batch(places)
         try:
             batch = self.sessions.begin(inputs, targets, state.step, state.parameters, state.buffers)
+            if self.home is None:  # to move the session's own spares it a copy
+                self.home = batch.session
+                state.parameters = batch.session.parameters(copy=False)
             row = self.row(batch, len(places))
             updates = batch.learn()
         except RunError as error:
@@ -117,7 +130,8 @@ class Loop:
         if self.scenario.rule.fires.applies:
             state.parameters = batch.session.parameters()
         else:
-            self.descend(updates, len(places), row["rate"])
+            scale = 1 / len(places) if self.entry.reduction == "mean" else 1.0
+            self.descent.step(state.parameters, updates, state.kept, row["rate"], scale, state.step + 1)
         self.ticks += batch.session.task.ticks
         state.log.steps.add(row)
         state.step += 1
@@ -131,28 +145,12 @@ class Loop:
             "samples": samples,
         }
 
-    def judged(self, predictions: Arrays, targets: Arrays) -> dict[str, Array]:
-        """Return the metrics that predictions have, each (samples,)."""
-        found = {name: measured(metric, predictions, targets, self.losses) for name, metric in METRICS.items()}
-        return {name: values for name, values in found.items() if values is not None}
-
     def rate(self) -> float:
         """Return the learning rate of this step."""
-        place = Place(self.state.step, self.steps, self.order.steps)
+        done = StepsDone(self.state.step, self.steps, self.order.steps)
         if self.scenario.rule.fires.applies:
             return self.scenario.rule.learning_rate
-        return rate_at(self.schedule, self.schedule_settings, self.settings["rate"], place, self.entry.warm_up)
-
-    def descend(self, updates: Mapping[str, Array], samples: int, rate: float) -> None:
-        """Let the parameters follow what was learnt; arrays of updates are written over."""
-        bound = self.entry.clip
-        for name, theta in self.state.parameters.items():
-            u = updates[name]
-            if self.entry.reduction == "mean":
-                u /= u.dtype.type(samples)
-            if bound is not None:
-                np.clip(u, -bound, bound, out=u)
-            self.optimiser.step(theta, u, self.state.kept[name], rate, self.settings, self.state.step + 1)
+        return rate_at(self.schedule, self.schedule_settings, self.settings["rate"], done, self.entry.warm_up)
 
     # -- an epoch ------------------------------------------------------------------------------------------
 
@@ -174,9 +172,10 @@ class Loop:
     def judge(self, name: str) -> dict[str, float]:
         """Return the mean of each metric over samples that are kept apart."""
         split, found = self.splits[name], dict[str, list[Array]]()
-        if name not in self.sweepers:
-            self.sweepers[name] = Sweeper(self.scenario, self.engine, len(split))
-        sweeper = self.sweepers[name]
+        if self.sweeper is None:
+            most = max(len(each) for other, each in self.splits.items() if other != "train")
+            self.sweeper = Sweeper(self.scenario, self.engine, most)
+        sweeper = self.sweeper
         for first in range(0, len(split), sweeper.size):
             places = np.arange(first, min(first + sweeper.size, len(split)))
             inputs, targets = split.batch(places)
