@@ -5,7 +5,23 @@ No engine asks for a rule's name, nor for a firing policy's. What a row may say:
 - ``moving``: predictions and Jacobians follow the values (else they stay as they were at tick 0);
 - ``step_size``: gamma of ``x(t+1) = x(t) + gamma (-Pi eps + sum J^T Pi eps)`` ([M] eq. 2, [S] eq. 7);
 - ``fires``: at which ticks a parameter takes what it receives, a row of ``FIRINGS``;
-- ``output_variance``: k, which divides the precision of the outputs and multiplies the update ([Z] 3.3).
+- ``output_variance``: k, which divides the precision of the outputs and multiplies the update ([Z] 3.3);
+- ``dynamics``: what a vertex keeps from tick to tick, a row of ``DYNAMICS``; an engine says which of them it runs.
+
+With multipliers (``alm``) a free vertex holds the constraint ``eps = 0`` by a Lagrange multiplier lambda. The augmented
+Lagrangian ``L + sum of lambda eps + rho/2 eps Pi eps`` descends along x and ascends along lambda, both in a tick: ``x
++= gamma (-c + sum of J^T c)`` and ``lambda += alpha eps``, where the credit ``c = lambda + rho Pi eps`` is what a
+vertex sends and its parameters take; an output sends ``Pi eps``, the slope of the loss. At rest eps is zero: values are
+those of the feedforward sweep, and ``lambda = sum of J^T c`` with the loss at the end is backprop's error. On a linear
+graph, away from its outputs, along each singular value s of ``I - d mu / d x``, a tick multiplies by the roots of ``z^2
+- (2 - gamma rho s^2) z + 1 - gamma (rho - alpha) s^2``: stable where alpha < rho and gamma (2 rho - alpha) s^2 < 4. A
+multiplier that takes the error of a tick before it is sent is the same run with rho less by alpha, so that rho 2 and
+alpha 1 here are the rho 1 and alpha 1 of the paper.
+
+With errors (``epc``) a vertex keeps e and is worth ``x = mu + e``, so that F is ``1/2 sum of e Pi e`` and the loss of
+what comes out. A tick sweeps values forward and then ``g = -dL/dx`` back, and ``e += gamma (g - Pi e)``. At rest ``Pi e
+= g`` at every vertex, which is where ``il`` comes to rest. F is curved by Pi and, beyond that, along as many directions
+as the outputs have units, so that depth does not slow it; steps must stay below 2 over the greatest curvature.
 """
 
 from __future__ import annotations
@@ -68,6 +84,14 @@ def firing_named(name: str) -> Firing:
     return FIRINGS[name]
 
 
+DYNAMICS: dict[str, str] = {
+    "values": "a value, which moves by the errors that arrive",
+    "multipliers": "a value, and a Lagrange multiplier that adds up its error",
+    "errors": "an error: each tick is a sweep of values forward and one of errors back",
+}
+"""What a vertex keeps from tick to tick."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One algorithm, as a checked row of facts.
@@ -86,6 +110,10 @@ class Rule:
         The only step size for which the rule equals backprop, where there is one.
     needs : str
         A signal from outside the actor that the rule depends on; empty when it is local in time.
+    dynamics : str
+        What a vertex keeps, a key of ``DYNAMICS``.
+    rho, multiplier_step : float
+        Weight of the error in the credit, and alpha, the step size of multipliers; used where vertices keep them.
     """
 
     name: str
@@ -100,11 +128,14 @@ class Rule:
     levelled: bool = False
     exact_step: float | None = None
     needs: str = ""
+    dynamics: str = "values"
+    rho: float = 2.0
+    multiplier_step: float = 1.0
 
     def __post_init__(self) -> None:
         problems = [
             Problem((key,), f"must be a finite number above 0, got {value!r}")
-            for key in ("step_size", "output_variance", "learning_rate")
+            for key in ("step_size", "output_variance", "learning_rate", "rho", "multiplier_step")
             if not _positive(value := getattr(self, key))
         ]
         if (ticks := _ticks(self.ticks)) is None:
@@ -123,7 +154,17 @@ class Rule:
     @property
     def compares_with_backprop(self) -> bool:
         """Whether the rule's errors have the backprop errors as their limit or their value."""
-        return not self.moving or self.fires.at_front
+        return not self.moving or self.fires.at_front or self.keeps_multipliers
+
+    @property
+    def keeps_multipliers(self) -> bool:
+        """Whether free vertices have a multiplier, and send and learn from it."""
+        return self.dynamics == "multipliers"
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether a tick is a sweep forward and one back, in which every error reaches every vertex."""
+        return self.dynamics == "errors"
 
 
 def _positive(value: Any) -> bool:
@@ -156,11 +197,19 @@ _ROWS = (
          moving=True, fires=FIRINGS["every"], source="incremental predictive coding, Salvatori et al. 2024"),
     Rule("il-variance", "standard predictive coding with output variance k and the learning rate times k",
          moving=True, fires=FIRINGS["end"], output_variance=100.0, source="[WB]; [Z] section 3.3, case 2"),
+    Rule("epc", "predictive coding in errors: vertices keep errors, each tick sweeps forward and back",
+         moving=True, fires=FIRINGS["end"], step_size=0.5, ticks=8, dynamics="errors",
+         needs="an order of all vertices: a tick is a sweep there and back", source="ePC, arXiv 2505.20137"),
+    Rule("alm", "augmented Lagrangian: a multiplier at each vertex adds up its error and becomes backprop's",
+         moving=True, fires=FIRINGS["end"], step_size=0.25, ticks=300, dynamics="multipliers",
+         source="PC-ALM, arXiv 2605.31022"),
 )  # fmt: skip
 
 RULES: dict[str, Rule] = {row.name: row for row in _ROWS}
 
-SETTINGS = ("step_size", "ticks", "output_variance", "learning_rate")
+OF_MULTIPLIERS = ("rho", "multiplier_step")
+
+SETTINGS = ("step_size", "ticks", "output_variance", "learning_rate", *OF_MULTIPLIERS)
 """What a scenario may change in a row."""
 
 
@@ -171,7 +220,14 @@ def rule(name: str, **settings: Any) -> Rule:
     """
     if name not in RULES:
         raise InputError([Problem(("name",), f"unknown rule {name!r}" + nearest(name, RULES, "pcsim list rules"))])
-    unknown = [key for key in settings if key not in SETTINGS]
-    if unknown:
-        raise InputError(Problem((key,), f"unknown setting {key!r}" + nearest(key, SETTINGS)) for key in unknown)
-    return replace(RULES[name], **settings)
+    row = RULES[name]
+    problems = [
+        Problem((key,), f"unknown setting {key!r}" + nearest(key, SETTINGS)) for key in settings if key not in SETTINGS
+    ] + [
+        Problem((key,), f"rule {name!r} keeps no multipliers; leave it out, or take a rule that does: alm")
+        for key in settings
+        if key in OF_MULTIPLIERS and not row.keeps_multipliers
+    ]
+    if problems:
+        raise InputError(problems)
+    return replace(row, **settings)

@@ -538,6 +538,7 @@ def _results_of(row: Row) -> Row:
         "criterion": ticks.get("criterion"),
         "horizon": row["horizon"],
         "updates_relative": updates.get("relative"),
+        "updates_cosine": updates.get("cosine"),
         "updates_euclidean": updates.get("euclidean"),
         "blame": ", ".join((row.get("divergence") or {}).get("blame") or []),
         "error": row.get("error", ""),

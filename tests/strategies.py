@@ -24,7 +24,7 @@ from pcsim.graph.initialise import initialise, stream
 from pcsim.ops import ACTIVATIONS, OPS, complete
 from pcsim.ops.elementwise import UNARY
 from pcsim.program.lower import ticks_of
-from pcsim.rules import Rule, rule
+from pcsim.rules import RULES, Rule, rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pcsim.graph import Graph
 
 Document = dict[str, Any]
+
+VALUE_RULES = {name: row for name, row in RULES.items() if row.dynamics == "values"}
+"""Rules that every engine runs."""
 
 SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (3,), (3,), (2, 3), (3, 3))
 BOUNDED = ("tanh", "sigmoid", "sin", "cos", "softmax")

@@ -9,7 +9,7 @@ import pytest
 from conftest import opened
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Features, documents, make_task, random_document, run_task
+from strategies import VALUE_RULES, Features, documents, make_task, random_document, run_task
 
 import pcsim
 from pcsim.engines import ENGINES, best_engine, open_engine
@@ -90,7 +90,7 @@ def stepped(start, task):
 
 @given(
     document=documents(max_size=7, delays=True, precision=True),
-    row=st.sampled_from(list(RULES)),
+    row=st.sampled_from(list(VALUE_RULES)),
     form=st.sampled_from(["none", "delay", "identity"]),
     cut=st.integers(1, 7),
 )
@@ -164,7 +164,7 @@ def exchanged(task, given):
 
 @given(
     document=documents(max_size=7, delays=True, precision=True),
-    row=st.sampled_from(list(RULES)),
+    row=st.sampled_from(list(VALUE_RULES)),
     form=st.sampled_from(["none", "delay"]),
     losses=st.sampled_from(["mixed", "squared_error"]),
 )
@@ -238,7 +238,7 @@ def test_numbers_that_are_none_are_refused_and_forgotten(engine, number, said):
 
 @given(
     document=documents(max_size=7, delays=True),
-    row=st.sampled_from(list(RULES)),
+    row=st.sampled_from(list(VALUE_RULES)),
     form=st.sampled_from(["none", "delay"]),
     dtype=st.sampled_from(["float64", "float32"]),
 )
@@ -373,7 +373,7 @@ def test_rows_of_step_size_one_move_what_arrived(engine):
 # -- what need not be worked out ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", [*RULES, "fpa at step size 1"])
+@pytest.mark.parametrize("row", [*VALUE_RULES, "fpa at step size 1"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_what_is_left_out_would_have_come_out_the_same(monkeypatch, row, dtype):
     """Every quantity at every tick, bit for bit, with all actors at work and with those that the schedule names."""

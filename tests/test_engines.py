@@ -10,14 +10,14 @@ import pytest
 from conftest import opened
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import PER_TICK, Features, documents, make_task, permuted, random_document, run_task
+from strategies import PER_TICK, VALUE_RULES, Features, documents, make_task, permuted, random_document, run_task
 
 from pcsim.analysis.backprop import backprop
 from pcsim.engines import ENGINES, open_engine
 from pcsim.errors import DomainError, InputError, NumberOverflowError, RunError
 from pcsim.graph import light_cone, vertex_levels
 from pcsim.program.lower import SHARED_BY
-from pcsim.rules import RULES, rule
+from pcsim.rules import rule
 
 SMALL_STEPS = {"il": 0.05, "fpa": 0.3, "incremental": 0.05, "il-variance": 0.05}
 """Step sizes at which a short run stays close to where it began; the other rules have their own."""
@@ -112,7 +112,7 @@ def nudged(task, seed):
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "actors"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 def test_engines_agree_with_actors_tick_by_tick(row, dtype, name):
     """Errors, values, predictions, messages, updates, fire ticks; where one cannot go on, neither can the other.
 
@@ -139,7 +139,7 @@ def test_engines_agree_with_actors_tick_by_tick(row, dtype, name):
                 )
 
 
-@given(document=documents(max_size=5, precision=True), row=st.sampled_from(list(RULES)), ticks=st.integers(1, 6))
+@given(document=documents(max_size=5, precision=True), row=st.sampled_from(list(VALUE_RULES)), ticks=st.integers(1, 6))
 def test_engines_agree_from_any_start(engine, document, row, ticks):
     task = make_task(document, tame(row), ticks=ticks, away=0.01, batch=2)
     start = {
@@ -163,7 +163,9 @@ def same_bits(got, wanted):
     return all(set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in b) for a, b in pairs)
 
 
-@given(document=documents(max_size=7, precision=True), row=st.sampled_from(list(RULES)), seed=st.integers(0, 1000))
+@given(
+    document=documents(max_size=7, precision=True), row=st.sampled_from(list(VALUE_RULES)), seed=st.integers(0, 1000)
+)
 def test_order_of_the_document_changes_no_bit(engine, document, row, seed):
     runs = [
         outcome(engine, make_task(doc, tame(row), "identity", "float32", ticks=5, away=0.01))
@@ -172,7 +174,7 @@ def test_order_of_the_document_changes_no_bit(engine, document, row, seed):
     assert str(runs[0]) == str(runs[1]) if isinstance(runs[0], RunError) else same_bits(*runs)
 
 
-@given(document=documents(max_size=6), row=st.sampled_from(list(RULES)))
+@given(document=documents(max_size=6), row=st.sampled_from(list(VALUE_RULES)))
 def test_two_runs_of_one_task_are_equal(engine, document, row):
     task = make_task(document, tame(row), ticks=4, away=0.01)
     runs = [outcome(engine, task) for _ in range(2)]
@@ -231,7 +233,7 @@ def cone_of(task):
     return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires.applies)
 
 
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 def test_errors_are_exactly_zero_before_the_light_cone(engine, row):
     """[Z] theorem 1, for every rule and engine: exactly zero, not small."""
     for seed in range(40):
@@ -452,7 +454,7 @@ def test_inference_does_not_depend_on_the_batch(numpy_engine, document, row):
     )
 
 
-@given(document=documents(max_size=5), row=st.sampled_from(list(RULES)))
+@given(document=documents(max_size=5), row=st.sampled_from(list(VALUE_RULES)))
 def test_a_run_leaves_its_task_as_it_was(engine, document, row):
     task = make_task(document, tame(row), ticks=3, away=0.01)
     parts = (task.parameters, task.inputs, task.targets)
@@ -499,7 +501,7 @@ ODD = {
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", list(ODD))
 def test_small_and_odd_graphs_run_under_every_rule(engine, name, dtype, batch):
-    for row in RULES:
+    for row in VALUE_RULES:
         task = make_task({"vertices": ODD[name]}, tame(row), "delay", dtype, batch=batch, ticks=9, away=0.3)
         run, wanted = run_task(engine, task), backprop(task)
         assert all(series.dtype == dtype for what in PER_TICK for series in run.seen[what].values())

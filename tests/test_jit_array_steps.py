@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from strategies import Features, make_task, random_document, run_task
+from strategies import VALUE_RULES, Features, make_task, random_document, run_task
 from test_engines import TOLERANCE, far_apart, nudged, outcome, rounding, scaled_difference, series_of, tame
 
 pytest.importorskip("numba", reason="the compiled engine needs Numba")
@@ -100,7 +100,7 @@ def assert_as_actors(run, task):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("batch", "threads"), [(1, "1"), (1, "2"), (64, "2")])
 def test_every_quantity_at_every_tick_is_that_of_actors(monkeypatch, name, row, dtype, batch, threads):
@@ -121,7 +121,7 @@ def same(got, wanted):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 @pytest.mark.parametrize(("batch", "threads"), [(1, "1"), (1, "2"), (64, "2"), (64, "3")])
 def test_blocks_of_ticks_are_those_ticks_one_by_one(monkeypatch, name, row, batch, threads):
     monkeypatch.setenv("PCSIM_THREADS", threads)
@@ -162,7 +162,7 @@ def test_other_steps_keep_their_kernels():
 def test_a_graph_without_any_kernel_is_played():
     vertices = {"x": {"op": "input", "shape": [3]}, "a": {"op": "stranger", "inputs": ["x"]}}
     vertices["y"] = layer("a", op="strange_layer")
-    for row in RULES:
+    for row in VALUE_RULES:
         task = make_task({"vertices": vertices}, tame(row), "delay", ticks=6, away=0.1, batch=4)
         session, other = NUMBA(task), open_engine("numpy")(task)
         assert all(engine.startswith("numpy: ") for engine in session.executed().values())
@@ -197,7 +197,7 @@ def test_a_loss_without_a_kernel_makes_its_step_an_array_call(monkeypatch, row):
 
 
 @pytest.mark.parametrize("missing", ["affine", "weighted_sum", "tanh", "add", "projection", "concat"])
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 def test_random_graphs_in_which_some_op_has_no_kernel(monkeypatch, row, missing):
     """As many ticks at once as one by one, bit for bit; and what actors say."""
     monkeypatch.delitem(kinds.KINDS, missing)

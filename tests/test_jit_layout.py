@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from strategies import Features, make_task, random_document
+from strategies import VALUE_RULES, Features, make_task, random_document
 from test_engines import tame
 from test_jit_array_steps import DOCUMENTS, strangers  # noqa: F401
 from test_jit_population import DOCUMENTS as POPULATIONS
@@ -22,7 +22,6 @@ from pcsim.engines.jit.verifier import verify
 from pcsim.engines.updates_only import updates_task
 from pcsim.errors import RunError
 from pcsim.program.verify import ProgramError
-from pcsim.rules import RULES
 
 
 def compiled(task):
@@ -30,7 +29,7 @@ def compiled(task):
 
 
 @pytest.mark.parametrize("threads", ["1", "3"])
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 def test_what_is_laid_out_is_what_the_program_says(monkeypatch, row, threads):
     monkeypatch.setenv("PCSIM_THREADS", threads)
     monkeypatch.setattr("pcsim.engines.jit.pool.WORTH_SHARING", 0)

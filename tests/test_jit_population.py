@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from strategies import make_task, run_task
+from strategies import VALUE_RULES, make_task, run_task
 
 pytest.importorskip("numba")
 
@@ -17,7 +17,7 @@ from pcsim.engines.jit import pool
 from pcsim.engines.jit.kernels import sparse
 from pcsim.engines.jit.session import JitSession
 from pcsim.ops.synapses.synapse import arranged
-from pcsim.rules import RULES, rule
+from pcsim.rules import rule
 
 SMALL_STEPS = {"il": 0.05, "fpa": 0.3, "incremental": 0.05, "il-variance": 0.05}
 NUMBA = open_engine("numba")
@@ -90,7 +90,7 @@ def small_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 @pytest.mark.parametrize(("form", "batch"), [("none", 1), ("delay", 8), ("identity", 3)])
 def test_every_quantity_at_every_tick(small_blocks, name, row, form, batch):
     task = make_task(DOCUMENTS[name], tame(row), form, batch=batch, ticks=11, away=0.01, losses="mixed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from strategies import Features, make_task, random_document
+from strategies import VALUE_RULES, Features, make_task, random_document
 from test_engines import outcome, tame
 from test_jit_array_steps import DOCUMENTS, ending, same, strangers  # noqa: F401
 from test_jit_population import DOCUMENTS as POPULATIONS
@@ -47,7 +47,7 @@ def in_two(before, after, task, cut):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 @pytest.mark.parametrize("cut", [1, 4, 7])
 def test_a_run_goes_on_from_its_state_bit_for_bit(name, row, cut):
     form = "delay" if row in ("zil", "fa-zil", "bp") else "none"
@@ -58,7 +58,7 @@ def test_a_run_goes_on_from_its_state_bit_for_bit(name, row, cut):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 @pytest.mark.parametrize(("before", "after"), [("actors", "numba"), ("numba", "numpy"), ("numba", "actors")])
 def test_a_run_goes_on_from_the_state_of_another_engine(name, row, before, after):
     form = "delay" if row in ("zil", "fa-zil", "bp") else "none"
@@ -71,7 +71,7 @@ def test_a_run_goes_on_from_the_state_of_another_engine(name, row, before, after
     assert got[1] == wanted[1]
 
 
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 def test_random_graphs_go_on_bit_for_bit(row):
     for seed in range(20):
         document = random_document(seed, Features(size=8, precision=seed % 2 == 1, dead_ends=seed % 5 == 0))

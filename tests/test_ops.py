@@ -96,6 +96,21 @@ AFFINES = [
         *product(sorted(set(ACTIVATIONS) - {"none", "relu", "sigmoid", "tanh"}), ["f(Wx+b)"], [True]),
     ]
 ] + [affine_case("tanh", convention, True, (2, 4, 3)) for convention in ["f(Wx+b)", "W f(x)+b"]]
+
+
+def residual_case(activation, divisor, skip, shape=(3,)):
+    f = FUNCTIONS["identity" if activation == "none" else activation]
+
+    def reference(params, x):
+        weighted = anp.dot(f(x), params["weight"].T) / divisor**0.5
+        return x + weighted if skip else weighted
+
+    attributes = {"units": 3 if skip else 2, "activation": activation, "divisor": divisor, "skip": skip}
+    return Case("residual", (shape,), reference, attributes)
+
+
+RESIDUALS = [residual_case(*each) for each in product(["none", "tanh", "relu"], [1, 12], [True, False])]
+RESIDUALS.append(residual_case("tanh", 5, True, (2, 4, 3)))
 ARITHMETIC = [
     case
     for a, b in [((), ()), ((3,), (3,)), ((2, 3), (3,)), ((1, 3), (2, 1)), ((), (2, 3))]
@@ -122,6 +137,7 @@ CASES = [
     *FUNCTION_CASES,
     *STRUCTURE,
     *AFFINES,
+    *RESIDUALS,
     *ARITHMETIC,
     *MATMULS,
     *PROJECTIONS,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import strategies
 from conftest import opened
-from strategies import Features, make_task, random_document, run_task
+from strategies import VALUE_RULES, Features, make_task, random_document, run_task
 from test_backprop import differences, late_vertices, punctual
 from test_engines import (
     SMALL_STEPS,
@@ -268,7 +268,7 @@ def nudged_floats(task, draw):
     return replace(moved, inputs={**moved.inputs, **whole})
 
 
-SITUATIONS = [(kind, row) for kind in KINDS[:3] for row in RULES] + [("firing", row) for row in NEW_RULES]
+SITUATIONS = [(kind, row) for kind in KINDS[:3] for row in VALUE_RULES] + [("firing", row) for row in NEW_RULES]
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "actors"])

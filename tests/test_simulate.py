@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from strategies import VALUE_RULES
 
 import pcsim
 from pcsim.analysis.windows import window_of
@@ -370,7 +371,7 @@ def test_a_run_from_a_folder_has_no_state(tmp_path):
 # -- engines, numbers, seeds --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", list(pcsim.RULES))
+@pytest.mark.parametrize("rule", list(VALUE_RULES))
 @pytest.mark.parametrize("loss", ["squared_error", "cross_entropy"])
 def test_two_engines_give_the_same_series(rule, loss):
     runs = [

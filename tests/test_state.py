@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import opened
-from strategies import BATCH_OPS, PER_TICK, SEPARATE, Features, make_task, random_document, run_task
+from strategies import BATCH_OPS, PER_TICK, SEPARATE, VALUE_RULES, Features, make_task, random_document, run_task
 from test_engines import TOLERANCE, nudged, outcome, rounding, scaled_difference, tame
 
 from pcsim.analysis.closed import closed_form
@@ -23,7 +23,7 @@ from pcsim.engines.ensembles import together
 from pcsim.engines.state import ARRAYS
 from pcsim.errors import InputError, RunError
 from pcsim.graph.graph import number_format
-from pcsim.rules import RULES, rule
+from pcsim.rules import rule
 from pcsim.run.checkpoint import Checkpoint, load_checkpoint
 
 HERE = Path(__file__).parent
@@ -102,7 +102,7 @@ def state_of(session):
         pytest.skip(str(error))
 
 
-ROWS = [*RULES, "fpa at step size 1"]
+ROWS = [*VALUE_RULES, "fpa at step size 1"]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -86,7 +86,7 @@ def why_no_modes(task: Task) -> str:
     rule, graph = task.rule, task.graph
     if all(graph.role(name) == "output" for name in graph.active):
         return "nothing but outputs: no value moves"
-    if not rule.moving or not rule.fires.only_last:
+    if not rule.moving or not rule.fires.only_last or rule.dynamics != "values":
         return f"rule {rule.name} has no prediction under this criterion"
     if any(edge.value_delay or edge.error_delay for edge in graph.edges):
         return "edges have delays"

@@ -25,7 +25,7 @@ from pcsim.analysis.unpredicted import why_no_ticks
 from pcsim.analysis.windows import SHRINKS, TRIPS
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products
-from pcsim.graph.levels import uneven_edges, vertex_levels
+from pcsim.graph.levels import levels, uneven_edges, vertex_levels
 from pcsim.program.lower import lower
 
 if TYPE_CHECKING:
@@ -130,6 +130,11 @@ class Sums(NamedTuple):
         """Whether no square overflowed or vanished, so that the figures follow from the sums."""
         apart = self.most == 0 or LEAST < self.apart < MOST
         return apart and (self.zero or LEAST < self.got < MOST) and LEAST < self.wanted < MOST
+
+    def credit(self) -> dict[str, float | None]:
+        """Return the part of ``wanted`` that ``got`` has along it, and the cosine; None where squares are out of range."""
+        cosine = self.figures()["cosine"] if self.safe and not self.zero else None
+        return {"share": _finite(self.product / self.wanted) if self.wanted > LEAST else None, "cosine": cosine}
 
     def figures(self) -> dict[str, float | None]:
         """Return what ``compare`` returns."""
@@ -302,6 +307,22 @@ def _late_firing(found: Evidence) -> dict[str, Any]:
     }
 
 
+def _parallel_ticks(found: Evidence) -> dict[str, Any]:
+    """Count ticks on a clock on which a message crosses one edge a tick, all actors at once, first sweep included."""
+    task = found.task
+    ticks, sweep = found.meter.tick + 1, levels(task.graph)
+    if getattr(found.session, "settled", False):
+        return {"ticks": ticks, "sweep": sweep, "parallel_ticks": None}
+    each = 2 * sweep if task.rule.sweeps else 1
+    return {"ticks": ticks, "sweep": sweep, "parallel_ticks": (0 if task.rule.sweeps else sweep) + each * ticks}
+
+
+def _credit(found: Evidence) -> dict[str, Any]:
+    """Return how much of backprop's gradient is in each update: <update, gradient> / |gradient|^2, and the cosine."""
+    sums, whole = compared(found.session.updates(), found.reference)
+    return {"updates": whole.credit(), "parameters": {name: each.credit() for name, each in sums.items()}}
+
+
 MEASURES = {
     row.name: row
     for row in (
@@ -317,6 +338,10 @@ MEASURES = {
                 _signal_fraction, "negative binomial"),
         Measure("late_firing", "vertices that fired later than their error was due (rules that fire on arrival)",
                 _late_firing, "[So]"),
+        Measure("parallel_ticks", "ticks on a clock on which a message crosses an edge in one, sweeps counted in full",
+                _parallel_ticks, "[Z] eq. 3.27-3.36, with one tick for each call"),
+        Measure("credit", "share of backprop's gradient in what each parameter learnt, and the cosine", _credit,
+                "projection on the gradient"),
     )
 }  # fmt: skip
 
@@ -340,6 +365,8 @@ def _read_out(value: float) -> str:
 
 def _under_converged(found: Evidence) -> str | None:
     task, meter = found.task, found.meter
+    if getattr(found.session, "settled", False):
+        return None
     if not task.rule.compares_with_backprop:
         if meter.converged_at is not None or meter.criterion == "gradient":
             return None

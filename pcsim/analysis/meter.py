@@ -278,7 +278,7 @@ class Meter:
         plain = rule.output_variance == 1 and all(group.precision is None for group in self.groups)
         known = self.criterion == "gradient" or (self.criterion == "energy" and self.window == 1)
         known = known and not self.losses and not self.learns
-        return plain and known and not rule.fires.at_front
+        return plain and known and not rule.fires.at_front and not rule.keeps_multipliers
 
     def follow_block(self, first: int, squares: Array, apart: Array) -> dict[str, Array]:
         """Take the measures of ticks from ``first`` on, from what the engine noted; return them as series.
@@ -523,7 +523,8 @@ def cone_of(task: Task) -> dict[str, int | None]:
     """
     if task.initial:
         return dict.fromkeys(task.graph.active, 0)
-    return light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires.applies)
+    cone = light_cone(task.graph, moving=task.rule.moving, learning=task.rule.fires.applies)
+    return {name: tick and 1 for name, tick in cone.items()} if task.rule.sweeps else cone
 
 
 def start_meter(

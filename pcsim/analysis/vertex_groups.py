@@ -36,13 +36,17 @@ class Group:
     """The error, or the value, at the tick before."""
     work: Array
     """Room for a difference."""
+    credit: Read | None = None
+    """Reads what parameters learn from, where it is more than the error times its precision."""
 
     def error(self) -> Array:
         """Return the errors of this tick."""
         return self.read().reshape(self.wanted.shape)
 
     def sent(self, variance: float) -> Array:
-        """Return what parameters learn from: the errors times their precision and the output variance."""
+        """Return what parameters learn from: the credit, or errors times their precision and the output variance."""
+        if self.credit is not None:
+            return self.credit().reshape(self.wanted.shape)
         sent = self.error() if self.precision is None else self.precision * self.error()
         return sent if variance == 1 else variance * sent
 
@@ -108,4 +112,5 @@ def group_of(
     precision = None if unit else np.stack([np.tile(one.ravel(), task.batch) for one in given]).astype(task.dtype)
     return Group(session.reader("error", names), session.reader("value", names), wanted,
                  np.array([scale[name] for name in names]), precision, rows,
-                 np.zeros_like(wanted), np.empty_like(wanted))  # fmt: skip
+                 np.zeros_like(wanted), np.empty_like(wanted),
+                 session.reader("credit", names) if task.rule.keeps_multipliers else None)  # fmt: skip

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from pcsim.engines.base import Engine, Session, Task
 from pcsim.errors import InputError, Problem, nearest, wrong
+from pcsim.rules import DYNAMICS
 
 if TYPE_CHECKING:
     from pcsim.graph.graph import Graph
+    from pcsim.rules import Rule
 
 __all__ = ["ENGINES", "Engine", "EngineRow", "Session", "Task", "best_engine", "fastest", "open_engine"]
 
@@ -28,15 +30,40 @@ class EngineRow:
     """Whether one run takes all cores, or a device."""
     sweeps_back: bool = False
     """Whether a whole run of which only the updates are wanted holds no messages under way."""
+    dynamics: tuple[str, ...] = ("values",)
+    """What its vertices can keep, of ``pcsim.rules.DYNAMICS``."""
+
+    def refusal(self, rule: Rule) -> str:
+        """Return why the engine cannot run a rule; empty if it can."""
+        if rule.dynamics in self.dynamics:
+            return ""
+        able = [row.name for row in ENGINES.values() if rule.dynamics in row.dynamics]
+        others = f"take {' or '.join(able)}, or auto" if able else "leave it out, or say auto"
+        kept = DYNAMICS[rule.dynamics].partition(",")[0].partition(":")[0]
+        return f"engine {self.name!r} cannot run rule {rule.name!r}, whose vertices keep {kept}; {others}"
 
 
 ENGINES = {
     row.name: row
     for row in (
-        EngineRow("actors", "pcsim.engines.actors", "one object per vertex with an inbox: slow, obvious, the oracle"),
-        EngineRow("numpy", "pcsim.engines.array.session", "all vertices of a kind in one array operation"),
         EngineRow(
-            "cupy", "pcsim.engines.array.gpu", "the numpy engine's array operations on a CUDA device", parallel=True
+            "actors",
+            "pcsim.engines.actors",
+            "one object per vertex with an inbox: slow, obvious, the oracle",
+            dynamics=("values", "multipliers"),
+        ),
+        EngineRow(
+            "numpy",
+            "pcsim.engines.array.session",
+            "all vertices of a kind in one array operation",
+            dynamics=("values", "multipliers"),
+        ),
+        EngineRow(
+            "cupy",
+            "pcsim.engines.array.gpu",
+            "the numpy engine's array operations on a CUDA device",
+            parallel=True,
+            dynamics=("values", "multipliers"),
         ),
         EngineRow(
             "numba",
@@ -58,9 +85,10 @@ def fastest() -> str:
     return "numba" if find_spec("numba") else "numpy"
 
 
-def best_engine(graph: Graph, batch: int, ticks: int) -> str:
-    """Return what ``auto`` means for a run: compiled kernels where the run is long enough to load them."""
-    return fastest() if nanoseconds(graph, batch, ticks) > WORTH_COMPILING else "numpy"
+def best_engine(graph: Graph, batch: int, ticks: int, rule: Rule | None = None) -> str:
+    """Return what ``auto`` means for a run: compiled kernels where they know its rule and it is long enough."""
+    able = rule is None or not ENGINES[fastest()].refusal(rule)
+    return fastest() if able and nanoseconds(graph, batch, ticks) > WORTH_COMPILING else "numpy"
 
 
 def nanoseconds(graph: Graph, batch: int, ticks: int) -> float:
@@ -72,14 +100,23 @@ def nanoseconds(graph: Graph, batch: int, ticks: int) -> float:
 
 
 def open_engine(name: str) -> Engine:
-    """Return an engine by name; raises InputError for one unknown or without what it needs."""
+    """Return an engine by name; raises InputError for one unknown or without what it needs.
+
+    The engine refuses a task whose rule it cannot run.
+    """
     name = "numpy" if name == "auto" else name
     if name not in ENGINES:
         raise wrong("engine", f"unknown engine {name!r}" + nearest(name, ENGINES, "pcsim list engines"))
     try:
-        engine: Engine = import_module(ENGINES[name].module).start
+        start: Engine = import_module(ENGINES[name].module).start
     except ImportError as missing:
         if not str(missing).startswith(f"engine {name!r} needs"):
             raise
         raise InputError([Problem((), str(missing))]) from missing
+
+    def engine(task: Task) -> Session:
+        if refusal := ENGINES[name].refusal(task.rule):
+            raise wrong("engine", refusal)
+        return start(task)
+
     return engine

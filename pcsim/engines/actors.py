@@ -18,7 +18,7 @@ from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by_tick
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
-from pcsim.engines.state import State, check, delayed_edges, history_lengths, past
+from pcsim.engines.state import State, check, delayed_edges, history_lengths, multiplied, past
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -79,6 +79,10 @@ class Actor:
     inbox: dict[str, dict[Any, Array]] = field(default_factory=lambda: {"value": {}, "error": {}})
     fired: int | None = None
     ignores_errors: bool = False
+    multiplier: Array | None = None
+    """Where the rule has free vertices keep one."""
+    rho: float = 1.0
+    alpha: float = 0.0
 
     @property
     def value(self) -> Array:
@@ -114,20 +118,27 @@ class Actor:
         self.mu, self.saved = self.vertex.op.forward(np, self.vertex.call, self.params, inputs)
         self.mu = np.broadcast_to(self.mu, self.start.shape)
 
+    @property
+    def credit(self) -> Array:
+        """What is sent back and learnt from: Pi eps, or lambda + rho Pi eps."""
+        weighted = self.precision * self.error
+        kept = self.multiplier
+        return np.asarray(weighted if kept is None else kept + weighted.dtype.type(self.rho) * weighted)
+
     def messages(self) -> tuple[Array, ...]:
         """Return J^T Pi eps, one message per input."""
-        op, g = self.vertex.op, self.precision * self.error
+        op, g = self.vertex.op, self.credit
         feedback = self.vertex.feedback.applied(np, op, self.vertex.call, self.params)
         return op.to_inputs(np, self.vertex.call, feedback, self.inputs, self.mu, self.saved, g)
 
     def to_leaves(self) -> tuple[Array, ...]:
         """Return J^T Pi eps for each input with the forward operands: what parameters used as inputs receive."""
-        op, g = self.vertex.op, self.precision * self.error
+        op, g = self.vertex.op, self.credit
         return op.to_inputs(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
 
     def contributions(self) -> dict[str, Array]:
         """Return (d mu / d p)^T Pi eps for each parameter slot."""
-        op, g = self.vertex.op, self.precision * self.error
+        op, g = self.vertex.op, self.credit
         return op.to_params(np, self.vertex.call, self.params, self.inputs, self.mu, self.saved, g)
 
     def received(self) -> Array:
@@ -152,6 +163,10 @@ class Actor:
     def correct(self) -> None:
         """Sum the errors that are due, by edge key, and move: x += gamma (-Pi eps + sum)."""
         received, gamma = self.received(), self.start.dtype.type(self.gamma)
+        if self.multiplier is not None:
+            self.deviation = self.deviation + gamma * (received - self.credit)
+            self.multiplier = self.multiplier + gamma.dtype.type(self.alpha) * self.error
+            return
         rate = (self.gamma * self.precision).astype(self.start.dtype)
         self.deviation = (1 - rate) * self.deviation + (rate * self.shift + gamma * received)
 
@@ -218,6 +233,12 @@ class ActorSession:
             self.start[name],
             self._params(vertex),
         )
+        if self.rule.keeps_multipliers and actor.free:
+            actor.multiplier, actor.rho, actor.alpha = (
+                np.zeros_like(actor.start),
+                self.rule.rho,
+                self.rule.multiplier_step,
+            )
         initial = task.initial.get(name)
         actor.settle(
             tuple(self.start[edge.pre] for edge in graph.incoming[name]), None if initial is None else initial[None]
@@ -309,6 +330,7 @@ class ActorSession:
             self.task.batch_number,
             "actors",
             private,
+            {name: self._multiplier(name)[0].copy() for name in multiplied(self.task)},
         )
 
     def _values_under_way(self) -> dict[str, Array]:
@@ -342,6 +364,8 @@ class ActorSession:
         self.next_tick, self.frozen_at = state.tick, dict(state.frozen)
         for name, actor in self.actors.items():
             actor.deviation, actor.fired = state.deviations[name][None].copy(), state.fired.get(name)
+            if actor.multiplier is not None:
+                actor.multiplier = state.multipliers[name][None].copy()
         self.network = Network()
         self._fill_lines(state)
         self.theta = {name: value[None].copy() for name, value in state.parameters.items()}
@@ -473,7 +497,13 @@ class ActorSession:
             return actor.value
         if quantity == "prediction":
             return np.asarray(actor.start + actor.shift)
-        return actor.error
+        if quantity == "credit":
+            return actor.credit
+        return self._multiplier(name) if quantity == "multiplier" else actor.error
+
+    def _multiplier(self, name: str) -> Array:
+        kept = self.actors[name].multiplier
+        return np.zeros_like(self.start[name]) if kept is None else kept
 
     def _message(self, quantity: str, edge: Edge) -> Array:
         if quantity == "value message":

@@ -349,13 +349,20 @@ def contributions(task: Task, session: Session, names: Sequence[str]) -> dict[st
             vertex = graph.vertices[name]
             if contributes(graph, name):
                 params = {slot: theta[parameter] for slot, parameter in vertex.params} | operands.get(name, {})
-                precision = np.asarray(precision_of(graph, name, task.rule), task.dtype)
-                g = precision * session.reader("error", [name])()
+                g = _credit(task, session, name)
                 local = _local(task, session, vertex, params, theta)
                 for parameter, received in contributions_of(graph, name, local, g):
                     learnt[parameter][...] += received
     variance = task.dtype.type(task.rule.output_variance)
     return {name: value[0] if variance == 1 else variance * value[0] for name, value in learnt.items()}
+
+
+def _credit(task: Task, session: Session, name: str) -> Array:
+    """Return what the parameters of a vertex learn from at this tick, (1, batch, *shape)."""
+    if task.rule.keeps_multipliers:
+        return session.reader("credit", [name])()
+    precision = np.asarray(precision_of(task.graph, name, task.rule), task.dtype)
+    return np.asarray(precision * session.reader("error", [name])())
 
 
 def _local(task: Task, session: Session, vertex: Vertex, params: Params, theta: Mapping[str, Array]) -> Local:

@@ -36,6 +36,7 @@ class State:
     applied : what of the updates the values have taken already, under rules that learn within the run
     fired, frozen : {vertex: tick}
     seed, batch_number : name the random draws of this batch
+    multipliers : {free vertex: (batch, *shape)}, under rules whose vertices keep one
     engine, private : the engine that made it, and what beyond the above lets that engine go on bit for bit
     """
 
@@ -52,6 +53,7 @@ class State:
     batch_number: int = 0
     engine: str = ""
     private: Arrays = field(default_factory=dict)
+    multipliers: Arrays = field(default_factory=dict)
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self.errors.values())) + sum(map(len, self.values.values()))
@@ -71,7 +73,7 @@ class State:
         return State(self.tick, **parts, seed=self.seed, batch_number=self.batch_number)
 
 
-ARRAYS = ("deviations", "values", "errors", "parameters", "updates", "applied")
+ARRAYS = ("deviations", "values", "errors", "parameters", "updates", "applied", "multipliers")
 """The fields that hold arrays by name."""
 
 NAMED = (*ARRAYS, "fired", "frozen")
@@ -87,6 +89,12 @@ def history_lengths(graph: Graph) -> dict[str, int]:
         if edge.value_delay and graph.role(edge.pre) == "free":
             longest[edge.pre] = max(longest.get(edge.pre, 0), edge.value_delay)
     return longest
+
+
+def multiplied(task: Task) -> list[str]:
+    """Return the vertices that keep a multiplier under a task's rule."""
+    graph = task.graph
+    return [name for name in graph.active if task.rule.keeps_multipliers and graph.role(name) == "free"]
 
 
 def past(history: Array | None, ticks: int, like: Array) -> Array:
@@ -108,7 +116,9 @@ def _problems(state: State, task: Task) -> Iterator[Problem]:
     shapes = {name: (batch, *graph.vertices[name].shape) for name in graph.active}
     late = {edge.name: (edge.error_delay, *shapes[edge.pre]) for edge in delayed_edges(graph)}
     parameters = {name: row.shape for name, row in graph.parameters.items()}
-    for key, wanted in (("deviations", shapes), ("errors", late), ("parameters", parameters), ("updates", parameters)):
+    multipliers = {name: shapes[name] for name in multiplied(task)}
+    expected = (("deviations", shapes), ("errors", late), ("parameters", parameters), ("updates", parameters))
+    for key, wanted in (*expected, ("multipliers", multipliers)):
         yield from _compare(key, getattr(state, key), wanted, task.dtype)
     if not 0 <= state.tick <= task.ticks:
         yield Problem(("resume",), f"the state is that before tick {state.tick}, of a run of {task.ticks} ticks")

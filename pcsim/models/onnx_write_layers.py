@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from math import prod
+from math import prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,14 @@ def affine(w: Writing) -> str:
         made = w.node("MatMul", x, w.node("Transpose", weight, perm=[1, 0]))
         made = w.node("Add", made, bias) if bias else made
     return made if w.call["convention"] == INNER else activated(w, made)
+
+
+def residual(w: Writing) -> str:
+    """Return a weighted function of the input, divided by a root, and the input added."""
+    y, weight = activated(w, w.x), w.node("Transpose", w.params["weight"], perm=[1, 0])
+    made = w.node("MatMul", y, weight)
+    made = made if w.call["divisor"] == 1 else w.node("Mul", made, 1 / sqrt(w.call["divisor"]))
+    return w.node("Add", made, w.x) if w.call["skip"] else made
 
 
 def weighted_sum(w: Writing) -> str:
@@ -219,7 +227,7 @@ def adaptive_max_pool(w: Writing) -> str:
 
 
 ROWS: dict[str, Row] = {
-    "affine": affine, "weighted_sum": weighted_sum, "projection": projection, "conv": conv,
+    "affine": affine, "residual": residual, "weighted_sum": weighted_sum, "projection": projection, "conv": conv,
     "conv_transpose": conv_transpose, "local_conv": local_conv, "unfold": unfold, "fold": fold, "max_pool": max_pool,
     "average_pool": average_pool, "lp_pool": lp_pool, "adaptive_average_pool": adaptive_average_pool,
     "adaptive_max_pool": adaptive_max_pool,

@@ -262,6 +262,7 @@ class Program:
         units = sum(len(group.names) * group.size for group in self.groups.values())
         active = sum(group.active * group.size for group in self.groups.values())
         free = sum(group.free * group.size for group in self.groups.values())
+        held = active if self.rule.keeps_multipliers else 0
         precision = sum(group.active * group.size for group in self.groups.values() if group.precision is not None)
         messages = sum(
             len(inbox.receivers) * prod(shape) for shape, inbox in self.inboxes.items() if inbox.direct is None
@@ -272,7 +273,7 @@ class Program:
         weights = sum(slot.copied for step in self.steps for slot in step.parameters)
         found = {
             "values": (2 if moving else 1) * units * one,
-            "state": ((3 if moving else 1) * active + free) * one + precision * itemsize,
+            "state": ((3 if moving else 1) * active + held + free) * one + precision * itemsize,
             "messages": messages * one,
             "in flight": (flying + history) * one,
             "work": ((2 if moving else 1) * active + copied) * one + weights * itemsize,

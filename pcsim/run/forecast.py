@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pcsim.analysis.conditions import has_closed_form
 from pcsim.analysis.cost import tick_work
 from pcsim.analysis.theory import greatest_floor
-from pcsim.engines import ENGINES, best_engine
+from pcsim.engines import ENGINES
 from pcsim.engines.array import memory
 from pcsim.engines.base import Task
 from pcsim.errors import RunError, wrong
@@ -20,7 +20,7 @@ from pcsim.program.lower import lower
 from pcsim.resources import ALWAYS_THERE, mebibytes
 from pcsim.run.grouping import state_bytes
 from pcsim.run.probes import record_bytes
-from pcsim.run.task import recorded, updates_alone
+from pcsim.run.task import engine_name, recorded, updates_alone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,10 +155,7 @@ class Forecast:
 
 def forecast(scenario: Scenario, engine: str | None = None, until: int | None = None) -> Forecast:
     """Return what a run will take; ``engine`` goes before what the scenario says, as in ``simulate``."""
-    name = engine or scenario.document.engine
-    if name == "auto":
-        name = best_engine(scenario.levelled, scenario.document.batch, scenario.ticks)
-    return Forecast(scenario, name, min(scenario.ticks, until or scenario.ticks))
+    return Forecast(scenario, engine_name(scenario, engine), min(scenario.ticks, until or scenario.ticks))
 
 
 def free_disk(folder: Path) -> int:

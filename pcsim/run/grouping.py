@@ -25,7 +25,7 @@ def groups(scenarios: Sequence[Scenario], engine: str | None) -> list[list[int]]
     for place, scenario in enumerate(scenarios):
         size = state_bytes(scenario)
         known = found[_kind(scenario, engine or scenario.document.engine)]
-        apart = size > SMALL_RUN or scenario.document.solve != "simulate"
+        apart = size > SMALL_RUN or scenario.document.solve != "simulate" or scenario.rule.sweeps
         if not known or apart or (len(known[-1]) + 1) * size > MOST_TOGETHER:
             known.append([])
         known[-1].append(place)

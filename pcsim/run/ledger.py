@@ -13,6 +13,7 @@ from pcsim.engines.base import clamped
 from pcsim.errors import RunError, nearest, whole, wrong
 from pcsim.graph.levels import vertex_levels
 from pcsim.program.lower import precision_of
+from pcsim.rules import DYNAMICS
 from pcsim.run.numbers import AGAIN, FROM, Line
 
 if TYPE_CHECKING:
@@ -132,9 +133,10 @@ def ledger_of(numbers: Numbers, vertex: str, tick: int) -> Ledger:
     Raises
     ------
     InputError
-        If there is no such vertex with units, or the run had no such tick.
+        If there is no such vertex with units, the run had no such tick, or vertices keep more than values.
     """
     _check_vertex(numbers.task, vertex)
+    _check_rule(numbers.task)
     tick = check_tick(numbers.run, tick)
     with np.errstate(all="ignore"):  # a run that failed has numbers near the end of their format
         made = _made(numbers, vertex, tick, _role(numbers.task, vertex))
@@ -164,6 +166,12 @@ def _check_vertex(task: Task, vertex: str) -> None:
         known = [name for name, entry in vertices.items() if entry.op.role != "parameter"]
         what = "is a parameter and has no units" if vertex in task.graph.parameters else "is no vertex of the graph"
         raise wrong("vertex", f"{vertex!r} {what}{nearest(vertex, known)}")
+
+
+def _check_rule(task: Task) -> None:
+    if task.rule.dynamics != "values":
+        kept = DYNAMICS[task.rule.dynamics]
+        raise wrong("rule", f"under rule {task.rule.name!r} a vertex keeps {kept}; a ledger is of values alone")
 
 
 def check_tick(run: Run, tick: int) -> int:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.analysis.closed import closed_form
-from pcsim.engines import ENGINES, open_engine
 from pcsim.errors import InputError, RunError, wrong
 from pcsim.run.provenance import scenario_of
+from pcsim.run.task import started_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,8 +61,7 @@ def task_again(run: Run) -> Task:
 
 def engine_again(run: Run) -> Engine:
     """Return what starts a session of a run's engine."""
-    name = run.manifest["engine"]
-    return open_engine(name) if name in ENGINES else closed_form
+    return started_by(run.manifest["engine"])
 
 
 @dataclass

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pcsim.analysis.closed import closed_form
+from pcsim.analysis.equilibrium import equilibrium
 from pcsim.analysis.measures import MEASURES
-from pcsim.engines import Engine, Session, Task, best_engine, open_engine
+from pcsim.engines import ENGINES, Engine, Session, Task, best_engine, open_engine, sweeps
 from pcsim.engines.base import may_freeze, misfit
 from pcsim.engines.operands import admit_sources
 from pcsim.errors import InputError, Problem, nearest, wrong
@@ -25,32 +26,52 @@ if TYPE_CHECKING:
 DEFAULT_RECORD = (RecordEntry(what=["energy", "norm", "divergence"]),)
 
 
+SESSIONS: dict[str, Engine] = {"closed_form": closed_form, "equilibrium": equilibrium, "sweeps": sweeps.start}
+"""What runs a task and is no engine: it is chosen by ``solve``, or by a rule that no engine runs."""
+
+
+def started_by(name: str) -> Engine:
+    """Return what starts the session of a run, by the name that its manifest has."""
+    return SESSIONS.get(name) or open_engine(name)
+
+
+def engine_name(scenario: Scenario, engine: str | None) -> str:
+    """Return the name of what runs a scenario; ``engine`` goes before what the scenario says."""
+    if scenario.document.solve != "simulate":
+        return scenario.document.solve
+    if scenario.rule.sweeps:
+        return "sweeps"
+    name = engine or scenario.document.engine
+    if name != "auto":
+        return name
+    return best_engine(scenario.levelled, scenario.document.batch, scenario.ticks, scenario.rule)
+
+
 def engine_of(scenario: Scenario, engine: str | None) -> tuple[str, Engine]:
     """Return what runs a scenario, and its name; ``engine`` goes before what the scenario says."""
     check_engine(scenario, engine)
-    name = engine or scenario.document.engine
-    if name == "auto":
-        name = best_engine(scenario.levelled, scenario.document.batch, scenario.ticks)
-    start = open_engine(name)
-    if scenario.document.solve == "simulate":
-        return name, start
+    open_engine(engine or scenario.document.engine)
+    name = engine_name(scenario, engine)
+    start = started_by(name)
 
-    def solved(task: Task) -> Session:
+    def started(task: Task) -> Session:
         try:
-            return closed_form(task)
+            return start(task)
         except InputError as error:
             raise scenario.located(error) from None
 
-    return scenario.document.solve, solved
+    return name, started
 
 
 def check_engine(scenario: Scenario, engine: str | None) -> None:
-    """Check that an engine that is asked for has something to run; raises InputError."""
-    solve = scenario.document.solve
+    """Check that an engine that is asked for can run the scenario; raises InputError."""
+    solve, named = scenario.document.solve, engine or scenario.document.engine
     if engine not in (None, "auto") and solve != "simulate":
         raise wrong(
             "engine", f"{engine!r} has nothing to run under solve: {solve}; leave it out, or set solve=simulate"
         )
+    if solve == "simulate" and named in ENGINES and (refusal := ENGINES[named].refusal(scenario.rule)):
+        raise wrong("engine", refusal) if engine else scenario.located(wrong("engine", refusal))
 
 
 def task_of(scenario: Scenario, initial: Mapping[str, np.ndarray] | None, *, beside: bool = False) -> Task:

@@ -180,8 +180,8 @@ class Scenario:
 
     @property
     def ticks(self) -> int:
-        """The horizon: how many ticks a run takes at most."""
-        return ticks_of(self.levelled, self.rule)
+        """The horizon: how many ticks a run takes at most; one, where its rest is solved for."""
+        return 1 if self.document.solve == "equilibrium" else ticks_of(self.levelled, self.rule)
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:

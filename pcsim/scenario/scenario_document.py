@@ -96,6 +96,13 @@ class RuleEntry(Strict):
     learning_rate: Number | None = Field(
         default=None, description="used by rules whose parameters change within the run; default: the rule's"
     )
+    rho: Number | None = Field(
+        default=None,
+        description="weight of an error beside its multiplier, for rules that keep one; default: the rule's",
+    )
+    multiplier_step: Number | None = Field(
+        default=None, description="alpha of multiplier += alpha eps, for rules that keep one; default: the rule's"
+    )
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that were given."""
@@ -210,9 +217,10 @@ class ScenarioDocument(Strict):
     measure: list[MeasureName] | None = Field(
         default=None, description="what the run is measured by; default: all of pcsim list measures"
     )
-    solve: Literal["simulate", "closed_form"] = Field(
+    solve: Literal["simulate", "closed_form", "equilibrium"] = Field(
         default="simulate",
-        description="simulate every tick; closed_form works out each tick that is read, where the rule has one",
+        description="simulate every tick; closed_form works out each tick that is read, where the rule has one; "
+        "equilibrium solves for where inference comes to rest: one tick, at the limit",
     )
     literal: StrictBool = Field(default=False, description="another name of exact_dynamics; give one of them")
     exact_dynamics: StrictBool = Field(

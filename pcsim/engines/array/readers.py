@@ -36,13 +36,20 @@ class Readers:
     """Of the histories, with rows that index them."""
 
     def of_vertices(self, quantity: str, names: Sequence[str]) -> Read:
-        """Read ``value``, ``prediction`` or ``error`` of vertices of one shape, all sources or none."""
+        """Read ``value``, ``prediction``, ``error``, ``credit`` or ``multiplier`` of vertices of one shape.
+
+        They are all sources or none.
+        """
         units = self.units[self.program.location[names[0]][0]]
         wanted, host = rows_in(self.program, names), self.host
         source = bool((indices(wanted) >= units.group.active).any())
         rows = self.at(wanted)
         if quantity == "error":
             return lambda: host(units.error[rows])
+        if quantity == "credit":
+            return lambda: host(units.weighted(rows))
+        if quantity == "multiplier":
+            return lambda: host(units.error[rows] * 0 if units.multiplier is None else units.multiplier[rows])
         if source or (quantity == "prediction" and units.shift is None):
             return lambda: host(units.start[rows])
         moved = units.deviation if quantity == "value" else units.shift

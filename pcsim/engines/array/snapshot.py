@@ -39,6 +39,7 @@ def snapshot(arrays: ArrayState, engine: str, sends: Callable[[str, int], bool])
         task.batch_number,
         engine,
         dict(_private(arrays)),
+        dict(_multipliers(arrays)),
     )
 
 
@@ -52,6 +53,8 @@ def restore(arrays: ArrayState, state: State, engine: str) -> bool:
     for shape, group in program.groups.items():
         for row, name in enumerate(group.names[: group.active]):
             arrays.units[shape].deviation[row] = arrays.xp.asarray(state.deviations[name])
+            if name in state.multipliers:
+                arrays.units[shape].multiplier[row] = arrays.xp.asarray(state.multipliers[name])
     _put_values(arrays, state)
     _put_errors(arrays, state)
     for shape, names in program.parameters.items():
@@ -79,6 +82,12 @@ def _deviations(arrays: ArrayState) -> Iterator[tuple[str, np.ndarray]]:
     for shape, group in arrays.program.groups.items():
         rows = arrays.memory.host(arrays.units[shape].deviation)
         yield from ((name, np.array(rows[row])) for row, name in enumerate(group.names[: group.active]))
+
+
+def _multipliers(arrays: ArrayState) -> Iterator[tuple[str, np.ndarray]]:
+    for shape, group in arrays.program.groups.items() if arrays.rule.keeps_multipliers else ():
+        rows = arrays.memory.host(arrays.units[shape].multiplier)
+        yield from ((name, np.array(rows[row])) for row, name in enumerate(group.names[: group.free]))
 
 
 def _histories(program: Program) -> Iterator[tuple[Shape, int, str, int]]:

@@ -46,14 +46,24 @@ class Units:
     xp: Namespace = np
     targets: tuple[tuple[str, Rows, Array], ...] = ()
     """(loss, rows, target) of outputs whose loss is not a clamp."""
+    multiplier: Array = None
+    """Where the rule has free vertices keep one, zero at outputs; None where it has not."""
+    penalty: Array = None
+    """(active, 1, ...): rho of free vertices, 1 of outputs."""
+    ascent: Any = None
+    """alpha of ``multiplier += alpha eps``."""
 
     def weighted(self, rows: Rows) -> Array:
-        """Return Pi eps of some rows."""
+        """Return what some rows send back and learn from: Pi eps, or lambda + rho Pi eps."""
         error = self.error[rows]
-        return error if self.precision is None else self.precision[rows] * error
+        weighted = error if self.precision is None else self.precision[rows] * error
+        return weighted if self.multiplier is None else self.multiplier[rows] + self.penalty[rows] * weighted
 
     def move(self, rows: Rows) -> None:
         """Move free values: x += gamma (-Pi eps + sum), written so that gamma = 1 moves what arrived bit for bit."""
+        if self.multiplier is not None:
+            self._move_with_multipliers(rows)
+            return
         deviation, push = self.deviation[rows], self.received[rows]
         shift = None if self.shift is None else self.shift[rows]
         keep, gain = (self.keep[rows], self.gain[rows]) if self.gain.ndim else (self.keep, self.gain)
@@ -68,9 +78,15 @@ class Units:
         if not isinstance(rows, slice):
             self.deviation[rows] = deviation
 
+    def _move_with_multipliers(self, rows: Rows) -> None:
+        """Move x += gamma (-(lambda + rho Pi eps) + sum), and lambda += alpha eps."""
+        gain = self.gain[rows] if self.gain.ndim else self.gain
+        self.deviation[rows] += gain * (self.received[rows] - self.weighted(rows))
+        self.multiplier[rows] += self.ascent * self.error[rows]
+
     def clear(self) -> None:
         """Forget a run: nothing has moved, no error, nothing due, no target."""
-        for array in (self.deviation, self.shift, self.error, self.received):
+        for array in (self.deviation, self.shift, self.error, self.received, self.multiplier):
             if array is not None:
                 array[...] = 0
         self.targets = ()
@@ -136,6 +152,9 @@ def units_of(group: ShapeGroup, task: Task, xp: Namespace) -> Units:
     deviation = zeros(group.active)
     moving = task.rule.moving
     rates = gammas(task, group.names[: group.free]).reshape(-1, *[1] * (1 + len(group.shape)))
+    rule, held = task.rule, task.rule.keeps_multipliers
+    penalty = np.ones((group.active, *[1] * (1 + len(group.shape))), task.dtype)
+    penalty[: group.free] = rule.rho
     alike = bool((rates == rates[:1]).all())
     gamma = np.float64(rates.flat[0] if len(rates) else task.rule.step_size) if alike else xp.asarray(rates)
     return Units(
@@ -151,4 +170,7 @@ def units_of(group: ShapeGroup, task: Task, xp: Namespace) -> Units:
         keep=(1 - gamma).astype(task.dtype),
         gain=gamma.astype(task.dtype),
         xp=xp,
+        multiplier=zeros(group.active) if held else None,
+        penalty=xp.asarray(penalty) if held else None,
+        ascent=task.dtype.type(rule.multiplier_step),
     )
