@@ -527,6 +527,8 @@ def replicates(found: Sweep) -> list[Row]:
 def _results_of(row: Row) -> Row:
     ticks = row.get("ticks_to_convergence") or {}
     updates = (row.get("divergence") or {}).get("updates") or {}
+    credit = row.get("credit") or {}
+    shares = (credit.get("parameters") or {}).values()
     return {
         "rule": row["rule"],
         "step_size": row["step_size"],
@@ -538,8 +540,9 @@ def _results_of(row: Row) -> Row:
         "criterion": ticks.get("criterion"),
         "horizon": row["horizon"],
         "updates_relative": updates.get("relative"),
-        "updates_cosine": updates.get("cosine"),
         "updates_euclidean": updates.get("euclidean"),
+        "credit_cosine": (credit.get("updates") or {}).get("cosine"),
+        "credit_least": min((each["share"] for each in shares if each["share"] is not None), default=None),
         "blame": ", ".join((row.get("divergence") or {}).get("blame") or []),
         "error": row.get("error", ""),
     }

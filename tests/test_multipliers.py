@@ -160,18 +160,8 @@ def test_credit_is_what_divergence_and_convergence_are_measured_by():
 
 
 def test_runs_side_by_side_are_those_alone():
-    scenarios = [
-        pcsim.load(
-            {
-                "graph": chain(3, 2, 0.7),
-                "inputs": {"h0": {"normal": [0, 1]}},
-                "targets": {"h3": 0.3},
-                "rule": {"name": "alm", "ticks": 60},
-                "seed": seed,
-            }
-        )  # fmt: skip
-        for seed in range(3)
-    ]
+    document = {"graph": chain(3, 2, 0.7), "inputs": {"h0": {"normal": [0, 1]}}, "targets": {"h3": 0.3}}
+    scenarios = [pcsim.load({**document, "rule": {"name": "alm", "ticks": 60}, "seed": seed}) for seed in range(3)]
     for scenario, run in zip(scenarios, pcsim.simulate_many(scenarios, engine="numpy"), strict=True):
         alone = pcsim.simulate(scenario, engine="numpy")
         assert all(np.allclose(run.updates[name], alone.updates[name], atol=1e-13) for name in alone.updates)

@@ -310,3 +310,41 @@ def test_train_digits(tmp_path):
     assert float(trained["zil"].log["divergence"].max()) < 1e-12
     for name, wanted in trained["bp"].parameters.items():
         np.testing.assert_allclose(trained["zil"].parameters[name], wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_credit_at_depth_is_late_under_il_and_whole_under_zil():
+    found = {row["cases"]: row for row in rows("credit-at-depth")}
+    assert found["mu-PC"]["credit_least"] < 1e-10
+    assert found["sPC"]["credit_least"] < found["mu-PC"]["credit_least"]
+    assert found["mu-PC at equilibrium"]["credit_least"] > 0.1
+    assert found["ePC"]["credit_least"] > 0.1
+    assert found["PC-ALM"]["credit_cosine"] > 0.9
+    assert found["zil"]["updates_relative"] < 1e-12
+
+
+def test_pc_alm_takes_ticks_as_the_depth_and_il_as_its_square():
+    found = {(row["cases"], row["graph.edges"]): row["measured"]
+             for row in rows("pc-alm", sweep={"graph.edges": [8, 16, 32], "cases": [
+                 {"label": "alm"}, {"label": "il", "rule.name": "il"}]})}  # fmt: skip
+    for edges in (8, 16):
+        assert found["alm", 2 * edges] / found["alm", edges] == pytest.approx(2, rel=0.1)
+        assert found["il", 2 * edges] / found["il", edges] == pytest.approx(4, rel=0.1)
+
+
+def test_wide_and_deep_nets_learn_backprop_where_they_are_wide():
+    found = {(row["graph.width"], row["graph.depth"]): row["credit_cosine"]
+             for row in rows("wide-and-deep", sweep={"graph.width": [16, 64, 256], "graph.depth": [4, 16],
+                                                     "solve": ["equilibrium"]})}  # fmt: skip
+    assert found[16, 16] < found[64, 16] < found[256, 16]
+    assert found[64, 16] < found[64, 4] < found[256, 4]
+    assert found[256, 4] > 0.999
+    assert found[16, 4] == pytest.approx(found[64, 16], abs=0.05)  # of one ratio
+
+
+def test_early_energy_arrives_with_all_other_once_the_graph_is_levelled():
+    """7 edges lead from y to h0 over skips alone, 13 through every branch."""
+    for level, first in (("none", 7), ("identity", 13), ("delay", 13)):
+        run = pcsim.simulate(scenario("early-energy"), {"level": level})
+        assert run.summary["first_arrival"]["vertices"]["h0"]["tick"] == first
+        branches = run.series("norm", "f1").values
+        assert int((branches != 0).argmax()) == (7 if level == "none" else 12)

@@ -132,7 +132,7 @@ class Sums(NamedTuple):
         return apart and (self.zero or LEAST < self.got < MOST) and LEAST < self.wanted < MOST
 
     def credit(self) -> dict[str, float | None]:
-        """Return the part of ``wanted`` that ``got`` has along it, and the cosine; None where squares are out of range."""
+        """Return the part of ``wanted`` that ``got`` has along it, and the cosine; None beyond the range of squares."""
         cosine = self.figures()["cosine"] if self.safe and not self.zero else None
         return {"share": _finite(self.product / self.wanted) if self.wanted > LEAST else None, "cosine": cosine}
 

@@ -13,7 +13,7 @@ Row = dict[str, Any]
 SEED = "seed"
 """The swept key whose values are replicates."""
 
-NUMBERS = ("measured", "predicted", "updates_relative", "updates_cosine", "updates_euclidean")
+NUMBERS = ("measured", "predicted", "updates_relative", "updates_euclidean", "credit_cosine", "credit_least")
 """What is averaged."""
 
 SHARED = ("rule", "step_size", "levels", "criterion", "horizon", "blame", "no_prediction")

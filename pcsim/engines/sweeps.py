@@ -259,11 +259,11 @@ class SweepSession:
         slots = [each.key for each in self.graph.incoming[edge.post]]
         return np.asarray(self.local[edge.post].messages(self._passed(edge.post))[slots.index(edge.key)])
 
-    def updates(self) -> Arrays:
+    def updates(self, *, copy: bool = True) -> Arrays:  # noqa: ARG002  they are copies
         """Return what each parameter has learnt."""
         return {name: value[0].copy() for name, value in self.learnt.items()}
 
-    def parameters(self) -> Arrays:
+    def parameters(self, *, copy: bool = True) -> Arrays:  # noqa: ARG002  they are copies
         """Return each parameter's value."""
         return {name: value[0].copy() for name, value in self.theta.items()}
 

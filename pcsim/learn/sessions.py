@@ -11,7 +11,7 @@ from pcsim.engines import best_engine, open_engine
 from pcsim.engines.base import Task
 from pcsim.graph.after_training import after_training
 from pcsim.rules import rule
-from pcsim.run.task import engine_of
+from pcsim.run.task import check_engine, engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +27,10 @@ def engine_for(scenario: Scenario, engine: str | None, steps: int) -> str:
     """Return which engine trains: ``auto`` counts the ticks of all steps."""
     name = engine or scenario.document.engine
     if name != "auto":
+        if scenario.document.solve == "simulate":
+            check_engine(scenario, name)
         return name
-    return best_engine(scenario.levelled, scenario.document.batch, scenario.ticks * steps)
+    return best_engine(scenario.levelled, scenario.document.batch, scenario.ticks * steps, scenario.rule)
 
 
 @dataclass
@@ -73,7 +75,8 @@ class Sessions:
         return Batch(session, readers, targets)
 
     def _start(self, task: Task) -> Session:
-        return engine_of(self.scenario, self.engine if self.scenario.document.solve == "simulate" else None)[1](task)
+        by_engine = self.scenario.document.solve == "simulate" and not self.scenario.rule.sweeps
+        return engine_of(self.scenario, self.engine if by_engine else None)[1](task)
 
     def _task(
         self, size: int, inputs: Arrays, targets: Arrays, number: int, parameters: Arrays, buffers: Arrays

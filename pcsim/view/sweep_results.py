@@ -72,8 +72,8 @@ def _over_seeds(found: Sweep) -> str:
 
 def _as_text(row: Row) -> Row:
     """Return a row of replicates with a text for what was measured and how many runs it is the mean of."""
-    difference = row["updates_relative"]
-    said = {"predicted": _expected_text(row), "updates_relative": difference and _spread_text(difference)}
+    said = {key: row[key] and _spread_text(row[key]) for key in ("updates_relative", "credit_cosine", "credit_least")}
+    said["predicted"] = _expected_text(row)
     counts = _counts(row)
     if row["criterion"] is not None:
         ended = f"> {row['horizon']}" if row["measured"] is None else _spread_text(row["measured"])
@@ -146,7 +146,8 @@ def _cell(row: Row | None) -> str:
 
 
 _MEASURED = {
-    "measured": "measured", "predicted": "theory", "updates_relative": "update difference", "runs": "runs",
+    "measured": "measured", "predicted": "theory", "updates_relative": "update difference",
+    "credit_cosine": "cosine", "credit_least": "least share", "runs": "runs",
     "blame": "blame", "error": "error",
 }  # fmt: skip
 _CONSTANT = ("rule", "step_size", "levels", "criterion", "horizon")
