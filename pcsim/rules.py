@@ -85,11 +85,11 @@ def firing_named(name: str) -> Firing:
 
 
 DYNAMICS: dict[str, str] = {
-    "values": "a value, which moves by the errors that arrive",
-    "multipliers": "a value, and a Lagrange multiplier that adds up its error",
-    "errors": "an error: each tick is a sweep of values forward and one of errors back",
+    "values": "a value",
+    "multipliers": "a value and a Lagrange multiplier",
+    "errors": "an error, and sweep the whole graph in a tick",
 }
-"""What a vertex keeps from tick to tick."""
+"""What vertices keep from tick to tick: values move by the errors that arrive, multipliers add up errors."""
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def test_scenarios_run_in_errors_and_at_equilibrium(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "engine", "said"),
     [
-        ({"rule": "epc"}, "numpy", "engine 'numpy' cannot run rule 'epc', whose vertices keep an error; leave it out"),
+        ({"rule": "epc"}, "numpy", "engine 'numpy' cannot run rule 'epc', whose vertices keep an error, and"),
         ({"rule": "epc", "level": "delay", "graph": "residual"}, None, "sweeps the whole graph in one tick, and"),
         ({"rule": "zil", "solve": "equilibrium"}, None, "equilibrium needs predictions that move, and updates at the"),
         ({"rule": "alm", "solve": "equilibrium"}, None, "got 'alm'"),

@@ -169,7 +169,7 @@ def test_runs_side_by_side_are_those_alone():
 
 def test_what_cannot_be_done_is_refused_by_name():
     document = {"graph": chain(3), "inputs": {"h0": 1.0}, "targets": {"h3": 0.0}, "rule": {"name": "alm", "ticks": 5}}
-    said = "engine 'numba' cannot run rule 'alm', whose vertices keep a value; take actors or numpy or cupy, or auto"
+    said = "engine 'numba' cannot run rule 'alm', whose vertices keep a value and a Lagrange multiplier; take actors or"
     with pytest.raises(InputError, match=said):
         pcsim.simulate(document, engine="numba")
     with pytest.raises(InputError, match="cannot run rule 'alm'"):

@@ -39,7 +39,7 @@ class EngineRow:
             return ""
         able = [row.name for row in ENGINES.values() if rule.dynamics in row.dynamics]
         others = f"take {' or '.join(able)}, or auto" if able else "leave it out, or say auto"
-        kept = DYNAMICS[rule.dynamics].partition(",")[0].partition(":")[0]
+        kept = DYNAMICS[rule.dynamics]
         return f"engine {self.name!r} cannot run rule {rule.name!r}, whose vertices keep {kept}; {others}"
 
 

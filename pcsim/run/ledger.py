@@ -171,7 +171,7 @@ def _check_vertex(task: Task, vertex: str) -> None:
 def _check_rule(task: Task) -> None:
     if task.rule.dynamics != "values":
         kept = DYNAMICS[task.rule.dynamics]
-        raise wrong("rule", f"under rule {task.rule.name!r} a vertex keeps {kept}; a ledger is of values alone")
+        raise wrong("rule", f"under rule {task.rule.name!r} vertices keep {kept}; a ledger is of values alone")
 
 
 def check_tick(run: Run, tick: int) -> int:
