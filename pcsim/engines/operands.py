@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import InputError, Problem
-from pcsim.graph.graph import number_format
+from pcsim.graph.graph import kept, number_format
 from pcsim.graph.initialise import stream
 from pcsim.ops.op import no_draws
 
@@ -33,28 +33,39 @@ def draws_of(task: Task) -> dict[str, Named]:
     if task.draws is not None:
         return {name: dict(drawn) for name, drawn in task.draws.items()}
     found = {}
-    for name in task.graph.active:
+    for name in drawing(task.graph):
         vertex = task.graph.vertices[name]
-        if vertex.op.draws is no_draws:
-            continue
         rng = stream(task.seed, "draw", name, str(task.batch_number))
         if drawn := vertex.op.draws(vertex.call, task.batch, rng):
             found[name] = {key: np.asarray(array, task.dtype) for key, array in drawn.items()}
     return found
 
 
+@kept
+def drawing(graph: Graph) -> list[str]:
+    """Return the vertices whose op draws anew for each batch."""
+    return [name for name in graph.active if graph.vertices[name].op.draws is not no_draws]
+
+
+@kept
+def keeping(graph: Graph) -> list[str]:
+    """Return the vertices that keep buffers from batch to batch."""
+    vertices = [graph.vertices[name] for name in graph.active]
+    return [vertex.name for vertex in vertices if vertex.op.buffers(vertex.call)]
+
+
 def buffers_of(task: Task) -> dict[str, Named]:
     """Return {vertex: {name: (*shape)}}: the buffers that a batch begins with."""
     found = {}
-    for name in task.graph.active:
+    for name in keeping(task.graph):
         vertex = task.graph.vertices[name]
-        if specs := vertex.op.buffers(vertex.call):
-            given = {key: task.buffers.get(f"{name}.{key}") for key in specs}
-            found[name] = {
-                key: np.full(spec.shape, spec.start, task.dtype) if (array := given[key]) is None
-                else np.asarray(array, task.dtype)
-                for key, spec in specs.items()
-            }  # fmt: skip
+        specs = vertex.op.buffers(vertex.call)
+        given = {key: task.buffers.get(f"{name}.{key}") for key in specs}
+        found[name] = {
+            key: np.full(spec.shape, spec.start, task.dtype) if (array := given[key]) is None
+            else np.asarray(array, task.dtype)
+            for key, spec in specs.items()
+        }  # fmt: skip
     return found
 
 
@@ -69,7 +80,7 @@ def operands_of(task: Task) -> dict[str, Named]:
 
 def buffer_names(graph: Graph) -> list[tuple[str, str]]:
     """Return (vertex, buffer) of all buffers of a graph."""
-    vertices = [graph.vertices[name] for name in graph.active]
+    vertices = [graph.vertices[name] for name in keeping(graph)]
     return [(vertex.name, key) for vertex in vertices for key in vertex.op.buffers(vertex.call)]
 
 

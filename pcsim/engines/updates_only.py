@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
-from pcsim.engines.base import data_of, may_freeze
+from pcsim.engines.base import data_of, may_freeze, with_changes
 from pcsim.errors import RunError, wrong
 from pcsim.graph.levels import vertex_levels
 
@@ -61,7 +61,7 @@ class UpdatesOnlySession:
     @property
     def task(self) -> Task:
         """What is run."""
-        return replace(self.reduced.task, rule=self.rule)
+        return with_changes(self.reduced.task, {"rule": self.rule})
 
     def _follow_all(self) -> Session:
         """Return the session that simulates every actor; from now on it is the one that is read."""

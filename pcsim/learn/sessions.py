@@ -40,6 +40,7 @@ class Batch:
     session: Session
     readers: Mapping[str, Read]
     targets: Arrays
+    ticks: int
 
     def predictions(self) -> Arrays:
         """Return {output: (batch, *shape)}: what the feedforward sweep predicts; before ``learn``."""
@@ -47,7 +48,7 @@ class Batch:
 
     def learn(self) -> dict[str, Array]:
         """Run all ticks; return {parameter: (*shape)}, summed over the batch, until the next one begins."""
-        self.session.advance(0, self.session.task.ticks, last=True)
+        self.session.advance(0, self.ticks, last=True)
         return self.session.updates(copy=False)
 
 
@@ -72,7 +73,7 @@ class Sessions:
             session = self._start(task)
             readers = {name: session.reader("prediction", [name]) for name in targets}
             self.known[size] = session, readers
-        return Batch(session, readers, targets)
+        return Batch(session, readers, targets, self.scenario.ticks)
 
     def _start(self, task: Task) -> Session:
         by_engine = self.scenario.document.solve == "simulate" and not self.scenario.rule.sweeps

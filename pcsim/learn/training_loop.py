@@ -132,7 +132,7 @@ class TrainingLoop:
         else:
             scale = 1 / len(places) if self.entry.reduction == "mean" else 1.0
             self.descent.step(state.parameters, updates, state.kept, row["rate"], scale, state.step + 1)
-        self.ticks += batch.session.task.ticks
+        self.ticks += batch.ticks
         state.log.steps.add(row)
         state.step += 1
 

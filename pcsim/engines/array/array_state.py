@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from pcsim.engines.array.rows import inside, shifted, take
 from pcsim.engines.array.schedule import EveryRow
 from pcsim.engines.array.units import Work, units_of
 from pcsim.engines.base import may_freeze
-from pcsim.engines.operands import moved_buffers, operands_of, source_value
+from pcsim.engines.operands import buffer_names, moved_buffers, operands_of, source_value
 from pcsim.ops.local import Local
 from pcsim.program.lower import lower
 from pcsim.program.program import rows_of
@@ -83,17 +84,21 @@ class ArrayState:
         """What may differ at this tick from what it was at the tick before."""
 
     def fill(self, task: Task) -> None:
-        """Take the parameters and the data of the sources."""
-        for shape, names in self.program.parameters.items():
-            for row, name in enumerate(names):
-                here, given = self.theta[shape][row, ...], self.xp.asarray(task.parameters[name], task.dtype)
-                if self.xp is not np or address(given) != address(here):
-                    here[...] = given
+        """Take the parameters, the data of the sources, and what ops read beside these."""
         for shape, group in self.program.groups.items():
             units = self.units[shape]
             for row, name in enumerate(group.names[group.active :], group.active):
                 units.start[row] = self.xp.asarray(task.inputs[name], task.dtype)
         self._gather_operands(task)
+        self.take_parameters(task)
+
+    def take_parameters(self, task: Task) -> None:
+        """Take the parameters; those that are the session's own arrays are there already."""
+        for shape, names in self.program.parameters.items():
+            for row, name in enumerate(names):
+                here, given = self.theta[shape][row, ...], self.xp.asarray(task.parameters[name], task.dtype)
+                if self.xp is not np or address(given) != address(here):
+                    here[...] = given
         self.gather_parameters()
 
     def _gather_operands(self, task: Task) -> None:
@@ -143,15 +148,20 @@ class ArrayState:
 
     def outputs(self) -> Iterator[tuple[str, Units, Rows, Array]]:
         """Return the outputs of one loss and one shape together: loss, units, rows, (rows, batch, *shape)."""
+        for loss, shape, rows, names in self._outputs:
+            targets = [self.xp.asarray(self.task.targets[name], self.task.dtype) for name in names]
+            yield loss, self.units[shape], rows, self.xp.stack(targets)
+
+    @cached_property
+    def _outputs(self) -> list[tuple[str, Shape, Rows, list[str]]]:
         groups: dict[tuple[str, Shape], list[tuple[int, str]]] = defaultdict(list)
         for name in self.task.targets:
             shape, row = self.program.location[name]
             groups[self.task.losses[name], shape].append((row, name))
-        for (loss, shape), found in groups.items():
-            members = sorted(found)
-            rows = rows_of(np.array([row for row, _ in members], np.intp))
-            targets = [self.xp.asarray(self.task.targets[name], self.task.dtype) for _, name in members]
-            yield loss, self.units[shape], rows, self.xp.stack(targets)
+        return [
+            (loss, shape, rows_of(np.array([row for row, _ in sorted(found)], np.intp)), [n for _, n in sorted(found)])
+            for (loss, shape), found in groups.items()
+        ]
 
     def everywhere(self) -> list[tuple[Shape, Rows]]:
         """Return all rows of all groups."""
@@ -223,6 +233,8 @@ class ArrayState:
     def buffers(self) -> dict[str, np.ndarray]:
         """Return what ops keep from batch to batch, as this batch leaves it."""
         found: dict[str, np.ndarray] = {}
+        if not buffer_names(self.task.graph):
+            return found
         operands, theta = operands_of(self.task), {name: self._began(name)[None] for name in self.task.parameters}
         for name, vertex in self.task.graph.vertices.items():
             if vertex.op.role == "function" and vertex.op.buffers(vertex.call):

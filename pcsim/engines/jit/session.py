@@ -31,6 +31,7 @@ from pcsim.engines.jit.parts import LONG_AGO, Parts
 from pcsim.engines.jit.pool import ThreadPool
 from pcsim.engines.jit.segments import Compiled, Sharing
 from pcsim.engines.jit.sizing import errors_stay, threads_of, work_of
+from pcsim.engines.operands import buffer_names, drawing
 from pcsim.engines.state import check as check_state
 from pcsim.engines.updates_only import updates_only
 from pcsim.errors import RunError
@@ -68,6 +69,7 @@ class JitSession:
         self.sources = [
             (*self.program.location[name], name) for name in self.task.inputs if name in self.program.location
         ]
+        self.reads_operands = bool(buffer_names(task.graph) or drawing(task.graph))
         self.reads_whole = any(slot.is_whole for step in self.program.steps for slot in step.slots)
         self._lay_out()
         self._pack()
@@ -122,10 +124,13 @@ class JitSession:
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
         self.task = self.arrays.task = begun_again(self.task, **given)
-        operands = any(given.get(key) is not None for key in ("parameters", "buffers", "batch_number"))
+        operands = self.reads_operands and any(given.get(key) is not None for key in ("buffers", "batch_number"))
         whole = self.reads_whole and given.get("inputs") is not None
-        if operands or whole or self.task.rule.fires.applies:
+        if operands or whole:
             self._take_operands()
+        elif given.get("parameters") is not None or self.task.rule.fires.applies:
+            self.arrays.take_parameters(self.task)
+            self._pack()
         self._forget()
         self._begin()
 
