@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pcsim.claims.reproduce import Reproduction, reproduce
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, Levelling, level, levelling
     from pcsim.graph.dot import to_dot
@@ -53,6 +54,7 @@ __all__ = [
     "Levelling",
     "Model",
     "PcsimError",
+    "Reproduction",
     "Rule",
     "Run",
     "RunError",
@@ -75,6 +77,7 @@ __all__ = [
     "parameters",
     "plan",
     "plot",
+    "reproduce",
     "simulate",
     "simulate_many",
     "sweep",
@@ -87,6 +90,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "pcsim.claims.reproduce": ("Reproduction", "reproduce"),
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "Levelling", "level", "levelling"),
     "pcsim.models.model": ("Model",),

@@ -585,6 +585,48 @@ def bench(
         raise typer.Exit(exit_code())
 
 
+@app.command("reproduce")
+@_guarded
+def reproduce_(
+    names: Annotated[list[str] | None, typer.Argument(help="claims of pcsim list claims, or files")] = None,
+    every: Annotated[bool, typer.Option("--all", help="every claim that is here")] = False,
+    full: Annotated[
+        bool, typer.Option("--full/--quick", help="the paper's sizes, or small ones (the default)")
+    ] = False,
+    folder: Annotated[Path | None, typer.Option("--out", help="default: a new folder runs/claims")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what papers claim, and say whether it agrees.
+
+    Prints each claim with the paper's figure, ours, and the reason. The folder keeps everything as JSON and CSV, a
+    Markdown table, and a page with both side by side; claims of other calls in it stay. A claim whose data are not
+    here counts as not run. Ctrl-C ends the claim in progress and keeps those before it.
+    """
+    from pcsim.claims.claim_files import counted, keep_claim, plain
+    from pcsim.claims.reproduce import reproductions
+    from pcsim.view.claims_page import claim_lines, write_claims_page
+
+    if every == bool(names):
+        raise wrong((), "name claims (pcsim list claims), or say --all")
+    target = folder or _folder(Path("runs") / "claims", resume=False)
+    done: list[Any] = []
+    kept: dict[str, Any] = {}
+    try:
+        for one in reproductions(names or (), "full" if full else "quick"):
+            done.append(plain(one))
+            kept = keep_claim(target, one)
+            if not as_json:
+                out.print(*claim_lines(one), sep="\n")
+    finally:
+        if kept:
+            write_claims_page(target, kept)
+    _print_json(done) if as_json else _say(
+        f"{counted(done)} In {target}: claims.json, claims.csv, claims.md, index.html"
+    )
+    if any(one["status"] == "failed" for one in done):
+        raise typer.Exit(1)
+
+
 @app.command("list", cls=NamesLists)
 @_guarded
 def list_(

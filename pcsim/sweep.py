@@ -242,6 +242,16 @@ def planned(scenario: Scenario) -> SweepForecast | None:
     return SweepForecast(runs, found.kept * seeds, found.trace * seeds)
 
 
+def scenarios_of(source: Source, overrides: Mapping[str, Any] | None = None) -> list[tuple[Row, Scenario]]:
+    """Return the scenario of each cell of a sweep with its coordinates; where nothing is swept, the only one.
+
+    Raises InputError where the document or a cell is wrong; neither data nor parameters are loaded.
+    """
+    given = dict(overrides or {})
+    base = load(source, given)
+    return [(_coordinates(cell), _loaded(source, given, cell)) for cell in grid(_axes_left(base, given))]
+
+
 def open_sweep(folder: str | Path) -> Sweep:
     """Open the folder of a sweep: the rows that are known, complete or not.
 
@@ -541,6 +551,7 @@ def _results_of(row: Row) -> Row:
         "horizon": row["horizon"],
         "updates_relative": updates.get("relative"),
         "updates_euclidean": updates.get("euclidean"),
+        "updates_cosine": updates.get("cosine"),
         "credit_cosine": (credit.get("updates") or {}).get("cosine"),
         "credit_least": min((each["share"] for each in shares if each["share"] is not None), default=None),
         "blame": ", ".join((row.get("divergence") or {}).get("blame") or []),

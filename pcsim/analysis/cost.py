@@ -64,14 +64,19 @@ def cost_of(vertex: Vertex) -> Cost:
     return Cost(multiply_adds=numbers, weights=numbers)
 
 
+def vertex_work(task: Task) -> dict[str, tuple[Work, Work]]:
+    """Return the work of each vertex, forward and back: its prediction, and the errors that it sends."""
+    vertices = task.graph.vertices
+    return {name: (_forward(vertices[name], task), _back(vertices[name], task)) for name in task.graph.active}
+
+
 def _total(task: Task, *, forward: bool, back: bool) -> Work:
     work = Work()
-    for name in task.graph.active:
-        vertex = task.graph.vertices[name]
+    for ahead, sent in vertex_work(task).values():
         if forward:
-            work += _forward(vertex, task)
+            work += ahead
         if back:
-            work += _back(vertex, task)
+            work += sent
     return work
 
 

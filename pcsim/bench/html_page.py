@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from html import escape
-from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pcsim.bench.result_rows import LEGEND, baseline_rows, cold_rows, engine_rows, facts, rate_rows
+from pcsim.view.html_parts import html_page, html_table, svg_of
 from pcsim.view.style import COLOURS, MARKERS, look
 
 if TYPE_CHECKING:
@@ -19,18 +18,6 @@ if TYPE_CHECKING:
     from pcsim.bench.bench_results import Curve, Results
 
 PAGE = "index.html"
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #111; background: #fff; max-width: 76rem; margin: 2rem auto;
-       padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .7rem .2rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }
-th { border-bottom: 2px solid #111; }
-td.number, th.number { text-align: right; }
-svg { max-width: 100%; height: auto; }
-"""
 
 
 def write_page(results: Results, folder: Path) -> Path:
@@ -46,16 +33,16 @@ def page(results: Results) -> str:
     parts = [
         "<h1>pcsim bench</h1>",
         *(f"<p>{escape(line)}</p>" for line in facts(results)),
-        "<h2>This machine</h2>", _table(rate_rows(results)),
-        "<h2>Engines</h2>", *(f"<p>{escape(line)}</p>" for line in LEGEND), _table(engine_rows(results)),
+        "<h2>This machine</h2>", html_table(rate_rows(results)),
+        "<h2>Engines</h2>", *(f"<p>{escape(line)}</p>" for line in LEGEND), html_table(engine_rows(results)),
         "<h2>Baselines</h2>",
         ("<p>Time over the baseline's time in the same rounds, below 1 is faster; the interval encloses the median "
         "ratio with 95 % confidence.</p>"),
-        _table(baseline_rows(results)),
+        html_table(baseline_rows(results)),
         "<h2>Start-up</h2>",
         ("<p>In a process of its own, all rules one after the other. First runs: what the first session and run of "
         "each rule cost beyond the second, in all: compiling, or loading what was compiled before.</p>"),
-        _table(cold_rows(results)),
+        html_table(cold_rows(results)),
         "<h2>How cost grows</h2>",
         ("<p>One size varies, the others stay; medians with quartiles, slopes fitted to the logarithms. Ticks are "
         "counted from tick 0: an engine may pass over what no message has reached yet.</p>"),
@@ -64,25 +51,7 @@ def page(results: Results) -> str:
     if results.missing:
         lines = [f"<li>{escape(line)}</li>" for line in results.missing]
         parts += ["<h2>What did not take part</h2>", "<ul>", *lines, "</ul>"]
-    body = "\n".join(parts)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>pcsim bench</title>\n'
-        f'<meta name="viewport" content="width=device-width">\n<style>{STYLE}</style>\n</head>\n'
-        f"<body>\n{body}\n</body>\n</html>\n"
-    )
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    if not rows:
-        return "<p>None.</p>"
-    numbers = {name for name in rows[0] if all(re.match(r"[-+\d.]", str(row[name]) or "0") for row in rows)}
-    kind = {name: ' class="number"' if name in numbers else "" for name in rows[0]}
-    head = "".join(f"<th{kind[name]}>{escape(name)}</th>" for name in rows[0])
-    lines = [
-        "<tr>" + "".join(f"<td{kind[name]}>{escape(str(value))}</td>" for name, value in row.items()) + "</tr>"
-        for row in rows
-    ]
-    return f'<div class="wide"><table>\n<tr>{head}</tr>\n' + "\n".join(lines) + "\n</table></div>"
+    return html_page("pcsim bench", parts)
 
 
 @look()
@@ -96,10 +65,7 @@ def growth_figure(growth: Sequence[Curve]) -> str:
     figure = Figure(figsize=(10.5, 3.1 * -(-len(axes) // 3)), layout="constrained")
     for number, axis in enumerate(axes, 1):
         _panel(figure.add_subplot(-(-len(axes) // 3), 3, number), [c for c in growth if c.axis == axis])
-    text = StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    return svg_of(figure)
 
 
 def _panel(axes: Axes, curves: Sequence[Curve]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.bench.baselines import Candidate
+from pcsim.run.provenance import processor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,7 +53,9 @@ def machine() -> Machine:
     """Look at this machine."""
     versions = {"python": platform.python_version(), **{name: found for name in PACKAGES if (found := _version(name))}}
     system = f"{platform.system()} {platform.machine()}"
-    return Machine(_cpu(), cores(), tuple(_caches()), _memory(), tuple(_gpus()), system, _blas(), versions, _commit())
+    return Machine(
+        processor(), cores(), tuple(_caches()), _memory(), tuple(_gpus()), system, _blas(), versions, _commit()
+    )
 
 
 def _version(name: str) -> str | None:
@@ -66,11 +69,6 @@ def _read(path: str) -> str:
     with suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     return ""
-
-
-def _cpu() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or "unknown"
 
 
 def _caches() -> Iterable[str]:

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -80,6 +81,16 @@ def _versions(used: tuple[str, ...]) -> dict[str, str]:
         except PackageNotFoundError:
             known[name] = "not installed"
     return {**known, **{name: str(getattr(sys.modules[name], "__version__", "")) for name in used}}
+
+
+@cache
+def processor() -> str:
+    """Return what the processor is called."""
+    text = ""
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or "unknown"
 
 
 @cache

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StrictBool, model_validator
 
 from pcsim.documents.frozen_arrays import as_lists
 from pcsim.graph.graph_document import WHOLE, Interval, Name, Normal, Number, Strict, Whole, listed_in
+from pcsim.scenario.claim_document import ClaimEntry
 from pcsim.scenario.train_document import TrainEntry
 
 Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update"]
@@ -233,6 +234,11 @@ class ScenarioDocument(Strict):
     )
     train: TrainEntry | None = Field(
         default=None, description="how parameters learn over many batches: pcsim train FILE"
+    )
+    claim: ClaimEntry | None = Field(
+        default=None,
+        exclude=True,
+        description="what a paper says of this scenario, and how it is checked: pcsim reproduce",
     )
     engine: Annotated[str, listed_in("engines", "auto")] = Field(
         default="auto", description="what executes it, one of pcsim list engines; auto chooses by size"

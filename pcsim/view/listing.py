@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.text import Text
 
 from pcsim.analysis.measures import MEASURES
+from pcsim.claims.claims_here import claims_here
+from pcsim.claims.verdicts import CHECKS
 from pcsim.engines import ENGINES
 from pcsim.errors import EXITS, InputError, PcsimError
 from pcsim.graph.graph_document import DelayEntry, InitEntry
@@ -20,6 +22,7 @@ from pcsim.ops.synapses.connect import CONNECTIONS
 from pcsim.ops.synapses.delays import DELAYS, DISTANCE
 from pcsim.optimisers import OPTIMISERS
 from pcsim.rules import FIRINGS, RULES
+from pcsim.scenario.claim_document import METHODS, CheckEntry
 from pcsim.scenario.data import DATASETS
 from pcsim.scenario.reader import load
 from pcsim.scenario.scenario_document import CRITERIA, QUANTITIES, DataEntry
@@ -213,6 +216,27 @@ def _papers() -> Rows:
     return [{"paper": key, "summary": title} for key, title in _PAPERS.items()]
 
 
+def _checks() -> Rows:
+    return [
+        {"check": name, "summary": field.description, "keys": _rows_of(get_args(field.annotation)[0])}
+        for name, field in CheckEntry.model_fields.items()
+        if name in CHECKS
+    ]
+
+
+def _methods() -> Rows:
+    return [{"method": name, "summary": summary} for name, summary in METHODS.items()]
+
+
+def _claims() -> Rows:
+    documents = {name: load(path).document for name, path in claims_here().items()}
+    return [
+        {"claim": name, "title": document.title, "says": document.claim.says, "source": document.source}
+        for name, document in documents.items()
+        if document.claim is not None
+    ]
+
+
 def _scenarios() -> Rows:
     rows: Rows = []
     for path in sorted(Path("scenarios").glob("*.yaml")):
@@ -231,7 +255,8 @@ LISTS: dict[str, Callable[[], Rows]] = {
     "sources": _sources, "datasets": _datasets, "losses": _losses, "feedbacks": _feedbacks, "rules": _rules,
     "firings": _firings, "engines": _engines, "measures": _measures, "criteria": _criteria, "quantities": _quantities,
     "optimisers": _optimisers, "schedules": _schedules, "metrics": _metrics,
-    "errors": _errors, "exits": _exits, "onnx": _onnx, "papers": _papers, "scenarios": _scenarios,
+    "errors": _errors, "exits": _exits, "onnx": _onnx, "papers": _papers, "checks": _checks,
+    "methods": _methods, "scenarios": _scenarios, "claims": _claims,
 }  # fmt: skip
 
 
@@ -258,7 +283,10 @@ ABOUT = {
     "papers": "What the letters stand for that sources are named by.",
     "exits": "What the exit code of a command says.",
     "onnx": "Operators of ONNX that are read, beside If, Loop, Scan and those that ONNX defines by others.",
+    "checks": "How a claim is checked: an entry under `checks` of a scenario's `claim`, with these keys.",
+    "methods": "What the rows of a claim are measured by: `rows` of a scenario's `claim`.",
     "scenarios": "Scenarios in the folder 'scenarios'.",
+    "claims": "Claims of papers: pcsim reproduce NAME measures one and says whether it agrees.",
 }
 """What the rows of a list are for, and where a document has them."""
 
@@ -267,7 +295,7 @@ def listing_tables(section: Section, *, titles: bool = False) -> list[Any]:
     """Return a list as a table for people: names and what they are; of many facts, the lesser ones below."""
     rows = section.rows
     if not rows:
-        where = ": run pcsim where the folder 'scenarios' is" if section.name == "scenarios" else ""
+        where = ": run pcsim where the folder 'scenarios' is" if section.name in ("scenarios", "claims") else ""
         return [f"no {section.name} here{where}"]
     name, main = next(iter(rows[0])), "summary" if "summary" in rows[0] else "title"
     table = columns(name.replace("_", " "), main)

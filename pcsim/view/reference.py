@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pcsim.view.listing import Rows
 
-_LOCAL = ("scenarios",)
+_LOCAL = ("scenarios", "claims")
 """Lists of what lies in the working folder."""
 
 
