@@ -3,7 +3,10 @@
 That mu-PC trains residual nets of 128 layers (arXiv 2505.13124) is disputed: its credit is said not to reach the layers
 far from the output, so that only a shallow part is trained (128 layers of width 512, 128 ticks, beside 8 iterations of
 ePC, arXiv 2505.20137). Here each layer's update is projected on backprop's gradient: its share is
-``<update, gradient> / |gradient|^2``, 1 where the layer learns what backprop would have it learn. Every method has the
+``<update, gradient> / |gradient|^2``, 1 where the layer learns what backprop would have it learn. The first error that
+comes to a layer d edges from the output has crossed d vertices that each took gamma of it: it is ``gamma^d`` of
+backprop's, at tick d. So after as many ticks as layers no step size at which inference is stable, on a chain about one
+half, brings more to layer 1. Every method has the
 step size, of those in its row, with which its free energy is lowest in the end.
 
 >>> print(study())                                                                # doctest: +SKIP
@@ -131,10 +134,11 @@ class Study:
         reached, seen = self.reached(name), f"{self.ticks} ticks of mu-PC at step size {self.steps[name]:g}"
         if reached == self.depth:
             return f"The dispute is decided for mu-PC: {seen} bring at least 1 % of backprop's gradient to every layer."
+        front = f": gamma^{self.depth - 1}, whatever the weights" if self.ticks == self.depth else ""
         return (
             f"The critics are right about {self.ticks} ticks: {seen} bring at least 1 % of backprop's gradient to the "
-            f"last {reached} of {self.depth} layers only, and {self._first(name)}; the standard parametrisation "
-            f"reaches {self.reached('sPC')}. Unless an optimiser scales each layer's update up, what is trained is "
+            f"last {reached} of {self.depth} layers only, and {self._first(name)}{front}; the standard "
+            f"parametrisation reaches {self.reached('sPC')}. Unless an optimiser scales each layer's update up, what is trained is "
             "the part near the output."
         )
 

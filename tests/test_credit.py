@@ -36,6 +36,8 @@ def test_shares_are_projections_on_backprops_gradient(found):
     assert found.shares["sPC"].shape == (2, 24)
     assert found.shares["mu-PC"][:, 0].max() < 1e-6 < REACHED < found.shares["mu-PC at equilibrium"].min()
     assert (found.shares["sPC"][:, 0] < found.shares["mu-PC"][:, 0]).all()
+    for name in ("sPC", "mu-PC"):  # the front of the first errors
+        np.testing.assert_allclose(found.shares[name][:, 0], found.steps[name] ** 23, rtol=1e-6)
     np.testing.assert_allclose(found.shares["ePC"], found.shares["mu-PC at equilibrium"], atol=0.1)
 
 

@@ -72,7 +72,7 @@ def assert_same(got, wanted, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("row", list(VALUE_RULES))
+@pytest.mark.parametrize("row", [*VALUE_RULES, "alm"])
 def test_stand_in_agrees_with_numpy_tick_by_tick(row, dtype, device):
     for seed in range(10):
         document = random_document(seed, Features(size=8, precision=seed % 2 == 1, dead_ends=seed % 5 == 0))
@@ -85,7 +85,7 @@ def test_stand_in_agrees_with_numpy_tick_by_tick(row, dtype, device):
             assert_same(got, wanted, dtype)
 
 
-@pytest.mark.parametrize("row", list(VALUE_RULES))
+@pytest.mark.parametrize("row", [*VALUE_RULES, "alm"])
 def test_stand_in_advances_blocks_of_ticks_as_numpy_does(row, device):
     for seed in range(6):
         form = ("delay", "identity", "none")[seed % 3]
@@ -103,7 +103,7 @@ def test_stand_in_advances_blocks_of_ticks_as_numpy_does(row, device):
         assert got[0].fired() == wanted[0].fired()
 
 
-@pytest.mark.parametrize("row", [name for name, rule in VALUE_RULES.items() if not rule.fires.waits])
+@pytest.mark.parametrize("row", [*(name for name, rule in VALUE_RULES.items() if not rule.fires.waits), "alm"])
 def test_no_tick_of_a_block_waits_for_the_device_or_brings_anything_over(row, device):
     """A second run of more ticks costs the host no more looks, copies or index arrays than one of few."""
     seen = []

@@ -81,9 +81,27 @@ def _arrival(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [("light cone", f"BROKEN at {', '.join(early)}" if early else "every error exactly 0 before its light cone")]
 
 
+def _credit(found: dict[str, Any]) -> list[tuple[str, str]]:
+    shares = {name: each["share"] for name, each in found["parameters"].items() if each["share"] is not None}
+    least = min(shares, key=lambda name: shares[name], default=None)
+    if least is None:
+        return []
+    whole = number(found["updates"]["share"])
+    return [("share of bp's gradient", f"{whole}; least {number(shares[least])}, in {least}")]
+
+
+def _parallel_ticks(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say what ticks that are sweeps cost; others are as many as the table says."""
+    whole = found["parallel_ticks"]
+    if whole is None or whole <= found["ticks"] + found["sweep"]:
+        return []
+    text = f"{whole:,}: {found['ticks']} sweeps there and back over {found['sweep']} levels"
+    return [("ticks of messages", text)]
+
+
 _MEASURE_ROWS = {
     "ticks_to_convergence": _convergence, "divergence": _divergence, "energy": _energy, "traffic": _traffic,
-    "first_arrival": _arrival,
+    "first_arrival": _arrival, "credit": _credit, "parallel_ticks": _parallel_ticks,
 }  # fmt: skip
 
 
