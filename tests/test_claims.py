@@ -41,6 +41,8 @@ CASES = {
     "at_most": ({"of": "y", "bound": 1.0}, made(y=[0.5, 1.0]), made(y=[0.5, 1.1])),
     "at_least": ({"of": "y", "bound": 1.0}, made(y=[1.0, 2.0]), made(y=[0.9, 2.0])),
     "equal": ({"of": "y", "to": "z"}, made(y=[1, 2], z=[1, 2]), made(y=[1, 2], z=[1, 3])),
+    "ratio": ({"of": "y", "column": "rule", "over": "fpa", "under": "bp", "at_least": 2, "at_most": 3},
+              made(rule=["fpa", "bp"], y=[5.0, 2.0]), made(rule=["fpa", "bp"], y=[7.0, 2.0])),
     "linear_in": (LINE, made(x=[1, 2, 3, 4], y=[1.0, 2.0, 3.1, 4.0]), made(x=[1, 2, 3, 4], y=[1.0, 8.0, 2.0, 9.0])),
     "cliff": ({**LINE, "edge": "L", "drop": 0.1}, made(x=[1, 2, 3], y=[0.2, 0.9, 1.0], L=[2, 2, 2]),
               made(x=[1, 2, 3], y=[0.95, 0.9, 1.0], L=[2, 2, 2])),
@@ -149,7 +151,7 @@ def test_the_unrolled_computation_of_zil_agrees(at_root):
     assert done.rows.numbers("divergence")
     assert done.provenance["versions"]["pcsim"]
     due = done.rows.where({"when": "due"})
-    assert {(row["level"], row["tick"]) for row in due.rows} == {(level, level) for level in range(9)}
+    assert {(row["vertex_level"], row["tick"]) for row in due.rows} == {(level, level) for level in range(9)}
 
 
 def test_branches_side_by_side_disagree_and_chains_do_not(at_root):

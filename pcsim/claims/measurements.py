@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
-from statistics import fmean, median
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsim.analysis.cost import Work, vertex_work
-from pcsim.claims.measured_rows import Row, Rows, is_number
+from pcsim.claims.measured_rows import Row, Rows
 from pcsim.errors import InputError
 from pcsim.graph.levels import levels, vertex_levels
 from pcsim.simulate import simulate
@@ -19,7 +20,7 @@ from pcsim.sweep import scenarios_of, sweep, table
 from pcsim.train import train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from pcsim.run.result import Run
     from pcsim.scenario.reader import Source
@@ -104,7 +105,7 @@ def _rows_of_ticks(scenario: Scenario) -> Iterator[Row]:
         for tick in range(run.summary["ticks"]):
             yield {
                 "vertex": vertex,
-                "level": reached[vertex],
+                "vertex_level": reached[vertex],
                 "tick": tick,
                 "when": _when(tick, reached[vertex]),
                 **{what: float(values[tick]) for what, values in series.items()},
@@ -133,21 +134,20 @@ def _rows_of_training(scenario: Scenario) -> Iterator[Row]:
         for number in range(len(noted)):
             yield {"at": name, name: number + 1, **{key: column[number] for key, column in noted.columns.items()}}
     measures = [key for key, array in log.data_vars.items() if array.dims == ("compared", "parameter")]
-    notes = [
-        {"at": "compared", "step": step, "parameter": parameter,
-         **{str(key): float(log[key][place, number]) for key in measures}}
-        for place, step in enumerate(state.compared_at)
-        for number, parameter in enumerate(state.parameters)
-    ]  # fmt: skip
-    yield from notes
-    yield {"at": "end", "levels": levels(scenario.levelled), "ticks": scenario.ticks, **done.summary, **_means(notes)}
+    for place, step in enumerate(state.compared_at):
+        for number, parameter in enumerate(state.parameters):
+            found = {str(key): float(log[key][place, number]) for key in measures}
+            yield {"at": "compared", "step": step, "parameter": parameter, **found}
+    facts = {"levels": levels(scenario.levelled), "ticks": scenario.ticks}
+    yield {"at": "end", **facts, **done.summary, **_against_backprop(scenario, {**done.parameters, **done.buffers})}
 
 
-def _means(notes: Sequence[Row]) -> Row:
-    """Return the mean cosine over parameters and comparisons; a parameter that learnt nothing counts as 0."""
-    angles = [0.0 if note["share"] == 0 else note["cosine"] for note in notes]
-    known = [angle for angle in angles if is_number(angle)]
-    return {"cosine": fmean(known)} if known else {}
+def _against_backprop(scenario: Scenario, parameters: Mapping[str, Any]) -> Row:
+    """Return how far what the rule learns of the scenario's own batch is from backprop's, with these parameters."""
+    asked = {**UNREAD, "measure": ["divergence"], "train": None, "sweep": {}}
+    again = replace(scenario, document=scenario.document.model_copy(update=asked)).with_parameters(parameters)
+    updates = _run(again).summary["divergence"]["updates"]
+    return {f"updates_{name}": updates[name] for name in ("relative", "cosine")}
 
 
 def _times(source: Source, overrides: Mapping[str, Any]) -> Rows:

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pcsim.claims.measured_rows import Row, Rows
-    from pcsim.scenario.claim_document import Bound, Check, CheckEntry, Cliff, Curves, Equality, Fall, Line, Trend
+    from pcsim.scenario.claim_document import (
+        Bound,
+        Check,
+        CheckEntry,
+        Cliff,
+        Curves,
+        Equality,
+        Fall,
+        Line,
+        Ratio,
+        Trend,
+    )
 
 ROUNDING = 1e-12
 """A rise by this share of a curve's largest number is rounding."""
@@ -57,7 +68,7 @@ def _at_most(rows: Rows, asked: Bound) -> Verdict:
         return Verdict("not all measured", False, f"{rows.name(lost[0])} {_lack(lost[0], asked.of)}")
     row, greatest = max(rows.numbers(asked.of), key=lambda pair: pair[1])
     who = f", {rows.name(row)}," if len(rows.rows) > 1 else ""
-    why = f"{asked.of} is at most {_text(greatest)}{who} and the bound is {_text(asked.bound)}"
+    why = f"{asked.of} is at most {_text(greatest)}{who} and the bound is {_exact(asked.bound)}"
     return Verdict(_span(rows, asked.of), greatest <= asked.bound, why)
 
 
@@ -71,14 +82,14 @@ def _at_least(rows: Rows, asked: Bound) -> Verdict:
         return Verdict("beyond all numbers", True, f"{asked.of} has no bound{beyond}")
     row, least = min(rows.numbers(asked.of), key=lambda pair: pair[1])
     who = f", {rows.name(row)}," if len(rows.rows) > 1 else ""
-    why = f"{asked.of} is at least {_text(least)}{who} and the bound is {_text(asked.bound)}{beyond}"
+    why = f"{asked.of} is at least {_text(least)}{who} and the bound is {_exact(asked.bound)}{beyond}"
     return Verdict(_span(rows, asked.of) + beyond, least >= asked.bound, why)
 
 
 def _equal(rows: Rows, asked: Equality) -> Verdict:
     wrong = [row for row in rows.rows if not _equals(row.get(asked.of), _other(row, asked.to), asked.within)]
     if not wrong:
-        other = f"{asked.to}" if isinstance(asked.to, str) else _text(asked.to)
+        other = f"{asked.to}" if isinstance(asked.to, str) else _exact(asked.to)
         near = f" within {asked.within:.2g} of it" if asked.within else ""
         return Verdict(_span(rows, asked.of), True, f"{asked.of} equals {other}{near} in all {len(rows.rows)} rows")
     first = wrong[0]
@@ -93,6 +104,21 @@ def _equals(ours: Any, wanted: Any, within: float) -> bool:
 
 def _other(row: Row, to: str | float) -> Any:
     return row.get(to) if isinstance(to, str) else to
+
+
+def _ratio(rows: Rows, asked: Ratio) -> Verdict:
+    sides = [rows.where({asked.column: value}) for value in (asked.over, asked.under)]
+    above, below = ([value for _, value in side.numbers(asked.of)] for side in sides)
+    if not above or not below or any(side.without(asked.of) for side in sides):
+        return Verdict("not all measured", False, f"{asked.of} is not known of both {asked.over} and {asked.under}")
+    if not fmean(below):
+        return Verdict("no ratio", False, f"{asked.of} of {asked.under} is zero")
+    ratio = fmean(above) / fmean(below)
+    bounds = (("at least", asked.at_least, 1), ("at most", asked.at_most, -1))
+    agrees = all(bound is None or (ratio - bound) * sign >= 0 for _, bound, sign in bounds)
+    claimed = " and ".join(f"{word} {_exact(bound)}" for word, bound, _ in bounds if bound is not None)
+    ours = f"{_text(fmean(above))} / {_text(fmean(below))} = {_text(ratio)}"
+    return Verdict(ours, agrees, f"{asked.of} of {asked.over} over that of {asked.under} is {ours}; claimed: {claimed}")
 
 
 def _linear_in(rows: Rows, asked: Line) -> Verdict:
@@ -110,7 +136,7 @@ def _linear_in(rows: Rows, asked: Line) -> Verdict:
     what = f"log10 of {asked.of}" if asked.log else asked.of
     ours = f"{what} {'rises' if slope > 0 else 'falls'} by {_text(abs(float(slope)))} a step of {asked.against}"
     right = (slope > 0) == (asked.slope == "rising")
-    why = f"{ours}, R squared {fit:.4f}; {asked.slope} with at least {asked.fit:.4g} was claimed"
+    why = f"{ours}, R squared {fit:.4f}; {asked.slope} with at least {asked.fit:g} was claimed"
     return Verdict(f"{ours}, R² {fit:.4f}", bool(right and fit >= asked.fit), why)
 
 
@@ -122,7 +148,7 @@ def _cliff(rows: Rows, asked: Cliff) -> Verdict:
         return Verdict("not both sides", False, f"there must be numbers on both sides of {asked.edge}")
     high, low = min(sides[0]), max(sides[1])
     ours = f"{_range(sides[0])} from {asked.edge} on, {_range(sides[1])} before"
-    why = f"{asked.of} is {ours}: a drop of {_text(high - low)}, and {_text(asked.drop)} is the least that counts"
+    why = f"{asked.of} is {ours}: a drop of {_text(high - low)}, and {_exact(asked.drop)} is the least that counts"
     return Verdict(ours, high - low >= asked.drop, why)
 
 
@@ -136,7 +162,7 @@ def _curves_agree(rows: Rows, asked: Curves) -> Verdict:
     share = max(apart) / height if height else float("inf") if max(apart) else 0.0
     said = f"at most {_text(share)} of the height apart"
     pair = f"{asked.of} of {asked.curves[0]} and {asked.curves[1]}"
-    why = f"{pair} are {said} over {len(ours)} points; {_text(asked.within)} at most counts as one curve"
+    why = f"{pair} are {said} over {len(ours)} points; {_exact(asked.within)} at most counts as one curve"
     return Verdict(said, share <= asked.within, why)
 
 
@@ -147,7 +173,7 @@ def _grows_at_most(rows: Rows, asked: Trend) -> Verdict:
         return Verdict(f"{len(values)} points", False, f"three points are the least, there are {len(values)}")
     first, last = fmean(values[:third]), fmean(values[-third:])
     ours = f"{_text(first)} at first, {_text(last)} at last"
-    why = f"{asked.of} is {ours}, and at last {_text(asked.factor)} times what it was at first is allowed"
+    why = f"{asked.of} is {ours}, and at last {_exact(asked.factor)} times what it was at first is allowed"
     return Verdict(ours, last <= asked.factor * first, why)
 
 
@@ -184,6 +210,11 @@ def _lack(row: Row, column: str) -> str:
     return f"failed: {row['error']}" if row.get("error") else f"has no {column}"
 
 
+def _exact(value: float) -> str:
+    """Return a number that a claim states, as it states it."""
+    return f"{value:g}"
+
+
 def _text(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
@@ -192,6 +223,7 @@ CHECKS: dict[str, Callable[[Any, Any], Verdict]] = {
     "at_most": _at_most,
     "at_least": _at_least,
     "equal": _equal,
+    "ratio": _ratio,
     "linear_in": _linear_in,
     "cliff": _cliff,
     "curves_agree": _curves_agree,

@@ -42,6 +42,16 @@ class Equality(Check):
     within: Number = Field(default=0.0, description="relative difference that counts as equal")
 
 
+class Ratio(Check):
+    """How many times as large the mean is where a column has one value as where it has another."""
+
+    column: str = Field(description="the column that tells the two apart")
+    over: Any = Field(description="its value above the line")
+    under: Any = Field(description="its value below the line")
+    at_least: Number | None = Field(default=None, description="the least that agrees")
+    at_most: Number | None = Field(default=None, description="the most that agrees")
+
+
 class Line(Check):
     """A straight line through the points (against, of)."""
 
@@ -91,6 +101,7 @@ class CheckEntry(Strict):
         default=None, description="no number is below a bound; a run that grew beyond all numbers is above it"
     )
     equal: Equality | None = Field(default=None, description="each number equals another column, or one number")
+    ratio: Ratio | None = Field(default=None, description="one mean is so many times another")
     linear_in: Line | None = Field(default=None, description="numbers, or their logarithms, lie on a straight line")
     cliff: Cliff | None = Field(default=None, description="numbers are high from an edge on, and lower before it")
     curves_agree: Curves | None = Field(default=None, description="two curves lie on each other")
