@@ -70,6 +70,10 @@ _ROWS = (
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 
 
+WAITING = 2**18
+"""Numbers of predictions that wait to be judged together."""
+
+
 class Judge:
     """Metrics of predictions: which outputs have which, as the first targets say."""
 
@@ -87,3 +91,37 @@ class Judge:
             rows = [METRICS[name].of(predictions[each], targets[each], self.losses[each]) for each in outputs]
             found[name] = sum(rows[1:], rows[0]) / (1 if METRICS[name].adds_up else len(rows))
         return found
+
+
+class StepNotes:
+    """Batches whose metrics are still to be noted: to judge many together takes little longer than to judge one."""
+
+    def __init__(self, judge: Judge, note: Callable[[dict[str, float]], None]) -> None:
+        self.judge, self.note = judge, note
+        self.waiting: list[tuple[dict[str, Array], dict[str, Array], dict[str, float]]] = []
+        self.numbers = 0
+
+    def add(self, predictions: dict[str, Array], targets: dict[str, Array], row: dict[str, float]) -> None:
+        """Keep a batch, and what else is noted of it; its arrays must stay as they are."""
+        self.waiting.append((predictions, targets, row))
+        self.numbers += sum(array.size for array in predictions.values())
+        if self.numbers > WAITING:
+            self.settle()
+
+    def settle(self) -> None:
+        """Note all batches, in their order."""
+        if not self.waiting:
+            return
+        names = list(self.waiting[0][0])
+        predictions, targets = (
+            {name: np.concatenate([kept[part][name] for kept in self.waiting]) for name in names} for part in (0, 1)
+        )
+        counts = [len(kept[0][names[0]]) for kept in self.waiting]
+        starts = np.cumsum([0, *counts[:-1]])
+        means = {
+            name: np.add.reduceat(values, starts) / counts for name, values in self.judge(predictions, targets).items()
+        }
+        for number, (_, _, row) in enumerate(self.waiting):
+            self.note({**{name: float(values[number]) for name, values in means.items()}, **row})
+        self.waiting.clear()
+        self.numbers = 0

@@ -44,7 +44,7 @@ class Batch:
 
     def predictions(self) -> Arrays:
         """Return {output: (batch, *shape)}: what the feedforward sweep predicts; before ``learn``."""
-        return {name: read()[0] for name, read in self.readers.items()}
+        return {name: read()[0].copy() for name, read in self.readers.items()}
 
     def learn(self) -> dict[str, Array]:
         """Run all ticks; return {parameter: (*shape)}, summed over the batch, until the next one begins."""

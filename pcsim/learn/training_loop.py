@@ -11,9 +11,9 @@ import numpy as np
 
 from pcsim.errors import RunError
 from pcsim.learn.against_backprop import compared
-from pcsim.learn.metrics import METRICS, Judge
+from pcsim.learn.metrics import METRICS, Judge, StepNotes
 from pcsim.learn.parameter_steps import Descent
-from pcsim.learn.sessions import Batch, Sessions, Sweeper
+from pcsim.learn.sessions import Sessions, Sweeper
 from pcsim.optimisers import OPTIMISERS
 from pcsim.schedules import SCHEDULES, StepsDone, rate_at
 
@@ -29,12 +29,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Done:
-    """How far training has come: batches done and in all, epochs done, and the last rows of the log."""
+    """How far training has come: batches done and in all, epochs done, and the last row of the log when asked."""
 
     step: int
     steps: int
     epoch: int
-    latest: Mapping[str, float]
+    latest: Callable[[], Mapping[str, float]]
     epoch_ended: Mapping[str, float] | None = None
     """The row of an epoch that has just ended."""
 
@@ -66,6 +66,7 @@ class TrainingLoop:
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.scenario, self.engine)
         self.judged = Judge(self.scenario.losses())
+        self.notes = StepNotes(self.judged, self.state.log.steps.add)
         optimiser, self.settings = OPTIMISERS[self.entry.optimiser.name], self.entry.optimiser.settings(OPTIMISERS)
         self.descent = Descent(optimiser, self.settings, self.entry.clip, compiled=self.engine == "numba")
         self.schedule = SCHEDULES[self.entry.schedule.name]
@@ -88,6 +89,7 @@ class TrainingLoop:
         try:
             return self._run(asked)
         finally:
+            self.notes.settle()
             self.state.parameters = {name: array.copy() for name, array in self.state.parameters.items()}
 
     def _run(self, asked: Callable[[], bool]) -> tuple[str, str]:
@@ -100,7 +102,7 @@ class TrainingLoop:
                 self.keep_if_due(epoch_ended=ended is not None)
                 self.report(ended)
                 if asked():
-                    self.keep()
+                    self.keep_now()
                     return "interrupted", f"interrupted after step {self.state.step} of {self.steps}"
                 if self.state.step == self.steps:
                     break
@@ -119,7 +121,7 @@ class TrainingLoop:
             if self.home is None:  # to move the session's own spares it a copy
                 self.home = batch.session
                 state.parameters = batch.session.parameters(copy=False)
-            row = self.row(batch, len(places))
+            predictions, rate = batch.predictions(), self.rate()
             updates = batch.learn()
         except RunError as error:
             message = f"step {state.step}, epoch {state.step // self.order.steps}: {error}"
@@ -131,19 +133,10 @@ class TrainingLoop:
             state.parameters = batch.session.parameters()
         else:
             scale = 1 / len(places) if self.entry.reduction == "mean" else 1.0
-            self.descent.step(state.parameters, updates, state.kept, row["rate"], scale, state.step + 1)
+            self.descent.step(state.parameters, updates, state.kept, rate, scale, state.step + 1)
         self.ticks += batch.ticks
-        state.log.steps.add(row)
+        self.notes.add(predictions, targets, {"rate": rate, "samples": len(places)})
         state.step += 1
-
-    def row(self, batch: Batch, samples: int) -> dict[str, float]:
-        """Return what is noted of a batch before its update."""
-        found = self.judged(batch.predictions(), batch.targets)
-        return {
-            **{name: float(values.mean()) for name, values in found.items()},
-            "rate": self.rate(),
-            "samples": samples,
-        }
 
     def rate(self) -> float:
         """Return the learning rate of this step."""
@@ -156,6 +149,7 @@ class TrainingLoop:
 
     def end_epoch(self) -> dict[str, float]:
         """Note an epoch that has ended; return its row."""
+        self.notes.settle()
         steps, log = self.order.steps, self.state.log
         samples = np.array(log.steps.last("samples", steps))
         metrics = [name for name in METRICS if name in log.steps.columns]
@@ -204,13 +198,21 @@ class TrainingLoop:
         """Write the state down after so many steps, or after each epoch."""
         every = self.entry.checkpoint
         if (epoch_ended if every is None else self.state.step % every == 0) or self.state.step == self.steps:
-            self.keep()
+            self.keep_now()
+
+    def keep_now(self) -> None:
+        """Write the state down."""
+        self.notes.settle()
+        self.keep()
 
     def report(self, ended: Mapping[str, float] | None) -> None:
         """Tell how far training has come."""
         if self.progress is not None:
-            latest = {name: column[-1] for name, column in self.state.log.steps.columns.items()}
-            self.progress(Done(self.state.step, self.steps, len(self.state.log.epochs), latest, ended))
+            self.progress(Done(self.state.step, self.steps, len(self.state.log.epochs), self._latest, ended))
+
+    def _latest(self) -> dict[str, float]:
+        self.notes.settle()
+        return {name: column[-1] for name, column in self.state.log.steps.columns.items()}
 
 
 def rises(column: str) -> bool:

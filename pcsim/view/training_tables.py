@@ -45,9 +45,10 @@ class EpochLines:
             self.bar.parts(done.step, done.steps, self._latest(done, now))
 
     def _latest(self, done: Done, now: float) -> str:
-        speed = (done.step - self.first) * done.latest["samples"] / max(1e-9, now - self.began)
+        latest = done.latest()
+        speed = (done.step - self.first) * latest["samples"] / max(1e-9, now - self.began)
         epoch = done.epoch + (done.epoch_ended is None)
-        return f"epoch {epoch}, {_metrics(done.latest)}, {speed:.0f} samples/s"
+        return f"epoch {epoch}, {_metrics(latest)}, {speed:.0f} samples/s"
 
 
 def _metrics(row: Mapping[str, float], before: str = "") -> str:
