@@ -7,9 +7,11 @@ from functools import cached_property, partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pcsim.engines.array.rows import by_depth
 from pcsim.engines.jit import flows
-from pcsim.engines.jit.kernels import flow, groups, past, population, weighted
+from pcsim.engines.jit.kernels import dense, flow, groups, past, population, weighted
 from pcsim.engines.jit.kernels.common import STEP
 from pcsim.engines.jit.kinds import KINDS
 from pcsim.engines.jit.projections import shares
@@ -36,6 +38,7 @@ RECORDS: dict[str, Record] = {
     "collect": flow.FLOW,
     "answer": STEP,
     "answer_bundle": weighted.ANSWER,
+    "pack_weight": dense.PACKING,
     "arrange_forward": STEP,
     "arrange_backward": STEP,
 }
@@ -55,7 +58,7 @@ class Instructions:
         ``comparing`` also how far errors are from what they are compared with
     measuring : takes both
     measures : squares are taken by ``measuring``; otherwise vertices note them as they move
-    arranging : puts the weights of populations into the order of their products
+    arranging : puts the weights of layers and populations into the order of their products
     returning : the sweep back, where each error message is taken once
     """
 
@@ -122,7 +125,7 @@ class Instructions:
 
     @cached_property
     def arranging(self) -> list[Compiled]:
-        """Weights of populations in the order of their products."""
+        """Weights of layers and populations in the order of their products."""
         return self.sharing.segment(self._arranging())
 
     @cached_property
@@ -251,8 +254,13 @@ class Instructions:
         return found + [each(weighted.answer_bundle, place, len(one.receivers)) for place, one in layout.answering]
 
     def _arranging(self) -> list[Instruction]:
-        return [
-            self.sharing.between(kernel, self.layout.steps[key], shares(one.loads(blocks), self.sharing.threads))
+        threads = self.sharing.threads
+        packed = [
+            self.sharing.between(dense.pack_weight, place, np.linspace(0, panels, threads + 1).astype(np.int64))
+            for place, panels in self.layout.packing
+        ]
+        return packed + [
+            self.sharing.between(kernel, self.layout.steps[key], shares(one.loads(blocks), threads))
             for key, one in self.layout.projections.items()
             for kernel, blocks in (
                 (population.arrange_forward, one.forward),

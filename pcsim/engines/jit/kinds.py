@@ -22,7 +22,6 @@ from pcsim.ops.linear import INNER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pcsim.arrays import Shape
     from pcsim.engines.array.array_state import ArrayState
     from pcsim.engines.base import Task
     from pcsim.engines.jit.kernels.records import Record
@@ -144,7 +143,10 @@ def _layers(layout: Layout, step: Step, units: int, fan_in: int) -> dict[str, An
     there, back = packed_size(like, fan_in, units), packed_size(like, units, fan_in) if step.sends else 0
     forward = layout.memory.new(f"weights of {owner}, packed forward", len(rows) * there)
     backward = layout.memory.new(f"weights of {owner}, packed backward", len(rows) * back)
-    layout.packed.append(Packed(weight.shape, rows, forward, backward))
+    for number, row in enumerate(rows.tolist()):
+        weights = address_of(arrays.theta[weight.shape]) + row * units * fan_in
+        places = address_of(forward) + number * there, address_of(backward) + number * back if back else -1
+        layout.packing.append(_packing(layout, owner, weights, units, fan_in, places))
     return {
         "forward": address_of(forward) + which * there,
         "backward": address_of(backward) + which * back,
@@ -160,21 +162,24 @@ def used_of(slot: ParameterSlot, count: int) -> WholeNumbers:
     return np.broadcast_to(indices(slot.rows), count)
 
 
-@dataclass
-class Packed:
-    """The weights of a step in both packed forms, and which parameters of their shape they are.
-
-    What sends no errors back, as its inputs are clamped, needs none for the way back.
-    """
-
-    shape: Shape
-    rows: WholeNumbers
-    forward: np.ndarray
-    backward: np.ndarray
-
-    def pack(self, theta: np.ndarray) -> None:
-        """Take the weights from all of their shape, (parameters, units, fan-in)."""
-        dense.pack_all(theta, self.rows, self.forward, self.backward)
+def _packing(
+    layout: Layout, owner: str, weight: int, units: int, fan_in: int, places: tuple[int, int]
+) -> tuple[int, int]:
+    """Write how a weight is packed; return where, and how many panels it has in all."""
+    width = packed_size(np.zeros(0, layout.dtype), 1, 1)
+    forward, backward = places
+    there, back = -(-units // width), -(-fan_in // width) if backward >= 0 else 0
+    place = layout.table.write(
+        dense.PACKING,
+        owner,
+        weight=weight,
+        units=units,
+        fan_in=fan_in,
+        panels=there,
+        forward=forward,
+        backward=backward,
+    )
+    return place, there + back
 
 
 def of_projection(layout: Layout, step: Step) -> int:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pcsim.engines.array.array_state import ArrayState
     from pcsim.engines.jit.bundles import Bundle
     from pcsim.engines.jit.kernels.records import Record
-    from pcsim.engines.jit.kinds import Kind, Packed
+    from pcsim.engines.jit.kinds import Kind
     from pcsim.engines.jit.projections import PastValues, Projection, SummedMessages
     from pcsim.engines.jit.table import WholeNumbers
     from pcsim.program.program import Late, Slot, Step
@@ -77,7 +77,8 @@ class Layout:
         self.places: dict[Shape, WholeNumbers] = {}
         self.factors: dict[Shape, tuple[np.ndarray, np.ndarray]] = {}
         self.targets: dict[str, np.ndarray] = {}
-        self.packed: list[Packed] = []
+        self.packing: list[tuple[int, int]] = []
+        """How each weight is packed, and how many panels it has."""
         self.bundles: list[Bundle] = []
         self.projections: dict[int, Projection] = {}
         self.delay_buffers: list[np.ndarray] = []

@@ -225,8 +225,6 @@ class JitSession:
             self.pool.run(segment.numbers, self.parts.whole, 0, 0, 1, work=self.work, in_step=False)
         for bundle in self.laid_out.bundles:
             bundle.pack(theta[bundle.weight.shape])
-        for packed in self.laid_out.packed:
-            packed.pack(theta[packed.shape])
 
     def _begin(self) -> None:
         """Sweep forward, clamp the outputs and set the values at tick 0."""

@@ -28,7 +28,7 @@ from pcsim.engines.jit.kernels.common import (
 from pcsim.engines.jit.kernels.compiled import inline, jit, load, store
 from pcsim.engines.jit.kernels.functions import apply
 from pcsim.engines.jit.kernels.native import like
-from pcsim.engines.jit.kernels.products import pack, packed_size, product_packed, product_unpacked
+from pcsim.engines.jit.kernels.products import pack_panel, panel_width, product_packed, product_unpacked
 from pcsim.engines.jit.kernels.records import Record, address, location, whole
 from pcsim.engines.jit.kernels.squares import squares
 
@@ -199,16 +199,30 @@ def add_into(memory: Any, a: int, out: int, n: int) -> None:
         store(memory, out + i, load(memory, out + i) + load(memory, a + i))
 
 
-@jit
-def pack_all(weights: Any, rows: Any, forward: Any, backward: Any) -> None:
-    """Pack W^T and W of some rows of a stack of weights (parameters, units, fan-in), one after the other.
+PACKING = Record(
+    "packing",
+    weight=address("W, (units, fan-in)"),
+    units=whole("rows of W"),
+    fan_in=whole("columns of W"),
+    panels=whole("panels of W^T"),
+    forward=address("W^T, packed"),
+    backward=address("W, packed; nowhere if no error is sent back"),
+)
 
-    W is not packed where ``backward`` is empty.
-    """
-    n, k = weights.shape[1:]
-    there, back = packed_size(forward, k, n), packed_size(backward, n, k)
-    for number in range(len(rows)):
-        at = rows[number] * n * k
-        pack(weights, at, 1, k, k, n, forward, number * there)
-        if len(backward):
-            pack(weights, at, k, 1, n, k, backward, number * back)
+packing_at = PACKING.one()
+
+
+@jit
+def pack_weight(memory: Any, table: Any, at: int, low: int, high: int, part: int, mode: int, tick: int) -> None:
+    """Pack panels ``low`` to ``high`` - 1 of a weight: those of W^T, then those of W."""
+    own = packing_at(table, at)
+    n, k, width = own.units, own.fan_in, panel_width(memory)
+    for panel in range(low, high):
+        if panel < own.panels:
+            first = panel * width
+            some, out = min(width, n - first), own.forward + first * k
+            pack_panel(memory, own.weight + first * k, 1, k, k, some, memory, out)
+        else:
+            first = (panel - own.panels) * width
+            some, out = min(width, k - first), own.backward + first * n
+            pack_panel(memory, own.weight + first, k, 1, n, some, memory, out)

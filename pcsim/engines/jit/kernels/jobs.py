@@ -46,8 +46,8 @@ POSTED, DONE = JOB.offset("posted"), JOB.offset("done")
 HELPERS, HELPER_SIZE, ASLEEP = JOB.size, HELPER.size, HELPER.offset("asleep")
 INSTRUCTION_SIZE, RANGE_SIZE = INSTRUCTION.size, RANGE.size
 
-PATIENCE = 20_000
-"""Looks for a new job, about a millisecond, after which a helper goes to sleep."""
+PATIENCE = 150_000
+"""Looks for a new job, a few milliseconds, after which a helper goes to sleep; training has its next one by then."""
 
 
 @jit
