@@ -138,8 +138,8 @@ class Study:
         return (
             f"The critics are right about {self.ticks} ticks: {seen} bring at least 1 % of backprop's gradient to the "
             f"last {reached} of {self.depth} layers only, and {self._first(name)}{front}; the standard "
-            f"parametrisation reaches {self.reached('sPC')}. Unless an optimiser scales each layer's update up, what is trained is "
-            "the part near the output."
+            f"parametrisation reaches {self.reached('sPC')}. Unless an optimiser scales each layer's update up, what "
+            "is trained is the part near the output."
         )
 
     def _of_equilibrium(self) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.cost import Work, vertex_work
+from pcsim.claims.credit_rows import MEASURED, rows_of_credit
 from pcsim.claims.measured_rows import Row, Rows
 from pcsim.errors import InputError
 from pcsim.graph.levels import levels, vertex_levels
@@ -255,6 +256,12 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(a @ b) / lengths if lengths else None
 
 
+def _credit(source: Source, overrides: Mapping[str, Any]) -> Rows:
+    keys, cells = _cells(source, {"record": [{"what": ["energy"]}], "measure": MEASURED, **overrides})
+    rows = [{**at, **row} for at, scenario in cells for row in rows_of_credit(scenario, _run(scenario))]
+    return Rows((*keys, "parameter"), tuple(rows))
+
+
 MEASUREMENTS: dict[str, Callable[[Any, Any], Rows]] = {
     "sweep": _sweep,
     "ticks": _ticks,
@@ -262,5 +269,6 @@ MEASUREMENTS: dict[str, Callable[[Any, Any], Rows]] = {
     "times": _times,
     "work": _work,
     "free_energy": _free_energy,
+    "credit": _credit,
 }
 """The names under ``rows`` of a claim, each with its function."""

@@ -8,7 +8,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from pcsim.graph.graph_document import Number, Strict
 
-Method = Literal["sweep", "ticks", "training", "times", "work", "free_energy"]
+Method = Literal["sweep", "ticks", "training", "times", "work", "free_energy", "credit"]
 
 METHODS: dict[Method, str] = {
     "sweep": "a row for each run of the sweep: ticks to convergence, distance of the updates from backprop's",
@@ -17,6 +17,7 @@ METHODS: dict[Method, str] = {
     "times": "a row for each run: seconds of an update, timed in turns, and their ratio to the first run's of its case",
     "work": "a row for each run: work counted from the graph, one after the other and with all vertices in parallel",
     "free_energy": "a row for each tick of each run: the free energy at its values, and which way it slopes there",
+    "credit": "a row for each parameter of each run: share of backprop's gradient in its update, and the cosine",
 }
 """What a claim's rows are measured by."""
 
