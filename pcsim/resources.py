@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from pcsim.errors import wrong
 
@@ -80,6 +82,14 @@ def install(extra: str) -> str:
         return f"pip install '{'.' if root == Path.cwd() else root}[{extra}]'"
     needed = [row.split(";")[0].strip() for row in _requirements() if f'extra == "{extra}"' in row.replace("'", '"')]
     return "pip install " + " ".join(f"'{row}'" for row in needed)
+
+
+def library(module: str, what: str, name: str, extra: str) -> Any:
+    """Return an optional module; raises InputError that says what needs it, and how it is installed."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise wrong("file", f"{what} need {name}: {install(extra)}") from None
 
 
 def _requirements() -> list[str]:

@@ -17,12 +17,18 @@ from pcsim.errors import InputError
 from pcsim.graph.array_files import read_array
 from pcsim.graph.initialise import stream
 from pcsim.ops.synapses.edge_files import read_edges
-from pcsim.scenario.data import DATASETS, DataRequest, entry_of, load, one_hot, read_idx
+from pcsim.scenario.data import DataRequest, entry_of, load
+from pcsim.scenario.datasets.dataset import one_hot
+from pcsim.scenario.datasets.idx_files import read_idx
 
 
-def wanted(shape=(3,), batch=4, seed=0, name="x", folder=Path()):
+def wanted(shape=(3,), batch=4, seed=0, name="x", folder=Path(), whole=False):
     return DataRequest(
-        shape, batch, lambda kind: stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name), folder
+        shape,
+        batch,
+        lambda kind, shared: stream(seed, kind) if shared else stream(seed, kind, name),
+        folder,
+        whole=whole,
     )
 
 
@@ -147,28 +153,21 @@ def test_one_hot():
         one_hot(np.array([0, 3]), 3)
 
 
-def test_digits():
+def digits(field, shape):
     pytest.importorskip("sklearn")
-    fields = DATASETS["digits"].fields
-    images, labels, targets = (fields[name].load() for name in ("images", "labels", "one_hot"))
+    return data({"dataset": "digits", "field": field}, shape=shape, batch=1797, whole=True)
+
+
+def test_digits():
+    images, labels, targets = digits("images", (8, 8)), digits("labels", ()), digits("one_hot", (10,))
     assert images.shape == (1797, 8, 8)
     assert (images.min(), images.max()) == (0, 1)
     assert np.array_equal(targets.argmax(1), labels)
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_data_sets_are_as_large_as_they_say(name):
-    row = DATASETS[name]
-    try:
-        found = {key: (field, field.load()) for key, field in row.fields.items()}
-    except InputError as error:
-        pytest.skip(str(error))
-    for field, array in found.values():
-        assert array.shape == (row.samples, *field.shape)
+    assert np.array_equal(digits("levels", (64,)), 16 * images.reshape(-1, 64))
 
 
 def test_misfits_show_before_a_data_set_is_loaded(monkeypatch):
-    monkeypatch.setattr("pcsim.scenario.data._digits", None)
+    monkeypatch.setattr("pcsim.scenario.datasets.digits._digits", None)
     refused({"dataset": "digits"}, "a sample has shape [8, 8], expected [3]")
     refused({"dataset": "digits", "start": 1795}, "has 1797 samples, fewer than start 1795 + batch 4", shape=(64,))
 
@@ -185,8 +184,7 @@ def test_images_and_labels_are_shuffled_alike():
         })  # fmt: skip
         return scenario.inputs()["x"], scenario.targets()["y"]
 
-    images = DATASETS["digits"].fields["images"].load().reshape(-1, 64)
-    labels = DATASETS["digits"].fields["labels"].load()
+    images, labels = digits("images", (64,)), digits("labels", ())
     inputs, targets = drawn(3)
     places = [int(np.flatnonzero((images == image).all(1))[0]) for image in inputs]
     assert np.array_equal(labels[places], targets.argmax(1))
@@ -199,10 +197,10 @@ def test_mnist():
     folder = Path(os.environ.get("PCSIM_DATA", "../shared/data"))
     if not (folder / "mnist10k").is_dir():
         pytest.skip(f"no mnist10k in {folder}: set PCSIM_DATA")
-    fields = DATASETS["mnist"].fields
-    assert fields["images"].load().shape == (10000, 28, 28)
-    assert fields["images"].load().max() == 1
-    assert np.array_equal(fields["one_hot"].load().argmax(1), fields["labels"].load())
+    images = data({"dataset": "mnist"}, shape=(28, 28), batch=10_000)
+    assert (images.min(), images.max()) == (0, 1)
+    labels = data({"dataset": "mnist", "field": "labels"}, shape=(), batch=10_000, whole=True)
+    assert np.array_equal(data({"dataset": "mnist", "field": "one_hot"}, shape=(10,), batch=10_000).argmax(1), labels)
 
 
 def test_mnist_that_is_not_there(monkeypatch, tmp_path):

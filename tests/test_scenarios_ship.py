@@ -11,7 +11,7 @@ import pytest
 import pcsim
 from pcsim.errors import RunError
 from pcsim.run.validate import validate_file
-from pcsim.scenario.data import DATASETS
+from pcsim.scenario.data import DataRequest, entry_of, load
 from pcsim.sweep import table
 from pcsim.trace.entries import QUANTITIES, recorded
 
@@ -275,6 +275,12 @@ def test_random_dag_is_backprop_whatever_the_seed():
     assert all(row["updates_relative"] < 1e-13 for row in found)
 
 
+def digits(field: str) -> Any:
+    """Return a field of the data set, whole."""
+    request = DataRequest((), 1797, lambda *_: None, ROOT, whole=True)
+    return load(entry_of({"dataset": "digits", "field": field}), request)
+
+
 def inferred(run: Any) -> Any:
     """Return the digit that each sample's label has come to rest at."""
     return run.series("value", "label").values[-1].argmax(axis=-1)
@@ -282,7 +288,7 @@ def inferred(run: Any) -> Any:
 
 def test_label_inference_finds_the_digit():
     run = pcsim.simulate(scenario("label-inference"))
-    labels = DATASETS["digits"].fields["labels"].load()[1500:]
+    labels = digits("labels")[1500:]
     assert (run.series("value", "label").values[0] == 0.1).all()
     assert (inferred(run) == labels).mean() > 0.83
 
@@ -299,7 +305,7 @@ def test_label_inference_with_weights_learnt_here():
             speed[name] = 0.9 * speed[name] + update / 300
             weights[name] += 0.1 * speed[name]
     run = pcsim.simulate(pcsim.load(scenario("label-inference"), {"parameters": None}).with_parameters(weights))
-    labels = DATASETS["digits"].fields["labels"].load()[1500:]
+    labels = digits("labels")[1500:]
     assert (inferred(run) == labels).mean() > 0.5
 
 

@@ -33,10 +33,14 @@ SUFFIXES = (".npz", ".npy", ".safetensors")
 """How the names of files end that `read_array` reads."""
 
 
-def read_array(file: str | Path, key: str | None) -> NDArray[Any]:
-    """Return an array of numbers of a file, by key where it holds several; raises InputError if there is none."""
+def read_array(file: str | Path, key: str | None, *, records: bool = False) -> NDArray[Any]:
+    """Return an array of numbers of a file, by key where it holds several; raises InputError if there is none.
+
+    With ``records`` it may also be a table with named columns (a structured array).
+    """
     path = Path(file)
-    (array,) = _read(path, lambda names: [_chosen(path, names, key)]).values()
+    kinds = "biufV" if records else "biuf"
+    (array,) = _read(path, lambda names: [_chosen(path, names, key)], kinds).values()
     return array
 
 
@@ -48,13 +52,13 @@ def read_arrays(file: str | Path) -> Arrays:
     return _read(Path(file), lambda names: names)
 
 
-def _read(path: Path, choose: Callable[[Sequence[str]], Sequence[str]]) -> Arrays:
+def _read(path: Path, choose: Callable[[Sequence[str]], Sequence[str]], kinds: str = "biuf") -> Arrays:
     """Return the arrays that are chosen among the names of a file; refuse those that hold no numbers."""
     with _opened(path) as stream:
         check_room(path, path.stat().st_size)
         arrays = (_tensors if path.suffix == ".safetensors" else _numpy)(stream, choose)
     for array in arrays.values():
-        if array.dtype.kind not in "biuf":
+        if array.dtype.kind not in kinds:
             raise wrong("file", f"{path} holds {array.dtype}, expected numbers")
         array.setflags(write=False)
     return arrays

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.scenario.data import DATASETS
+from pcsim.scenario.datasets import DATASETS
 
 if TYPE_CHECKING:
     from pcsim.scenario.scenario_document import DataEntry

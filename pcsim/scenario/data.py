@@ -1,177 +1,89 @@
-"""Where data come from: numbers, lists, random draws, npz and IDX files, and known data sets."""
+"""Where data come from: numbers, lists, random draws, files, and data sets; opened, and then taken sample by sample."""
 
 from __future__ import annotations
 
-import gzip
-import os
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.util import find_spec
+from functools import cache, partial
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from pcsim.documents.frozen_arrays import check_not_described
-from pcsim.errors import InputError, nearest, wrong
+from pcsim.errors import InputError, Problem, nearest, wrong
 from pcsim.graph.array_files import SUFFIXES, read_array
 from pcsim.graph.problems import problems_of
-from pcsim.resources import check_file, check_room, install
+from pcsim.ops.settings import settings
+from pcsim.scenario.datasets import DATASETS
+from pcsim.scenario.datasets.dataset import Draw, Opening, Places, Samples, at, check_labels, most, one_hot
+from pcsim.scenario.datasets.idx_files import read_idx
 from pcsim.scenario.scenario_document import DataEntry
+from pcsim.scenario.table_files import TABLES, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from io import BufferedIOBase
+    from pathlib import Path
 
     from pcsim.arrays import Shape
     from pcsim.graph.initialise import Generator
+    from pcsim.scenario.datasets.dataset import Dataset
 
 Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Field:
-    """One array of a data set: (samples, *shape)."""
-
-    shape: Shape
-    load: Callable[[], Array]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A known data set: what it is, how many samples, and its fields, so that misfits show before it is loaded."""
-
-    name: str
-    summary: str
-    samples: int
-    fields: Mapping[str, Field]
-    files: Callable[[], list[Path]] = list
-    """Where it lies, if that is for the user to say; what comes with a library is as its version says."""
-
-
-@cache
-def _digits() -> Array:
-    """Return scikit-learn's file: a row for each digit, 64 numbers of 0 to 16 and the label."""
-    # to import scikit-learn for this file takes 1.2 s
-    found = find_spec("sklearn")
-    folders = found.submodule_search_locations if found else None
-    if not folders or not (path := Path(folders[0], "datasets/data/digits.csv.gz")).is_file():
-        raise wrong("dataset", f"data set 'digits' needs scikit-learn: {install('data')}")
-    return np.loadtxt(path, delimiter=",")
-
-
-def _mnist_folder() -> Path:
-    return Path(os.environ.get("PCSIM_DATA", "../shared/data")) / "mnist10k"
-
-
-def _mnist(name: str) -> Array:
-    folder = _mnist_folder()
-    found = sorted(folder.glob(f"*{name}*"))
-    if not found:
-        message = f"data set 'mnist' is not in {folder}; set PCSIM_DATA to the folder that holds 'mnist10k'"
-        raise wrong("dataset", message)
-    return read_idx(found[0])
-
-
-def one_hot(labels: Array, classes: int) -> Array:
-    """Return (samples, classes) with a 1 at each label."""
-    _check_labels(labels, classes)
-    return np.asarray(np.eye(classes)[labels.astype(int)])
-
-
-def _check_labels(labels: Array, classes: int) -> None:
-    if labels.dtype.kind not in "biu" and (labels != np.floor(labels)).any():
-        raise wrong("one_hot", "expected labels that are whole numbers")
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        message = f"labels go from {labels.min()} to {labels.max()}, expected 0 to {classes - 1} for {classes} classes"
-        raise wrong("one_hot", message)
-
-
-_DIGITS = Dataset(
-    "digits", "1,797 handwritten digits of 8 x 8, values 0 to 1, or levels 0 to 16 (ships with scikit-learn)", 1797, {
-        "images": Field((8, 8), lambda: _digits()[:, :-1].reshape(-1, 8, 8) / 16),
-        "levels": Field((8, 8), lambda: _digits()[:, :-1].reshape(-1, 8, 8).astype(int)),
-        "labels": Field((), lambda: _digits()[:, -1].astype(int)),
-        "one_hot": Field((10,), lambda: one_hot(_digits()[:, -1], 10)),
-    },
-)  # fmt: skip
-_MNIST = Dataset(
-    "mnist", "MNIST test images of 28 x 28, values 0 to 1, from the folder PCSIM_DATA/mnist10k", 10_000, {
-        "images": Field((28, 28), lambda: _mnist("images") / 255),
-        "labels": Field((), lambda: _mnist("labels")),
-        "one_hot": Field((10,), lambda: one_hot(_mnist("labels"), 10)),
-    }, lambda: sorted(_mnist_folder().glob("*")),
-)  # fmt: skip
-DATASETS = {row.name: row for row in (_DIGITS, _MNIST)}
-
-
-_GZIP = b"\x1f\x8b"
-_KINDS = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-
-
-def read_idx(path: Path) -> Array:
-    """Return the array of an IDX file (the format of MNIST), gzipped or not; raises InputError."""
-    check_file(path)
-    try:
-        with path.open("rb") as plain, gzip.open(plain) if plain.peek(2)[:2] == _GZIP else plain as stream:
-            return _idx(path, stream)
-    except (OSError, EOFError, zlib.error) as error:
-        raise wrong("file", f"cannot read {path}: {error}") from None
-
-
-def _idx(path: Path, stream: BufferedIOBase) -> Array:
-    """Return the array of an IDX file; no more of the file is read than its head says that there is."""
-    head = stream.read(4)
-    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _KINDS:
-        raise wrong("file", f"{path} is not an IDX file")
-    kind, sizes = np.dtype(_KINDS[head[2]]), stream.read(4 * head[3])
-    if len(sizes) < 4 * head[3]:
-        raise wrong("file", f"{path} is cut short: it has no shape")
-    shape = tuple(int.from_bytes(sizes[place : place + 4], "big") for place in range(0, len(sizes), 4))
-    wanted = prod(shape) * kind.itemsize
-    check_room(path, wanted)
-    raw = stream.read(wanted + 1)
-    if len(raw) != wanted:
-        held = f"{len(raw)} bytes" if len(raw) < wanted else f"more than {wanted} bytes"
-        raise wrong("file", f"{path} is cut short, or too long: it holds {held} and says shape {list(shape)}")
-    return np.frombuffer(raw, kind).reshape(shape)
-
-
-@dataclass(frozen=True)
 class DataRequest:
-    """What data are for: the shape of one sample, how many, and the random stream of the vertex.
+    """What data are for: the shape of one sample, how many, and the random streams.
 
-    ``dry``: only check that they fit; nothing is drawn, no data set is loaded.
+    Attributes
+    ----------
+    batch : how many samples a list in place has, and others have at least; None: whatever there are
+    stream : (kind, shared) -> random stream, of the vertex or shared by all
+    dry : only check that they fit; nothing is drawn, no data set is loaded
+    split : the part of data sets that is read in place of what entries say; draws take other streams for it
     """
 
     shape: Shape
-    batch: int
-    stream: Callable[[str], Generator]
+    batch: int | None
+    stream: Callable[[str, bool], Generator]
     folder: Path
     dry: bool = False
     whole: bool = False
     """Whole numbers are asked for, which never pass through floating point."""
-    read: dict[Any, Array] = field(default_factory=dict)
-    """What has been read, by where it is from: the steps of a sequence are all in one array."""
+    read: dict[Any, Any] = field(default_factory=dict)
+    """What has been read and opened, by where it is from: the steps of a sequence are all in one array."""
+    split: str | None = None
 
-    def once(self, source: Any, make: Callable[[], Array]) -> Array:
-        """Return the array of a source, read when it is first asked for."""
+    def once(self, source: Any, make: Callable[[], Any]) -> Any:
+        """Return what a source is read as, when it is first asked for."""
         if source not in self.read:
             self.read[source] = make()
         return self.read[source]
 
     def exact(self, array: Array) -> Array:
         """Return numbers as they are asked for: whole ones as they are, others in float64."""
-        return array if self.whole else array.astype(np.float64)
+        return array if self.whole else array.astype(np.float64, copy=False)
 
-    @property
-    def full(self) -> Shape:
-        """The shape of the data: (batch, *shape)."""
-        return (self.batch, *self.shape)
+    def drawn(self, kind: str, *, shared: bool = False) -> Generator:
+        """Return a random stream of the samples of this split."""
+        return self.stream(kind if self.split is None else f"{self.split} {kind}", shared)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Data of one vertex, none of them taken yet.
+
+    Attributes
+    ----------
+    count : how many samples there are, from the entry's ``start`` on; None: as many as are asked for
+    take : places, counted from ``start`` on -> (places, *shape), in float64, or whole numbers as they are
+    late : whether taking them draws numbers or reads a data set
+    """
+
+    count: int | None
+    take: Callable[[Places], Array]
+    late: bool = False
 
 
 def entry_of(source: Any) -> DataEntry:
@@ -180,11 +92,41 @@ def entry_of(source: Any) -> DataEntry:
         return DataEntry(values=source)
     try:
         check_not_described(source)
-        return DataEntry.model_validate(source)
+        entry = DataEntry.model_validate(source)
     except ValidationError as error:
-        raise InputError(problems_of(error, DataEntry, source)) from None
+        raise InputError([*problems_of(error, DataEntry, source), *_unknown_keys(source)]) from None
     except ValueError as error:
         raise wrong((), str(error)) from None
+    if problems := _unknown_keys(source):
+        raise InputError(problems)
+    return entry
+
+
+def _unknown_keys(source: dict[Any, Any]) -> list[Problem]:
+    """Return a problem for each key that neither every entry has nor its data set; of unknown ones nothing is known."""
+    name = source.get("dataset")
+    row = DATASETS.get(name) if isinstance(name, str) else None
+    if name is not None and row is None:
+        return []
+    own = row.keys if row else {}
+    legal = [*(key for key in DataEntry.model_fields if row is None or key not in FILE_KEYS), *own]
+    of = f" of data set {name!r}" if row else ""
+    unknown = [key for key in source if key not in legal and not (row and key == "file" and source[key] is None)]
+    return [Problem((str(key),), f"unknown key {key!r}{of}" + nearest(str(key), legal)) for key in unknown]
+
+
+FILE_KEYS = ("file", "key", "columns")
+"""Keys of entries that go with files of arrays, not with data sets; the data set ``text`` has a ``file`` of its own."""
+
+
+def dataset_of(entry: DataEntry) -> tuple[Dataset, dict[str, Any]]:
+    """Return the row that an entry names, with a value for each of its keys; raises InputError."""
+    name = str(entry.dataset)
+    if name not in DATASETS:
+        raise wrong("dataset", f"unknown data set {name!r}" + nearest(name, DATASETS, "pcsim list datasets"))
+    row = DATASETS[name]
+    given = {key: value for key, value in entry.own_keys.items() if value is not None}
+    return row, row.filled(settings(f"data set {name!r}", given, row.keys))
 
 
 def load(entry: DataEntry, request: DataRequest) -> Array:
@@ -192,50 +134,67 @@ def load(entry: DataEntry, request: DataRequest) -> Array:
 
     Raises InputError where they do not fit.
     """
+    opened, batch = open_data(entry, request), request.batch or 0
+    if request.dry and opened.late:
+        return np.broadcast_to(np.zeros(()), (batch, *request.shape))
+    return opened.take(range(batch))
+
+
+def open_data(entry: DataEntry, request: DataRequest) -> Opened:
+    """Open the data of a vertex; raises InputError where they do not fit."""
     kinds = [key for key in _SOURCES if getattr(entry, key) is not None]
+    if entry.dataset is not None and "file" in kinds:  # it is the data set's own
+        kinds.remove("file")
     if len(kinds) != 1:
         raise wrong((), "data are a number, a list, or exactly one of normal, uniform, values, file, dataset")
     if entry.index is not None and kinds[0] in ("normal", "uniform"):
         raise wrong("index", f"{kinds[0]} draws one sample for each vertex; index goes with values, file and dataset")
+    if entry.columns is not None and kinds[0] != "file":
+        raise wrong("columns", f"goes with a file, and the data are {kinds[0]}")
+    read = _SOURCES[kinds[0]]
+    opened = read(entry, request) if entry.one_hot is None else _classes(read, entry, request, entry.one_hot)
+    return replace(opened, take=partial(_taken, opened, entry))
+
+
+def _taken(opened: Opened, entry: DataEntry, places: Places) -> Array:
+    """Return samples, scaled; raises InputError for those that there are not."""
+    if opened.count is not None and len(places) and (wanted := most(places)) > opened.count:
+        raise _too_few(opened.count, entry, f"sample {wanted - 1}")
     with np.errstate(over="ignore"):  # What overflows is refused where it is rounded.
-        read = _SOURCES[kinds[0]]
-        array = read(entry, request) if entry.one_hot is None else _classes(read, entry, request, entry.one_hot)
+        array = opened.take(places)
         return array if entry.scale == 1 else array * entry.scale
 
 
-def _classes(read: _Read, entry: DataEntry, request: DataRequest, classes: int) -> Array:
+def _too_few(count: int, entry: DataEntry, wanted: str) -> InputError:
+    return wrong((), f"has {count + entry.start} samples, fewer than start {entry.start} + {wanted}")
+
+
+def _classes(read: _Open, entry: DataEntry, request: DataRequest, classes: int) -> Opened:
     """Return labels as probabilities: with a 1 at each, along the last axis."""
     if request.shape[-1:] != (classes,):
         raise wrong("one_hot", f"makes samples of shape [..., {classes}], expected {list(request.shape)}")
     labels = read(entry, replace(request, shape=request.shape[:-1], whole=True))
-    return np.broadcast_to(np.zeros(()), request.full) if request.dry else one_hot(labels, classes)
+    return replace(labels, take=lambda places: one_hot(labels.take(places), classes))
 
 
-def _in_place(entry: DataEntry, request: DataRequest) -> Array:
+# -- in place ----------------------------------------------------------------------------------------------
+
+
+def _in_place(entry: DataEntry, request: DataRequest) -> Opened:
     array = _numbers(entry.values, whole=request.whole)
     if entry.index is None:
         return _fit(array, request)
     axis = array.ndim - len(request.shape) - 1
     if axis not in (0, 1):
         steps = ", ".join(map(str, ("steps", *request.shape)))
-        message = f"has shape {list(array.shape)}, expected [{steps}] or, a sample each, [{request.batch}, {steps}]"
+        message = f"has shape {list(array.shape)}, expected [{steps}] or, a sample each, [{_many(request)}, {steps}]"
         raise wrong((), message)
     _step_shape(array.shape[axis:], entry)
     return _fit(array.take(entry.index, axis), request)
 
 
-def _normal(entry: DataEntry, request: DataRequest) -> Array:
-    if request.dry:
-        return _fit(np.zeros(()), request)
-    mean, deviation = entry.normal or (0.0, 1.0)
-    return request.stream("normal").normal(mean, deviation, request.full)
-
-
-def _uniform(entry: DataEntry, request: DataRequest) -> Array:
-    if request.dry:
-        return _fit(np.zeros(()), request)
-    low, high = entry.uniform or (0.0, 1.0)
-    return request.stream("uniform").uniform(low, high, request.full)
+def _many(request: DataRequest) -> int | str:
+    return "samples" if request.batch is None else request.batch
 
 
 def _numbers(values: Any, *, whole: bool = False) -> Array:
@@ -250,41 +209,128 @@ def _numbers(values: Any, *, whole: bool = False) -> Array:
     return array if whole else array.astype(np.float64)
 
 
-def _fit(array: Array, request: DataRequest) -> Array:
-    """Take one sample for the whole batch, or a sample for each."""
-    full = request.full
+def _fit(array: Array, request: DataRequest) -> Opened:
+    """Take one sample for all, or a sample for each."""
     if array.ndim == 0 or array.shape == request.shape:
-        return np.broadcast_to(array, full)
-    if array.shape != full:
-        raise wrong(
-            (), f"has shape {list(array.shape)}, expected {list(request.shape)} or, a sample each, {list(full)}"
-        )
-    return array
+        return _one_for_all(array, request)
+    if array.shape[1:] != request.shape or request.batch not in (None, len(array)):
+        each = f"[{', '.join(map(str, (_many(request), *request.shape)))}]"
+        raise wrong((), f"has shape {list(array.shape)}, expected {list(request.shape)} or, a sample each, {each}")
+    _refuse_split(request)
+    return Opened(len(array), partial(at, array))
 
 
-def _dataset(entry: DataEntry, request: DataRequest) -> Array:
-    name, part = str(entry.dataset), entry.field or "images"
-    if name not in DATASETS:
-        raise wrong("dataset", f"unknown data set {name!r}" + nearest(name, DATASETS, "pcsim list datasets"))
-    if part not in DATASETS[name].fields:
-        raise wrong("field", f"data set {name!r} has no field {part!r}" + nearest(part, DATASETS[name].fields))
-    row = DATASETS[name].fields[part]
-    _check_samples((DATASETS[name].samples, *_step_shape(row.shape, entry)), entry, request)
-    if request.dry:
-        return _fit(np.zeros(()), request)
-    return _choose(request.once((name, part), row.load), entry, request)
+def _one_for_all(array: Array, request: DataRequest) -> Opened:
+    return Opened(None, lambda places: np.broadcast_to(array, (len(places), *request.shape)))
 
 
-def _file(entry: DataEntry, request: DataRequest) -> Array:
+def _refuse_split(request: DataRequest) -> None:
+    if request.split is not None:
+        raise wrong((), f"has no split {request.split!r}: say where samples start")
+
+
+# -- draws -------------------------------------------------------------------------------------------------
+
+
+def _normal(entry: DataEntry, request: DataRequest) -> Opened:
+    mean, deviation = entry.normal or (0.0, 1.0)
+    return _drawn(entry, request, "normal", lambda generator, full: generator.normal(mean, deviation, full))
+
+
+def _uniform(entry: DataEntry, request: DataRequest) -> Opened:
+    low, high = entry.uniform or (0.0, 1.0)
+    return _drawn(entry, request, "uniform", lambda generator, full: generator.uniform(low, high, full))
+
+
+def _drawn(
+    entry: DataEntry, request: DataRequest, kind: str, draw: Callable[[Generator, tuple[int, ...]], Array]
+) -> Opened:
+    """Return draws: sample i depends on the seed, the vertex and i alone."""
+    draws = Draw(lambda count: {kind: draw(request.drawn(kind), (count, *request.shape))})
+    return Opened(None, lambda places: draws.take(kind, _after(entry.start, places)), late=True)
+
+
+def _after(start: int, places: Places) -> Places:
+    if isinstance(places, range):
+        return range(places.start + start, places.stop + start, places.step)
+    return np.asarray(places) + start
+
+
+# -- data sets and files -----------------------------------------------------------------------------------
+
+
+def _dataset(entry: DataEntry, request: DataRequest) -> Opened:
+    row, given = dataset_of(entry)
+    part = entry.field or next(iter(row.fields))
+    if part not in row.fields:
+        raise wrong("field", f"data set {row.name!r} has no field {part!r}" + nearest(part, row.fields))
+    with row.remedy():
+        samples = _samples(row, given, request)
+    found = samples.fields[part]
+    _check_shape(_step_shape(found.shape, entry), request)
+
+    def take(places: Places) -> Array:
+        with row.remedy():
+            return found.take(places, entry.index)
+
+    return _in_order(samples.count, take, entry, request)
+
+
+def _samples(row: Dataset, given: dict[str, Any], request: DataRequest) -> Samples:
+    """Return a data set opened, once for all vertices that it feeds."""
+    if request.split is not None and "split" in row.keys:
+        given = {**given, "split": row.keys["split"].parse(request.split)} if _has_split(row, request) else given
+
+    def opened() -> Samples:
+        fixed = partial(_shared, request, row.name)
+        drawn = partial(_shared_draw, request, row.name)
+        return row.open(given, Opening(request.folder, fixed, drawn))
+
+    samples: Samples = request.once(("dataset", row.name, request.split, *given.items()), opened)
+    if samples.count is not None and "split" not in row.keys:
+        _refuse_split(request)
+    return samples
+
+
+def _has_split(row: Dataset, request: DataRequest) -> bool:
+    """Return true; raises InputError where a data set has no such split."""
+    try:
+        row.keys["split"].parse(request.split)
+    except ValueError as error:
+        raise wrong("split", f"data set {row.name!r} has no split {request.split!r}: {error}") from None
+    return True
+
+
+def _shared(request: DataRequest, name: str, kind: str) -> Generator:
+    return request.stream(f"{name} {kind}", True)
+
+
+def _shared_draw(request: DataRequest, name: str, kind: str) -> Generator:
+    return request.drawn(f"{name} {kind}", shared=True)
+
+
+def _file(entry: DataEntry, request: DataRequest) -> Opened:
     path = request.folder / str(entry.file)
 
     def read() -> Array:
+        if path.suffix in TABLES or entry.columns is not None:
+            return read_table(path, entry.key, entry.columns)
         return read_array(path, entry.key) if path.suffix in SUFFIXES else read_idx(path)
 
-    array = request.once((path, entry.key), read)
+    samples = request.once((path, entry.key, str(entry.columns)), read)
     if entry.one_hot is not None:
-        _check_labels(array, entry.one_hot)
-    return _choose(array, entry, request)
+        check_labels(samples, entry.one_hot)
+    if entry.index is not None:
+        axis = 0 if samples.shape[1:] == request.shape else 1
+        _step_shape(samples.shape[axis:], entry)
+        samples = samples.take(entry.index, axis)
+    if samples.shape == request.shape:
+        return _one_for_all(request.exact(samples), request)
+    if not samples.ndim:
+        raise wrong((), f"holds one number, expected samples of shape {list(request.shape)}")
+    _check_shape(samples.shape[1:], request)
+    _refuse_split(request)
+    return replace(_in_order(len(samples), partial(at, samples), entry, request), late=False)
 
 
 def _step_shape(shape: Shape, entry: DataEntry) -> Shape:
@@ -298,31 +344,30 @@ def _step_shape(shape: Shape, entry: DataEntry) -> Shape:
     return shape[1:]
 
 
-def _check_samples(shape: Shape, entry: DataEntry, request: DataRequest) -> None:
-    """Refuse samples of another shape, and too few of them."""
-    if not shape or prod(shape[1:]) != prod(request.shape):
-        raise wrong((), f"a sample has shape {list(shape[1:])}, expected {list(request.shape)}")
-    if shape[0] < entry.start + request.batch:
-        raise wrong((), f"has {shape[0]} samples, fewer than start {entry.start} + batch {request.batch}")
+def _check_shape(shape: Shape, request: DataRequest) -> None:
+    if prod(shape) != prod(request.shape):
+        raise wrong((), f"a sample has shape {list(shape)}, expected {list(request.shape)}")
 
 
-def _choose(samples: Array, entry: DataEntry, request: DataRequest) -> Array:
-    """Take ``batch`` samples from ``start`` on, in order or, shuffled, in one order for all of a scenario."""
-    if entry.index is not None:
-        axis = 0 if samples.shape[1:] == request.shape and entry.file is not None else 1
-        _step_shape(samples.shape[axis:], entry)
-        samples = samples.take(entry.index, axis)
-    if samples.shape == request.shape and entry.file is not None:
-        return np.broadcast_to(request.exact(samples), request.full)
-    _check_samples(samples.shape, entry, request)
-    order = request.stream("shuffle").permutation(len(samples)) if entry.shuffle else np.arange(len(samples))
-    chosen = order[entry.start : entry.start + request.batch]
-    return request.exact(samples[chosen].reshape(request.full))
+def _in_order(total: int | None, take: Callable[[Places], Array], entry: DataEntry, request: DataRequest) -> Opened:
+    """Return samples from ``start`` on, in order or, shuffled, in one order for all of a scenario."""
+    count = None if total is None else total - entry.start
+    if count is not None and request.batch is not None and count < request.batch:
+        raise _too_few(count, entry, f"batch {request.batch}")
+    order = cache(lambda: request.stream("shuffle", True).permutation(total or 0))
+    shuffled = entry.shuffle and total is not None
+
+    def chosen(places: Places) -> Array:
+        places = _after(entry.start, places)
+        array = take(at(order(), places) if shuffled else places)
+        return request.exact(array).reshape(len(places), *request.shape)
+
+    return Opened(count, chosen, late=True)
 
 
-_Read = Callable[[DataEntry, DataRequest], Array]
+_Open = Callable[[DataEntry, DataRequest], Opened]
 
-_SOURCES: dict[str, _Read] = {
+_SOURCES: dict[str, _Open] = {
     "values": _in_place,
     "normal": _normal,
     "uniform": _uniform,

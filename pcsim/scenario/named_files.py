@@ -8,7 +8,9 @@ from hashlib import blake2b, file_digest
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
-from pcsim.scenario.data import DATASETS
+from pcsim.errors import InputError
+from pcsim.scenario.data import dataset_of, entry_of
+from pcsim.scenario.datasets import DATASETS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,18 +22,37 @@ _KNOWN: dict[Path, tuple[tuple[int, int, int], str]] = {}
 """The fingerprints of files that have been read: a sweep asks for the same ones in every cell."""
 
 
+MOST_FILES = 32
+"""A data set of more files than this has one fingerprint for all of them."""
+
+
 def named_files(document: Any, folder: Path) -> dict[str, str]:
     """Return {file as a document names it: fingerprint of its content}; empty where there is no such file.
 
-    Files of a data set are named ``mnist/FILE``. Paths are sought in ``folder``.
+    Files of a data set are named ``mnist/FILE``; of many files the data set itself. Paths are sought in ``folder``.
     """
-    paths: dict[str, Path] = {}
-    for key, name in _values(document, "file", "dataset"):
-        if key == "file":
-            paths[name] = folder / name
-        elif name in DATASETS:
-            paths |= {f"{name}/{path.name}": path for path in DATASETS[name].files()}
-    return {name: fingerprint(path) for name, path in sorted(paths.items())}
+    found: dict[str, str] = {}
+    for part in _mappings(document):
+        if isinstance(part.get("dataset"), str) and part["dataset"] in DATASETS:
+            found |= _of_dataset(part, folder)
+        elif isinstance(part.get("file"), str):
+            found[part["file"]] = fingerprint(folder / part["file"])
+    return dict(sorted(found.items()))
+
+
+def _of_dataset(entry: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Return the fingerprints of the files that an entry reads; none where the entry is wrong."""
+    try:
+        row, given = dataset_of(entry_of(dict(entry)))
+    except InputError:
+        return {}
+    paths = {f"{row.name}/{path.name}": path for path in row.files(given, folder)}
+    if len(paths) <= MOST_FILES:
+        return {name: fingerprint(path) for name, path in paths.items()}
+    whole = blake2b(digest_size=16)
+    for path in row.files(given, folder):
+        whole.update(f"{path.parent.name}/{path.name} {fingerprint(path)}\0".encode())
+    return {f"{row.name}/{given['folder']}": whole.hexdigest()}
 
 
 def fingerprint(path: Path) -> str:
@@ -52,15 +73,12 @@ def fingerprint(path: Path) -> str:
     return digest
 
 
-def _values(data: Any, *keys: str) -> Iterator[tuple[str, str]]:
-    """Yield (key, text) of every text under one of these keys, however deep."""
+def _mappings(data: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every mapping, however deep."""
     left = [data]
     while left:
         items = left.pop()
-        pairs = items.items() if isinstance(items, Mapping) else enumerate(items)
-        for key, value in pairs:
-            if isinstance(value, str):
-                if key in keys:
-                    yield key, value
-            elif isinstance(value, dict | list | tuple):
-                left.append(value)
+        if isinstance(items, Mapping):
+            yield items
+        values = items.values() if isinstance(items, Mapping) else items
+        left += [value for value in values if isinstance(value, dict | list | tuple)]

@@ -2,46 +2,104 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.errors import wrong
-from pcsim.scenario.data import DATASETS, entry_of
+from pcsim.errors import InputError, wrong
+from pcsim.scenario.data import Opened
+from pcsim.scenario.datasets.dataset import at
 
 if TYPE_CHECKING:
-    from pcsim.scenario.scenario import Scenario
+    from collections.abc import Mapping
+
+    from pcsim.documents.frozen_arrays import FrozenArray
+    from pcsim.scenario.datasets.dataset import Places
+    from pcsim.scenario.task_data import TaskData
 
 Array = np.ndarray
 
+AT_ONCE = 2**20
+"""So many numbers are scaled and rounded at once: what is read stays as it is in its file."""
 
-@dataclass
+
+@dataclass(frozen=True)
 class SampleReader:
-    """Loads as many samples as have been asked for, counted from each entry's ``start`` on."""
+    """Takes samples by their number, counted from each entry's ``start`` on; what it reads, it reads once.
 
-    scenario: Scenario
-    loaded: Scenario | None = None
+    Sample i is the same whatever else is taken: also draws depend on seed, vertex and i alone.
+
+    Attributes
+    ----------
+    data : what a scenario says of its data
+    given : {"inputs" or "targets": {vertex: samples}}, which stand in for what the scenario says
+    """
+
+    data: TaskData
+    given: Mapping[str, Mapping[str, FrozenArray]] = field(default_factory=dict)
+    _read: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _open: dict[tuple[str, str | None], dict[str, Opened]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def available(self, split: str | None = None) -> int | None:
-        """Return how many samples there are; None: as many as are asked for."""
-        if split is not None:
-            raise wrong(("train",), f"there is no split {split!r}: say where samples start")
-        document = self.scenario.document
-        entries = [entry_of(source) for source in (*document.inputs.values(), *document.targets.values())]
-        known = [DATASETS[entry.dataset].samples - entry.start for entry in entries if entry.dataset in DATASETS]
-        return min(known, default=None)
+        """Return the fewest samples that a source or an output has; None: as many as are asked for.
 
-    def inputs(self, places: Any, _split: str | None = None) -> dict[str, Array]:
-        """Return {source: (places, *shape)}."""
-        return {name: array[places] for name, array in self._upto(places).inputs().items()}
+        Parameters
+        ----------
+        split : the part of data sets, such as ``test``, in place of the one that entries say; draws are others there
 
-    def targets(self, places: Any, _split: str | None = None) -> dict[str, Array]:
-        """Return {output: (places, *shape)}."""
-        return {name: array[places] for name, array in self._upto(places).targets().items()}
+        Raises
+        ------
+        InputError
+            Where data are missing or do not fit, or have no such split.
+        """
+        rows = [*self._opened("inputs", split).values(), *self._opened("targets", split).values()]
+        return min((row.count for row in rows if row.count is not None), default=None)
 
-    def _upto(self, places: Any) -> Scenario:
-        end = int(np.max(places)) + 1
-        if self.loaded is None or self.loaded.document.batch < end:
-            self.loaded = self.scenario.sized(end)
-        return self.loaded
+    def inputs(self, places: Places, split: str | None = None) -> dict[str, Array]:
+        """Return {source: (places, *shape)}; raises InputError for samples that there are not."""
+        return self._taken("inputs", places, split)
+
+    def targets(self, places: Places, split: str | None = None) -> dict[str, Array]:
+        """Return {output: (places, *shape)}; raises InputError for samples that there are not."""
+        found = self._taken("targets", places, split)
+        self.data.check_classes(found)
+        return found
+
+    def _opened(self, section: str, split: str | None) -> dict[str, Opened]:
+        if (section, split) not in self._open:
+            given = self.given.get(section, {})
+            if given and split is not None:
+                raise wrong(section, f"there is no split {split!r} of samples that are given as arrays: use start")
+            found = self.data.opened(section, split, self._read, given)
+            mine = {name: _of_array(values.array) for name, values in given.items()}
+            self._open[section, split] = {**found, **mine}
+        return self._open[section, split]
+
+    def _taken(self, section: str, places: Places, split: str | None) -> dict[str, Array]:
+        found = {}
+        for name, opened in self._opened(section, split).items():
+            try:
+                found[name] = self._rounded(name, opened, places)
+            except InputError as error:
+                raise error.map(lambda problem: problem.under(section, name)) from None  # noqa: B023
+        return found
+
+    def _rounded(self, name: str, opened: Opened, places: Places) -> Array:
+        """Return (places, *shape) in the number format of a vertex; many samples in parts."""
+        size = max(1, AT_ONCE // max(1, prod(self.data.graph.vertices[name].shape)))
+        parts = [
+            self.data.numbers(name, opened.take(places[first : first + size]))
+            for first in range(0, max(1, len(places)), size)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        whole = np.empty((len(places), *parts[0].shape[1:]), parts[0].dtype)
+        return np.concatenate(parts, out=whole)
+
+
+def _of_array(array: Array) -> Opened:
+    return Opened(len(array), lambda places: at(array, places))

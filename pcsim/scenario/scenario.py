@@ -241,7 +241,7 @@ class Scenario:
 
     def sample_reader(self) -> SampleReader:
         """Return what reads samples of the sources and outputs, by their number."""
-        return SampleReader(self)
+        return SampleReader(self._data, self.data)
 
     def sized(self, batch: int) -> Scenario:
         """Return the scenario with another number of samples in its batch."""

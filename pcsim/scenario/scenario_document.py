@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from pcsim.documents.frozen_arrays import as_lists
 from pcsim.graph.graph_document import WHOLE, Interval, Name, Normal, Number, Strict, Whole, listed_in
@@ -43,21 +43,32 @@ class GraphReference(Strict):
     args: dict[str, Any] = Field(default={}, description="values for its arguments: {depth: 8}")
 
 
-class DataEntry(Strict):
-    """Where data come from, when they are not a number or a list in place."""
+Column = Annotated[str, Field(strict=True)] | Annotated[int, Field(ge=0), WHOLE]
+
+
+class DataEntry(BaseModel):
+    """Where data come from, when they are not a number or a list in place; a data set has further keys of its own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     normal: Normal | None = Field(default=None, description="drawn by the seed: [mean, standard deviation]")
     uniform: Interval | None = Field(default=None, description="drawn by the seed, equally likely: [low, high]")
     values: Any = Field(
         default=None, description="numbers in place: one for all, one sample for the whole batch, or a list of samples"
     )
-    file: str | None = Field(default=None, description=".npz, .npy or IDX file, also gzipped")
-    key: str | None = Field(default=None, description="array of an .npz file")
+    file: str | None = Field(
+        default=None,
+        description="array: .npz, .npy, .safetensors or IDX, also gzipped; table: .csv, .tsv, .parquet",
+    )
+    key: str | None = Field(default=None, description="array of an .npz or .safetensors file")
+    columns: Column | list[Column] | None = Field(
+        default=None, description="of a table: one column, or several side by side, by name or counted from 0"
+    )
     dataset: Annotated[str, listed_in("datasets")] | None = Field(
         default=None, description="a known data set, one of pcsim list datasets"
     )
     field: str | None = Field(
-        default=None, description="array of the data set: images (default), labels, one_hot, or levels (whole numbers)"
+        default=None, description="array of the data set, one of pcsim list datasets; default: its first"
     )
     start: Annotated[int, Field(ge=0), WHOLE] = Field(default=0, description="first sample taken")
     index: Annotated[int, Field(ge=0), WHOLE] | None = Field(
@@ -73,6 +84,11 @@ class DataEntry(Strict):
     loss: Annotated[str, listed_in("losses")] | None = Field(
         default=None, description="for a target: the loss of this output, one of pcsim list losses"
     )
+
+    @property
+    def own_keys(self) -> dict[str, Any]:
+        """Keys that belong to the data set."""
+        return {**(self.model_extra or {}), **({} if self.file is None else {"file": self.file})}
 
 
 RuleName = Annotated[str, listed_in("rules")]

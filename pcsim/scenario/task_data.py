@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,8 +15,9 @@ from pcsim.graph.graph import number_format
 from pcsim.graph.initialise import Generator, rounded, stream
 from pcsim.ops import LOSSES
 from pcsim.scenario.class_targets import class_problem, class_remark
-from pcsim.scenario.data import DataRequest, entry_of, load
+from pcsim.scenario.data import DataRequest, entry_of, load, open_data
 from pcsim.scenario.given_parameters import frozen_data
+from pcsim.scenario.pairing import check_pairs
 from pcsim.scenario.scenario_document import DataEntry
 
 if TYPE_CHECKING:
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
 
     from pcsim.documents.frozen_arrays import FrozenArray
     from pcsim.graph.graph import Graph, Vertex
+    from pcsim.scenario.data import Opened
     from pcsim.scenario.scenario_document import InitialEntry, ScenarioDocument
 
 Array = np.ndarray
+T = TypeVar("T")
+
+Sources = Mapping[str, tuple[str, Any]]
+"""{vertex: (its name in the document, its data there)}"""
 
 _WHOLE, _PLAIN = np.dtype(np.int64), DataEntry(values=0.0)
 """The number format of whole numbers, and an entry whose data are as they are given."""
@@ -128,6 +134,36 @@ class TaskData:
 
         ``dry``: check without drawing numbers or loading data sets; what is returned is no data. ``but``: not these.
         """
+        return self._load("inputs", *self._of_inputs(but), dry)
+
+    def targets(self, *, dry: bool = False, but: Collection[str] = ()) -> dict[str, Array]:
+        """Return {output: (batch, *shape)}, without some; raises InputError where targets are missing or do not fit."""
+        loaded = self._load("targets", *self._of_targets(but), dry)
+        self.check_classes(loaded)
+        check_pairs(self.document)
+        return loaded
+
+    def opened(self, section: str, split: str | None, read: dict[Any, Any], but: Collection[str]) -> dict[str, Opened]:
+        """Return {source or output: its data, none of them taken yet}, without some.
+
+        Parameters
+        ----------
+        section : ``inputs`` or ``targets``
+        split : the part of data sets that is read in place of what entries say
+        read : what has been read already, which is added to
+
+        Raises
+        ------
+        InputError
+            Where data are missing or do not fit.
+        """
+        sources, problems = (self._of_inputs if section == "inputs" else self._of_targets)(but)
+        check_pairs(self.document)
+        return self._each(section, sources, problems, lambda vertex, name, source: open_data(
+            entry_of(source), self._request(vertex, name, batch=None, read=read, split=split)))  # fmt: skip
+
+    def _of_inputs(self, but: Collection[str]) -> tuple[Sources, list[Problem]]:
+        """Return {source: (name in the document, data)}, without some, and what is unknown or missing."""
         sources = dict.fromkeys(self._sources)
         given = dict(self.document.inputs)
         for name in sources:
@@ -143,12 +179,11 @@ class TaskData:
             for name in sources
             if name not in given and name not in but
         ]
-        problems = [*unknown, *missing]
         wanted = [name for name in sources if name in given and name not in but]
-        return self._load("inputs", {name: (name, given[name]) for name in wanted}, problems, dry)
+        return {name: (name, given[name]) for name in wanted}, [*unknown, *missing]
 
-    def targets(self, *, dry: bool = False, but: Collection[str] = ()) -> dict[str, Array]:
-        """Return {output: (batch, *shape)}, without some; raises InputError where targets are missing or do not fit."""
+    def _of_targets(self, but: Collection[str]) -> tuple[Sources, list[Problem]]:
+        """Return {output: (name in the document, target)}, without some, and what is unknown or missing."""
         known: dict[str, tuple[str, Any]] = {}
         problems: list[Problem] = []
         for name, source in self.document.targets.items():
@@ -164,10 +199,12 @@ class TaskData:
             for name in self.graph.outputs
             if name not in known and name not in but
         ]
-        loaded = self._load("targets", {name: row for name, row in known.items() if name not in but}, problems, dry)
-        if problems := [*self._about_classes(loaded, class_problem)]:
+        return {name: row for name, row in known.items() if name not in but}, problems
+
+    def check_classes(self, targets: Mapping[str, Array]) -> None:
+        """Raise InputError for targets, as `targets` returns them, that are to be weights of classes and cannot."""
+        if problems := [*self._about_classes(targets, class_problem)]:
             raise InputError(problems)
-        return loaded
 
     def target_remarks(self, targets: Mapping[str, Array]) -> list[Problem]:
         """Return what is legal in targets, as `targets` returns them, and may yet be a slip."""
@@ -187,22 +224,31 @@ class TaskData:
             if classes and (text := said(entry_of(source), targets[output])):
                 yield Problem(("targets", name), f"under {losses[output]} {text}")
 
-    def _load(
-        self, section: str, sources: Mapping[str, tuple[str, Any]], problems: list[Problem], dry: bool
-    ) -> dict[str, Array]:
+    def _load(self, section: str, sources: Sources, problems: list[Problem], dry: bool) -> dict[str, Array]:
         """Return {vertex: data} from {vertex: (name in the document, source)}."""
-        loaded, read = {}, dict[Any, Array]()
+        read = dict[Any, Any]()
+
+        def loaded(vertex: Vertex, name: str, source: Any) -> Array:
+            data = load(entry_of(source), self._request(vertex, name, batch=self.document.batch, read=read, dry=dry))
+            return data if dry else self.numbers(vertex.name, data)
+
+        return self._each(section, sources, problems, loaded)
+
+    def _each(
+        self, section: str, sources: Sources, problems: list[Problem], step: Callable[[Vertex, str, Any], T]
+    ) -> dict[str, T]:
+        """Return {vertex: what a step makes of its data}; raises InputError with these problems and all others."""
+        made = {}
         for vertex, (name, source) in sources.items():
             try:
-                data = load(entry_of(source), self._request(self.graph.vertices[vertex], name, dry, read))
-                loaded[vertex] = data if dry else self._numbers(vertex, data)
+                made[vertex] = step(self.graph.vertices[vertex], name, source)
             except InputError as error:
                 problems += error.map(lambda problem: problem.under(section, name)).problems  # noqa: B023
         if problems:
             raise InputError(problems)
-        return loaded
+        return made
 
-    def _numbers(self, vertex: str, data: Array) -> Array:
+    def numbers(self, vertex: str, data: Array) -> Array:
         """Return data in the number format of a vertex; raises InputError where whole numbers are none."""
         if number_format(self.graph.vertices[vertex]) == "float":
             return rounded(data, self.dtype)
@@ -210,14 +256,17 @@ class TaskData:
             raise wrong((), "expected whole numbers (format: whole)")
         return np.asarray(data, np.int64)
 
-    def _request(self, vertex: Vertex, name: str, dry: bool, read: dict[Any, Array]) -> DataRequest:
+    def _request(
+        self, vertex: Vertex, name: str, *, batch: int | None, read: dict[Any, Any], dry: bool = False,
+        split: str | None = None,
+    ) -> DataRequest:  # fmt: skip
         seed = self.document.seed
 
-        def draws(kind: str) -> Generator:
-            return stream(seed, kind) if kind == "shuffle" else stream(seed, kind, name)
+        def draws(kind: str, shared: bool) -> Generator:
+            return stream(seed, kind) if shared else stream(seed, kind, name)
 
         whole = number_format(vertex) == "whole"
-        return DataRequest(vertex.shape, self.document.batch, draws, self.folder, dry, whole, read)
+        return DataRequest(vertex.shape, batch, draws, self.folder, dry, whole, read, split)
 
     def initial(self) -> dict[str, Array]:
         """Return {free vertex: (batch, *shape)} where the state at tick 0 is not the feedforward one."""

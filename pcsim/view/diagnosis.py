@@ -15,10 +15,12 @@ from pcsim.engines.threads import cores, threads_wanted
 from pcsim.errors import InputError
 from pcsim.resources import install
 from pcsim.run.provenance import versions
+from pcsim.scenario.datasets import DATASETS
+from pcsim.scenario.datasets.dataset import home_folder
 
 OPTIONAL = {
     "scikit-learn": f"the data set 'digits': {install('data')}",
-    "pyarrow": f"synapses from Parquet files: {install('files')}",
+    "pyarrow": f"tables and synapses from Parquet files: {install('files')}",
     "h5py": f"synapses from SONATA files: {install('files')}",
 }
 """Packages that only some scenarios need, and what for."""
@@ -41,8 +43,15 @@ def diagnosis() -> dict[str, Any]:
         "threads": _threads() if "numba" in engines else None,
         "versions": {**versions(), **also},
         "engines": engines,
+        "data": _data(),
         "missing": missing,
     }
+
+
+def _data() -> dict[str, str]:
+    """Return where the files of data sets are sought that an entry does not say, and what is not there."""
+    homes = {row.name: home_folder() / row.home for row in DATASETS.values() if row.home}
+    return {name: str(path) if path.exists() else f"not in {path}" for name, path in homes.items()}
 
 
 def _threads() -> int | str:
@@ -81,6 +90,8 @@ def diagnosis_table(found: dict[str, Any]) -> Any:
     table.add_row("engines", ", ".join(found["engines"]))
     if found["threads"] is not None:
         table.add_row("threads of numba", str(found["threads"]))
+    for name, where in found["data"].items():
+        table.add_row(f"data set {name}", where)
     for name, use in found["missing"].items():
         table.add_row(f"{name} is missing", use)
     return table

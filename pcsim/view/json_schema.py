@@ -13,12 +13,13 @@ from pcsim.graph.graph_document import GraphDocument, Input, Name, Strict
 from pcsim.ops import FEEDBACKS, LOSSES, OPS
 from pcsim.optimisers import OPTIMISERS
 from pcsim.rules import RULES
-from pcsim.scenario.data import DATASETS
+from pcsim.scenario.data import FILE_KEYS
+from pcsim.scenario.datasets import DATASETS
 from pcsim.scenario.scenario_document import DataEntry, GraphReference, ScenarioDocument
 from pcsim.schedules import SCHEDULES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pcsim.ops.op import Op
 
@@ -94,6 +95,7 @@ def plain_schema(what: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if what == "scenario":
         found, parts = _schema(ScenarioDocument)
         data = _looped(_schema(DataEntry)[0])
+        data["allOf"] = _of_datasets(list(data["properties"]))
         parts |= {"GraphReference": _schema(GraphReference)[0], "DataEntry": data}
         found["properties"]["graph"] |= {
             "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("GraphReference", "GraphDocument")]
@@ -145,7 +147,9 @@ def _looped(part: dict[str, Any]) -> dict[str, Any]:
 def _scenario_schema() -> dict[str, Any]:
     found, parts = plain_schema("scenario")
     graph = _graph_schema()
-    parts |= {**graph.pop("$defs"), "GraphDocument": graph, "DataEntry": _template(parts["DataEntry"])}
+    data = parts["DataEntry"]
+    data["allOf"] = _of_datasets(list(data["properties"]), _template)
+    parts |= {**graph.pop("$defs"), "GraphDocument": graph, "DataEntry": _template(data)}
     for name in ("inputs", "targets"):
         found["properties"][name]["additionalProperties"] = _template(_DATA)
     probe = parts["RecordEntry"]["properties"]["vertices"]
@@ -189,6 +193,24 @@ def _of_op(op: Op, keys: list[str]) -> dict[str, Any]:
             "required": [name for name, row in op.attributes.items() if row.required],
         },
     }
+
+
+def _of_datasets(keys: list[str], written: Callable[[Any], Any] = lambda schema: schema) -> list[dict[str, Any]]:
+    """Return what holds of data: the keys of each data set, beside those that all entries may have."""
+    common = [key for key in keys if key not in FILE_KEYS]
+    sets: list[dict[str, Any]] = [
+        {
+            "if": {"properties": {"dataset": {"const": row.name}}, "required": ["dataset"]},
+            "then": {
+                "description": row.summary,
+                "properties": {name: written(key.schema) for name, key in row.keys.items()},
+                "propertyNames": {"enum": [*common, *row.keys]},
+                "required": [name for name, key in row.keys.items() if key.required],
+            },
+        }
+        for row in DATASETS.values()
+    ]
+    return [*sets, {"if": {"not": {"required": ["dataset"]}}, "then": {"propertyNames": {"enum": keys}}}]
 
 
 def _template(schema: Any) -> Any:

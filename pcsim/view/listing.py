@@ -23,7 +23,7 @@ from pcsim.ops.synapses.delays import DELAYS, DISTANCE
 from pcsim.optimisers import OPTIMISERS
 from pcsim.rules import FIRINGS, RULES
 from pcsim.scenario.claim_document import METHODS, CheckEntry
-from pcsim.scenario.data import DATASETS
+from pcsim.scenario.datasets import DATASETS
 from pcsim.scenario.reader import load
 from pcsim.scenario.scenario_document import CRITERIA, QUANTITIES, DataEntry
 from pcsim.schedules import SCHEDULES
@@ -118,7 +118,16 @@ def _rows_of(model: type[BaseModel]) -> Rows:
 
 
 def _datasets() -> Rows:
-    return [{"dataset": row.name, "fields": ", ".join(row.fields), "summary": row.summary} for row in DATASETS.values()]
+    return [
+        {
+            "dataset": row.name,
+            "fields": "; ".join(f"{name}: {held}" for name, held in row.fields.items()),
+            "summary": row.summary,
+            "source": row.origin,
+            "keys": rows_of_attributes(row.keys),
+        }
+        for row in DATASETS.values()
+    ]
 
 
 def _losses() -> Rows:
@@ -267,7 +276,7 @@ ABOUT = {
     "delays": "Ticks that messages travel: `delay` of an input, `delays` of a projection; a number, or these keys.",
     "inits": "How a parameter starts: `init` of a parameter, or of a vertex, by slot; one key, or `file` with `key`.",
     "sources": "Data under `inputs` and `targets`: a number, a list, or one of these keys with its options.",
-    "datasets": "Known data: {dataset: NAME, field: FIELD} under `inputs` and `targets`.",
+    "datasets": "Known data: {dataset: NAME, field: FIELD} under `inputs` and `targets`, with keys of their own.",
     "losses": "What an output may carry: `loss` of a scenario or of a target.",
     "feedbacks": "How errors travel back: `feedback` of a vertex.",
     "rules": "The algorithm: `rule` of a scenario, a name or {name: NAME, step_size: 0.5}.",

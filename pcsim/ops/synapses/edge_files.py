@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
@@ -13,7 +12,7 @@ from pcsim.arrays import sparse
 from pcsim.errors import nearest, slip_of, wrong
 from pcsim.ops.attributes import MAX_ELEMENTS, MOST_TICKS
 from pcsim.ops.synapses.sonata import Reading, read_population
-from pcsim.resources import check_file, check_room, install
+from pcsim.resources import check_file, check_room, library
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,7 +69,7 @@ def _npz(path: Path, given: Mapping[str, Any]) -> Reading:
 
 
 def _parquet(path: Path, given: Mapping[str, Any]) -> Reading:
-    module = _library("pyarrow.parquet", "Parquet files", "pyarrow")
+    module = library("pyarrow.parquet", "Parquet files", "pyarrow", "files")
     names = module.read_schema(path).names
     for name in given.get("ignore", ()):
         if name not in names:
@@ -91,16 +90,9 @@ def _parquet(path: Path, given: Mapping[str, Any]) -> Reading:
 
 
 def _sonata(path: Path, given: Mapping[str, Any]) -> Reading:
-    module = _library("h5py", "SONATA files", "h5py")
+    module = library("h5py", "SONATA files", "h5py", "files")
     with module.File(path, "r") as file:
         return read_population(path, file, given, given["folder"])
-
-
-def _library(module: str, what: str, name: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError:
-        raise wrong("file", f"{what} need {name}: {install('files')}") from None
 
 
 _COLUMNS = ("pre", "post", "delay", "weight")
