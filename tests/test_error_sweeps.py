@@ -15,6 +15,7 @@ from pcsim.engines import open_engine
 from pcsim.engines.sweeps import start
 from pcsim.errors import InputError, RunError
 from pcsim.rules import rule
+from pcsim.view.figures import cone_by_level
 
 TAME = ("affine", "add", "input", "tanh", "concat", "multiply", "sigmoid")
 
@@ -152,6 +153,7 @@ def test_scenarios_run_in_errors_and_at_equilibrium(tmp_path):
     assert solved.summary["parallel_ticks"]["parallel_ticks"] is None
     assert epc.summary["ticks_to_convergence"]["ticks"] < 60
     assert epc.summary["first_arrival"]["before_light_cone"] == []
+    assert cone_by_level(pcsim.load(scenario(rule="epc")).graph, moving=True, sweeps=True) == {0: 0, 1: 1, 2: 1}
     assert pcsim.open_run(tmp_path / "epc").summary == epc.summary
     half = pcsim.simulate(scenario(rule={"name": "epc", "ticks": 200}), until=90)
     assert all(

@@ -59,6 +59,7 @@ def run_figures(run: Run, folder: Path) -> list[Path]:
         run.manifest["title"] or "run",
         tolerance=tolerance if criterion == "gradient" else None,
         moving=scenario.rule.moving,
+        sweeps=scenario.rule.sweeps,
     )
 
 
@@ -85,6 +86,7 @@ def plot_run(
     *,
     tolerance: float | None = None,
     moving: bool = True,
+    sweeps: bool = False,
 ) -> list[Path]:
     """Draw all that a run recorded, as PNG and SVG in ``out``; return the paths.
 
@@ -94,11 +96,13 @@ def plot_run(
         are taken from errors that it holds
     graph : drawn, and gives the light cone of the heat map
     tolerance : of the difference from backprop, shown in ``convergence``; None where a run follows another criterion
-    moving : whether predictions moved, on which the light cone depends; True bounds every rule
+    moving, sweeps : whether predictions moved, and whether each tick was a sweep, on which the light cone depends;
+        True and False bound every other rule
 
     Raises InputError where there is nothing to draw.
     """
-    figures = _figures(_series(tree, graph), graph, title, tolerance, moving=moving)
+    cone = None if graph is None else cone_by_level(graph, moving=moving, sweeps=sweeps)
+    figures = _figures(_series(tree, graph), graph, title, tolerance, cone)
     if not figures:
         raise wrong(
             "series",
@@ -124,12 +128,10 @@ def _figures(
     graph: Graph | None,
     title: str,
     tolerance: float | None,
-    *,
-    moving: bool,
+    cone: Mapping[int, int] | None,
 ) -> dict[str, Callable[[], Figure]]:
     """Return how to draw each figure that these series allow, by the name of its files."""
     norm, divergence, theory = (series.get(name) for name in ("norm", "divergence", "theory"))
-    cone = None if graph is None else cone_by_level(graph, moving=moving)
     found: dict[str, Callable[[], Figure]] = {}
     if divergence is not None:
         found["convergence"] = lambda: convergence(divergence, tolerance, title, theory)
@@ -144,12 +146,12 @@ def _figures(
     return found if graph is None else found | {"graph": lambda: drawing(graph)}
 
 
-def cone_by_level(graph: Graph, *, moving: bool) -> dict[int, int]:
-    """Return the first tick at which the error of any vertex of a level can differ from zero."""
+def cone_by_level(graph: Graph, *, moving: bool, sweeps: bool = False) -> dict[int, int]:
+    """Return the first tick at which the error of any vertex of a level can differ from zero: 1 at most in sweeps."""
     levels, first = vertex_levels(graph), light_cone(graph, moving=moving)
     cone: dict[int, int] = {}
     for name, tick in first.items():
         level = levels[name]
         if level is not None and tick is not None:
-            cone[level] = min(tick, cone.get(level, tick))
+            cone[level] = min(tick, 1) if sweeps else min(tick, cone.get(level, tick))
     return cone
