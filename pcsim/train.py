@@ -23,7 +23,7 @@ from pcsim.learn.metrics import METRICS
 from pcsim.learn.sessions import engine_for
 from pcsim.learn.training import FORMAT, Training, read_manifest
 from pcsim.learn.training_loop import Progress, TrainingLoop
-from pcsim.learn.training_state import first_state, load_state
+from pcsim.learn.training_state import CHECKPOINT, first_state, load_state
 from pcsim.optimisers import OPTIMISERS
 from pcsim.run.provenance import now, provenance
 from pcsim.run.result import new_folder
@@ -138,6 +138,9 @@ def _entry(scenario: Scenario) -> TrainEntry:
     if entry.stop is not None and entry.stop.metric not in (known := _columns(entry)):
         what = f"the log has no {entry.stop.metric!r}{nearest(entry.stop.metric, known)}"
         raise scenario.located(wrong(("train", "stop", "metric"), what))
+    if entry.step_size is not None and (not scenario.rule.moving or scenario.rule.exact_step is not None):
+        what = "its predictions are fixed" if not scenario.rule.moving else "it is defined at one step size"
+        raise scenario.located(wrong(("train", "step_size"), f"rule {scenario.rule.name!r} needs none: {what}"))
     if scenario.rule.fires.applies and entry.optimiser.given():
         what = f"rule {scenario.rule.name!r} moves its parameters at every tick by 'learning_rate' of the rule"
         raise scenario.located(wrong(("train", "optimiser"), f"{what}: leave the optimiser out"))
@@ -166,7 +169,8 @@ def _reader(scenario: Scenario, inputs: Any, targets: Any) -> Reader:
 def _begun(scenario: Scenario, resume: Any) -> TrainingState:
     """Return the state that training begins with, or goes on from."""
     optimiser, digest = OPTIMISERS[_entry(scenario).optimiser.name], digest_of(scenario)
-    if resume is None:
+    killed_at_once = isinstance(resume, str | Path) and not (Path(resume) / CHECKPOINT).exists()
+    if resume is None or (killed_at_once and read_manifest(resume)):
         return first_state(scenario.parameters(), scenario.buffers(), optimiser, digest)
     state = resume.state if isinstance(resume, Training) else load_state(resume)
     if state.digest != digest:

@@ -309,7 +309,14 @@ def test_label_inference_with_weights_learnt_here():
     assert (inferred(run) == labels).mean() > 0.5
 
 
-def test_train_digits(tmp_path):
+def test_train_collapse():
+    """What it says is kept by tests/test_spectrum.py, which trains it with and without."""
+    entry = pcsim.load(ROOT / "scenarios" / "train-collapse.yaml").document.train
+    assert entry is not None
+    assert entry.step_size is not None
+
+
+def test_train_digits():
     document = pcsim.load(ROOT / "scenarios" / "train-digits.yaml").document
     trained = {rule: pcsim.train(ROOT / "scenarios" / "train-digits.yaml", {"rule": rule}) for rule in ("zil", "bp")}
     assert document.train is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pcsim.engines.base import Engine, Read, Session
     from pcsim.learn.feed import Arrays
+    from pcsim.rules import Rule
     from pcsim.scenario.scenario import Scenario
 
 Array = np.ndarray
@@ -59,6 +60,19 @@ class Sessions:
     scenario: Scenario
     engine: str
     known: dict[int, tuple[Session, Mapping[str, Read]]] = field(default_factory=dict)
+    step_size: float | None = None
+    """In place of the rule's."""
+
+    def use(self, step_size: float) -> None:
+        """Run all batches from now on with another step size: their sessions are made anew."""
+        self.step_size = step_size
+        self.known.clear()
+
+    @property
+    def rule(self) -> Rule:
+        """The rule, with the step size of now."""
+        rule = self.scenario.rule
+        return rule if self.step_size is None else replace(rule, step_size=self.step_size)
 
     def begin(self, inputs: Arrays, targets: Arrays, number: int, parameters: Arrays, buffers: Arrays) -> Batch:
         """Begin a batch; ``number`` names what its ops draw. Raises RunError where a value is NaN or infinite."""
@@ -69,7 +83,7 @@ class Sessions:
                 inputs=inputs, targets=targets, parameters=parameters, buffers=buffers or None, batch_number=number
             )
         else:
-            task = self._task(size, inputs, targets, number, parameters, buffers)
+            task = self.task(size, inputs, targets, number, parameters, buffers)
             session = self._start(task)
             readers = {name: session.reader("prediction", [name]) for name in targets}
             self.known[size] = session, readers
@@ -79,13 +93,14 @@ class Sessions:
         by_engine = self.scenario.document.solve == "simulate" and not self.scenario.rule.sweeps
         return engine_of(self.scenario, self.engine if by_engine else None)[1](task)
 
-    def _task(
+    def task(
         self, size: int, inputs: Arrays, targets: Arrays, number: int, parameters: Arrays, buffers: Arrays
     ) -> Task:
+        """Return the task of a batch."""
         scenario = self.scenario
         initial = {} if scenario.document.initial == "feedforward" else scenario.sized(size).initial()
         return Task(
-            scenario.levelled, scenario.rule, scenario.ticks, size, scenario.dtype, parameters, inputs, targets,
+            scenario.levelled, self.rule, scenario.ticks, size, scenario.dtype, parameters, inputs, targets,
             scenario.losses(), initial, exact_dynamics=scenario.document.literal, seed=scenario.document.seed,
             batch_number=number, buffers=buffers,
         )  # fmt: skip

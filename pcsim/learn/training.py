@@ -70,13 +70,13 @@ class Training:
         target = Path(folder)
         try:
             target.mkdir(parents=True, exist_ok=True)
+            write_json(target / MANIFEST, self.manifest)  # first of all: whoever is killed now can go on
             self.state.save(target)
             np.savez(target / PARAMETERS, allow_pickle=False, **{**self.parameters, **self.buffers})
             self.state.log.write_csv(target)
             with catch_warnings():
                 filterwarnings("ignore", "The data type .* does not have a Zarr V3 specification")
                 self.log.to_zarr(target / LOG, mode="w", consolidated=False)
-            write_json(target / MANIFEST, self.manifest)
         except OSError as error:
             message = f"cannot write the training to {target}: {error.strerror or error}"
             raise RunError(message) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.analysis.spectrum import largest_eigenvalue
 from pcsim.errors import RunError
 from pcsim.learn.against_backprop import compared
 from pcsim.learn.metrics import METRICS, Judge, StepNotes
@@ -19,7 +20,7 @@ from pcsim.schedules import SCHEDULES, StepsDone, rate_at
 
 if TYPE_CHECKING:
     from pcsim.engines.base import Session
-    from pcsim.learn.feed import Order, Split
+    from pcsim.learn.feed import Arrays, Order, Split
     from pcsim.learn.training_state import TrainingState
     from pcsim.scenario.scenario import Scenario
     from pcsim.scenario.train_document import TrainEntry
@@ -38,6 +39,9 @@ class Done:
     epoch_ended: Mapping[str, float] | None = None
     """The row of an epoch that has just ended."""
 
+
+MOVES = 1.25
+"""By how much the step size of inference must be allowed to grow before it does."""
 
 Progress = Callable[[Done], None]
 """Called after each batch."""
@@ -72,6 +76,9 @@ class TrainingLoop:
         self.schedule = SCHEDULES[self.entry.schedule.name]
         self.schedule_settings = self.entry.schedule.settings(SCHEDULES)
         self.names = list(self.state.parameters)
+        steps = self.state.log.steps.columns.get("step_size")
+        if steps:
+            self.sessions.use(steps[-1])
         self.home: Session | None = None
         """The session whose own parameters are moved."""
         self.ticks = 0
@@ -116,6 +123,7 @@ class TrainingLoop:
         """Learn one batch."""
         state = self.state
         inputs, targets = self.splits["train"].batch(places)
+        self.follow_spectrum(inputs, targets)
         try:
             batch = self.sessions.begin(inputs, targets, state.step, state.parameters, state.buffers)
             if self.home is None:  # to move the session's own spares it a copy
@@ -135,8 +143,26 @@ class TrainingLoop:
             scale = 1 / len(places) if self.entry.reduction == "mean" else 1.0
             self.descent.step(state.parameters, updates, state.kept, rate, scale, state.step + 1)
         self.ticks += batch.ticks
-        self.notes.add(predictions, targets, {"rate": rate, "samples": len(places)})
+        own = {} if self.entry.step_size is None else {"step_size": self.sessions.rule.step_size}
+        self.notes.add(predictions, targets, {"rate": rate, "samples": len(places), **own})
         state.step += 1
+
+    def follow_spectrum(self, inputs: Arrays, targets: Arrays) -> None:
+        """Look at the curvature of the free energy now and then, and keep the step size of inference below its bound.
+
+        A smaller step is taken at once, a larger one where it is a quarter larger: each change makes a new session.
+        """
+        entry, state = self.entry.step_size, self.state
+        if entry is None or state.step % entry.every:
+            return
+        size = len(next(iter(targets.values())))
+        task = self.sessions.task(size, inputs, targets, state.step, state.parameters, state.buffers)
+        bound = entry.share * 2 / max(largest_eigenvalue(task), 1e-300)
+        wanted, now = min(self.scenario.rule.step_size, bound), self.sessions.rule.step_size
+        if wanted < now or wanted > MOVES * now or (wanted > now and wanted == self.scenario.rule.step_size):
+            state.parameters = {name: array.copy() for name, array in state.parameters.items()}
+            self.home = None
+            self.sessions.use(wanted)
 
     def rate(self) -> float:
         """Return the learning rate of this step."""

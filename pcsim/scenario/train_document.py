@@ -101,6 +101,15 @@ class CompareEntry(Strict):
     every: Count = Field(description="at every so many steps")
 
 
+class StepSizeEntry(Strict):
+    """Let the step size of inference follow the curvature of the free energy as the parameters change."""
+
+    share: Annotated[Number, Field(gt=0, lt=1)] = Field(
+        default=0.8, description="of the largest stable step, 2 over the largest eigenvalue; never above the rule's own"
+    )
+    every: Count = Field(default=10, description="steps from one look at the spectrum to the next")
+
+
 class StopTraining(Strict):
     """End training early."""
 
@@ -138,6 +147,9 @@ class TrainEntry(Strict):
     )
     schedule: Annotated[ScheduleEntry, BeforeValidator(_named, json_schema_input_type=str | ScheduleEntry)] = Field(
         default=ScheduleEntry(name="constant"), description="how the learning rate changes: one of pcsim list schedules"
+    )
+    step_size: StepSizeEntry | None = Field(
+        default=None, description="let the step size of inference follow the spectrum; default: the rule's stays"
     )
     warm_up: Annotated[int, Field(ge=0), WHOLE] = Field(
         default=0, description="steps in which the learning rate rises in a line from 0"
