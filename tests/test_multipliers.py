@@ -155,6 +155,9 @@ def test_credit_is_what_divergence_and_convergence_are_measured_by():
         assert run.summary["first_arrival"]["before_light_cone"] == []
     assert runs[0].summary["ticks_to_convergence"] == runs[1].summary["ticks_to_convergence"]
     assert pcsim.load(document).rule.rho == 2.0
+    shown = pcsim.simulate(document, {"record": [{"what": ["multiplier", "error"]}]})
+    wanted = backprop(pcsim.load(document).task()).errors["h2"]
+    np.testing.assert_allclose(shown.series("multiplier", "h2").values[-1], wanted, rtol=1e-5)
     halves = pcsim.simulate(document, until=200)
     assert np.array_equal(pcsim.simulate(document, resume=halves).updates["h2.weight"], runs[1].updates["h2.weight"])
 
@@ -176,6 +179,8 @@ def test_what_cannot_be_done_is_refused_by_name():
         open_engine("numba")(make_task(chain(3), "alm", ticks=3))
     with pytest.raises(InputError, match="rule 'il' keeps no multipliers"):
         pcsim.load({**document, "rule": {"name": "il", "rho": 1.0}})
+    with pytest.raises(InputError, match="rule 'il' keeps no multipliers"):
+        pcsim.simulate({**document, "rule": "il", "record": [{"what": "multiplier"}]})
     with pytest.raises(InputError, match="must be a finite number above 0"):
         pcsim.load({**document, "rule": {"name": "alm", "rho": -1.0}})
     with pytest.raises(InputError, match="a ledger is of values alone"):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pcsim.scenario.scenario_document import RecordEntry
     from pcsim.trace.channel import Coordinates
 
-UNITS = ("value", "prediction", "error")
+UNITS = ("value", "prediction", "error", "multiplier")
 SERIES = ("energy", "norm", "divergence")
 
 _OF_FOLDERS = re.compile(r"[\w.~@:+-]*\w[\w.~@:+-]*")

@@ -120,6 +120,7 @@ def check(scenario: Scenario, record: Sequence[RecordEntry]) -> None:
         check_record(scenario.levelled, record)
     except InputError as error:
         problems += error.problems
+    problems += _unkept(scenario, record)
     stop, converged = scenario.document.stop, scenario.document.converged
     if isinstance(stop, StopEntry) and converged not in (None, stop.measure):
         problems.append(
@@ -127,6 +128,17 @@ def check(scenario: Scenario, record: Sequence[RecordEntry]) -> None:
         )
     if problems:
         raise InputError(problems)
+
+
+def _unkept(scenario: Scenario, record: Sequence[RecordEntry]) -> list[Problem]:
+    """Return which probes ask for multipliers that no vertex keeps."""
+    message = f"rule {scenario.rule.name!r} keeps no multipliers; leave it out, or take a rule that does: alm"
+    kept = scenario.rule.keeps_multipliers
+    return [
+        Problem(("record", place, "what"), message)
+        for place, entry in enumerate(record)
+        if "multiplier" in entry.what and not kept
+    ]
 
 
 def _check_initial(scenario: Scenario, initial: Any) -> None:

@@ -11,7 +11,7 @@ from pcsim.graph.graph_document import WHOLE, Interval, Name, Normal, Number, St
 from pcsim.scenario.claim_document import ClaimEntry
 from pcsim.scenario.train_document import TrainEntry
 
-Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update"]
+Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update", "multiplier"]
 
 QUANTITIES: dict[Quantity, str] = {
     "value": "x of each unit and sample, before the update of the tick",
@@ -22,6 +22,7 @@ QUANTITIES: dict[Quantity, str] = {
     "divergence": "relative distance of each vertex's error from backprop's, beside theory where it has a closed form",
     "message": "what arrived over each edge: values forward, errors back",
     "update": "what each parameter has received so far",
+    "multiplier": "lambda of each unit and sample, under rules whose vertices keep one; zero at outputs",
 }
 """What can be recorded: entry t is what tick t computed, before values move."""
 

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 SIDES = ("value", "error")
 """The kinds of message that cross an edge."""
 
-STACKED = ("value", "prediction", "error", "message", "update", "learnt")
+STACKED = ("value", "prediction", "error", "message", "update", "learnt", "multiplier")
 """Quantities that are stacked by shape; all others are series."""
 
 SYNAPSES = "synapses"
 """The node of what synapses are; nothing in it was recorded."""
 
-QUANTITIES = (*STACKED, "energy", "norm", "divergence")
+QUANTITIES = (*STACKED[:-1], "energy", "norm", "divergence", STACKED[-1])
 """What a scenario can ask to be recorded, and what was learnt."""
 
 BLOCK = 2**22
