@@ -36,6 +36,10 @@ FEWEST_ROUNDS, SECONDS = 5, 1.0
 """Runs are timed in turns: so many rounds at least, more as long as all rounds of a case take less than this."""
 
 
+FROM_FILES = ("dataset", "file", "folder")
+"""Keys under which a scenario says where data are."""
+
+
 class MissingDataError(InputError):
     """Data that a claim needs are not here."""
 
@@ -56,7 +60,9 @@ def _data_are_here() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        lost = [problem for problem in error.problems if problem.path and problem.path[-1] in ("dataset", "file")]
+        lost = [problem for problem in error.problems if problem.path and problem.path[-1] in FROM_FILES]
+            problem for problem in error.problems if problem.path and problem.path[-1] in ("dataset", "file", "folder")
+        ]
         if lost:
             raise MissingDataError(lost) from None
         raise

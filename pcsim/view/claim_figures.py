@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_SERIES = 12
+MOST_SERIES = 14
 """So many lines are drawn; a remark says how many more there are."""
 
 FEW = 40
@@ -36,12 +36,13 @@ def claim_figure(record: Mapping[str, Any]) -> Figure | None:
     axes.set_xlabel(asked["x"], parse_math=False)
     axes.set_ylabel(asked["y"].replace("_", " "), parse_math=False)
     kinds = _categories(axes, [x for points in lines.values() for x, _ in points])
-    handles = _draw(axes, lines, kinds, hollow=False)
+    looks = _looks(lines)
+    handles = _draw(axes, lines, kinds, looks, hollow=False)
     paper = _lines(record["numbers"], asked, [name for name in series if name in _columns(record["numbers"])])
-    handles += [*_draw(axes, paper, kinds, hollow=True)] if paper else []
+    handles += _draw(axes, paper, kinds, {**_looks(paper), **looks}, hollow=True)
     _scales(axes, asked.get("log", []), [y for points in (*lines.values(), *paper.values()) for _, y in points])
     more = len(lines) - MOST_SERIES
-    legend_below(figure, [*handles, *([remark(f"and {more} more lines, not drawn")] if more > 0 else [])])
+    legend_below(figure, [*handles, *([remark(f"not drawn: {more} more")] if more > 0 else [])])
     return figure
 
 
@@ -76,11 +77,21 @@ def _categories(axes: Axes, xs: Sequence[Any]) -> dict[Any, int] | None:
     return kinds
 
 
-def _draw(axes: Axes, lines: dict[str, Points], kinds: dict[Any, int] | None, *, hollow: bool) -> list[Artist]:
+Looks = dict[str, tuple[str, str, Any]]
+
+
+def _looks(lines: dict[str, Points]) -> Looks:
+    """Return colour, marker and line of each series."""
+    return dict(zip(lines, zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False), strict=False))
+
+
+def _draw(
+    axes: Axes, lines: dict[str, Points], kinds: dict[Any, int] | None, looks: Looks, *, hollow: bool
+) -> list[Artist]:
     labels = short_names(lines, 34)
     handles: list[Artist] = []
-    looks = zip(lines.items(), cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False)
-    for (name, points), colour, marker, line in list(looks)[:MOST_SERIES]:
+    for name, points in list(lines.items())[:MOST_SERIES]:
+        colour, marker, line = looks[name]
         xs = [x if kinds is None else kinds[x] for x, _ in points if kinds is None or x in kinds]
         ys = [y for x, y in points if kinds is None or x in kinds]
         bare = hollow or kinds is not None

@@ -7,6 +7,8 @@ from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
+from pcsim.view.style import look
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -49,6 +51,7 @@ def html_table(rows: Sequence[dict[str, Any]]) -> str:
     return f'<div class="wide"><table>\n<tr>{head}</tr>\n' + "\n".join(lines) + "\n</table></div>"
 
 
+@look()
 def svg_of(figure: Figure) -> str:
     """Return a figure as an SVG element, the same bytes each time."""
     text = StringIO()
