@@ -61,8 +61,6 @@ def _data_are_here() -> Iterator[None]:
         yield
     except InputError as error:
         lost = [problem for problem in error.problems if problem.path and problem.path[-1] in FROM_FILES]
-            problem for problem in error.problems if problem.path and problem.path[-1] in ("dataset", "file", "folder")
-        ]
         if lost:
             raise MissingDataError(lost) from None
         raise

@@ -92,7 +92,7 @@ def reproduce(name: str | Path, size: str = "quick") -> Reproduction:
     try:
         rows = measured(entry.rows, path, chosen.set)
     except MissingDataError as error:
-        status, told = "not run", f"needs data that are not here: {error}"
+        status, told = "not run", f"needs data that are not here: {error.problems[0].message}"
     except PcsimError as error:
         status, told = "failed", str(error)
     verdicts = [check(rows, one) for one in entry.checks] if status == "run" else []
