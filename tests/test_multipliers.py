@@ -162,6 +162,18 @@ def test_credit_is_what_divergence_and_convergence_are_measured_by():
     assert np.array_equal(pcsim.simulate(document, resume=halves).updates["h2.weight"], runs[1].updates["h2.weight"])
 
 
+def test_a_ledger_adds_up():
+    document = {"graph": chain(4, 3, 0.8), "inputs": {"h0": [[1.0, -1.0, 0.5]]}, "targets": {"h4": [[0.0, 0.2, 0.1]]},
+                "rule": {"name": "alm", "ticks": 12}}  # fmt: skip
+    for record in ([], [{"what": ["value", "prediction", "error", "multiplier", "message"]}]):
+        found = pcsim.simulate({**document, "record": record}).ledger("h2", 9)
+        assert found.adds_up
+        assert np.abs(found["multiplier"]).max() > 0
+        assert (
+            next(line for line in found.lines if line.name == "change").note == "0.25 (-lambda - 2 Pi eps + received)"
+        )
+
+
 def test_runs_side_by_side_are_those_alone():
     document = {"graph": chain(3, 2, 0.7), "inputs": {"h0": {"normal": [0, 1]}}, "targets": {"h3": 0.3}}
     scenarios = [pcsim.load({**document, "rule": {"name": "alm", "ticks": 60}, "seed": seed}) for seed in range(3)]
@@ -183,5 +195,5 @@ def test_what_cannot_be_done_is_refused_by_name():
         pcsim.simulate({**document, "rule": "il", "record": [{"what": "multiplier"}]})
     with pytest.raises(InputError, match="must be a finite number above 0"):
         pcsim.load({**document, "rule": {"name": "alm", "rho": -1.0}})
-    with pytest.raises(InputError, match="a ledger is of values alone"):
-        pcsim.simulate(document).ledger("h1", 2)
+    with pytest.raises(InputError, match="a ledger is of values that move"):
+        pcsim.simulate({**document, "rule": {"name": "epc", "ticks": 4}}).ledger("h1", 2)

@@ -62,7 +62,8 @@ class Ledger:
     vertex, tick, op, role, shape, batch, level : ``role`` is source, free, clamped (an output at its target), output
         (its error is that of a loss) or frozen
     inbox : the messages that arrived
-    lines : value before, prediction, error, -Pi eps, the sum received, the change, value after; in this order
+    lines : value before, prediction, error, -Pi eps, multiplier (where the rule keeps one), the sum received, the
+        change, value after; in this order
     step_size : gamma
     notes : what is to know of it, such as what could not be computed again
     """
@@ -133,7 +134,7 @@ def ledger_of(numbers: Numbers, vertex: str, tick: int) -> Ledger:
     Raises
     ------
     InputError
-        If there is no such vertex with units, the run had no such tick, or vertices keep more than values.
+        If there is no such vertex with units, the run had no such tick, or each of its ticks was a sweep.
     """
     _check_vertex(numbers.task, vertex)
     _check_rule(numbers.task)
@@ -169,9 +170,9 @@ def _check_vertex(task: Task, vertex: str) -> None:
 
 
 def _check_rule(task: Task) -> None:
-    if task.rule.dynamics != "values":
+    if task.rule.sweeps:
         kept = DYNAMICS[task.rule.dynamics]
-        raise wrong("rule", f"under rule {task.rule.name!r} vertices keep {kept}; a ledger is of values alone")
+        raise wrong("rule", f"under rule {task.rule.name!r} vertices keep {kept}; a ledger is of values that move")
 
 
 def check_tick(run: Run, tick: int) -> int:
@@ -200,7 +201,8 @@ def _frozen(numbers: Numbers, vertex: str, tick: int) -> bool:
 
 def _units(task: Task, vertex: str) -> list[Key]:
     source = task.graph.vertices[vertex].op.role == "source"
-    return [(quantity, vertex) for quantity in (("value",) if source else ("value", "prediction", "error"))]
+    kept = ("multiplier",) if task.rule.keeps_multipliers else ()
+    return [(quantity, vertex) for quantity in (("value",) if source else ("value", "prediction", "error", *kept))]
 
 
 def _inbox(numbers: Numbers, vertex: str, tick: int) -> tuple[dict[Key, Line], list[Message]]:
@@ -232,6 +234,7 @@ def _error_lines(task: Task, vertex: str, now: Mapping[Key, Line], inbox: Iterab
         Line("prediction", prediction.numbers, prediction.origin, f"mu, from the {source}"),
         Line("error", error.numbers, error.origin, "eps = x - mu"),
         Line("-Pi eps", own, FROM, f"precision {precision.item():g}" if precision.ndim == 0 else "precision by unit"),
+        *(replace(line, note="lambda") for line in (now.get(("multiplier", vertex)),) if line is not None),
         Line("received", total, FROM, f"sum of {len(received)} errors"),
     ]
 
@@ -250,9 +253,13 @@ def _change(
     if role == "output":
         change = _sum(after["prediction", vertex].numbers, after["error", vertex].numbers, _minus(before))
         return Line("change", change, AGAIN, "follows its prediction: x = mu + eps, with eps = -dL/dmu of its loss")
-    gamma = task.step_sizes.get(vertex, task.rule.step_size)
-    both = _sum(known["-Pi eps"], known["received"])
-    return Line("change", None if both is None else gamma * both, FROM, f"{gamma:g} (-Pi eps + received)")
+    gamma, rule = task.step_sizes.get(vertex, task.rule.step_size), task.rule
+    if rule.keeps_multipliers and known["-Pi eps"] is not None:
+        own, said = _sum(rule.rho * known["-Pi eps"], _minus(known["multiplier"])), f"-lambda - {rule.rho:g} Pi eps"
+    else:
+        own, said = known["-Pi eps"], "-Pi eps"
+    both = _sum(own, known["received"])
+    return Line("change", None if both is None else gamma * both, FROM, f"{gamma:g} ({said} + received)")
 
 
 def _sum(*parts: np.ndarray | None) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import InputError, RunError
+from pcsim.run.probes import UNITS
 from pcsim.run.rerun import Rerun, rerun_of, task_again
 from pcsim.trace.entries import BLOCK, entries, how_to_record
 
@@ -70,7 +71,7 @@ class Numbers:
         return {
             (entry.title, name): (entry, place)
             for entry in entries(self.run.trace)
-            if "tick" in entry.array.dims and entry.title.split()[-1] in ("value", "prediction", "error", "message")
+            if "tick" in entry.array.dims and entry.title.split()[-1] in (*UNITS, "message")
             for place, name in enumerate(entry.names)
         }
 

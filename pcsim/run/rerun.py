@@ -154,9 +154,10 @@ class Rerun:
         sizes = [prod(graph.vertices[name].shape) for name in (*names, *(edge.pre for edge in edges))]
         if 3 * self.task.batch * sum(sizes) > MOST_NUMBERS:
             return []
+        quantities = ("prediction", "error", *(["multiplier"] if self.task.rule.keeps_multipliers else []))
         return [
             *(("value", name) for name in names),
-            *((quantity, name) for quantity in ("prediction", "error") for name in graph.active),
+            *((quantity, name) for quantity in quantities for name in graph.active),
             *(("value message", edge.name) for edge in edges),
             *(("error message", edge.name) for edge in edges if graph.carries_errors(edge)),
         ]
