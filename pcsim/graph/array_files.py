@@ -73,13 +73,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as stream:
             yield stream
     except BROKEN as error:
-        raise wrong("file", f"cannot read {path}: {_reason(error)}") from None
+        raise wrong("file", f"cannot read {path}: {reason(error)}") from None
 
 
-def _reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
+    """Return in one line why a file cannot be read."""
     if "pickle" in str(error):
         return "it holds Python objects, expected plain numbers (saved with numpy.savez)"
-    return str(error) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _numpy(stream: BinaryIO, choose: Callable[[Sequence[str]], Sequence[str]]) -> Arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b, file_digest
@@ -29,7 +30,8 @@ MOST_FILES = 32
 def named_files(document: Any, folder: Path) -> dict[str, str]:
     """Return {file as a document names it: fingerprint of its content}; empty where there is no such file.
 
-    Files of a data set are named ``mnist/FILE``; of many files the data set itself. Paths are sought in ``folder``.
+    Files of a data set are named ``mnist/FILE``, or by its folder too; many files have one fingerprint. Paths are
+    sought in ``folder``.
     """
     found: dict[str, str] = {}
     for part in _mappings(document):
@@ -46,13 +48,16 @@ def _of_dataset(entry: Mapping[str, Any], folder: Path) -> dict[str, str]:
         row, given = dataset_of(entry_of(dict(entry)))
     except InputError:
         return {}
-    paths = {f"{row.name}/{path.name}": path for path in row.files(given, folder)}
-    if len(paths) <= MOST_FILES:
-        return {name: fingerprint(path) for name, path in paths.items()}
-    whole = blake2b(digest_size=16)
-    for path in row.files(given, folder):
-        whole.update(f"{path.parent.name}/{path.name} {fingerprint(path)}\0".encode())
-    return {f"{row.name}/{given['folder']}": whole.hexdigest()}
+    where = given.get("folder") or given.get("file")
+    prefix = f"{row.name}/{where}" if where else row.name
+    files = row.files(given, folder)
+    parents = [str(path.parent) for path in files]
+    names = [path.relative_to(os.path.commonpath(parents)).as_posix() for path in files]
+    prints = {f"{prefix}/{name}": fingerprint(path) for name, path in zip(names, files, strict=True)}
+    if len(prints) <= MOST_FILES:
+        return prints
+    text = "\0".join(f"{name} {content}" for name, content in prints.items())
+    return {prefix: blake2b(text.encode(), digest_size=16).hexdigest()}
 
 
 def fingerprint(path: Path) -> str:

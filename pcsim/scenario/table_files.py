@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import nearest, wrong
-from pcsim.graph.array_files import BROKEN, SUFFIXES, read_array
+from pcsim.graph.array_files import BROKEN, SUFFIXES, read_array, reason
 from pcsim.resources import check_file, check_room, library
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _parquet(path: Path, columns: Columns) -> Array:
         table = module.read_table(path, columns=wanted)
         return _joined(path, {name: table.column(name).to_numpy() for name in wanted}, columns)
     except BROKEN as error:  # those of pyarrow are among them
-        raise wrong("file", f"cannot read {path}: {error}") from None
+        raise wrong("file", f"cannot read {path}: {reason(error)}") from None
 
 
 def _text(path: Path, columns: Columns) -> Array:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
-from pcsim.graph.array_files import BROKEN
+from pcsim.graph.array_files import BROKEN, reason
 from pcsim.ops.attributes import choice, optional, shape
 from pcsim.ops.op import Attribute
 from pcsim.resources import check_file
@@ -95,7 +95,7 @@ class Images:
                 with Image.open(file) as image:
                     return read(image)
         except (*_BROKEN, Image.DecompressionBombError) as error:
-            raise wrong("file", f"cannot read the image {file}: {str(error) or type(error).__name__}") from None
+            raise wrong("file", f"cannot read the image {file}: {reason(error)}") from None
 
 
 def _root(given: Given, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
-from pcsim.graph.array_files import BROKEN
+from pcsim.graph.array_files import BROKEN, reason
 from pcsim.resources import check_file, check_room
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def read_pickle(path: Path) -> Any:
         with path.open("rb") as stream:
             return _plain(_Reader(stream, encoding="bytes").load())
     except (*BROKEN, pickle.UnpicklingError, AttributeError, IndexError) as error:
-        raise wrong("file", f"cannot read {path}: {str(error) or type(error).__name__}") from None
+        raise wrong("file", f"cannot read {path}: {reason(error)}") from None
 
 
 class _Reader(pickle.Unpickler):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import wrong
-from pcsim.graph.array_files import BROKEN
+from pcsim.graph.array_files import BROKEN, reason
 from pcsim.resources import check_file, check_room
 from pcsim.scenario.datasets.dataset import (
     Dataset,
@@ -43,7 +43,7 @@ def _read(path: Path, what: str, **options: Any) -> Any:
             warnings.simplefilter("error")
             return getattr(io, what)(str(path), **options)
     except (*_BROKEN, io.matlab.MatReadError) as error:
-        raise wrong("file", f"cannot read {path}: {str(error) or type(error).__name__}") from None
+        raise wrong("file", f"cannot read {path}: {reason(error)}") from None
 
 
 def _count(path: Path) -> int:
