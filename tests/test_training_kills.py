@@ -26,12 +26,8 @@ def trained(engine):
 
 def command(engine, folder, *more):
     settings = [f"--set={key}={'null' if value is None else value}" for key, value in SETTINGS.items()]
-    begin = ["scenarios/train-digits.yaml", *settings, "--engine", engine]
-    what = (
-        ["--resume", str(folder), "--engine", engine]
-        if (folder / "checkpoint.npz").exists()
-        else [*begin, "--out", folder]
-    )
+    begin = ["scenarios/train-digits.yaml", *settings, "--engine", engine, "--out", folder]
+    what = ["--resume", folder, "--engine", engine] if (folder / "training.json").exists() else begin
     return [sys.executable, "-m", "pcsim", "train", *map(str, what), *more]
 
 
