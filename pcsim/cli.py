@@ -617,6 +617,9 @@ def reproduce_(
             kept = keep_claim(target, one)
             if not as_json:
                 out.print(*claim_lines(one), sep="\n")
+    except KeyboardInterrupt:
+        _complain(f"interrupted; kept in {target}: {counted(done)}" if done else "interrupted before a claim was done")
+        raise typer.Exit(exit_code()) from None
     finally:
         if kept:
             write_claims_page(target, kept)

@@ -222,6 +222,14 @@ def test_the_command_keeps_what_it_prints(tmp_path):
     assert "**disagrees**: the update is backprop's: NO" in (out / "claims.md").read_text()
 
 
+def test_python_keeps_a_claim_where_it_is_asked_to(tmp_path):
+    done = pcsim.reproduce(tiny(tmp_path, "one"), "full", out=tmp_path / "out")
+    record = read_claims(tmp_path / "out")["one"]
+    assert record["ours"] == done.ours == "0"
+    assert record["size"] == "full"
+    assert len(record["rows"]) == 2
+
+
 def test_data_that_are_not_here_are_not_agreed_with(tmp_path):
     path = tiny(tmp_path, "lost", b="{file: nowhere.npz, key: b}")
     done = pcsim.reproduce(path)
@@ -248,7 +256,7 @@ def test_ctrl_c_keeps_the_claims_before(tmp_path, monkeypatch):
 
     monkeypatch.setitem(MEASUREMENTS, "sweep", interrupted)
     names = [tiny(tmp_path, name) for name in ("one", "two", "three")]
-    call("reproduce", *names, "--out", str(tmp_path / "out"), code=130)
+    assert "1 claim: agrees 1" in call("reproduce", *names, "--out", str(tmp_path / "out"), code=130)
     assert list(read_claims(tmp_path / "out")) == ["one"]
     assert (tmp_path / "out/index.html").exists()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pcsim.claims.claim_files import keep_claim
 from pcsim.claims.claims_here import claim_file, claims_here
 from pcsim.claims.measured_rows import Rows
 from pcsim.claims.measurements import MissingDataError, measured
@@ -72,13 +73,14 @@ class Reproduction:
         return self.status if self.agrees is None else "agrees" if self.agrees else "disagrees"
 
 
-def reproduce(name: str | Path, size: str = "quick") -> Reproduction:
+def reproduce(name: str | Path, size: str = "quick", *, out: str | Path | None = None) -> Reproduction:
     """Reproduce one claim.
 
     Parameters
     ----------
     name : one of ``pcsim list claims``, or the path of a scenario with the key ``claim``
     size : ``quick``, small sizes, or ``full``, the paper's
+    out : a folder that keeps it as JSON, CSV and in a Markdown table, beside the claims that are there
 
     Raises
     ------
@@ -96,7 +98,7 @@ def reproduce(name: str | Path, size: str = "quick") -> Reproduction:
     except PcsimError as error:
         status, told = "failed", str(error)
     verdicts = [check(rows, one) for one in entry.checks] if status == "run" else []
-    return Reproduction(
+    done = Reproduction(
         name=path.stem,
         title=scenario.document.title,
         source=scenario.document.source,
@@ -113,6 +115,9 @@ def reproduce(name: str | Path, size: str = "quick") -> Reproduction:
         seconds=round(time.perf_counter() - clock, 2),
         provenance=_origin(scenario, chosen, began),
     )
+    if out is not None:
+        keep_claim(Path(out), done)
+    return done
 
 
 def _asked(path: Path, size: str) -> tuple[ClaimEntry, SizeEntry, Scenario]:
