@@ -564,6 +564,31 @@ def test_a_reader_reads_once_and_keeps_bytes(tmp_path, monkeypatch):
     assert np.array_equal(reader.targets(range(3, 5))["y"].argmax(1), held[1][3:5])
 
 
+def test_training_is_judged_on_the_split_that_it_names(tmp_path):
+    for part, count in (("train", 40), ("t10k", 12)):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte.gz", RANDOM.integers(0, 256, (count, 28, 28), np.uint8))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte.gz", RANDOM.integers(0, 10, count).astype(np.uint8))
+    graph = {"vertices": {"x": {"op": "input", "shape": [784]}, "y": {"op": "affine", "units": 10, "inputs": ["x"]}}}
+    document = {"graph": graph, "rule": "bp", "batch": 8, "loss": "cross_entropy", "inputs": {"x": {
+        "dataset": "fashion-mnist", "folder": str(tmp_path)}}, "targets": {"y": {
+        "dataset": "fashion-mnist", "folder": str(tmp_path), "field": "one_hot"}}}  # fmt: skip
+    document["train"] = {"optimiser": "sgd", "test": {"split": "test", "samples": 12}}
+    assert pcsim.load(document).warnings() == []
+    pcsim.train(document)
+    with pytest.raises(InputError, match="there are 12 of split 'test'"):
+        pcsim.train(pcsim.load(document, {"train.test.samples": 13}))
+
+
+def test_one_hot_fields_are_probabilities():
+    for name, keys in (("copy", {}), ("text", {"length": 50})):
+        if name == "text":
+            need("shakespeare/input.txt")
+        shape = {"copy": (30, 10), "text": (50, 65)}[name]
+        assert DATASETS[name].rows == ("inputs", "targets")
+        for part in DATASETS[name].rows:
+            assert (taken({"dataset": name, "field": part, **keys}, shape, range(20)).sum(-1) == 1).all()
+
+
 def test_given_samples_stand_in(tmp_path):
     given = {"x": RANDOM.normal(size=(8, 16))}
     reader = pcsim.load(TASK).with_data(inputs=given).sample_reader()

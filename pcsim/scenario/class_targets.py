@@ -45,8 +45,8 @@ def class_remark(entry: DataEntry, targets: Array) -> str:
     if entry.normal is not None or entry.uniform is not None:
         what = "do not sum to 1"
     elif row is not None:
-        one_hot = (entry.field == "one_hot" or entry.one_hot is not None) and entry.scale == 1
-        what = "" if one_hot else "do not sum to 1"
+        sums_to_one = (entry.field or next(iter(row.fields))) in row.rows or entry.one_hot is not None
+        what = "" if sums_to_one and entry.scale == 1 else "do not sum to 1"
     else:
         sums = targets.sum(axis=-1)
         off = float(sums.flat[np.abs(sums - 1).argmax()])

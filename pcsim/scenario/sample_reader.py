@@ -91,14 +91,14 @@ class SampleReader:
     def _rounded(self, name: str, opened: Opened, places: Places) -> Array:
         """Return (places, *shape) in the number format of a vertex; many samples in parts."""
         size = max(1, AT_ONCE // max(1, prod(self.data.graph.vertices[name].shape)))
-        parts = [
-            self.data.numbers(name, opened.take(places[first : first + size]))
-            for first in range(0, max(1, len(places)), size)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        whole = np.empty((len(places), *parts[0].shape[1:]), parts[0].dtype)
-        return np.concatenate(parts, out=whole)
+        if len(places) <= size:
+            return self.data.numbers(name, opened.take(places))
+        first = self.data.numbers(name, opened.take(places[:size]))
+        whole = np.empty((len(places), *first.shape[1:]), first.dtype)
+        whole[:size] = first
+        for start in range(size, len(places), size):
+            whole[start : start + size] = self.data.numbers(name, opened.take(places[start : start + size]))
+        return whole
 
 
 def _of_array(array: Array) -> Opened:

@@ -157,5 +157,5 @@ CIFAR100 = Dataset(
     {"images": _IMAGES, "labels": "whole numbers 0 to 99", "one_hot": "(100,)",
      "coarse_labels": "whole numbers 0 to 19", "coarse_one_hot": "(20,)"},
     _HUNDRED.open, {"folder": folder_key("cifar100"), "split": split_key("train", "test")},
-    origin=_ORIGIN, files=_HUNDRED.sought, home="cifar100", paired=("split",),
+    origin=_ORIGIN, files=_HUNDRED.sought, home="cifar100", paired=("split",), rows=("one_hot", "coarse_one_hot"),
 )  # fmt: skip

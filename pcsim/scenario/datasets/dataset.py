@@ -131,6 +131,7 @@ class Dataset:
     files : (settings, folder) -> the files that it is read from
     home : where its files are sought below PCSIM_DATA when an entry names no folder; empty where it has none
     paired : keys in which all entries of a scenario must agree, for they decide which sample is which
+    rows : fields with a 1 at one place of their last axis, as probabilities of classes are
     """
 
     name: str
@@ -142,6 +143,7 @@ class Dataset:
     files: Callable[[Given, Path], list[Path]] = lambda _, __: []
     home: str = ""
     paired: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ("one_hot",)
 
     def filled(self, given: Given) -> dict[str, Any]:
         """Return a value for each key: the one that is given, or its default."""

@@ -95,5 +95,5 @@ NAMES = Dataset(
         "length": Attribute(optional(positive), summary="letters of a name: it is cut, or filled up, in front; "
                             "default: those of the longest"),
     }, origin="its files are data/names of the PyTorch tutorial that classifies names with a character-level RNN",
-    files=_files, home="names",
+    files=_files, home="names", rows=("origin",),
 )  # fmt: skip

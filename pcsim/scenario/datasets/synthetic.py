@@ -151,7 +151,7 @@ COPY = Dataset(
         "blanks": Attribute(positive, 10, summary="steps from the last symbol to the signal"),
         "symbols": Attribute(positive, 8, summary="how many different symbols"),
     }, origin="Hochreiter & Schmidhuber 1997, Long short-term memory; as in Arjovsky, Shah & Bengio 2016",
-    paired=("length", "blanks", "symbols"),
+    paired=("length", "blanks", "symbols"), rows=("inputs", "targets"),
 )  # fmt: skip
 ADDING = Dataset(
     "adding", "add two numbers of a long sequence that are marked, one in each half", {

@@ -79,4 +79,5 @@ TEXT = Dataset(
                             "default: length"),
     }, origin="tiny Shakespeare is data/tinyshakespeare/input.txt of the GitHub project karpathy/char-rnn",
     files=lambda given, folder: [_file(given, folder)], home=HOME, paired=("length", "stride"),
+    rows=("inputs", "targets"),
 )  # fmt: skip
