@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,18 @@ def test_train_collapse():
     entry = pcsim.load(ROOT / "scenarios" / "train-collapse.yaml").document.train
     assert entry is not None
     assert entry.step_size is not None
+
+
+def test_train_gpt():
+    folder = Path(os.environ.get("PCSIM_DATA", "../shared/data"))
+    if not (folder / "shakespeare" / "input.txt").exists():
+        pytest.skip(f"no text of Shakespeare in {folder}: set PCSIM_DATA")
+    settings = {"train.steps": 12, "train.compare.every": 4, "engine": "numpy", "train.validate.samples": 32}
+    path = ROOT / "scenarios" / "train-gpt.yaml"
+    trained = {rule: pcsim.train(path, {"rule": rule, **settings}) for rule in ("zil", "bp")}
+    assert float(trained["zil"].log["divergence"].max()) < 1e-10
+    assert trained["zil"].log["loss"].values == pytest.approx(trained["bp"].log["loss"].values, rel=1e-9)
+    assert float(trained["zil"].log["loss"][-1]) < 0.9 * float(trained["zil"].log["loss"][0])
 
 
 def test_train_digits():

@@ -22,10 +22,22 @@ MEASURES = {
 }
 
 
+ROUNDINGS = 1024
+"""Roundings of the largest gradient below which another one is taken for zero that is left of rounding.
+
+So it is with the bias of keys in attention: whatever it is, the softmax behind it is the same.
+"""
+
+
 def compared(task: Task, updates: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-    """Return {measure: (parameters,)}; NaN where backprop's update is zero, and a cosine also where ours is."""
+    """Return {measure: (parameters,)}; NaN where backprop's update is zero but for rounding."""
     reference = backprop(task).gradients
-    rows = [_compared(updates[name].ravel(), reference[name].ravel()) for name in names]
+    sizes = {name: float(np.sqrt(np.mean(np.square(reference[name], dtype=np.float64)))) for name in names}
+    least = ROUNDINGS * float(np.finfo(task.dtype).eps) * max(sizes.values(), default=0.0)
+    rows = [
+        _compared(updates[name].ravel(), reference[name].ravel()) if sizes[name] > least else (np.nan,) * len(MEASURES)
+        for name in names
+    ]
     return {measure: np.array([row[place] for row in rows]) for place, measure in enumerate(MEASURES)}
 
 

@@ -105,7 +105,8 @@ class TrainingLoop:
             self.ticks, self.began = 0, time.perf_counter()
             for places in self.order.batches(epoch, first):
                 self.step(places)
-                ended = self.end_epoch() if self.state.step % self.order.steps == 0 else None
+                over = self.state.step % self.order.steps == 0 or self.state.step == self.steps
+                ended = self.end_epoch() if over else None
                 self.keep_if_due(epoch_ended=ended is not None)
                 self.report(ended)
                 if asked():
@@ -174,9 +175,10 @@ class TrainingLoop:
     # -- an epoch ------------------------------------------------------------------------------------------
 
     def end_epoch(self) -> dict[str, float]:
-        """Note an epoch that has ended; return its row."""
+        """Note an epoch that has ended, be it for the end of training; return its row."""
         self.notes.settle()
-        steps, log = self.order.steps, self.state.log
+        log = self.state.log
+        steps = self.state.step - len(log.epochs) * self.order.steps
         samples = np.array(log.steps.last("samples", steps))
         metrics = [name for name in METRICS if name in log.steps.columns]
         row = {name: float(np.array(log.steps.last(name, steps)) @ samples / samples.sum()) for name in metrics}

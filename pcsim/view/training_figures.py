@@ -79,7 +79,7 @@ def epoch_ends(log: xr.Dataset) -> Array:
         return np.zeros(0)
     smaller = np.flatnonzero(samples != samples[0])
     per = int(smaller[0]) + 1 if len(smaller) else len(samples) // epochs
-    return per * (np.arange(epochs) + 1)
+    return np.minimum(per * (np.arange(epochs) + 1), len(samples))
 
 
 @look()
