@@ -506,6 +506,20 @@ def test_lists_say_what_there_is_and_where_it_can_be_had(monkeypatch):
     assert diagnosis()["data"]["fashion-mnist"] == "not in none/fashion-mnist"
 
 
+def test_a_target_in_another_order_than_its_input_is_told():
+    source = {"dataset": "digits", "shuffle": True}
+    document = {**digits(), "inputs": {"x": source, "z": 0}, "targets": {"y": {"dataset": "digits", "field": "levels"}}}
+    (said,) = pcsim.load({**document, "graph": LEVELS}).warnings()
+    assert "targets.y: has start 0, shuffle false, as no input from the same data has" in said
+    document["targets"]["y"]["shuffle"] = True
+    assert pcsim.load({**document, "graph": LEVELS}).warnings() == []
+
+
+LEVELS = {"vertices": {
+    "x": {"op": "input", "shape": [64]}, "z": {"op": "input", "shape": [64]}, "y": {"op": "add", "inputs": ["x", "z"]},
+}}  # fmt: skip
+
+
 # -- samples by their number -------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from pcsim.ops import LOSSES
 from pcsim.scenario.class_targets import class_problem, class_remark
 from pcsim.scenario.data import DataRequest, entry_of, load, open_data
 from pcsim.scenario.given_parameters import frozen_data
-from pcsim.scenario.pairing import check_pairs
+from pcsim.scenario.pairing import check_pairs, order_remarks
 from pcsim.scenario.scenario_document import DataEntry
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class TaskData:
 
     def target_remarks(self, targets: Mapping[str, Array]) -> list[Problem]:
         """Return what is legal in targets, as `targets` returns them, and may yet be a slip."""
-        return [*self._about_classes(targets, class_remark)]
+        return [*order_remarks(self.document), *self._about_classes(targets, class_remark)]
 
     def _about_classes(
         self, targets: Mapping[str, Array], said: Callable[[DataEntry, Array], str]
