@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from pcsim.engines.base import data_of, may_freeze, with_changes
 from pcsim.errors import RunError, wrong
-from pcsim.graph.levels import vertex_levels
+from pcsim.graph.levels import uneven_edges, vertex_levels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,16 @@ def updates_only(task: Task, start: Engine, start_reduced: Engine | None = None)
     ``start_reduced`` starts what runs with fixed predictions as a whole, in one call, and may do nothing else; it
     raises RunError where some number becomes NaN or infinite.
     """
-    return start(task) if updates_task(task) is task else UpdatesOnlySession(task, start, start_reduced or start)
+    if updates_task(task) is task and not (start_reduced is not None and sweeps_alone(task)):
+        return start(task)
+    return UpdatesOnlySession(task, start, start_reduced or start)
+
+
+def sweeps_alone(task: Task) -> bool:
+    """Return whether predictions are fixed and learn once, level by level, and nothing but updates is wanted."""
+    fires = task.rule.fires
+    once = fires.at_front and not fires.waits and not task.rule.moving
+    return once and not task.exact_dynamics and not uneven_edges(task.graph)
 
 
 class UpdatesOnlySession:

@@ -499,4 +499,4 @@ def sweeps_back(task: Task) -> bool:
 
 def start(task: Task) -> Session:
     """Start a run on Numba; a step without a kernel is one array call in each tick."""
-    return updates_only(task, JitSession, BackwardSession if sweeps_back(task) else JitSession)
+    return updates_only(task, JitSession, BackwardSession if sweeps_back(task) else None)
