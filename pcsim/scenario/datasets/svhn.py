@@ -62,11 +62,11 @@ def _arrays(path: Path) -> tuple[Array, Array]:
     """Return images as (images, 3, 32, 32) bytes, and labels, of which 10 stands for 0."""
     held = _read(path, "loadmat", variable_names=["X", "y"])
     images, labels = (held.get(name) for name in ("X", "y"))
-    for name, array, kinds in (("X", images, "u"), ("y", labels, "iuf")):
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+    for name, array, types in (("X", images, "B"), ("y", labels, np.typecodes["AllInteger"] + "fd")):
+        if not isinstance(array, np.ndarray) or array.dtype.char not in types:
             raise wrong("file", f"{path}: {name} is no array of bytes, as it is in the original")
     numbers = labels_of(path, labels[:, 0], 11).astype(np.uint8)
-    return np.ascontiguousarray(images.astype(np.uint8, copy=False).transpose(3, 2, 0, 1)), numbers % 10
+    return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), numbers % 10
 
 
 def _file(given: Given, folder: Path) -> Path:
