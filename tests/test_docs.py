@@ -136,9 +136,18 @@ def test_connection_rules_of_the_readme_are_those_there_are():
     assert set(re.findall(r"`([a-z]+_[a-z_]+)`", sentence)) == set(CONNECTIONS)
 
 
-def test_commands_that_measure_exist(tmp_path, monkeypatch):
+def test_commands_that_train_run(tmp_path, monkeypatch):
+    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
     monkeypatch.chdir(tmp_path)
     commands = [shlex.split(line, comments=True) for line in blocks("sh")[3].splitlines()]
+    assert [command[1] for command in commands] == ["train", "plot", "train"]
+    for command in commands:
+        assert CliRunner().invoke(app, command[1:]).exit_code == 0
+
+
+def test_commands_that_measure_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line, comments=True) for line in blocks("sh")[4].splitlines()]
     for command in commands:
         if command[0] == "pcsim":
             given = [*command[1:], "--zoo", "layered", "--rule", "fpa", "--help"]
