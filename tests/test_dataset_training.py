@@ -155,3 +155,10 @@ def test_house_numbers_that_are_no_bytes_are_refused(tmp_path):
     entry = {"dataset": "svhn", "folder": str(tmp_path)}
     with pytest.raises(InputError, match=r"train_32x32\.mat: X is no array of bytes"):
         read(entry, [3, 32, 32])
+
+
+@pytest.mark.parametrize("damaged", [b"\x80\x02]r\xff\xff\xff\x0f.", b"\x80\x02]p200000000\n."])
+def test_a_damaged_pickle_takes_no_more_memory_than_it_has_bytes(tmp_path, damaged):
+    (tmp_path / "train").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"train: .*more than it has bytes"):
+        read({"dataset": "cifar100", "folder": str(tmp_path)}, [3, 32, 32])

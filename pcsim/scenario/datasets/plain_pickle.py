@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
+from io import BytesIO
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +21,21 @@ if TYPE_CHECKING:
 def read_pickle(path: Path) -> Any:
     """Return what a pickle holds; raises InputError where it is damaged, or holds more than plain data."""
     check_file(path)
-    check_room(path, path.stat().st_size)
+    check_room(path, 2 * path.stat().st_size)
     try:
-        with path.open("rb") as stream:
-            return _plain(_Reader(stream, encoding="bytes").load())
+        raw = path.read_bytes()
+        _check_places(raw)
+        return _plain(_Reader(BytesIO(raw), encoding="bytes").load())
     except (*BROKEN, pickle.UnpicklingError, AttributeError, IndexError) as error:
         raise wrong("file", f"cannot read {path}: {reason(error)}") from None
+
+
+def _check_places(raw: bytes) -> None:
+    """Refuse a place for an object that lies beyond the file's length: memory is taken up to that place."""
+    for instruction, place, _ in pickletools.genops(raw):
+        if instruction.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(place or 0) > len(raw):
+            message = f"it keeps an object at place {place}, more than it has bytes"
+            raise pickle.UnpicklingError(message)
 
 
 class _Reader(pickle.Unpickler):
