@@ -8,7 +8,7 @@ import pytest
 from conftest import opened
 
 import pcsim
-from pcsim.analysis.backprop import rounded_to_zero, scales
+from pcsim.analysis.backprop import backprop, rounded_to_zero, scales
 from pcsim.analysis.closed import arrivals
 from pcsim.analysis.theory import arrived, missing, rounding_floor
 from pcsim.analysis.windows import Held, TwoWindows, Windows, window_of
@@ -381,3 +381,30 @@ def test_what_rounding_goes_on_moving_has_come_to_rest(engine, criterion):
         for ticks in (800, 4000)
     )
     assert soon["ticks"] == later["ticks"] < 600
+
+
+@pytest.mark.parametrize("rule", ["il", "fpa"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_run_that_stops_by_signal_leaves_no_vertex_below_the_share(rule, share):
+    vertices = {"x0": {"op": "input", "shape": [6]}}
+    for number in range(1, 9):
+        vertices[f"x{number}"] = {"op": "affine", "units": 6, "activation": "tanh", "inputs": [f"x{number - 1}"]}
+    document = {
+        "graph": {"vertices": vertices, "outputs": ["x8"]}, "batch": 4, "record": [{"what": "error"}],
+        "inputs": {"x0": {"normal": [0, 1]}}, "targets": {"x8": {"uniform": [-0.1, 0.1]}},
+        "rule": {"name": rule, "step_size": 0.3, "ticks": 4000},
+    }  # fmt: skip
+    scenario = pcsim.load({**document, "stop": {"measure": "signal", "below": 1 - share}})
+    run, wanted = pcsim.simulate(scenario), backprop(scenario.task()).errors
+    errors = {name: run.series("error", name).values for name in wanted}
+
+    def least(tick):
+        return min(float(np.sum(errors[name][tick] * g) / np.sum(g * g)) for name, g in wanted.items())
+
+    end = run.summary["ticks"] - 1
+    if run.summary["ticks"] < 4000:
+        assert least(end) >= share - 1e-12
+        assert least(end - 1) < share
+    else:
+        assert rule == "il"
+        assert max(least(tick) for tick in range(0, 4000, 40)) < share

@@ -347,6 +347,7 @@ MEASURES = {
 
 
 _STILL = {
+    "signal": "a vertex is still without {} of backprop's error",
     "settled": "an error is still an estimated {} times its size away from its limit",
     "update": "a value still changes by {} a tick",
     "energy": "the free energy still changes by {} of itself a tick",

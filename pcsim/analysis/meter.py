@@ -457,6 +457,18 @@ def _gradient(found: Meter) -> Array:
     return found.when_due(np.asarray(np.max(learnt[found.rows], axis=1, initial=0.0)), found.tick)
 
 
+def _signal(found: Meter) -> Array:
+    """Return 1 less the projection of an error on backprop's, as a share of that one, of the vertex with the least."""
+    missing = []
+    for group in found.groups:
+        wanted = group.wanted.astype(np.float64)
+        size = row_products(wanted, wanted)
+        sent = group.sent(found.tasks[0].rule.output_variance).astype(np.float64)
+        known = (size > 0) & np.isclose(np.sqrt(size), group.scale, rtol=1e-3)  # else it is rounding of zero
+        missing.append(np.where(known, 1 - row_products(sent, wanted) / np.where(known, size, 1.0), 0.0))
+    return np.asarray(np.max(np.concatenate(missing)[found.rows], axis=1, initial=0.0))
+
+
 def _update(found: Meter) -> Array:
     moved = [np.max(np.abs(group.change(group.value())), axis=1, initial=0.0) for group in found.groups]
     if found.tick == 0:
@@ -509,6 +521,7 @@ def _last(which: Array, first: int, before: Array) -> Array:
 
 _CRITERIA: dict[str, Callable[[Meter], Array]] = {
     "gradient": _gradient,
+    "signal": _signal,
     "update": _update,
     "settled": _settled,
     "energy": _energy,
@@ -530,7 +543,7 @@ def cone_of(task: Task) -> dict[str, int | None]:
 def start_meter(
     ensemble: Ensemble, references: Sequence[Reference], criterion: str, tolerance: float, *, everywhere: bool
 ) -> Meter:
-    """Return what follows runs; ``criterion`` is ``gradient``, ``update``, ``settled`` or ``energy``."""
+    """Return what follows runs; ``criterion`` is a row of ``CRITERIA``."""
     tasks, task, session = ensemble.tasks, ensemble.task, ensemble.clock
     layouts = session.layout()
     order = [name for layout in layouts for name in layout]

@@ -10,13 +10,15 @@ from pcsim.analysis.theory import MOST_NUMBERS, paths, relaxation, rounding_floo
 if TYPE_CHECKING:
     from pcsim.engines.base import Task
 
+_WITHOUT_THEORY = {"energy": "the change of free energy", "signal": "the vertex with the least of backprop's error"}
+
 LATER = "it lies beyond the last tick of this run"
 
 
 def why_no_ticks(task: Task, criterion: str, tolerance: float) -> str:
     """Return why no ticks to convergence are predicted, for a run of which none are."""
-    if criterion == "energy":
-        return "theory says nothing of the change of free energy"
+    if criterion in _WITHOUT_THEORY:
+        return f"theory says nothing of {_WITHOUT_THEORY[criterion]}"
     if criterion != "gradient":
         return why_no_modes(task) or (LATER if relaxation(task) else "the graph is not linear")
     if task.rule.fires.at_front:

@@ -26,10 +26,11 @@ QUANTITIES: dict[Quantity, str] = {
 }
 """What can be recorded: entry t is what tick t computed, before values move."""
 
-Criterion = Literal["gradient", "update", "settled", "energy"]
+Criterion = Literal["gradient", "signal", "update", "settled", "energy"]
 
 CRITERIA: dict[Criterion, str] = {
     "gradient": "relative distance of every vertex's error from backprop's, when it is due",
+    "signal": "the share of backprop's error that the vertex with least of it is still without",
     "update": "the greatest change of a value in a tick",
     "settled": "estimated relative distance of every vertex's error from its own limit",
     "energy": "relative change of the free energy in a tick",
