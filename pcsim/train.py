@@ -55,7 +55,7 @@ def train(
     ----------
     source, overrides : a Scenario, or a path or mapping that ``pcsim.load`` takes, and for these {dotted key: value};
         not needed where a training from a folder goes on
-    engine : one of ``ENGINES``, or ``auto``; default: the scenario's
+    engine : one of ``ENGINES``, or ``auto``; default: that of the training that goes on, else the scenario's
     out : a new folder, or the one that is resumed: manifest, log, parameters, and what training can go on from
     resume : a training that was interrupted or killed, or its folder: it goes on as if it had not been, bit for bit
     inputs, targets : {source or output: (samples, *shape)}, samples in place of the scenario's, all of one length
@@ -73,7 +73,7 @@ def train(
     entry = _entry(scenario)
     found = splits(_reader(scenario, inputs, targets), entry)
     order = order_of(scenario, entry, len(found["train"]))
-    name = engine_for(scenario, engine, order.steps * entry.epochs)
+    name = engine_for(scenario, engine or _engine_before(resume), order.steps * entry.epochs)
     state = _begun(scenario, resume)
     keeper = _Keeper(scenario, name, state, _folder(out, resume))
     loop = TrainingLoop(scenario, entry, found, order, name, state, keeper.keep, progress)
@@ -126,6 +126,13 @@ def _scenario(source: Any, overrides: Any, resume: Any) -> Scenario:
     manifest = resume.manifest if isinstance(resume, Training) else read_manifest(resume)
     folder = Path(manifest.get("source", {}).get("folder") or "")
     return load(manifest["scenario"], folder=folder if folder.is_dir() else None)
+
+
+def _engine_before(resume: Any) -> str | None:
+    """Return what a training that goes on was run by: another engine would have other last digits."""
+    if resume is None:
+        return None
+    return str((resume.manifest if isinstance(resume, Training) else read_manifest(resume))["engine"])
 
 
 def _entry(scenario: Scenario) -> TrainEntry:

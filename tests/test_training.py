@@ -203,6 +203,18 @@ def test_early_stop_clip_and_schedules():
     assert steps.tolist() == [0.01] * 6 + [0.005] * 6
 
 
+def test_training_that_stopped_early_stays_stopped_and_goes_on_by_its_own_engine(tmp_path):
+    pytest.importorskip("numba", reason="engine 'numba' needs Numba")
+    stop, optimiser = {"metric": "loss", "reaches": 0.9}, {"name": "sgd", "rate": 1.0}
+    scenario = document(epochs=50, stop=stop, optimiser=optimiser)
+    done = pcsim.train(scenario, engine="numba", out=tmp_path / "a", **samples())
+    again = pcsim.train(scenario, resume=tmp_path / "a", **samples())
+    assert 0 < done.summary["steps"] == again.summary["steps"] < 300
+    assert again.manifest["reason"] == done.manifest["reason"]
+    assert again.manifest["engine"] == "numba"
+    assert np.array_equal(done.parameters["h.weight"], again.parameters["h.weight"])
+
+
 def test_a_rule_that_learns_within_the_run_moves_its_parameters_itself():
     rule = {"name": "incremental", "ticks": 5, "learning_rate": 0.01}
     done = pcsim.train(document(rule, steps=2, shuffle=False), **samples())

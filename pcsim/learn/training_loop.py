@@ -101,6 +101,8 @@ class TrainingLoop:
 
     def _run(self, asked: Callable[[], bool]) -> tuple[str, str]:
         while self.state.step < self.steps:
+            if self.state.step % self.order.steps == 0 and (reason := self.stopped()):
+                return "done", reason
             epoch, first = divmod(self.state.step, self.order.steps)
             self.ticks, self.began = 0, time.perf_counter()
             for places in self.order.batches(epoch, first):
@@ -109,13 +111,11 @@ class TrainingLoop:
                 ended = self.end_epoch() if over else None
                 self.keep_if_due(epoch_ended=ended is not None)
                 self.report(ended)
-                if asked():
+                if asked() and self.state.step < self.steps:
                     self.keep_now()
                     return "interrupted", f"interrupted after step {self.state.step} of {self.steps}"
                 if self.state.step == self.steps:
                     break
-            if reason := self.stopped():
-                return "done", reason
         return "done", f"all {self.steps} steps done"
 
     # -- one batch ----------------------------------------------------------------------------------------
