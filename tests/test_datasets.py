@@ -177,7 +177,7 @@ class Run:
 @pytest.mark.parametrize("bad", [
     Run(os.mkdir, "made"), Run(eval, "1"), Run(np.load, "x"), Run(pickle.loads, b"."), np.array([{}], object),
     Run(np.ndarray, (10**12,)), {1, 2}, Path("x"), {b"data": b"short", b"labels": 3}, [1], {b"labels": ["a"]},
-], ids=str)  # fmt: skip
+], ids=["mkdir", "eval", "load", "loads", "objects", "huge", "set", "path", "short", "list", "text"])  # fmt: skip
 def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch, bad):
     monkeypatch.chdir(tmp_path)
     cifar10_pickled(tmp_path)
