@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from strategies import BATCH_OPS, SEPARATE, Features, make_task, random_document, run_task
+from strategies import BATCH_OPS, SEPARATE, VALUE_RULES, Features, make_task, random_document, run_task
 from test_backprop import TOLERANCE, differences, distance, late_vertices, punctual
 from test_engines import tame
 from test_ops import BATCH, STACK, Case, layouts
@@ -21,7 +21,7 @@ from pcsim.engines.operands import draws_of
 from pcsim.errors import DomainError, InputError
 from pcsim.graph import graph_from, level
 from pcsim.ops import OPS, complete, parse_attributes
-from pcsim.rules import RULES, rule
+from pcsim.rules import rule
 
 NORMS = [
     Case("batch_norm", (shape,), None, {"axis": axis, "statistics": statistics, "affine": affine, "epsilon": 0.1})
@@ -507,7 +507,7 @@ def test_updates_equal_backprop(engine, row, form, dtype):
         assert single <= TOLERANCE[dtype] * (1 if dtype == "float64" else 10)
 
 
-@pytest.mark.parametrize("row", list(RULES))
+@pytest.mark.parametrize("row", list(VALUE_RULES))
 def test_engines_agree_tick_by_tick(engine, row):
     """Everything that can be read, without levelling too; batch statistics and looked-up rows among the rest."""
     for seed, task in enumerate(random_tasks(row, "none", "float64", range(7))):

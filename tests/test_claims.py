@@ -120,7 +120,12 @@ def test_a_check_has_exactly_one_kind(entry):
 @pytest.mark.parametrize("name", CLAIMS)
 def test_every_claim_is_right_at_every_size(name):
     path = claims_here()[name]
-    assert ": ok: " in validate_file(path)
+    try:
+        assert ": ok: " in validate_file(path)
+    except pcsim.InputError as error:
+        if not re.search(r"no such (file|folder)", str(error)):
+            raise
+        pytest.skip(f"its data are not here: {str(error)[:80]}")
     document = load(path).document
     assert document.title
     assert document.about

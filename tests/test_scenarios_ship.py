@@ -318,11 +318,16 @@ def test_train_collapse():
     assert entry.step_size is not None
 
 
-def test_train_gpt():
-    folder = Path(os.environ.get("PCSIM_DATA", "../shared/data"))
-    if not (folder / "shakespeare" / "input.txt").exists():
-        pytest.skip(f"no text of Shakespeare in {folder}: set PCSIM_DATA")
+@pytest.mark.parametrize("data", ["digits", "shakespeare"])
+def test_train_gpt(data):
     settings = {"train.steps": 12, "train.compare.every": 4, "engine": "numpy", "train.validate.samples": 32}
+    if data == "shakespeare":
+        folder = Path(os.environ.get("PCSIM_DATA", "../shared/data"))
+        if not (folder / "shakespeare" / "input.txt").exists():
+            pytest.skip(f"no text of Shakespeare in {folder}: set PCSIM_DATA")
+        text = {"dataset": "text", "length": 8, "shuffle": True}
+        settings |= {"graph.vocabulary": 65, "inputs": {"tokens": {**text, "field": "input_labels"}},
+                     "targets": {"next": {**text, "field": "targets"}}}  # fmt: skip
     path = ROOT / "scenarios" / "train-gpt.yaml"
     trained = {rule: pcsim.train(path, {"rule": rule, **settings}) for rule in ("zil", "bp")}
     assert float(trained["zil"].log["divergence"].max()) < 1e-10
