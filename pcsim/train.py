@@ -18,7 +18,7 @@ import numpy as np
 
 from pcsim.errors import RunError, nearest, wrong
 from pcsim.interrupts import interrupts
-from pcsim.learn.feed import GivenSamples, Reader, order_of, splits
+from pcsim.learn.feed import GivenSamples, Reader, order_of, overlaps, splits
 from pcsim.learn.metrics import METRICS
 from pcsim.learn.sessions import engine_for
 from pcsim.learn.training import FORMAT, Training, read_manifest
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pcsim.learn.training_state import TrainingState
+    from pcsim.rules import Rule
     from pcsim.scenario.train_document import TrainEntry
 
 
@@ -75,6 +76,9 @@ def train(
     order = order_of(scenario, entry, len(found["train"]))
     name = engine_for(scenario, engine or _engine_before(resume), order.steps * entry.epochs)
     state = _begun(scenario, resume)
+    if scenario.document.initial != "feedforward":
+        for size in order.sizes:
+            scenario.sized(size).initial()  # refuses values that do not fit a smaller batch, before the first
     keeper = _Keeper(scenario, name, state, _folder(out, resume))
     loop = TrainingLoop(scenario, entry, found, order, name, state, keeper.keep, progress)
     keeper.begin(loop)
@@ -145,13 +149,25 @@ def _entry(scenario: Scenario) -> TrainEntry:
     if entry.stop is not None and entry.stop.metric not in (known := _columns(entry)):
         what = f"the log has no {entry.stop.metric!r}{nearest(entry.stop.metric, known)}"
         raise scenario.located(wrong(("train", "stop", "metric"), what))
-    if entry.step_size is not None and (not scenario.rule.moving or scenario.rule.exact_step is not None):
-        what = "its predictions are fixed" if not scenario.rule.moving else "it is defined at one step size"
-        raise scenario.located(wrong(("train", "step_size"), f"rule {scenario.rule.name!r} needs none: {what}"))
-    if scenario.rule.fires.applies and entry.optimiser.given():
+    if entry.step_size is not None and (why := _why_no_spectrum(scenario.rule)):
+        raise scenario.located(wrong(("train", "step_size"), f"rule {scenario.rule.name!r} needs none: {why}"))
+    if scenario.rule.fires.applies and (unused := sorted(entry.model_fields_set & STEPPING)):
         what = f"rule {scenario.rule.name!r} moves its parameters at every tick by 'learning_rate' of the rule"
-        raise scenario.located(wrong(("train", "optimiser"), f"{what}: leave the optimiser out"))
+        raise scenario.located(wrong(("train", unused[0]), f"{what}: leave the {unused[0]} out"))
     return entry
+
+
+STEPPING = {"optimiser", "schedule", "warm_up", "reduction", "clip"}
+"""What says how parameters follow an update, which a rule that learns at every tick decides itself."""
+
+
+def _why_no_spectrum(rule: Rule) -> str:
+    """Return why the spectrum of the free energy says nothing of a rule's steps; empty where it does."""
+    if not rule.moving:
+        return "its predictions are fixed"
+    if rule.exact_step is not None:
+        return "it is defined at one step size"
+    return "" if rule.dynamics == "values" else f"its vertices keep {rule.dynamics} beside values"
 
 
 def _columns(entry: TrainEntry) -> list[str]:
@@ -204,6 +220,7 @@ def _summary(loop: TrainingLoop, tested: Mapping[str, float], seconds: float) ->
         "samples": loop.order.samples,
         **{name: value for name, value in last.items() if value == value},
         **{f"test_{name}": value for name, value in tested.items()},
+        "warnings": overlaps(loop.splits),
         "seconds": round(seconds, 3),
     }
 

@@ -466,7 +466,7 @@ def _signal(found: Meter) -> Array:
         sent = group.sent(found.tasks[0].rule.output_variance).astype(np.float64)
         known = (size > 0) & np.isclose(np.sqrt(size), group.scale, rtol=1e-3)  # else it is rounding of zero
         missing.append(np.where(known, 1 - row_products(sent, wanted) / np.where(known, size, 1.0), 0.0))
-    return np.asarray(np.max(np.concatenate(missing)[found.rows], axis=1, initial=0.0))
+    return found.when_due(np.asarray(np.max(np.concatenate(missing)[found.rows], axis=1, initial=0.0)), found.tick)
 
 
 def _update(found: Meter) -> Array:

@@ -117,15 +117,15 @@ def splits(reader: Reader, entry: TrainEntry) -> dict[str, Split]:
 
 def _left(reader: Reader, kept: int, first: int | None) -> int:
     """Return how many samples there are to train on where nothing says how many."""
-    if first is not None:
-        return first
-    available = reader.available()
+    available = reader.available() if first is None else first
     if available is None:
         raise wrong(
             ("train", "samples"), "the data have no end: say how many samples to train on, such as samples: 1000"
         )
     if available <= kept:
-        raise wrong(("train",), f"there are {available} samples, and validate and test keep {kept} apart: none is left")
+        before = "" if first is None else " before those that have a start"
+        what = f"there are {available} samples{before}, and validate and test keep {kept} apart: none is left"
+        raise wrong(("train",), what)
     return available - kept
 
 
@@ -137,6 +137,19 @@ def _check(reader: Reader, found: Mapping[str, Split]) -> None:
             of = f" of split {split.split!r}" if split.split else ""
             wants = f"samples {split.places.start} to {split.places.stop - 1}"
             raise wrong(("train", key), f"{name} takes {wants}, and there are {available}{of}, counted from 0")
+
+
+def overlaps(found: Mapping[str, Split]) -> list[str]:
+    """Return in sentences which samples are judged that are also learnt, or judged twice."""
+    pairs = [("validation", "train"), ("test", "train"), ("test", "validation")]
+    both = [(one, other) for one, other in pairs if one in found and other in found]
+    shared = {
+        pair: len(range(max(a.places.start, b.places.start), min(a.places.stop, b.places.stop)))
+        for pair in both
+        for a, b in [(found[pair[0]], found[pair[1]])]
+        if a.split == b.split
+    }
+    return [f"{count} samples of {one} are also of {other}" for (one, other), count in shared.items() if count]
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,12 @@ class Order:
     def steps(self) -> int:
         """Batches of an epoch."""
         return -(-self.samples // self.batch) if self.keep_remainder else self.samples // self.batch
+
+    @property
+    def sizes(self) -> set[int]:
+        """How many samples a batch may have."""
+        rest = self.samples % self.batch if self.keep_remainder else 0
+        return ({self.batch} if self.samples >= self.batch else set()) | ({rest} if rest else set())
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Array]:
         """Yield the samples of each batch of an epoch, from the batch ``first`` on."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from pcsim.learn.metrics import METRICS
-from pcsim.view.text import number, titled
+from pcsim.view.text import notes, number, titled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,4 +75,4 @@ def training_tables(done: Training) -> list[Any]:
         if text := _metrics(summary, name):
             table.add_row(part, text)
     table.add_row("seconds", number(summary["seconds"]))
-    return titled(done.manifest["title"] or "training", table)
+    return [*titled(done.manifest["title"] or "training", table), *notes(summary["warnings"])]
