@@ -34,6 +34,7 @@ from pcsim.scenario.scenario import Scenario
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pcsim.learn.feed import Order
     from pcsim.learn.training_state import TrainingState
     from pcsim.rules import Rule
     from pcsim.scenario.train_document import TrainEntry
@@ -76,9 +77,7 @@ def train(
     order = order_of(scenario, entry, len(found["train"]))
     name = engine_for(scenario, engine or _engine_before(resume), order.steps * entry.epochs)
     state = _begun(scenario, resume)
-    if scenario.document.initial != "feedforward":
-        for size in order.sizes:
-            scenario.sized(size).initial()  # refuses values that do not fit a smaller batch, before the first
+    _check_initial(scenario, order)
     keeper = _Keeper(scenario, name, state, _folder(out, resume))
     loop = TrainingLoop(scenario, entry, found, order, name, state, keeper.keep, progress)
     keeper.begin(loop)
@@ -199,6 +198,13 @@ def _begun(scenario: Scenario, resume: Any) -> TrainingState:
     if state.digest != digest:
         raise wrong("resume", "this training is of another scenario, or began with other parameters")
     return state
+
+
+def _check_initial(scenario: Scenario, order: Order) -> None:
+    """Raise InputError, before the first batch, where values at tick 0 do not fit the last and smaller one."""
+    if scenario.document.initial != "feedforward":
+        for size in order.sizes:
+            scenario.sized(size).initial()
 
 
 def _folder(out: str | Path | None, resume: Any) -> Path | None:

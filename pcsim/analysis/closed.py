@@ -7,9 +7,8 @@ any graph levelled by identity vertices, has one share; others have one for each
 
 from __future__ import annotations
 
-from collections import defaultdict
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, source_value
 from pcsim.engines.state import State, check, delayed_edges, history_lengths
 from pcsim.errors import InputError, Problem
+from pcsim.graph.graph import active_by_shape
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops.local import Local
 from pcsim.program.lower import precision_of
@@ -263,10 +263,7 @@ class ClosedSession:
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices by shape."""
-        groups: dict[Any, list[str]] = defaultdict(list)
-        for name in self.graph.active:
-            groups[self.graph.vertices[name].shape].append(name)
-        return [tuple(names) for names in groups.values()]
+        return active_by_shape(self.graph)
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that works out a quantity of some vertices or edges at the tick."""

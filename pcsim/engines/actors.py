@@ -19,6 +19,7 @@ from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
 from pcsim.engines.state import State, check, delayed_edges, history_lengths, multiplied, past
+from pcsim.graph.graph import active_by_shape
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -476,10 +477,7 @@ class ActorSession:
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices by shape."""
-        groups: dict[Any, list[str]] = defaultdict(list)
-        for name in self.graph.active:
-            groups[self.graph.vertices[name].shape].append(name)
-        return [tuple(names) for names in groups.values()]
+        return active_by_shape(self.graph)
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that stacks a quantity of some vertices or edges."""

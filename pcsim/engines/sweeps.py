@@ -13,9 +13,8 @@ message takes a tick, one such tick is as many as the graph is deep, there and b
 
 from __future__ import annotations
 
-from collections import defaultdict
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
 from pcsim.engines.state import State, check
 from pcsim.errors import wrong
+from pcsim.graph.graph import active_by_shape
 from pcsim.ops import LOSSES
 from pcsim.ops.local import Local
 from pcsim.program.lower import precision_of
@@ -234,10 +234,7 @@ class SweepSession:
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices by shape."""
-        groups: dict[Any, list[str]] = defaultdict(list)
-        for name in self.graph.active:
-            groups[self.graph.vertices[name].shape].append(name)
-        return [tuple(names) for names in groups.values()]
+        return active_by_shape(self.graph)
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of some vertices or edges."""

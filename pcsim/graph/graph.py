@@ -199,3 +199,12 @@ def kept(function: Callable[[Graph], T]) -> Callable[[Graph], T]:
         return result
 
     return once
+
+
+@kept
+def active_by_shape(graph: Graph) -> list[tuple[str, ...]]:
+    """Return the active vertices, those of one shape together, in the graph's order."""
+    groups: dict[Shape, list[str]] = defaultdict(list)
+    for name in graph.active:
+        groups[graph.vertices[name].shape].append(name)
+    return [tuple(names) for names in groups.values()]

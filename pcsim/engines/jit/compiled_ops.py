@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from pcsim.ops.batch import BATCH, along
 from pcsim.ops.reductions import array_axis
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pcsim.arrays import Array, Namespace, Shape
     from pcsim.ops.op import Call, Inputs, Op, Params, Saved
 
@@ -45,13 +47,9 @@ def sums(g: Array, normal: Array) -> tuple[Array, Array]:
     return plain, along_normal
 
 
-def batch_norm_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
-    """Return what the op's own function does."""
-    given = inputs[0]
-    if not suits(call, params, given):
-        own: tuple[Array, Saved] = OWN.forward(xp, call, params, inputs)
-        return own
-    x = split(call, given)
+def forward(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> tuple[Array, Saved]:
+    """Return the normalised x, times weight plus bias; keep the normalised x and the scale."""
+    x = split(call, inputs[0])
     shape = x.shape[::2]
     mean, variance, scale = np.empty(shape), np.empty(shape), np.empty(shape, x.dtype)
     normal, out = np.empty_like(x), np.empty_like(x)
@@ -60,16 +58,14 @@ def batch_norm_forward(xp: Namespace, call: Call, params: Params, inputs: Inputs
         by_feature(params, name, shape, x.dtype.type(absent)) for name, absent in (("weight", 1), ("bias", 0))
     )
     normalise(x, mean, variance, call["epsilon"], weight, bias, normal, scale, out)
-    return out.reshape(given.shape), (normal.reshape(given.shape), along(call, scale, given))
+    wide = inputs[0].shape
+    return out.reshape(wide), (normal.reshape(wide), along(call, scale, inputs[0]))
 
 
-def batch_norm_to_inputs(
+def to_inputs(
     xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
 ) -> tuple[Array, ...]:
-    """Return what the op's own function does."""
-    if not suits(call, params, inputs[0], g):
-        own: tuple[Array, ...] = OWN.to_inputs(xp, call, params, inputs, mu, saved, g)
-        return own
+    """Return scale weight (g - mean(g) - normal mean(g normal))."""
     errors, normal = split(call, g), split(call, saved[0])
     shape, out = errors.shape[::2], np.empty_like(errors)
     weight, scale = by_feature(params, "weight", shape, g.dtype.type(1)), saved[1].reshape(shape)
@@ -77,13 +73,12 @@ def batch_norm_to_inputs(
     return (out.reshape(g.shape),)
 
 
-def batch_norm_to_params(
+def to_params(
     xp: Namespace, call: Call, params: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
 ) -> dict[str, Array]:
-    """Return what the op's own function does."""
-    if not call["affine"] or not suits(call, params, inputs[0], g):
-        own: dict[str, Array] = OWN.to_params(xp, call, params, inputs, mu, saved, g)
-        return own
+    """Return the sums of g normal and of g over all but the features."""
+    if not call["affine"]:
+        return {}
     found = dict(zip(("bias", "weight"), sums(split(call, g), split(call, saved[0])), strict=True))
     return {
         name: (rows.sum(axis=0, keepdims=True) if len(params[name]) == 1 else rows).astype(g.dtype)
@@ -91,11 +86,8 @@ def batch_norm_to_params(
     }
 
 
-def batch_norm_to_buffers(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> dict[str, Array]:
-    """Return what the op's own function does."""
-    if not suits(call, params, inputs[0]):
-        own: dict[str, Array] = OWN.to_buffers(xp, call, params, inputs)
-        return own
+def to_buffers(xp: Namespace, call: Call, params: Params, inputs: Inputs) -> dict[str, Array]:
+    """Return the running statistics, moved by ``momentum`` towards those of this batch."""
     x, momentum = split(call, inputs[0]), call["momentum"]
     count = x.shape[1] * x.shape[3]
     mean, variance = np.empty(x.shape[::2]), np.empty(x.shape[::2])
@@ -104,13 +96,23 @@ def batch_norm_to_buffers(xp: Namespace, call: Call, params: Params, inputs: Inp
     return {name: ((1 - momentum) * params[name] + momentum * now).astype(x.dtype) for name, now in found.items()}
 
 
+def where_it_suits(compiled: Callable[..., Any], own: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of an op: compiled where the arrays suit that, else the op's own."""
+
+    def function(xp: Namespace, call: Call, params: Params, inputs: Inputs, *more: Any) -> Any:
+        chosen = compiled if suits(call, params, inputs[0], *more[2:]) else own  # g comes after mu and saved
+        return chosen(xp, call, params, inputs, *more)
+
+    return function
+
+
 COMPILED: dict[str, Op] = {
     "batch_norm": replace(
         OWN,
-        forward=batch_norm_forward,
-        to_inputs=batch_norm_to_inputs,
-        to_params=batch_norm_to_params,
-        to_buffers=batch_norm_to_buffers,
+        forward=where_it_suits(forward, OWN.forward),
+        to_inputs=where_it_suits(to_inputs, OWN.to_inputs),
+        to_params=where_it_suits(to_params, OWN.to_params),
+        to_buffers=where_it_suits(to_buffers, OWN.to_buffers),
     )
 }
 """Rows of the table of ops with compiled functions, by name."""
