@@ -8,7 +8,7 @@ from pcsim.documents import read
 from pcsim.errors import nearest, wrong
 from pcsim.run.provenance import PACKAGE
 
-PATTERNS = ("*.yaml", "claims/*.yaml")
+PATTERNS = ("*.yaml", "claims/*.yaml", "studies/*.yaml")
 
 
 def claims_here() -> dict[str, Path]:

@@ -34,7 +34,7 @@ def groups(scenarios: Sequence[Scenario], engine: str | None) -> list[list[int]]
 
 def _kind(scenario: Scenario, engine: str) -> str:
     """Return what scenarios that can run side by side have in common."""
-    own = {"seed", "inputs", "targets", "sweep", "title", "source", "about", "graph", "engine"}
+    own = {"seed", "inputs", "targets", "sweep", "title", "source", "about", "notes", "graph", "engine"}
     document = scenario.document.model_dump(exclude=own)
     document["rule"].pop("step_size")
     return json.dumps([engine, document, scenario.plain["graph"]], sort_keys=True, default=str)

@@ -196,6 +196,7 @@ class ScenarioDocument(Strict):
     title: str = Field(default="", description="a name for people, in tables and figures")
     source: str = Field(default="", description="paper and figure")
     about: str = Field(default="", description="what the scenario shows, in a few words")
+    notes: str = Field(default="", description="a page for readers: the question, what is done, what comes out and why")
     graph: dict[str, Any] = Field(description="a graph document in place, or {file: graph.yaml, args: {depth: 8}}")
     parameters: ParametersEntry | None = Field(default=None, description="values to start from, as arrays in a file")
     inputs: dict[Name, Any] = Field(
