@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +77,11 @@ def train(
     found = splits(_reader(scenario, inputs, targets), entry)
     order = order_of(scenario, entry, len(found["train"]))
     name = engine_for(scenario, engine or _engine_before(resume), order.steps * entry.epochs)
-    state = _begun(scenario, resume)
-    _check_initial(scenario, order)
+    with ThreadPoolExecutor(1, thread_name_prefix="pcsim-feed") as pool:  # files are read while parameters are drawn
+        reading = pool.submit(found["train"].batch, np.zeros(1, np.intp))
+        state = _begun(scenario, resume)
+        _check_initial(scenario, order)
+        reading.result()
     keeper = _Keeper(scenario, name, state, _folder(out, resume))
     loop = TrainingLoop(scenario, entry, found, order, name, state, keeper.keep, progress)
     keeper.begin(loop)

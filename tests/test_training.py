@@ -10,10 +10,13 @@ import pytest
 import xarray as xr
 
 import pcsim
+from pcsim.engines import open_engine
+from pcsim.engines.base import Descends
 from pcsim.errors import InputError, RunError
 from pcsim.graph.initialise import stream
 from pcsim.learn.parameter_steps import Descent
 from pcsim.optimisers import OPTIMISERS
+from pcsim.run.task import task_of
 
 GRAPH = {
     "vertices": {
@@ -33,6 +36,13 @@ def samples(count=22, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, 6))
     return {"inputs": {"x": x}, "targets": {"y": np.eye(3)[x[:, :3].argmax(1)]}}
+
+
+def sessions(engine, dtype):
+    scenario = pcsim.load({**document(), "dtype": dtype}).with_data(
+        {"x": np.zeros((4, 6))}, {"y": np.eye(3)[[0, 1, 2, 0]]}
+    )
+    return open_engine(engine)(task_of(scenario, None))
 
 
 def gradients(scenario, parameters, x, t):
@@ -67,18 +77,21 @@ def test_an_optimiser_is_that_of_torch(name):
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_compiled_steps_have_the_bits_of_numpy(name, dtype):
     pytest.importorskip("numba", reason="engine 'numba' needs Numba")
-    row, rng = OPTIMISERS[name], np.random.default_rng(1)
+    row, shapes = OPTIMISERS[name], {"b": (7,), "w": (101, 99)}
     settings = {key: each.default for key, each in row.settings.items()} | {"weight_decay": 0.1}
     both = []
-    for compiled in (True, False):
-        rng, descent = np.random.default_rng(1), Descent(row, settings, 0.5, compiled=compiled)
-        assert (descent.compiled is not None) == compiled
-        theta = {"w": rng.normal(size=(7, 9)).astype(dtype)}
-        kept = {"w": row.begin(theta["w"])}
+    for engine in ("numba", "numpy"):
+        session = sessions(engine, np.dtype(dtype).name)
+        mover = session if isinstance(session, Descends) else None
+        assert (mover is not None) == (engine == "numba")
+        rng, descent = np.random.default_rng(1), Descent(row, settings, 0.5)
+        theta = {key: rng.normal(size=shape).astype(dtype) for key, shape in shapes.items()}
+        kept = {key: row.begin(array) for key, array in theta.items()}
         for number in range(1, 6):
-            descent.step(theta, {"w": rng.normal(size=(7, 9)).astype(dtype)}, kept, 0.05, 0.3, number)
-        both.append(theta["w"])
-    assert np.array_equal(*both)
+            u = {key: rng.normal(size=shape).astype(dtype) for key, shape in shapes.items()}
+            descent.step(mover, theta, u, kept, 0.05, 0.3, number)
+        both.append(theta)
+    assert all(np.array_equal(both[0][key], both[1][key]) for key in shapes)
 
 
 @pytest.mark.parametrize("rule", ["bp", "zil"])

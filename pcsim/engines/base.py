@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
 
 import numpy as np
 
@@ -91,6 +91,22 @@ class Given(TypedDict, total=False):
     buffers: Mapping[str, np.ndarray] | None
     batch_number: int | None
     draws: Mapping[str, Mapping[str, np.ndarray]] | None
+
+
+@runtime_checkable
+class Descends(Protocol):
+    """A session that can move parameters by code of its own, with the bits that NumPy gives."""
+
+    def descend(
+        self, formula: Callable[..., Any], moves: Sequence[Sequence[np.ndarray]], constants: Sequence[float]
+    ) -> bool:
+        """Move parameters in place by a formula of ``pcsim.optimisers``; return whether it could.
+
+        Parameters
+        ----------
+        moves : of each parameter its array, what was learnt of it, and what the optimiser keeps of it
+        constants : what the formula takes beside arrays
+        """
 
 
 class Session(Protocol):

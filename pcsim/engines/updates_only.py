@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from pcsim.engines.base import data_of, may_freeze, with_changes
+from pcsim.engines.base import Descends, data_of, may_freeze, with_changes
 from pcsim.errors import RunError, wrong
 from pcsim.graph.levels import uneven_edges, vertex_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
 
@@ -161,7 +161,9 @@ class UpdatesOnlySession:
 
         def read() -> np.ndarray:
             session = self.session
-            return made.setdefault(id(session), session.reader(quantity, names))()
+            if id(session) not in made:
+                made[id(session)] = session.reader(quantity, names)
+            return made[id(session)]()
 
         return read
 
@@ -172,6 +174,12 @@ class UpdatesOnlySession:
     def parameters(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
         return self.session.parameters(copy=copy)
+
+    def descend(
+        self, formula: Callable[..., Any], moves: Sequence[Sequence[np.ndarray]], constants: Sequence[float]
+    ) -> bool:
+        """Move parameters along their updates in code of the session's own; return whether it could."""
+        return isinstance(self.reduced, Descends) and self.reduced.descend(formula, moves, constants)
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which the parameters that each vertex uses took its error."""

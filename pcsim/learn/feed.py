@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from pcsim.errors import wrong
 from pcsim.graph.initialise import stream
+from pcsim.scenario.datasets.dataset import at
+from pcsim.scenario.sample_reader import Column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pcsim.scenario.scenario import Scenario
     from pcsim.scenario.train_document import TrainEntry
 
 Array = np.ndarray
 Arrays = dict[str, Array]
+Take = Callable[[Array], Array]
 
 WHOLE_BYTES = 2**30
 """Samples of up to so many bytes are loaded at once; of more, each batch is read when it is due."""
@@ -29,11 +35,8 @@ class Reader(Protocol):
     def available(self, split: str | None = None) -> int | None:
         """Return how many samples there are; None: as many as are asked for."""
 
-    def inputs(self, places: Any, split: str | None = None, /) -> Arrays:
-        """Return {source: (places, *shape)}."""
-
-    def targets(self, places: Any, split: str | None = None, /) -> Arrays:
-        """Return {output: (places, *shape)}."""
+    def columns(self, section: str, split: str | None = None, /) -> Mapping[str, Column]:
+        """Return {source or output: what takes its samples}; ``section`` is ``inputs`` or ``targets``."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,10 @@ class GivenSamples:
             raise wrong(("train",), f"split {split!r} is of data sets, and the samples are given as arrays: use start")
         return len(next(iter(self.wanted.values())))
 
-    def inputs(self, places: Any, _split: str | None = None) -> Arrays:
-        """Return {source: (places, *shape)}."""
-        return {name: _taken(array, places) for name, array in self.given.items()}
-
-    def targets(self, places: Any, _split: str | None = None) -> Arrays:
-        """Return {output: (places, *shape)}."""
-        return {name: _taken(array, places) for name, array in self.wanted.items()}
-
-
-def _taken(array: Array, places: Any) -> Array:
-    return array[places.start : places.stop] if isinstance(places, range) else array[places]
+    def columns(self, section: str, _split: str | None = None) -> Mapping[str, Column]:
+        """Return {source or output: what takes its samples}."""
+        arrays = self.given if section == "inputs" else self.wanted
+        return {name: Column(partial(at, array), at_hand=True) for name, array in arrays.items()}
 
 
 @dataclass(frozen=True)
@@ -69,30 +65,58 @@ class Split:
     reader: Reader
     places: range
     split: str | None = None
-    loaded: list[tuple[Arrays, Arrays]] = field(default_factory=list)
-    """All of them, where they are few."""
 
     def __len__(self) -> int:
         return len(self.places)
 
     def batch(self, order: Array) -> tuple[Arrays, Arrays]:
         """Return inputs and targets of some samples, by their number within the split."""
-        if self._few():
-            inputs, targets = self.loaded[0]
-            return {k: a[order] for k, a in inputs.items()}, {k: a[order] for k, a in targets.items()}
-        places = np.asarray(order) + self.places.start
-        return self.reader.inputs(places, self.split), self.reader.targets(places, self.split)
+        places = np.asarray(order)
+        inputs, targets = ({name: take(places) for name, take in column.items()} for column in self._columns)
+        return inputs, targets
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether a batch costs little more than a copy of its numbers; reads what is read once."""
+        return all(column.at_hand or self._few for each in self._sections for column in each.values())
+
+    @cached_property
+    def _sections(self) -> tuple[Mapping[str, Column], Mapping[str, Column]]:
+        return self.reader.columns("inputs", self.split), self.reader.columns("targets", self.split)
+
+    @cached_property
     def _few(self) -> bool:
-        """Return whether all samples are loaded, and load them where they are few."""
-        if not self.loaded:
-            first = self.places[:1]
-            one = [*self.reader.inputs(first, self.split).values(), *self.reader.targets(first, self.split).values()]
-            if sum(array.nbytes for array in one) * len(self) <= WHOLE_BYTES:
-                self.loaded.append((
-                    self.reader.inputs(self.places, self.split), self.reader.targets(self.places, self.split),
-                ))  # fmt: skip
-        return bool(self.loaded)
+        """Whether what is not at hand is so little that it is all read at once."""
+        first = [column.take(self.places[:1]) for each in self._sections for column in each.values()]
+        return sum(array.nbytes for array in first) * len(self) <= WHOLE_BYTES
+
+    @cached_property
+    def _columns(self) -> tuple[dict[str, Take], dict[str, Take]]:
+        """Inputs and targets: {name: what takes samples by their number within the split}."""
+        inputs, targets = ({name: self._column(column) for name, column in each.items()} for each in self._sections)
+        return inputs, targets
+
+    def _column(self, column: Column) -> Take:
+        if not column.at_hand and self._few:
+            return column.take(self.places).__getitem__
+        return lambda places: column.take(places + self.places.start)
+
+
+def fed(split: Split, batches: Iterable[Array]) -> Iterator[tuple[Array, Arrays, Arrays]]:
+    """Yield each batch: its places, inputs and targets.
+
+    Where samples are not at hand, the next batch is read in a thread of its own while the one before ticks.
+    """
+    if split.at_hand:
+        for places in batches:
+            yield places, *split.batch(places)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="pcsim-feed") as pool:
+        reading = ((places, pool.submit(split.batch, places)) for places in batches)
+        ahead = next(reading, None)
+        while ahead is not None:
+            (places, read), ahead = ahead, next(reading, None)
+            yield places, *read.result()
 
 
 def splits(reader: Reader, entry: TrainEntry) -> dict[str, Split]:

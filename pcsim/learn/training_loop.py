@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.spectrum import largest_eigenvalue
+from pcsim.engines.base import Descends
 from pcsim.errors import RunError
 from pcsim.learn.against_backprop import compared
+from pcsim.learn.feed import fed
 from pcsim.learn.metrics import METRICS, Judge, StepNotes
 from pcsim.learn.parameter_steps import Descent
 from pcsim.learn.sessions import Sessions, Sweeper
@@ -72,7 +74,7 @@ class TrainingLoop:
         self.judged = Judge(self.scenario.losses())
         self.notes = StepNotes(self.judged, self.state.log.steps.add)
         optimiser, self.settings = OPTIMISERS[self.entry.optimiser.name], self.entry.optimiser.settings(OPTIMISERS)
-        self.descent = Descent(optimiser, self.settings, self.entry.clip, compiled=self.engine == "numba")
+        self.descent = Descent(optimiser, self.settings, self.entry.clip)
         self.schedule = SCHEDULES[self.entry.schedule.name]
         self.schedule_settings = self.entry.schedule.settings(SCHEDULES)
         self.names = list(self.state.parameters)
@@ -81,6 +83,8 @@ class TrainingLoop:
             self.sessions.use(steps[-1])
         self.home: Session | None = None
         """The session whose own parameters are moved."""
+        self.mover: Descends | None = None
+        """The same, where it moves them by code of its own."""
         self.ticks = 0
         """Ticks of this epoch, and when it began."""
         self.began = time.perf_counter()
@@ -105,8 +109,8 @@ class TrainingLoop:
                 return "done", reason
             epoch, first = divmod(self.state.step, self.order.steps)
             self.ticks, self.began = 0, time.perf_counter()
-            for places in self.order.batches(epoch, first):
-                self.step(places)
+            for places, inputs, targets in fed(self.splits["train"], self.order.batches(epoch, first)):
+                self.step(places, inputs, targets)
                 over = self.state.step % self.order.steps == 0 or self.state.step == self.steps
                 ended = self.end_epoch() if over else None
                 self.keep_if_due(epoch_ended=ended is not None)
@@ -120,15 +124,15 @@ class TrainingLoop:
 
     # -- one batch ----------------------------------------------------------------------------------------
 
-    def step(self, places: Array) -> None:
+    def step(self, places: Array, inputs: Arrays, targets: Arrays) -> None:
         """Learn one batch."""
         state = self.state
-        inputs, targets = self.splits["train"].batch(places)
         self.follow_spectrum(inputs, targets)
         try:
             batch = self.sessions.begin(inputs, targets, state.step, state.parameters, state.buffers)
             if self.home is None:  # to move the session's own spares it a copy
                 self.home = batch.session
+                self.mover = batch.session if isinstance(batch.session, Descends) else None
                 state.parameters = batch.session.parameters(copy=False)
             predictions, rate = batch.predictions(), self.rate()
             updates = batch.learn()
@@ -142,7 +146,7 @@ class TrainingLoop:
             state.parameters = batch.session.parameters()
         else:
             scale = 1 / len(places) if self.entry.reduction == "mean" else 1.0
-            self.descent.step(state.parameters, updates, state.kept, rate, scale, state.step + 1)
+            self.descent.step(self.mover, state.parameters, updates, state.kept, rate, scale, state.step + 1)
         self.ticks += batch.ticks
         own = {} if self.entry.step_size is None else {"step_size": self.sessions.rule.step_size}
         self.notes.add(predictions, targets, {"rate": rate, "samples": len(places), **own})

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
+FLOAT64 = np.dtype(np.float64)
+
 
 @dataclass(frozen=True)
 class DataRequest:
@@ -42,6 +44,7 @@ class DataRequest:
     stream : (kind, shared) -> random stream, of the vertex or shared by all
     dry : only check that they fit; nothing is drawn, no data set is loaded
     split : the part of data sets that is read in place of what entries say; draws take other streams for it
+    dtype : the number format that samples are rounded to in the end
     """
 
     shape: Shape
@@ -54,6 +57,7 @@ class DataRequest:
     read: dict[Any, Any] = field(default_factory=dict)
     """What has been read and opened, by where it is from: the steps of a sequence are all in one array."""
     split: str | None = None
+    dtype: np.dtype[Any] = FLOAT64
 
     def once(self, source: Any, make: Callable[[], Any]) -> Any:
         """Return what a source is read as, when it is first asked for."""
@@ -62,8 +66,8 @@ class DataRequest:
         return self.read[source]
 
     def exact(self, array: Array) -> Array:
-        """Return numbers as they are asked for: whole ones as they are, others in float64."""
-        return array if self.whole else array.astype(np.float64, copy=False)
+        """Return numbers as they are asked for: whole ones and those in the right format as they are, or in float64."""
+        return array if self.whole or array.dtype == self.dtype else array.astype(np.float64, copy=False)
 
     def drawn(self, kind: str, *, shared: bool = False) -> Generator:
         """Return a random stream of the samples of this split."""
@@ -77,13 +81,16 @@ class Opened:
     Attributes
     ----------
     count : how many samples there are, from the entry's ``start`` on; None: as many as are asked for
-    take : places, counted from ``start`` on -> (places, *shape), in float64, or whole numbers as they are
+    take : places, counted from ``start`` on -> (places, *shape), in float64 or the format that is asked for, or whole
+        numbers as they are
     late : whether taking them draws numbers or reads a data set
+    at_hand : whether some of them are taken about as fast as they are copied, once the first are
     """
 
     count: int | None
     take: Callable[[Places], Array]
     late: bool = False
+    at_hand: bool = False
 
 
 def entry_of(source: Any) -> DataEntry:
@@ -152,6 +159,7 @@ def open_data(entry: DataEntry, request: DataRequest) -> Opened:
     if entry.columns is not None and kinds[0] != "file":
         raise wrong("columns", f"goes with a file, and the data are {kinds[0]}")
     read = _SOURCES[kinds[0]]
+    request = request if entry.scale == 1 else replace(request, dtype=FLOAT64)
     opened = read(entry, request) if entry.one_hot is None else _classes(read, entry, request, entry.one_hot)
     return replace(opened, take=partial(_taken, opened, entry))
 
@@ -271,9 +279,9 @@ def _dataset(entry: DataEntry, request: DataRequest) -> Opened:
 
     def take(places: Places) -> Array:
         with row.remedy():
-            return found.take(places, entry.index)
+            return found.take(places, entry.index, request.dtype)
 
-    return _in_order(samples.count, take, entry, request)
+    return replace(_in_order(samples.count, take, entry, request), at_hand=found.at_hand)
 
 
 def _samples(row: Dataset, given: dict[str, Any], request: DataRequest) -> Samples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from pcsim.scenario.data import Opened
 from pcsim.scenario.datasets.dataset import at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pcsim.documents.frozen_arrays import FrozenArray
     from pcsim.scenario.datasets.dataset import Places
@@ -23,6 +24,20 @@ Array = np.ndarray
 
 AT_ONCE = 2**20
 """So many numbers are scaled and rounded at once: what is read stays as it is in its file."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Samples of one source or output.
+
+    Attributes
+    ----------
+    take : places -> (places, *shape); raises InputError for samples that there are not
+    at_hand : whether some of them are taken about as fast as they are copied, once the first are
+    """
+
+    take: Callable[[Places], Array]
+    at_hand: bool
 
 
 @dataclass(frozen=True)
@@ -61,13 +76,19 @@ class SampleReader:
 
     def inputs(self, places: Places, split: str | None = None) -> dict[str, Array]:
         """Return {source: (places, *shape)}; raises InputError for samples that there are not."""
-        return self._taken("inputs", places, split)
+        return {name: column.take(places) for name, column in self.columns("inputs", split).items()}
 
     def targets(self, places: Places, split: str | None = None) -> dict[str, Array]:
         """Return {output: (places, *shape)}; raises InputError for samples that there are not."""
-        found = self._taken("targets", places, split)
-        self.data.check_classes(found)
-        return found
+        return {name: column.take(places) for name, column in self.columns("targets", split).items()}
+
+    def columns(self, section: str, split: str | None = None) -> dict[str, Column]:
+        """Return {source or output: what takes its samples}; ``section`` is ``inputs`` or ``targets``.
+
+        Raises InputError where data are missing or do not fit.
+        """
+        opened = self._opened(section, split)
+        return {name: Column(partial(self._taken, section, name, row), row.at_hand) for name, row in opened.items()}
 
     def _opened(self, section: str, split: str | None) -> dict[str, Opened]:
         if (section, split) not in self._open:
@@ -79,13 +100,13 @@ class SampleReader:
             self._open[section, split] = {**found, **mine}
         return self._open[section, split]
 
-    def _taken(self, section: str, places: Places, split: str | None) -> dict[str, Array]:
-        found = {}
-        for name, opened in self._opened(section, split).items():
-            try:
-                found[name] = self._rounded(name, opened, places)
-            except InputError as error:
-                raise error.map(lambda problem: problem.under(section, name)) from None  # noqa: B023
+    def _taken(self, section: str, name: str, opened: Opened, places: Places) -> Array:
+        try:
+            found = self._rounded(name, opened, places)
+        except InputError as error:
+            raise error.map(lambda problem: problem.under(section, name)) from None
+        if section == "targets":
+            self.data.check_classes({name: found})
         return found
 
     def _rounded(self, name: str, opened: Opened, places: Places) -> Array:
@@ -102,4 +123,4 @@ class SampleReader:
 
 
 def _of_array(array: Array) -> Opened:
-    return Opened(len(array), lambda places: at(array, places))
+    return Opened(len(array), lambda places: at(array, places), at_hand=True)

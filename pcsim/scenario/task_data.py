@@ -266,7 +266,7 @@ class TaskData:
             return stream(seed, kind) if shared else stream(seed, kind, name)
 
         whole = number_format(vertex) == "whole"
-        return DataRequest(vertex.shape, batch, draws, self.folder, dry, whole, read, split)
+        return DataRequest(vertex.shape, batch, draws, self.folder, dry, whole, read, split, self.dtype)
 
     def initial(self) -> dict[str, Array]:
         """Return {free vertex: (batch, *shape)} where the state at tick 0 is not the feedforward one."""

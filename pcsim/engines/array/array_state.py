@@ -34,11 +34,6 @@ if TYPE_CHECKING:
     from pcsim.program.program import Rows, Step
 
 
-def address(array: np.ndarray) -> int:
-    """Return where an array begins in memory."""
-    return int(array.__array_interface__["data"][0])
-
-
 class ArrayState:
     """Everything that lasts from tick to tick; arrays of a group are (rows, batch, *shape).
 
@@ -76,6 +71,11 @@ class ArrayState:
         self.convex = unit and not task.rule.moving and gentle
         needs = self.program.memory(task.batch, task.dtype.itemsize)
         self.memory.admit({**needs, "updates": needs["parameters"]})
+        self._viewed: dict[Shape, Array] = {}
+        self._views: dict[str, np.ndarray] = {}
+        """What has been learnt by each parameter, as views of these arrays."""
+        self.only_views = False
+        """Whether what steps read of parameters has been gathered, and shows whatever these become."""
         self.references: dict[Shape, Array] = {}
         """What errors are compared with, (active, batch, *shape)."""
         self._allocate()
@@ -94,12 +94,25 @@ class ArrayState:
 
     def take_parameters(self, task: Task) -> None:
         """Take the parameters; those that are the session's own arrays are there already."""
-        for shape, names in self.program.parameters.items():
-            for row, name in enumerate(names):
-                here, given = self.theta[shape][row, ...], self.xp.asarray(task.parameters[name], task.dtype)
-                if self.xp is not np or address(given) != address(here):
-                    here[...] = given
-        self.gather_parameters()
+        for name, here in self.own.items():
+            given = task.parameters[name]
+            if given is not here:
+                here[...] = self.xp.asarray(given, task.dtype)
+        if not self.only_views:
+            self.gather_parameters()
+            self.only_views = all(
+                step.feedback.symmetric and all(isinstance(slot.rows, slice) for slot in step.parameters)
+                for step in self.program.steps
+            )
+
+    @cached_property
+    def own(self) -> dict[str, Array]:
+        """Views of the parameters: {name: (*shape)}."""
+        return {
+            name: self.theta[shape][row, ...]
+            for shape, names in self.program.parameters.items()
+            for row, name in enumerate(names)
+        }
 
     def _gather_operands(self, task: Task) -> None:
         """Take what steps read beside values and parameters: buffers, draws of this batch, whole numbers."""
@@ -150,7 +163,7 @@ class ArrayState:
         """Return the outputs of one loss and one shape together: loss, units, rows, (rows, batch, *shape)."""
         for loss, shape, rows, names in self._outputs:
             targets = [self.xp.asarray(self.task.targets[name], self.task.dtype) for name in names]
-            yield loss, self.units[shape], rows, self.xp.stack(targets)
+            yield loss, self.units[shape], rows, self.xp.stack(targets) if len(targets) > 1 else targets[0][None]
 
     @cached_property
     def _outputs(self) -> list[tuple[str, Shape, Rows, list[str]]]:
@@ -203,8 +216,13 @@ class ArrayState:
         return self.readers.of_vertices(quantity, names)
 
     def updates(self, *, copy: bool = True) -> dict[str, np.ndarray]:
-        """Return what each parameter has learnt."""
-        return self.learnt_of(self.learnt, copy=copy)
+        """Return what each parameter has learnt; without copies views of the session's own arrays."""
+        if copy or self.learnt.keys() != self.theta.keys() or self.xp is not np:
+            return self.learnt_of(self.learnt, copy=copy)
+        if not all(self.learnt[shape] is array for shape, array in self._viewed.items()) or not self._viewed:
+            self._viewed = dict(self.learnt)
+            self._views = self.learnt_of(self.learnt, copy=False)
+        return dict(self._views)
 
     def learnt_of(self, groups: Mapping[Shape, Array], *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)}, zeros where nothing of a shape has learnt yet."""
@@ -218,7 +236,7 @@ class ArrayState:
 
     def parameters(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
-        return self.by_name(self.theta, copy=copy)
+        return self.by_name(self.theta, copy=copy) if copy or self.xp is not np else dict(self.own)
 
     def by_name(self, groups: Mapping[Shape, Array], *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return {parameter: (*shape)} on the host, of arrays (parameters, *shape) by shape; copies where asked for."""

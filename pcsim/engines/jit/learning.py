@@ -235,8 +235,9 @@ class Learning:
         for shape in self.layout.blank.keys() & shapes if shapes is not None else self.layout.blank:
             learnt, place = self.arrays.learnt[shape], self.layout.blank[shape]
             flags = self.table[place : place + len(learnt)]
-            learnt[flags != 0] = 0
-            flags[:] = 0
+            if flags.any():
+                learnt[flags != 0] = 0
+                flags[:] = 0
 
     def _replace_blanks_of(self, step: Step) -> None:
         """Do so for the parameters of a step: others may still be replaced by their first contributor."""

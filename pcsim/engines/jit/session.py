@@ -5,7 +5,7 @@ Reading, reporting and contributions without a kernel are the array engine's, on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, taken_up, tick_by_tick
 from pcsim.engines.jit import flows, readouts, saved_state
 from pcsim.engines.jit.compiled_ops import COMPILED
+from pcsim.engines.jit.descending import Descending
 from pcsim.engines.jit.instructions import Instructions
 from pcsim.engines.jit.kernels.common import ALL, COMPARE, NOTE, PREDICT, SEND, SWEEP
 from pcsim.engines.jit.kernels.groups import GROUP
@@ -38,7 +39,7 @@ from pcsim.errors import RunError
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from pcsim.engines.base import Given, Read, Session, Task
     from pcsim.engines.jit.segments import Segment
@@ -89,6 +90,7 @@ class JitSession:
         self.parts.use(self.table)
         self.pool = ThreadPool(threads, np.zeros(1, self.task.dtype), self.table)
         self.learning = Learning(self.laid_out, self.sharing, self.pool, self.parts, work=self.work)
+        self.descending = Descending(self.sharing, self.pool, self.parts)
         noted = (self.sharing, self.pool, self.parts.shared, self.laid_out.active, self.parts.blocks, totals)
         self.squares, self.apart = Noted("squares", *noted), Noted("apart", *noted)
         self.unwatched = {one.step.shape for one in self.laid_out.projections.values()}
@@ -446,6 +448,12 @@ class JitSession:
     def parameters(self, *, copy: bool = True) -> dict[str, np.ndarray]:
         """Return each parameter's value now."""
         return self.arrays.parameters(copy=copy)
+
+    def descend(
+        self, formula: Callable[..., Any], moves: Sequence[Sequence[np.ndarray]], constants: Sequence[float]
+    ) -> bool:
+        """Move parameters along their updates in compiled code; return whether it could."""
+        return self.descending.move(formula, moves, constants)
 
     def fired(self) -> dict[str, int]:
         """Return the tick at which each vertex fired."""

@@ -15,6 +15,7 @@ from pcsim.scenario.datasets.dataset import (
     Given,
     Opening,
     Samples,
+    Stored,
     check_folder,
     folder_key,
     image_fields,
@@ -22,7 +23,6 @@ from pcsim.scenario.datasets.dataset import (
     labels_of,
     path_of,
     split_key,
-    stored,
 )
 from pcsim.scenario.datasets.plain_pickle import read_pickle
 
@@ -75,7 +75,7 @@ class _Version:
         count = sum(map(self._count, paths)) if paths[0].suffix else len(parts()["images"])
 
         def part(name: str) -> Callable[[Places], Array]:
-            return stored(lambda: parts()[name])
+            return Stored(lambda: parts()[name])
 
         fields = image_fields(_SIZE, part("images"), part(""), self.labels[""][1])
         for prefix, (_, classes) in self.labels.items():

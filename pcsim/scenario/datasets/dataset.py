@@ -41,10 +41,15 @@ def at(array: Array, places: Places) -> Array:
     return array
 
 
-def stored(read: Callable[[], Array]) -> Callable[[Places], Array]:
-    """Return what takes samples of an array, which is read when it is first asked for."""
-    whole = cache(read)
-    return lambda places: at(whole(), places)
+class Stored:
+    """Takes samples of an array, which is read when it is first asked for and then kept."""
+
+    def __init__(self, read: Callable[[], Array]) -> None:
+        self._whole = cache(read)
+
+    def __call__(self, places: Places) -> Array:
+        """Return (places, *shape), as they are stored."""
+        return at(self._whole(), places)
 
 
 class Draw:
@@ -80,15 +85,30 @@ class Field:
     shape : of one sample
     raw : places -> numbers as they are stored, (places, *first axes of shape)
     made : such numbers -> values, each by itself; in place of one may stand a row
+    divisor : in place of ``made``: values are such numbers divided by it, rounded once
     """
 
     shape: Shape
     raw: Callable[[Places], Array]
     made: Callable[[Array], Array] = lambda raw: raw
+    divisor: int | None = None
 
-    def take(self, places: Places, index: int | None = None) -> Array:
-        """Return (places, *shape), or of each sample what is at ``index`` of its first axis."""
+    @property
+    def at_hand(self) -> bool:
+        """Whether some samples are taken about as fast as they are copied, once the first are."""
+        return self.divisor is not None and isinstance(self.raw, Stored)
+
+    def take(self, places: Places, index: int | None = None, dtype: Any = np.float64) -> Array:
+        """Return (places, *shape), or of each sample what is at ``index`` of its first axis.
+
+        ``dtype`` is the number format of what is divided.
+        """
         raw = self.raw(places)
+        if self.divisor is not None:
+            raw = raw if index is None else raw[:, index]
+            divided: Array = np.divide(raw, np.dtype(dtype).type(self.divisor), dtype=dtype)
+            divided.flags.writeable = False
+            return divided
         if index is None:
             return self.made(raw)
         return self.made(raw[:, index]) if raw.ndim > 1 else self.made(raw)[:, index]
@@ -211,7 +231,7 @@ def image_fields(shape: Shape, images: Callable[[Places], Array], labels: Callab
     dict[str, Field]
 ):  # fmt: skip
     """Return the fields of images that are stored as bytes, and of their labels."""
-    return {"images": Field(shape, images, lambda raw: raw / 255), **label_fields(labels, classes)}
+    return {"images": Field(shape, images, divisor=255), **label_fields(labels, classes)}
 
 
 def label_fields(labels: Callable[[Places], Array], classes: int, prefix: str = "") -> dict[str, Field]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pcsim.errors import wrong
 from pcsim.resources import install
-from pcsim.scenario.datasets.dataset import Dataset, Field, Given, Opening, Samples, label_fields, stored
+from pcsim.scenario.datasets.dataset import Dataset, Field, Given, Opening, Samples, Stored, label_fields
 
 if TYPE_CHECKING:
     Array = np.ndarray
@@ -31,10 +31,10 @@ def _digits() -> Array:
 
 
 def _open(_: Given, __: Opening) -> Samples:
-    levels = stored(lambda: _digits()[:, :-1].reshape(-1, 8, 8))
-    labels = stored(lambda: _digits()[:, -1].astype(int))
+    levels = Stored(lambda: _digits()[:, :-1].reshape(-1, 8, 8))
+    labels = Stored(lambda: _digits()[:, -1].astype(int))
     return Samples(COUNT, {
-        "images": Field((8, 8), levels, lambda raw: raw / 16),
+        "images": Field((8, 8), levels, divisor=16),
         "levels": Field((8, 8), levels, lambda raw: raw.astype(int)),
         **label_fields(labels, 10),
     })  # fmt: skip

@@ -17,11 +17,11 @@ from pcsim.scenario.datasets.dataset import (
     Given,
     Opening,
     Samples,
+    Stored,
     check_folder,
     image_fields,
     path,
     path_of,
-    stored,
 )
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _open(given: Given, opening: Opening) -> Samples:
         expected = f"expected a folder for each class with images in it ({', '.join(ENDINGS[:3])}, ...)"
         raise wrong("folder", f"{root} has {len(classes)} folders and {len(files)} images: {expected}")
     images = Images(files, given["size"], "L" if given["colour"] == "grey" else "RGB")
-    labels = stored(lambda: np.array([label for _, label in files]))
+    labels = Stored(lambda: np.array([label for _, label in files]))
     return Samples(len(files), image_fields(images.shape(), images.take, labels, len(classes)))
 
 

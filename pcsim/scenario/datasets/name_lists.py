@@ -18,11 +18,11 @@ from pcsim.scenario.datasets.dataset import (
     Given,
     Opening,
     Samples,
+    Stored,
     check_folder,
     folder_key,
     label_fields,
     path_of,
-    stored,
 )
 from pcsim.scenario.datasets.text_corpus import read_text, rows_of_codes
 
@@ -73,8 +73,8 @@ def _open(given: Given, opening: Opening) -> Samples:
     lists = [_names(file) for file in files]
     names = [name for listed in lists for name in listed]
     length = given["length"] or max(map(len, names))
-    codes = stored(partial(_codes, names, length))
-    labels = stored(lambda: np.repeat(np.arange(len(lists)), list(map(len, lists))))
+    codes = Stored(partial(_codes, names, length))
+    labels = Stored(lambda: np.repeat(np.arange(len(lists)), list(map(len, lists))))
     origins = label_fields(labels, len(lists))
     return Samples(len(names), {
         "letters": Field((length, len(LETTERS)), codes, lambda raw: rows_of_codes(raw, len(LETTERS) + 1)[..., 1:]),

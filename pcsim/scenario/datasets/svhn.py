@@ -16,13 +16,13 @@ from pcsim.scenario.datasets.dataset import (
     Given,
     Opening,
     Samples,
+    Stored,
     check_folder,
     folder_key,
     image_fields,
     labels_of,
     path_of,
     split_key,
-    stored,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _open(given: Given, opening: Opening) -> Samples:
     path = _file(given, opening.folder)
     check_folder("svhn", path.parent)
     count, arrays = _count(path), cache(lambda: _arrays(path))
-    images, labels = stored(lambda: arrays()[0]), stored(lambda: arrays()[1])
+    images, labels = Stored(lambda: arrays()[0]), Stored(lambda: arrays()[1])
     return Samples(count, image_fields((3, 32, 32), images, labels, 10))
 
 

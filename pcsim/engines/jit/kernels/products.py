@@ -275,16 +275,55 @@ def packed_size(like: Any, k: int, n: int) -> int:
     return k * width * ((n + width - 1) // width)
 
 
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Return the columns of a square block, given its rows: each pass interleaves the rows of its two halves."""
+    count = len(rows)
+    halves = [
+        IR.Constant(IR.VectorType(IR.IntType(32), count), [i // 2 + i % 2 * count + first for i in range(count)])
+        for first in (0, count // 2)
+    ]
+    for _ in range(count.bit_length() - 1):
+        pairs = zip(rows[: count // 2], rows[count // 2 :], strict=True)
+        rows = [builder.shuffle_vector(one, other, half) for one, other in pairs for half in halves]
+    return rows
+
+
+@intrinsic
+def store_transposed(typing: Any, b: Any, ob: Any, sn: Any, out: Any, oo: Any, width: Any) -> Any:
+    """Copy a square block of as many rows as a vector has numbers, ``sn`` apart, so that they become columns."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        b_, first, apart, out_, place, step = arguments
+        real = context.get_data_type(b.dtype)
+        count = lanes(context, real)
+        memory = Vectors(builder, real, count, None)
+        begin = [builder.add(first, builder.mul(apart, IR.Constant(INDEX, row))) for row in range(count)]
+        rows = [memory.load(element(context, builder, b, b_, at), cut=False) for at in begin]
+        for number, column in enumerate(_transposed(builder, rows)):
+            at = builder.add(place, builder.mul(step, IR.Constant(INDEX, number)))
+            memory.store(column, element(context, builder, out, out_, at), cut=False)
+        return context.get_dummy_value()
+
+    n = TYPES.intp
+    return TYPES.void(b, n, n, out, n, n), generate
+
+
 @jit
 def pack_panel(b: Any, ob: int, sk: int, sn: int, k: int, n: int, out: Any, oo: int) -> None:
     """Copy at most a panel's columns of B to k rows of a panel's width, filled up with zeros."""
-    width = panel_width(out)
+    width, done = panel_width(out), 0
     if n == width and sn == 1:
         for row in range(k):
             for column in range(width):
                 store(out, oo + row * width + column, load(b, ob + row * sk + column))
         return
-    for row in range(k):
+    if n == width and sk == 1:
+        half = width // 2
+        for row in range(0, k - half + 1, half):
+            store_transposed(b, ob + row, sn, out, oo + row * width, width)
+            store_transposed(b, ob + row + half * sn, sn, out, oo + row * width + half, width)
+        done = k // half * half
+    for row in range(done, k):
         for column in range(n):
             store(out, oo + row * width + column, load(b, ob + row * sk + column * sn))
         for column in range(n, width):
