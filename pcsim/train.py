@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ import numpy as np
 
 from pcsim.errors import RunError, nearest, wrong
 from pcsim.interrupts import interrupts
-from pcsim.learn.feed import GivenSamples, Reader, order_of, overlaps, splits
+from pcsim.learn.feed import GivenSamples, Reader, order_of, overlaps, read_meanwhile, splits
 from pcsim.learn.metrics import METRICS
 from pcsim.learn.sessions import engine_for
 from pcsim.learn.training import FORMAT, Training, read_manifest
@@ -77,11 +76,9 @@ def train(
     found = splits(_reader(scenario, inputs, targets), entry)
     order = order_of(scenario, entry, len(found["train"]))
     name = engine_for(scenario, engine or _engine_before(resume), order.steps * entry.epochs)
-    with ThreadPoolExecutor(1, thread_name_prefix="pcsim-feed") as pool:  # files are read while parameters are drawn
-        reading = pool.submit(found["train"].batch, np.zeros(1, np.intp))
+    with read_meanwhile(found["train"]):
         state = _begun(scenario, resume)
         _check_initial(scenario, order)
-        reading.result()
     keeper = _Keeper(scenario, name, state, _folder(out, resume))
     loop = TrainingLoop(scenario, entry, found, order, name, state, keeper.keep, progress)
     keeper.begin(loop)

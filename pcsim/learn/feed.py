@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
@@ -100,6 +101,15 @@ class Split:
         if not column.at_hand and self._few:
             return column.take(self.places).__getitem__
         return lambda places: column.take(places + self.places.start)
+
+
+@contextmanager
+def read_meanwhile(split: Split) -> Iterator[None]:
+    """Read what is read once in a thread of its own; in the end raises InputError where it cannot be read."""
+    with ThreadPoolExecutor(1, thread_name_prefix="pcsim-feed") as pool:
+        reading = pool.submit(split.batch, np.zeros(1, np.intp))
+        yield
+        reading.result()
 
 
 def fed(split: Split, batches: Iterable[Array]) -> Iterator[tuple[Array, Arrays, Arrays]]:
