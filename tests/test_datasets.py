@@ -28,6 +28,10 @@ DATA = Path(os.environ.get("PCSIM_DATA", "../shared/data"))
 RANDOM = np.random.default_rng(0)
 
 
+def samples_of(reader, section, places, split=None):
+    return {name: column.take(places) for name, column in reader.columns(section, split).items()}
+
+
 def opened(source, shape=(), *, folder=Path(), whole=False, split=None, seed=0, read=None):
     def draws(kind, shared):
         return stream(seed, kind) if shared else stream(seed, kind, "x")
@@ -527,11 +531,11 @@ def test_a_reader_takes_any_samples():
     scenario = pcsim.load(TASK, {"inputs.x.start": 2, "targets.y.start": 2})
     reader = scenario.sample_reader()
     assert reader.available() is None
-    assert np.array_equal(reader.inputs(range(8))["x"], scenario.inputs()["x"])
-    assert np.array_equal(reader.targets(range(8))["y"], scenario.targets()["y"])
-    many = reader.inputs(range(500))["x"]
-    assert np.array_equal(reader.inputs(np.array([400, 3]))["x"], many[[400, 3]])
-    assert not np.array_equal(reader.inputs(range(8), "test")["x"], many[:8])
+    assert np.array_equal(samples_of(reader, "inputs", range(8))["x"], scenario.inputs()["x"])
+    assert np.array_equal(samples_of(reader, "targets", range(8))["y"], scenario.targets()["y"])
+    many = samples_of(reader, "inputs", range(500))["x"]
+    assert np.array_equal(samples_of(reader, "inputs", np.array([400, 3]))["x"], many[[400, 3]])
+    assert not np.array_equal(samples_of(reader, "inputs", range(8), "test")["x"], many[:8])
 
 
 def digits(**more):
@@ -547,15 +551,15 @@ def test_a_reader_says_what_there_is_and_refuses_the_others():
     scenario = pcsim.load(digits())
     reader = scenario.sample_reader()
     assert reader.available() == 1797
-    whole = reader.inputs(range(1797))["x"]
+    whole = samples_of(reader, "inputs", range(1797))["x"]
     assert whole.dtype == np.float32
     assert np.array_equal(whole[:5], scenario.inputs()["x"])
     assert len(np.unique(whole, axis=0)) == len(np.unique(digits_images(), axis=0))
-    assert np.array_equal(reader.targets(range(9))["y"][:5], scenario.targets()["y"])
+    assert np.array_equal(samples_of(reader, "targets", range(9))["y"][:5], scenario.targets()["y"])
     with pytest.raises(InputError, match=r"inputs\.x: has 1797 samples, fewer than start 0 \+ sample 1800"):
-        reader.inputs(range(1790, 1801))
+        samples_of(reader, "inputs", range(1790, 1801))
     with pytest.raises(InputError, match=r"inputs\.x: has no split 'test'"):
-        reader.inputs(range(3), "test")
+        samples_of(reader, "inputs", range(3), "test")
 
 
 def digits_images():
@@ -571,11 +575,11 @@ def test_a_reader_reads_once_and_keeps_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr("pcsim.scenario.sample_reader.AT_ONCE", 1600)
     reader = scenario.sample_reader()
     assert reader.available() == COUNT
-    whole = reader.inputs(range(COUNT))["x"]
+    whole = samples_of(reader, "inputs", range(COUNT))["x"]
     assert np.array_equal(whole, (held[0] / 255).astype(np.float32).reshape(COUNT, -1))
     (tmp_path / "train-images-idx3-ubyte.gz").unlink()
-    assert np.array_equal(reader.inputs(np.array([6, 1]))["x"], whole[[6, 1]])
-    assert np.array_equal(reader.targets(range(3, 5))["y"].argmax(1), held[1][3:5])
+    assert np.array_equal(samples_of(reader, "inputs", np.array([6, 1]))["x"], whole[[6, 1]])
+    assert np.array_equal(samples_of(reader, "targets", range(3, 5))["y"].argmax(1), held[1][3:5])
 
 
 def test_training_is_judged_on_the_split_that_it_names(tmp_path):
@@ -607,11 +611,11 @@ def test_given_samples_stand_in(tmp_path):
     given = {"x": RANDOM.normal(size=(8, 16))}
     reader = pcsim.load(TASK).with_data(inputs=given).sample_reader()
     assert reader.available() == 8
-    assert np.array_equal(reader.inputs([6, 2])["x"], given["x"][[6, 2]])
+    assert np.array_equal(samples_of(reader, "inputs", [6, 2])["x"], given["x"][[6, 2]])
 
 
 def test_lists_in_place_are_samples_too():
     scenario = pcsim.load(TASK, {"inputs.x": RANDOM.normal(size=(12, 16)).tolist(), "targets.y": 0.25, "batch": 12})
     reader = scenario.sample_reader()
     assert reader.available() == 12
-    assert reader.targets(range(30))["y"].shape == (30, 1)
+    assert samples_of(reader, "targets", range(30))["y"].shape == (30, 1)

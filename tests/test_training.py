@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from pcsim.engines import open_engine
 from pcsim.engines.base import Descends
 from pcsim.errors import InputError, RunError
 from pcsim.graph.initialise import stream
+from pcsim.learn.feed import Split
 from pcsim.learn.parameter_steps import Descent
 from pcsim.optimisers import OPTIMISERS
 from pcsim.run.task import task_of
+from pcsim.scenario.datasets.dataset import Field
 
 GRAPH = {
     "vertices": {
@@ -295,3 +298,30 @@ def test_a_damaged_or_foreign_folder_is_refused(tmp_path):
     (tmp_path / "a" / "checkpoint.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="damaged"):
         pcsim.open_training(tmp_path / "a")
+
+
+def test_the_next_batch_is_read_in_a_thread_while_one_ticks(monkeypatch):
+    scenario = {
+        "graph": {"vertices": {"x": {"op": "input", "shape": [8, 8]}, "f": {"op": "flatten", "inputs": ["x"]},
+                               "y": {"op": "affine", "units": 10, "inputs": ["f"]}}, "outputs": ["y"]},
+        "inputs": {"x": {"dataset": "digits", "scale": 0.5}}, "batch": 8, "rule": "bp",
+        "targets": {"y": {"dataset": "digits", "field": "one_hot"}}, "train": {"samples": 60, "epochs": 2},
+    }  # fmt: skip
+    at_once, threads = pcsim.train(scenario), set()
+    take = Split.batch
+
+    def watched(split, order):
+        threads.add(threading.current_thread() is threading.main_thread())
+        return take(split, order)
+
+    monkeypatch.setattr("pcsim.learn.feed.WHOLE_BYTES", 0)
+    monkeypatch.setattr(Split, "batch", watched)
+    done = pcsim.train(scenario)
+    assert threads == {False}
+    assert all(np.array_equal(done.parameters[name], array) for name, array in at_once.parameters.items())
+
+
+def test_bytes_are_divided_with_the_bits_of_rounding_once():
+    image, field = np.arange(256, dtype=np.uint8), Field((), lambda places: np.arange(256, dtype=np.uint8), divisor=255)
+    for dtype in (np.float32, np.float64):
+        assert field.take(range(256), dtype=dtype).tobytes() == (image / 255).astype(dtype).tobytes()

@@ -74,14 +74,6 @@ class SampleReader:
         rows = [*self._opened("inputs", split).values(), *self._opened("targets", split).values()]
         return min((row.count for row in rows if row.count is not None), default=None)
 
-    def inputs(self, places: Places, split: str | None = None) -> dict[str, Array]:
-        """Return {source: (places, *shape)}; raises InputError for samples that there are not."""
-        return {name: column.take(places) for name, column in self.columns("inputs", split).items()}
-
-    def targets(self, places: Places, split: str | None = None) -> dict[str, Array]:
-        """Return {output: (places, *shape)}; raises InputError for samples that there are not."""
-        return {name: column.take(places) for name, column in self.columns("targets", split).items()}
-
     def columns(self, section: str, split: str | None = None) -> dict[str, Column]:
         """Return {source or output: what takes its samples}; ``section`` is ``inputs`` or ``targets``.
 
