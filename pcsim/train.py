@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.analysis.exactness import known_beforehand
 from pcsim.errors import RunError, nearest, wrong
 from pcsim.interrupts import interrupts
 from pcsim.learn.feed import GivenSamples, Reader, order_of, overlaps, read_meanwhile, splits
@@ -88,7 +89,7 @@ def train(
             tested = loop.judge("test") if "test" in found and status == "done" else {}
         except RunError as error:
             keeper.end(loop, "failed", str(error), {})
-            raise
+            raise RunError("; ".join([str(error), *_known_beforehand(scenario)])) from error
     return keeper.end(loop, status, reason, tested)
 
 
@@ -227,9 +228,14 @@ def _summary(loop: TrainingLoop, tested: Mapping[str, float], seconds: float) ->
         "samples": loop.order.samples,
         **{name: value for name, value in last.items() if value == value},
         **{f"test_{name}": value for name, value in tested.items()},
-        "warnings": overlaps(loop.splits),
+        "warnings": [*overlaps(loop.splits), *_known_beforehand(loop.scenario)],
         "seconds": round(seconds, 3),
     }
+
+
+def _known_beforehand(scenario: Scenario) -> list[str]:
+    """Return why the rule does not follow backprop here, where it could."""
+    return known_beforehand(scenario.levelled, scenario.rule, scenario.ticks - 1)
 
 
 def _manifest(scenario: Scenario, engine: str, status: str, reason: str, summary: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import pcsim
 from pcsim.analysis.backprop import backprop
-from pcsim.analysis.measures import blame
+from pcsim.analysis.exactness import blame
 from pcsim.cli import app
 from pcsim.errors import InputError
 from pcsim.models.torch_reader import read_exported
@@ -187,7 +187,7 @@ def test_a_residual_network_that_is_not_levelled_differs_from_backprop_and_the_e
     """Salvatori et al. 2022, table 1."""
     scenario, wanted = unlevelled("small resnet")
     assert largest_distance(pcsim.simulate(scenario).updates, wanted) > 1e-2
-    assert blame(scenario.task()) == ["2->3.add", "3.relu.2->4.downsample.0"]
+    assert blame(scenario.levelled, scenario.rule) == ["2->3.add", "3.relu.2->4.downsample.0"]
 
 
 def test_a_transformer_that_is_not_levelled_does_not_even_stay_bounded():
@@ -197,8 +197,8 @@ def test_a_transformer_that_is_not_levelled_does_not_even_stay_bounded():
         pcsim.RunError, match=r"vertex 'layers.* grew beyond float64; zil is defined on levelled graphs"
     ):
         pcsim.simulate(scenario)
-    assert "src->layers.0.add" not in blame(scenario.task())
-    assert "layers.0.add->layers.0.add.2" in blame(scenario.task())
+    assert "src->layers.0.add" not in blame(scenario.levelled, scenario.rule)
+    assert "layers.0.add->layers.0.add.2" in blame(scenario.levelled, scenario.rule)
 
 
 @pytest.mark.parametrize("name", ["mlp", "small vgg", "rnn, many to one"])
@@ -206,7 +206,7 @@ def test_chains_and_a_network_that_reads_its_last_step_need_no_levelling(name):
     """Salvatori et al. 2022, table 1: constants, shared weights and an input that all steps read change nothing."""
     scenario, wanted = unlevelled(name)
     assert largest_distance(pcsim.simulate(scenario).updates, wanted) < 1e-10
-    assert blame(scenario.task()) == []
+    assert blame(scenario.levelled, scenario.rule) == []
 
 
 # -- what cannot be read is named --------------------------------------------------------------------------

@@ -325,3 +325,17 @@ def test_bytes_are_divided_with_the_bits_of_rounding_once():
     image, field = np.arange(256, dtype=np.uint8), Field((), lambda places: np.arange(256, dtype=np.uint8), divisor=255)
     for dtype in (np.float32, np.float64):
         assert field.take(range(256), dtype=dtype).tobytes() == (image / 255).astype(dtype).tobytes()
+
+
+def test_a_training_that_cannot_follow_backprop_says_so():
+    below = {name: GRAPH["vertices"][name] for name in ("x", "h")}
+    k, z = {"op": "affine", "units": 5, "inputs": ["h"]}, {"op": "add", "inputs": ["h", "k"]}
+    graph = {"vertices": {**below, "k": k, "z": z}, "outputs": ["z"]}
+    optimiser = {"name": "sgd", "rate": 0.01}
+    scenario = {"graph": graph, "batch": 4, "rule": "zil", "level": "none", "train": {"optimiser": optimiser}}
+    rng = np.random.default_rng(0)
+    data = {"inputs": {"x": rng.normal(size=(8, 6))}, "targets": {"z": rng.normal(size=(8, 5))}}
+    assert any("not levelled: h->z" in text for text in pcsim.train(scenario, **data).summary["warnings"])
+    optimiser["rate"] = 1e300
+    with pytest.raises(RunError, match=r"step \d.*; not levelled: h->z shorter .* use level: delay"):
+        pcsim.train(scenario, **data)

@@ -15,6 +15,7 @@ from pcsim.program.lower import precision_of
 if TYPE_CHECKING:
     from pcsim.engines.base import Task
     from pcsim.graph.graph import Graph
+    from pcsim.rules import Rule
 
 MOST_UNITS = 600
 """Units beyond which the modes of a linear graph are not worked out."""
@@ -25,11 +26,12 @@ MOST_PRODUCTS = 3_000_000_000
 @kept_by_task
 def weighed_vertices(task: Task) -> list[str]:
     """Return the free vertices whose precision is not 1."""
-    return [name for name in _weighed(task) if task.graph.role(name) == "free"]
+    return [name for name in weighed(task.graph, task.rule) if task.graph.role(name) == "free"]
 
 
-def _weighed(task: Task) -> list[str]:
-    return [name for name in task.graph.active if np.any(precision_of(task.graph, name, task.rule) != 1)]
+def weighed(graph: Graph, rule: Rule) -> list[str]:
+    """Return the vertices whose precision under a rule is not 1."""
+    return [name for name in graph.active if np.any(precision_of(graph, name, rule) != 1)]
 
 
 def asymmetric(graph: Graph) -> list[str]:
@@ -51,7 +53,7 @@ def why_not_closed_form(task: Task) -> str:
         return f"under rule {rule.name} predictions move"
     if rule.step_size >= 2:
         return "from step size 2 on errors grow without bound"
-    return _why_not_plain(task, _weighed(task))
+    return _why_not_plain(task, weighed(task.graph, task.rule))
 
 
 def _why_not_plain(task: Task, weighed: list[str]) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pcsim.analysis.backprop import side_by_side
-from pcsim.analysis.conditions import has_closed_form, weighed_vertices, why_not_closed_form
+from pcsim.analysis.conditions import has_closed_form, why_not_closed_form
+from pcsim.analysis.exactness import blame, known_beforehand
 from pcsim.analysis.meter import cone_of
 from pcsim.analysis.theory import (
     SETTLED_FROM,
@@ -25,7 +26,7 @@ from pcsim.analysis.unpredicted import why_no_ticks
 from pcsim.analysis.windows import SHRINKS, TRIPS
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products
-from pcsim.graph.levels import levels, uneven_edges, vertex_levels
+from pcsim.graph.levels import levels, vertex_levels
 from pcsim.program.lower import lower
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _divergence(found: Evidence) -> dict[str, Any]:
         "vertices": {name: _finite(value) for name, value in zip(meter.names, meter.learnt.tolist(), strict=True)},
         "parameters": parameters,
         "worst_vertex": _finite(meter.worst),
-        "blame": blame(found.task),
+        "blame": blame(found.task.graph, found.task.rule),
     }
 
 
@@ -226,11 +227,6 @@ def _joined(arrays: Mapping[str, Array]) -> Array:
 
 def _finite(value: float) -> float | None:
     return value if isfinite(value) else None
-
-
-def blame(task: Task) -> list[str]:
-    """Return the edges because of which a rule that fires by level cannot equal backprop."""
-    return [edge.name for edge in uneven_edges(task.graph)] if task.rule.fires.at_front else []
 
 
 def _energy(found: Evidence) -> dict[str, Any]:
@@ -417,36 +413,6 @@ def _arrived_so_far(meter: Measured) -> str:
     return f"; of the error there arrived, at {depths}{', ...' if len(low) > 8 else ''}" if depths else ""
 
 
-def _unlevelled(found: Evidence) -> str | None:
-    edges = blame(found.task)
-    names = ", ".join(edges[:5]) + (f" and {len(edges) - 5} more" if len(edges) > 5 else "")
-    text = f"not levelled: {names} shorter than the level of its start; use level: delay or level: identity"
-    return text if edges else None
-
-
-def _inexact_step(found: Evidence) -> str | None:
-    rule = found.task.rule
-    if rule.exact_step in (None, rule.step_size):
-        return None
-    return f"rule {rule.name} equals backprop at step_size {rule.exact_step:g} only, not at {rule.step_size:g}"
-
-
-def _never_fired(found: Evidence) -> str | None:
-    task, last = found.task, found.meter.tick
-    if not task.rule.fires.at_front or task.rule.fires.waits:
-        return None
-    levels = vertex_levels(task.graph)
-    count = sum(1 for name in task.graph.active if (due := levels[name]) is not None and due > last)
-    return f"{count} of the vertices never fired: their level lies beyond the last tick, {last}" if count else None
-
-
-def _inexact_precision(found: Evidence) -> str | None:
-    rule = found.task.rule
-    weighed = weighed_vertices(found.task) if rule.exact_step is not None else []
-    text = f"rule {rule.name} equals backprop at precision 1 only, and"
-    return f"{text} {weighed[0]!r} has another" if weighed else None
-
-
 def _frozen(found: Evidence) -> str | None:
     frozen = found.session.frozen()
     if not frozen:
@@ -470,18 +436,11 @@ def _beyond_format(found: Evidence) -> str | None:
     return f"{what}; errors and updates do not depend on them" if any(map(isinf, energies)) else None
 
 
-WARNINGS = (
-    _under_converged,
-    _unlevelled,
-    _inexact_step,
-    _never_fired,
-    _inexact_precision,
-    _frozen,
-    _fired_late,
-    _beyond_format,
-)
+WARNINGS = (_frozen, _fired_late, _beyond_format)
 
 
 def warnings(found: Evidence) -> list[str]:
     """Return what a reader should know before using the result, in sentences."""
-    return [said for said in (row(found) for row in WARNINGS) if said is not None]
+    known = known_beforehand(found.task.graph, found.task.rule, found.meter.tick)
+    seen = (row(found) for row in WARNINGS)
+    return [said for said in (_under_converged(found), *known, *seen) if said is not None]
