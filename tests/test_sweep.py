@@ -214,11 +214,11 @@ def test_the_actors_can_sweep_too():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cells_that_tick_together_give_the_rows_that_they_give_alone(workers, counted):
-    axes = {"rule.step_size": [0.3, 0.4, 3.0], "inputs.x0": [1.0, 2.0], "graph.edges": [2, 3]}
+    axes = {"rule.step_size": [0.4, 3.0], "inputs.x0": [1.0, 2.0], "graph.edges": [2, 3]}
     alone = pcsim.sweep(CHAIN, steps(axes), together=False)
-    assert len(counted) == 12
+    assert len(counted) == 8
     together = pcsim.sweep(CHAIN, steps(axes), workers=workers)
-    assert len(counted) == 12
+    assert len(counted) == 8
     assert same(alone, together)
     assert sum("error" in row for row in together.rows) == 4
 
