@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcsim.claims.reproduce import Reproduction, reproduce
+    from pcsim.cost_report import CostReport, cost
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, Levelling, level, levelling
     from pcsim.graph.dot import to_dot
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 __all__ = [
     "RULES",
     "Comparison",
+    "CostReport",
     "Graph",
     "InputError",
     "Levelling",
@@ -62,6 +64,7 @@ __all__ = [
     "Sweep",
     "Training",
     "compare",
+    "cost",
     "export",
     "from_nir",
     "from_onnx",
@@ -91,6 +94,7 @@ __all__ = [
 
 _MODULES = {
     "pcsim.claims.reproduce": ("Reproduction", "reproduce"),
+    "pcsim.cost_report": ("CostReport", "cost"),
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "Levelling", "level", "levelling"),
     "pcsim.models.model": ("Model",),

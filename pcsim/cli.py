@@ -630,6 +630,37 @@ def reproduce_(
         raise typer.Exit(1)
 
 
+@app.command()
+@_guarded
+def cost(
+    file: File,
+    settings: Set = None,
+    rules: Annotated[
+        list[str] | None, typer.Option("--rule", help="a rule to compare: zil, or {name: fpa, step_size: 1}; repeat it")
+    ] = None,
+    ticks: Annotated[int | None, typer.Option(parser=_whole, help="count so many; default: measured by runs")] = None,
+    placement: Annotated[str, typer.Option(help="how actors are placed on cores: pcsim list placements")] = "greedy",
+    constants: Annotated[
+        list[str] | None,
+        typer.Option("--constant", help="another value: loihi.units_per_core=64; pcsim list constants"),
+    ] = None,
+    engine: Engine = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="a folder for the figures and the report as JSON")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what an update costs: work, time in parallel, energy and latency.
+
+    Compares backprop with rules, on one processor and many, and on hardware by a model whose assumptions are listed.
+    """
+    from pcsim.view.cost_command import cost_command
+
+    asked = {"ticks": ticks, "placement": placement, "constants": _overrides(constants), "engine": engine}
+    found, printed = cost_command(file, _overrides(settings), rules, asked, folder)
+    _print_json(found.as_dict()) if as_json else out.print(*printed, sep="\n")
+
+
 @app.command("list", cls=NamesLists)
 @_guarded
 def list_(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from pcsim.ops.op import Cost
+from pcsim.errors import InputError, Problem
+from pcsim.ops.op import Cost, undeclared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,11 @@ class Work:
     elementwise: float = 0.0
     bytes: float = 0.0
     messages: float = 0.0
+
+    @property
+    def operations(self) -> float:
+        """Floating-point operations, of products and of the rest."""
+        return self.products + self.elementwise
 
     def __add__(self, other: Work) -> Work:
         return Work(
@@ -68,6 +74,49 @@ def vertex_work(task: Task) -> dict[str, tuple[Work, Work]]:
     """Return the work of each vertex, forward and back: its prediction, and the errors that it sends."""
     vertices = task.graph.vertices
     return {name: (_forward(vertices[name], task), _back(vertices[name], task)) for name in task.graph.active}
+
+
+@dataclass(frozen=True)
+class ActorCost:
+    """What one actor computes and moves, for a whole batch.
+
+    Attributes
+    ----------
+    vertex, op : whose it is
+    units : numbers of its value, for one sample
+    cost : what its op declares, for one sample
+    forward, back, learn : work of its prediction, of the errors that it sends, of the derivatives of its parameters
+    """
+
+    vertex: str
+    op: str
+    units: int
+    cost: Cost
+    forward: Work
+    back: Work
+    learn: Work
+
+
+def actor_costs(task: Task) -> dict[str, ActorCost]:
+    """Return what each vertex that has an error computes; raises InputError for ops that declare no cost, by name."""
+    vertices, work = task.graph.vertices, vertex_work(task)
+    unknown = [vertices[name] for name in task.graph.active if vertices[name].op.cost is undeclared]
+    if unknown:
+        raise InputError([Problem(("vertices", one.name, "op"), _undeclared_text(one)) for one in unknown])
+    return {
+        name: ActorCost(
+            name, vertices[name].op.name, prod(vertices[name].shape), cost_of(vertices[name]), forward, back,
+            _learn(vertices[name], task),
+        )
+        for name, (forward, back) in work.items()
+    }  # fmt: skip
+
+
+def _undeclared_text(vertex: Vertex) -> str:
+    return (
+        f"op {vertex.op.name!r} does not declare what it costs, so its work is not known; give its row "
+        "cost=lambda call: Cost(multiply_adds=...), or cost=elementwise where each number is computed by itself"
+    )
 
 
 def _total(task: Task, *, forward: bool, back: bool) -> Work:
@@ -114,8 +163,13 @@ def _parameters(task: Task) -> Work:
     """Return the work of all parameters' derivatives, once."""
     work = Work()
     for name in task.graph.active:
-        vertex = task.graph.vertices[name]
-        if vertex.params:
-            cost = cost_of(vertex)
-            work += Work(2.0 * cost.multiply_adds * task.batch, bytes=2.0 * cost.weights * task.dtype.itemsize)
+        work += _learn(task.graph.vertices[name], task)
     return work
+
+
+def _learn(vertex: Vertex, task: Task) -> Work:
+    """Return the work of the derivatives of the parameters that a vertex uses, once."""
+    if not vertex.params:
+        return Work()
+    cost = cost_of(vertex)
+    return Work(2.0 * cost.multiply_adds * task.batch, bytes=2.0 * cost.weights * task.dtype.itemsize)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.analysis.cost import Work, vertex_work
+from pcsim.analysis.cost import vertex_work
 from pcsim.claims.credit_rows import MEASURED, rows_of_credit
 from pcsim.claims.measured_rows import Row, Rows
 from pcsim.errors import InputError
@@ -202,8 +202,8 @@ def _counted(scenario: Scenario) -> Row:
     parameters are left out, as there: both work them out once.
     """
     run, work = _run(scenario), vertex_work(scenario.task())
-    ahead = sum(_operations(forward) for forward, _ in work.values())
-    back = [_operations(sent) for _, sent in work.values()]
+    ahead = sum(forward.operations for forward, _ in work.values())
+    back = [sent.operations for _, sent in work.values()]
     ticks = run.summary["ticks_to_convergence"]["ticks"]
     serial, parallel = ahead + sum(back), None if ticks is None else ahead + ticks * max(back)
     graph = scenario.levelled
@@ -219,10 +219,6 @@ def _counted(scenario: Scenario) -> Row:
         "parallel": parallel,
         "ratio": None if parallel is None else parallel / serial,
     }
-
-
-def _operations(work: Work) -> float:
-    return work.products + work.elementwise
 
 
 def _free_energy(source: Source, overrides: Mapping[str, Any]) -> Rows:

@@ -11,7 +11,7 @@ from numpy import broadcast_shapes
 
 from pcsim.arrays import Array, align, unbroadcast
 from pcsim.ops.attributes import number, optional
-from pcsim.ops.op import Attribute, Call, Cost, Op
+from pcsim.ops.op import Attribute, Call, Cost, Op, elementwise
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace, Shape
@@ -156,7 +156,15 @@ ROWS = (
         subtract_to_inputs,
         cost=plain,
     ),
-    Op("multiply", "product of inputs", (2, None), broadcast_shape, multiply_forward, multiply_to_inputs),
+    Op(
+        "multiply",
+        "product of inputs",
+        (2, None),
+        broadcast_shape,
+        multiply_forward,
+        multiply_to_inputs,
+        cost=elementwise,
+    ),
     Op(
         name="divide",
         summary="first divided by second input",
@@ -166,6 +174,7 @@ ROWS = (
         to_inputs=divide_to_inputs,
         domain=divide_domain,
         domain_text="division by zero",
+        cost=elementwise,
     ),
     Op(
         name="power",
@@ -177,5 +186,6 @@ ROWS = (
         attributes={"exponent": Attribute(optional(number), summary="exponent of a single input")},
         domain=power_domain,
         domain_text="fractional power of a negative number, or negative power of zero",
+        cost=elementwise,
     ),
 )

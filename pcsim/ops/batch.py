@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pcsim.arrays import LEAD, Array
 from pcsim.ops.attributes import boolean, choice, fraction, index, non_negative
 from pcsim.ops.leading import fold
-from pcsim.ops.op import Attribute, BufferSpec, Call, Op, ParameterSpec
+from pcsim.ops.op import Attribute, BufferSpec, Call, Op, ParameterSpec, elementwise
 from pcsim.ops.reductions import array_axis
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ ROWS = (
         to_buffers=batch_norm_to_buffers,
         after_training={"statistics": FROZEN},
         source="Ioffe & Szegedy 2015",
+        cost=elementwise,
     ),
     Op(
         name="dropout",
@@ -183,5 +184,6 @@ ROWS = (
         draws=dropout_draws,
         after_training={"active": False},
         source="Srivastava et al. 2014",
+        cost=elementwise,
     ),
 )

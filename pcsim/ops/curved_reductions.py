@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.arrays import LEAD
 from pcsim.ops.leading import fold
-from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.op import Attribute, Call, Op, reduction
 from pcsim.ops.reductions import REDUCE, kept, order, reduce_shape, reduced
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ def reduction_op(name: str, row: Reduction) -> Op:
         attributes={**REDUCE, **row.attributes},
         domain=None if row.outside is None else domain_of(row.outside),
         domain_text=row.outside_text,
+        cost=reduction,
     )
 
 

@@ -13,7 +13,7 @@ from pcsim.arrays import LEAD, Array, align, unbroadcast
 from pcsim.ops.attributes import choice, listed, number, positive, shape, takes, whole
 from pcsim.ops.leading import fold
 from pcsim.ops.lookup import sums_along
-from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.op import Attribute, Call, Op, elementwise
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace, Shape
@@ -185,6 +185,7 @@ ROWS = (
             "mode": Attribute(choice("a mode", MODES), "constant", summary="what fills the margins, as numpy.pad"),
             "value": Attribute(number, 0.0, summary="number that fills constant margins"),
         },
+        cost=elementwise,
     ),
     Op(
         name="expand",
@@ -194,6 +195,7 @@ ROWS = (
         forward=expand_forward,
         to_inputs=expand_to_inputs,
         attributes={"shape": Attribute(shape, required=True, summary="shape that the input is broadcast with")},
+        cost=elementwise,
     ),
     Op(
         name="tile",
@@ -203,5 +205,6 @@ ROWS = (
         forward=tile_forward,
         to_inputs=tile_to_inputs,
         attributes={"repeats": Attribute(counts, required=True, summary="how many times each axis is repeated")},
+        cost=elementwise,
     ),
 )

@@ -10,7 +10,7 @@ from pcsim.arrays import LEAD, Array
 from pcsim.ops.attributes import index, natural, optional, positive, whole_numbers
 from pcsim.ops.leading import fold
 from pcsim.ops.lookup import sums_along
-from pcsim.ops.op import Attribute, Call, InputSlot, Op
+from pcsim.ops.op import Attribute, Call, InputSlot, Op, elementwise
 from pcsim.ops.places import (
     along,
     check_given,
@@ -213,6 +213,7 @@ ROWS = (
         inputs=FROM,
         domain=along_axis,
         domain_text=TEXT,
+        cost=elementwise,
     ),
     Op(
         name="take_along",
@@ -225,6 +226,7 @@ ROWS = (
         inputs=FROM,
         domain=along_axis,
         domain_text=TEXT,
+        cost=elementwise,
     ),
     Op(
         name="gather_nd",
@@ -240,6 +242,7 @@ ROWS = (
         inputs=FROM,
         domain=of_tuples_outside,
         domain_text=TEXT,
+        cost=elementwise,
     ),
     Op(
         name="one_hot",
@@ -255,5 +258,6 @@ ROWS = (
         inputs=(InputSlot("indices", differentiable=False, format="whole"),),
         domain=lambda xp, call, inputs: (0, outside(xp, inputs[0], call["classes"])),
         domain_text="index outside of the classes",
+        cost=elementwise,
     ),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.ops.attributes import index
 from pcsim.ops.leading import fold
-from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.op import Attribute, Call, Op, elementwise
 from pcsim.ops.reductions import array_axis
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ ROWS = (
         forward=softmax_forward,
         to_inputs=softmax_to_inputs,
         attributes=AXIS,
+        cost=elementwise,
     ),
     Op(
         name="log_softmax",
@@ -81,5 +82,6 @@ ROWS = (
         forward=log_softmax_forward,
         to_inputs=log_softmax_to_inputs,
         attributes=AXIS,
+        cost=elementwise,
     ),
 )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -163,6 +164,16 @@ def elementwise(call: Call) -> Cost:
     return Cost()
 
 
+def reduction(call: Call) -> Cost:
+    """Return the cost of an op that combines the numbers of its input: an operation for each."""
+    return Cost(float(prod(call.shapes[0])))
+
+
+def undeclared(call: Call) -> Cost:
+    """Return the cost of an op whose row says nothing of it: what is elementwise, for an estimate at least."""
+    return Cost()
+
+
 def no_buffers(call: Call) -> dict[str, BufferSpec]:
     """Return the buffers of an op that keeps none."""
     return {}
@@ -212,7 +223,8 @@ class Op:
         vertex is one actor over the whole batch, and what treats samples apart refuses it.
     fan_in : (call, slot) -> how many products with an input are summed to one number, where a parameter that is taken
         as an input is to start accordingly; None where there is no such number.
-    cost : (call) -> what the forward call costs for one sample; ``plan`` and the benchmark count by it.
+    cost : (call) -> what the forward call costs for one sample; ``plan`` and the benchmark count by it. An account of
+        cost refuses an op that leaves it undeclared.
     buffers : (call) -> {name: BufferSpec}, tensors kept from batch to batch; they are among ``params``.
     to_buffers : (xp, call, params, inputs) -> {name: array}, the buffers after a batch, from its feedforward sweep.
     draws : (call, batch, rng) -> {name: (batch, *shape)}, drawn once for each batch from a stream of the seed, the
@@ -236,7 +248,7 @@ class Op:
     inputs: tuple[InputSlot, ...] = FLOATS
     couples: Callable[[Call], bool] = apart
     fan_in: Callable[[Call, int], int | None] = no_fan_in
-    cost: Callable[[Call], Cost] = elementwise
+    cost: Callable[[Call], Cost] = undeclared
     buffers: Callable[[Call], dict[str, BufferSpec]] = no_buffers
     to_buffers: Callable[[Namespace, Call, Params, Inputs], dict[str, Array]] = no_to_buffers
     draws: Callable[[Call, int, Any], dict[str, Array]] = no_draws

@@ -9,7 +9,7 @@ from pcsim.arrays import LEAD, Array
 from pcsim.ops.attributes import boolean, index, positive
 from pcsim.ops.indexing import INDICES
 from pcsim.ops.leading import fold, lead
-from pcsim.ops.op import Attribute, Call, Cost, InputSlot, Op
+from pcsim.ops.op import Attribute, Call, Cost, InputSlot, Op, elementwise
 from pcsim.ops.places import indices, indices_shape, judged, numbered
 from pcsim.ops.reductions import array_axis, axis_within
 
@@ -139,5 +139,6 @@ ROWS = (
         inputs=(InputSlot("from"), InputSlot("lengths", differentiable=False, format="whole")),
         domain=no_length,
         domain_text="number that is no length of a sequence",
+        cost=elementwise,
     ),
 )

@@ -13,7 +13,7 @@ import numpy as np
 from pcsim.arrays import Array
 from pcsim.ops.attributes import boolean, number, optional, takes
 from pcsim.ops.leading import fold
-from pcsim.ops.op import Attribute, Call, Cost, Op
+from pcsim.ops.op import Attribute, Call, Cost, Op, reduction
 from pcsim.ops.sliding import Windows, each_axis, extents, padding, slid_over, sliding
 
 if TYPE_CHECKING:
@@ -290,6 +290,7 @@ ROWS: tuple[Op, ...] = (
         forward=adaptive_average_forward,
         to_inputs=adaptive_average_to_inputs,
         attributes=SIZE,
+        cost=reduction,
     ),
     Op(
         name="adaptive_max_pool",
@@ -299,5 +300,6 @@ ROWS: tuple[Op, ...] = (
         forward=adaptive_max_forward,
         to_inputs=adaptive_max_to_inputs,
         attributes=SIZE,
+        cost=reduction,
     ),
 )

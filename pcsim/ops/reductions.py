@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pcsim.arrays import LEAD, Array
 from pcsim.ops.attributes import axes, boolean, index, optional, takes
 from pcsim.ops.leading import fold
-from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.op import Attribute, Call, Op, reduction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,6 +104,6 @@ REDUCE = {
 }
 
 ROWS = (
-    Op("sum", "sum over axes", (1, 1), reduce_shape, sum_forward, sum_to_inputs, attributes=REDUCE),
-    Op("mean", "mean over axes", (1, 1), reduce_shape, mean_forward, mean_to_inputs, attributes=REDUCE),
+    Op("sum", "sum over axes", (1, 1), reduce_shape, sum_forward, sum_to_inputs, attributes=REDUCE, cost=reduction),
+    Op("mean", "mean over axes", (1, 1), reduce_shape, mean_forward, mean_to_inputs, attributes=REDUCE, cost=reduction),
 )

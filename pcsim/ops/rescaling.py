@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.ops.attributes import above_zero, count, index, non_negative, number, optional, positive
 from pcsim.ops.leading import fold
-from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.op import Attribute, Call, Op, elementwise
 from pcsim.ops.reductions import array_axis, order
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ ROWS = (
             ),
         },
         source="Krizhevsky et al. 2012",
+        cost=elementwise,
     ),
     Op(
         name="lp_normalise",
@@ -125,5 +126,6 @@ ROWS = (
             "axis": Attribute(index, -1, summary="axis that the norm is taken along"),
             "epsilon": Attribute(non_negative, 1e-12, summary="least number that x is divided by"),
         },
+        cost=elementwise,
     ),
 )

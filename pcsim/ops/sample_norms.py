@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pcsim.arrays import LEAD, Array, Namespace, Shape, unbroadcast
 from pcsim.ops.attributes import boolean, index, non_negative, positive
 from pcsim.ops.leading import fold
-from pcsim.ops.op import Attribute, Call, Inputs, Op, ParameterSpec, Params, Saved
+from pcsim.ops.op import Attribute, Call, Inputs, Op, ParameterSpec, Params, Saved, elementwise
 from pcsim.ops.reductions import axis_within
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def norm_op(name: str, norm: Norm, summary: str, attributes: dict[str, Attribute
             "epsilon": Attribute(non_negative, 1e-5, summary="added to the variance" if bias else "added to the mean"),
         },
         source=source,
+        cost=elementwise,
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcsim.ops.attributes import boolean, index
 from pcsim.ops.leading import fold
-from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.op import Attribute, Call, Op, elementwise
 from pcsim.ops.reductions import array_axis
 
 if TYPE_CHECKING:
@@ -83,6 +83,17 @@ SCAN = {
 }
 
 ROWS = (
-    Op("cumsum", "running sum", (1, 1), same_shape, cumsum_forward, cumsum_to_inputs, attributes=SCAN),
-    Op("cumprod", "running product", (1, 1), same_shape, cumprod_forward, cumprod_to_inputs, attributes=SCAN),
+    Op(
+        "cumsum", "running sum", (1, 1), same_shape, cumsum_forward, cumsum_to_inputs, attributes=SCAN, cost=elementwise
+    ),
+    Op(
+        "cumprod",
+        "running product",
+        (1, 1),
+        same_shape,
+        cumprod_forward,
+        cumprod_to_inputs,
+        attributes=SCAN,
+        cost=elementwise,
+    ),
 )

@@ -11,7 +11,7 @@ from pcsim.arrays import LEAD, Array
 from pcsim.ops.attributes import choice, index, natural, positive
 from pcsim.ops.indexing import AXIS, INDICES, axis_of, check_along, flattened, tuple_axes
 from pcsim.ops.leading import fold, lead
-from pcsim.ops.op import Attribute, Call, InputSlot, Op
+from pcsim.ops.op import Attribute, Call, InputSlot, Op, elementwise
 from pcsim.ops.places import (
     along,
     check_given,
@@ -255,6 +255,7 @@ ROWS = (
         inputs=(InputSlot("into"), InputSlot("elements"), WHOLE),
         domain=not_to_be_written,
         domain_text=TEXT,
+        cost=elementwise,
     ),
     Op(
         name="scatter_nd",
@@ -271,6 +272,7 @@ ROWS = (
         inputs=(InputSlot("into"), InputSlot("rows"), WHOLE),
         domain=not_to_be_written,
         domain_text=TEXT,
+        cost=elementwise,
     ),
     Op(
         name="scatter_add",
@@ -287,5 +289,6 @@ ROWS = (
         inputs=(InputSlot("elements"), WHOLE),
         domain=beyond_extent,
         domain_text="index outside of the new axis",
+        cost=elementwise,
     ),
 )

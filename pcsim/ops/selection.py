@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pcsim.arrays import Array, align, unbroadcast
 from pcsim.ops.arithmetic import aligned, back, broadcast_shape
 from pcsim.ops.attributes import boolean
-from pcsim.ops.op import Attribute, Call, InputSlot, Op
+from pcsim.ops.op import Attribute, Call, InputSlot, Op, elementwise
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace
@@ -101,6 +101,7 @@ ROWS = (
             shape=broadcast_shape,
             forward=partial(extreme_forward, name),
             to_inputs=shared_to_inputs,
+            cost=elementwise,
         )
         for name, what in [("maximum", "largest"), ("minimum", "smallest")]
     ),
@@ -112,6 +113,7 @@ ROWS = (
         forward=where_forward,
         to_inputs=where_to_inputs,
         inputs=(InputSlot("mask", differentiable=False, format="whole"), InputSlot("if"), InputSlot("else")),
+        cost=elementwise,
     ),
     Op(
         name="prelu",
@@ -122,6 +124,7 @@ ROWS = (
         to_inputs=prelu_to_inputs,
         inputs=(InputSlot(), InputSlot("slope")),
         source="He et al. 2015",
+        cost=elementwise,
     ),
     Op(
         name="mod",
@@ -135,5 +138,6 @@ ROWS = (
         },
         domain=mod_domain,
         domain_text="division by zero",
+        cost=elementwise,
     ),
 )

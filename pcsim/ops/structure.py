@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pcsim.arrays import LEAD, Array
 from pcsim.ops.attributes import axes, boolean, index, optional, partial_shape
 from pcsim.ops.leading import fold, lead
-from pcsim.ops.op import Attribute, Call, Op
+from pcsim.ops.op import Attribute, Call, Op, elementwise
 from pcsim.ops.reductions import array_axis, axes_within, axis_within
 
 if TYPE_CHECKING:
@@ -251,6 +251,7 @@ ROWS = (
         forward=concat_forward,
         to_inputs=concat_to_inputs,
         attributes=CONCAT,
+        cost=elementwise,
     ),
     Op(
         name="slice",
@@ -260,6 +261,7 @@ ROWS = (
         forward=slice_forward,
         to_inputs=slice_to_inputs,
         attributes=SLICE,
+        cost=elementwise,
     ),
     Op(
         name="reshape",
@@ -269,6 +271,7 @@ ROWS = (
         forward=reshape_forward,
         to_inputs=reshape_to_inputs,
         attributes=RESHAPE,
+        cost=elementwise,
     ),
     Op(
         name="squeeze",
@@ -278,6 +281,7 @@ ROWS = (
         forward=reshape_forward,
         to_inputs=reshape_to_inputs,
         attributes=SQUEEZE,
+        cost=elementwise,
     ),
     Op(
         name="unsqueeze",
@@ -287,6 +291,7 @@ ROWS = (
         forward=reshape_forward,
         to_inputs=reshape_to_inputs,
         attributes=UNSQUEEZE,
+        cost=elementwise,
     ),
     Op(
         name="flatten",
@@ -296,6 +301,7 @@ ROWS = (
         forward=reshape_forward,
         to_inputs=reshape_to_inputs,
         attributes=FLATTEN,
+        cost=elementwise,
     ),
     Op(
         name="flip",
@@ -305,6 +311,7 @@ ROWS = (
         forward=flip_forward,
         to_inputs=flip_to_inputs,
         attributes=FLIP,
+        cost=elementwise,
     ),
     Op(
         name="trilu",
@@ -314,6 +321,7 @@ ROWS = (
         forward=trilu_forward,
         to_inputs=trilu_to_inputs,
         attributes=TRILU,
+        cost=elementwise,
     ),
     Op(
         name="transpose",
@@ -323,5 +331,6 @@ ROWS = (
         forward=transpose_forward,
         to_inputs=transpose_to_inputs,
         attributes=TRANSPOSE,
+        cost=elementwise,
     ),
 )

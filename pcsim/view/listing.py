@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.text import Text
 
+from pcsim.analysis.hardware import HARDWARE
 from pcsim.analysis.measures import MEASURES
+from pcsim.analysis.placement import PLACEMENTS
 from pcsim.claims.claims_here import claims_here
 from pcsim.claims.verdicts import CHECKS
+from pcsim.cost_report import constant_rows
 from pcsim.engines import ENGINES
 from pcsim.errors import EXITS, InputError, PcsimError
 from pcsim.graph.graph_document import DelayEntry, InitEntry
@@ -176,6 +179,17 @@ def _measures() -> Rows:
     return [{"measure": row.name, "summary": row.summary, "source": row.source} for row in MEASURES.values()]
 
 
+def _hardware() -> Rows:
+    return [
+        {"hardware": row.name, "summary": row.summary, "assumes": "; ".join(row.assumptions)}
+        for row in HARDWARE.values()
+    ]
+
+
+def _placements() -> Rows:
+    return [{"placement": row.name, "summary": row.summary, "source": row.source} for row in PLACEMENTS.values()]
+
+
 def _criteria() -> Rows:
     return [{"criterion": name, "summary": summary} for name, summary in CRITERIA.items()]
 
@@ -265,6 +279,7 @@ LISTS: dict[str, Callable[[], Rows]] = {
     "firings": _firings, "engines": _engines, "measures": _measures, "criteria": _criteria, "quantities": _quantities,
     "optimisers": _optimisers, "schedules": _schedules, "metrics": _metrics,
     "errors": _errors, "exits": _exits, "onnx": _onnx, "papers": _papers, "checks": _checks,
+    "hardware": _hardware, "constants": constant_rows, "placements": _placements,
     "methods": _methods, "scenarios": _scenarios, "claims": _claims,
 }  # fmt: skip
 
@@ -294,6 +309,9 @@ ABOUT = {
     "onnx": "Operators of ONNX that are read, beside If, Loop, Scan and those that ONNX defines by others.",
     "checks": "How a claim is checked: an entry under `checks` of a scenario's `claim`, with these keys.",
     "methods": "What the rows of a claim are measured by: `rows` of a scenario's `claim`.",
+    "hardware": "What an update may run on: `pcsim cost` has a model of the energy and latency of each.",
+    "constants": "Numbers of these models: --constant NAME=VALUE of `pcsim cost` takes another value.",
+    "placements": "How actors are placed on the cores of a mesh: --placement of `pcsim cost`.",
     "scenarios": "Scenarios in the folder 'scenarios'.",
     "claims": "Claims of papers: pcsim reproduce NAME measures one and says whether it agrees.",
 }
