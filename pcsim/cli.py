@@ -630,7 +630,7 @@ def reproduce_(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=NamesEngines)
 @_guarded
 def cost(
     file: File,
@@ -655,9 +655,11 @@ def cost(
     Compares backprop with rules, on one processor and many, and on hardware by a model whose assumptions are listed.
     """
     from pcsim.view.cost_command import cost_command
+    from pcsim.view.progress import Bar
 
     asked = {"ticks": ticks, "placement": placement, "constants": _overrides(constants), "engine": engine}
-    found, printed = cost_command(file, _overrides(settings), rules, asked, folder)
+    with Bar(err, "rules measured", quiet=as_json) as bar:
+        found, printed = cost_command(file, _overrides(settings), rules, {**asked, "progress": bar.ticks}, folder)
     _print_json(found.as_dict()) if as_json else out.print(*printed, sep="\n")
 
 

@@ -28,7 +28,7 @@ from pcsim.scenario.scenario import Scenario
 from pcsim.simulate import simulate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pcsim.analysis.cost import ActorCost
     from pcsim.analysis.hardware import Hardware
@@ -133,6 +133,7 @@ def cost(
     processors: Sequence[int] | None = None,
     constants: Mapping[str, float] | None = None,
     engine: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> CostReport:
     """Return what an update costs by backprop and by rules, in operations and on hardware.
 
@@ -146,13 +147,13 @@ def cost(
     processors : numbers of processors; default: powers of two up to one for each actor
     constants : other values of constants of the hardware: {"loihi.units_per_core": 64}
     engine : for the runs that measure ticks
+    progress : called with (rules measured, rules)
 
     Raises InputError for what is wrong, and for ops that do not declare what they cost, by name.
     """
     scenario = source if isinstance(source, Scenario) else load(source, overrides)
     asked = _Asked(scenario, rules, ticks, placement, processors, constants)
-    costing = asked.costing(engine)
-    return costing.report()
+    return asked.costing(engine).report(progress or (lambda _done, _total: None))
 
 
 class _Asked(Attempts):
@@ -257,9 +258,13 @@ class _Costing:
     engine: str | None
     kept: dict[Any, Any] = field(default_factory=dict)
 
-    def report(self) -> CostReport:
+    def report(self, progress: Callable[[int, int], None]) -> CostReport:
+        """Return all tables; ``progress`` is called with (rules measured, rules)."""
         task = self.scenario.task()
-        methods = [self._backprop(task), *(self._method(row, task) for row in self.rules)]
+        methods = [self._backprop(task)]
+        for number, row in enumerate(self.rules, 1):
+            methods.append(self._method(row, task))
+            progress(number, len(self.rules))
         own, candidates = methods[1] if self.rules else methods[0], self._candidates(methods)
         meshes = {
             name: self._placed(name, task.graph, self.placement) for name, row in self.hardware.items() if row.mesh

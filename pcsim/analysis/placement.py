@@ -247,7 +247,7 @@ def _metis(found: Pieces, chip: Chip, seed: int) -> tuple[Chip, Array]:
         ends += list(near)
         weights += [max(1, round(numbers)) for numbers in near.values()]
         starts.append(len(ends))
-    _, parts = metis.part_graph(cores, xadj=starts, adjncy=ends, eweights=weights)
+    _, parts = metis.part_graph(cores, metis.CSRAdjacency(starts, ends), eweights=weights)
     return _filled(np.argsort(parts, kind="stable").tolist(), found, chip)
 
 
