@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pcsim.claims.cost_report import CostReport, cost
     from pcsim.claims.reproduce import Reproduction, reproduce
-    from pcsim.cost_report import CostReport, cost
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, Levelling, level, levelling
     from pcsim.graph.dot import to_dot
@@ -94,7 +94,7 @@ __all__ = [
 
 _MODULES = {
     "pcsim.claims.reproduce": ("Reproduction", "reproduce"),
-    "pcsim.cost_report": ("CostReport", "cost"),
+    "pcsim.claims.cost_report": ("CostReport", "cost"),
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "Levelling", "level", "levelling"),
     "pcsim.models.model": ("Model",),

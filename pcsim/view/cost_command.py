@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pcsim.cost_report import CostReport, cost
+from pcsim.claims.cost_report import CostReport, cost
 from pcsim.documents import parse, plain
 from pcsim.view.cost_figures import cost_figures
 from pcsim.view.cost_tables import cost_tables

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-    from pcsim.cost_report import CostReport, Row
+    from pcsim.claims.cost_report import CostReport, Row
 
 
 def cost_figures(found: CostReport, folder: Path) -> list[Path]:

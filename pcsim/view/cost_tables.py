@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pcsim.view.text import add_rows, columns, notes, number, titled
 
 if TYPE_CHECKING:
-    from pcsim.cost_report import CostReport, Row
+    from pcsim.claims.cost_report import CostReport, Row
 
 
 def cost_tables(found: CostReport) -> list[Any]:
