@@ -21,6 +21,7 @@ from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, source_value
 from pcsim.engines.state import State, check, delayed_edges, history_lengths
 from pcsim.errors import InputError, Problem
+from pcsim.graph.crossings import why_channels
 from pcsim.graph.graph import active_by_shape
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops.local import Local
@@ -58,6 +59,8 @@ def _objections(task: Task) -> Iterator[Problem]:
             f"{here} needs fixed predictions and updates at ticks known beforehand: fpa, bp; got {rule.name!r}",
         )
         return
+    if task.graph.has_channels:
+        yield Problem(("solve",), f"{here} has every message delivered; here {why_channels(task.graph)}")
     if kept := asymmetric(task.graph):
         yield Problem(("solve",), f"{here} needs symmetric feedback; {kept[0]!r} has another")
     if not rule.step_size < 2:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.engines.base import kept_by_task
+from pcsim.graph.crossings import why_channels
 from pcsim.graph.levels import uneven_edges
 from pcsim.ops import LOSSES
 from pcsim.program.lower import precision_of
@@ -58,6 +59,8 @@ def why_not_closed_form(task: Task) -> str:
 
 def _why_not_plain(task: Task, weighed: list[str]) -> str:
     """Return what keeps errors from being plain vector-Jacobian products at the feedforward values."""
+    if task.graph.has_channels:
+        return why_channels(task.graph)
     if task.initial:
         return "values do not start from the feedforward sweep"
     if asymmetric(task.graph):
@@ -92,6 +95,8 @@ def why_no_modes(task: Task) -> str:
         return f"rule {rule.name} has no prediction under this criterion"
     if any(edge.value_delay or edge.error_delay for edge in graph.edges):
         return "edges have delays"
+    if graph.has_channels:
+        return why_channels(graph)
     if not all(LOSSES[loss].clamps for loss in task.losses.values()):
         return "the loss does not clamp the output"
     if coupled(graph) or asymmetric(graph):

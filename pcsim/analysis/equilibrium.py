@@ -21,6 +21,7 @@ import numpy as np
 from pcsim.analysis.conditions import asymmetric, coupled
 from pcsim.engines.sweeps import SweepSession
 from pcsim.errors import InputError, NumberOverflowError, Problem, RunError, wrong
+from pcsim.graph.crossings import why_channels
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def _objections(task: Task) -> Iterator[Problem]:
         yield Problem(
             ("solve",), f"{here} needs predictions that move, and updates at the end: il, epc; got {rule.name!r}"
         )
+    if task.graph.has_channels:
+        yield Problem(("solve",), f"{here} has every message delivered; here {why_channels(task.graph)}")
     if kept := asymmetric(task.graph):
         yield Problem(("solve",), f"{here} needs symmetric feedback; {kept[0]!r} has another")
     for name, loss in task.losses.items():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.engines.squares import squares_of
+from pcsim.graph.crossings import latest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,9 @@ def round_trip(graph: Graph, *, moving: bool) -> int:
     A value moves, travels down a path, and the errors that it makes come back up: the delays of both add up along
     the path. Values do not travel where predictions are fixed (``moving`` False).
     """
-    return 1 + _greatest(graph, lambda edge: edge.error_delay + (edge.value_delay if moving else 0))
+    return 1 + _greatest(
+        graph, lambda edge: latest(graph, edge, "error") + (latest(graph, edge, "value") if moving else 0)
+    )
 
 
 def _greatest(graph: Graph, delay: Callable[[Edge], int]) -> int:
@@ -62,7 +65,7 @@ def _greatest(graph: Graph, delay: Callable[[Edge], int]) -> int:
 
 def value_travel(graph: Graph, *, moving: bool) -> int:
     """Return the greatest sum of value delays along a path: where errors stay the same, values do so after it."""
-    return _greatest(graph, lambda edge: edge.value_delay) if moving else 0
+    return _greatest(graph, lambda edge: latest(graph, edge, "value")) if moving else 0
 
 
 def memory(graph: Graph, *, moving: bool) -> int:
@@ -72,8 +75,8 @@ def memory(graph: Graph, *, moving: bool) -> int:
     values of a value delay before that, of any edge.
     """
     edges = [edge for edge in graph.edges if graph.role(edge.pre) == "free"]
-    values = max((edge.value_delay for edge in edges), default=0) if moving else 0
-    errors = max((edge.error_delay for edge in edges), default=0)
+    values = max((latest(graph, edge, "value") for edge in edges), default=0) if moving else 0
+    errors = max((latest(graph, edge, "error") for edge in edges), default=0)
     return 1 + value_travel(graph, moving=moving) + values + errors
 
 

@@ -62,14 +62,13 @@ def wired(vertex: Node, outer: Outer, names: Mapping[str, str]) -> Node:
 
 
 def joined(outer: Node, inner: Node) -> Node:
-    """Return the outer input with the inner one's delay added to its own."""
+    """Return the outer input with the inner one's delay added to its own; what else both say, the outer one decides."""
     there, here = _delay(outer), _delay(inner)
-    if here is None:
+    if inner.entries is not None:
+        source = Entry("from", Node(source_of(outer), outer.location), outer.location)
+        outer = Node(None, outer.location, None, {**inner.entries, **(outer.entries or {}), "from": source})
+    if here is None or there is None:
         return outer
-    if there is None:
-        source = Node(source_of(outer), outer.location)
-        assert inner.entries is not None
-        return Node(None, outer.location, None, {**inner.entries, "from": Entry("from", source, outer.location)})
     first, second = _ways(there.value), _ways(here.value)
     if first is None or second is None:
         # Not a delay: left for the model to refuse.

@@ -87,7 +87,7 @@ def fastest() -> str:
 
 def best_engine(graph: Graph, batch: int, ticks: int, rule: Rule | None = None) -> str:
     """Return what ``auto`` means for a run: compiled kernels where they know its rule and it is long enough."""
-    able = rule is None or not ENGINES[fastest()].refusal(rule)
+    able = (rule is None or not ENGINES[fastest()].refusal(rule)) and not graph.has_channels
     return fastest() if able and nanoseconds(graph, batch, ticks) > WORTH_COMPILING else "numpy"
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by_tick
+from pcsim.engines.channels import Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
-from pcsim.engines.state import State, check, delayed_edges, history_lengths, multiplied, past
+from pcsim.engines.state import CHANNELS, State, check, delayed_edges, history_lengths, multiplied, past
+from pcsim.graph.crossings import FACTS, crossings
 from pcsim.graph.graph import active_by_shape
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops import LOSSES
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pcsim.engines.base import Given, Read, Task
+    from pcsim.graph.crossings import Crossing, Kind
     from pcsim.graph.graph import Edge, Vertex
     from pcsim.rules import Rule
 
@@ -49,6 +52,63 @@ class Network:
         for edge, kind, content in self.flying.pop(tick, []):
             to, key = (edge.post, edge.slot) if kind == "value" else (edge.pre, edge.key)
             inboxes[to][kind][key] = content
+
+
+class ChannelLine:
+    """Carries one kind of message over one edge that is not simply delivered; arrays are (1, batch, *shape).
+
+    ``flying`` holds what is under way by the tick at which it is due: (tick at which it was sent, content, units that
+    sent it).
+    """
+
+    def __init__(self, one: Crossing, task: Task) -> None:
+        zeros = np.zeros((1, task.batch, *task.graph.vertices[one.edge.pre].shape), task.dtype)
+        self.one, self.clock, self.flying = one, Clocks([one.acts]), defaultdict[int, list[Any]](list)
+        self.held, self.last, self.sent, self.lost = (zeros.copy() for _ in range(4))
+        self.stamp = zeros - 1
+        self.clock.begin(task)
+        self.stream = streams_of(task, [one])[0]
+
+    def due(self, tick: int) -> int:
+        """Return when what is sent at a tick arrives."""
+        return tick + self.one.delay + int(extra_ticks(self.stream, self.one.channel.jitter, tick))
+
+    def send(self, tick: int, message: Array) -> None:
+        """Send what has changed, if the sender acts; it arrives later, or not."""
+        content = quantised(np, self.one.channel.quantise, message)
+        units = changed(content, self.last, message.dtype.type(threshold_of(self.one))) & self.clock.acting(tick)[0]
+        self.last = np.where(units, content, self.last)
+        self.sent += units
+        if lost(self.stream, self.one.channel.loss, tick):
+            self.lost += units
+        else:
+            self.flying[self.due(tick)].append((tick, content, units))
+
+    def arrive(self, tick: int) -> Array:
+        """Return what the receiver holds once what is due has come: the newest that ever came."""
+        for when, content, units in sorted(self.flying.pop(tick, []), key=lambda message: message[0]):
+            newer = units & (when > self.stamp)
+            self.held, self.stamp = np.where(newer, content, self.held), np.where(newer, when, self.stamp)
+        return self.held
+
+    def saved(self, tick: int) -> Array:
+        """Return the line before a tick, as ``State`` has it."""
+        content = np.zeros((self.one.ticks, *self.held.shape[1:]), self.held.dtype)
+        mask = content.copy()
+        for when, sent, units in (message for messages in self.flying.values() for message in messages):
+            row = when - (tick - self.one.ticks)
+            content[row], mask[row] = np.where(units, sent, 0)[0], units[0]
+        return np.concatenate([self.held, self.stamp, self.last, self.sent, self.lost, content, mask])
+
+    def load(self, tick: int, saved: Array) -> None:
+        """Go on from what ``saved`` returned."""
+        self.held, self.stamp, self.last, self.sent, self.lost = (row[None].copy() for row in saved[:FACTS])
+        ticks = self.one.ticks
+        self.flying.clear()
+        for row in range(ticks):
+            content, units, when = saved[FACTS + row][None], saved[FACTS + ticks + row][None] != 0, tick - ticks + row
+            if units.any():
+                self.flying[self.due(when)].append((when, content, units))
 
 
 @dataclass
@@ -84,6 +144,8 @@ class Actor:
     """Where the rule has free vertices keep one."""
     rho: float = 1.0
     alpha: float = 0.0
+    clock: Clocks | None = None
+    """When it sends and moves; None: at every tick."""
 
     @property
     def value(self) -> Array:
@@ -191,6 +253,7 @@ class ActorSession:
         self.tick = self.next_tick = 0
         self.frozen_at: dict[str, int] = {}
         self.applied = dict(self.learnt)
+        self.lines = {key: ChannelLine(one, task) for key, one in crossings(self.graph).items()}
         with np.errstate(all="ignore"):
             self.start = self._feedforward()
             self.actors = {name: self._actor(name) for name in self.graph.active}
@@ -240,6 +303,9 @@ class ActorSession:
                 self.rule.rho,
                 self.rule.multiplier_step,
             )
+        if vertex.acts is not None:
+            actor.clock = Clocks([vertex.acts])
+            actor.clock.begin(task)
         initial = task.initial.get(name)
         actor.settle(
             tuple(self.start[edge.pre] for edge in graph.incoming[name]), None if initial is None else initial[None]
@@ -249,7 +315,7 @@ class ActorSession:
     def _fill_value_lines(self) -> None:
         """Before tick 0, value lines hold the feedforward values."""
         for edge in self.graph.edges:
-            for due in range(edge.value_delay):
+            for due in range(edge.value_delay if (edge.name, "value") not in self.lines else 0):
                 self.network.send(due, edge, "value", self.start[edge.pre])
 
     def predict(self, tick: int) -> None:
@@ -261,7 +327,11 @@ class ActorSession:
         if self.may_freeze:
             self._check(tick, lambda actor: actor.deviation)
         for edge in self.graph.edges:
-            self.network.send(tick + edge.value_delay, edge, "value", self._value(edge.pre))
+            if line := self.lines.get((edge.name, "value")):
+                line.send(tick, self.actors[edge.pre].deviation)
+                self.actors[edge.post].inbox["value"][edge.slot] = self.start[edge.pre] + line.arrive(tick)
+            else:
+                self.network.send(tick + edge.value_delay, edge, "value", self._value(edge.pre))
         self._deliver(tick)
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
@@ -288,6 +358,9 @@ class ActorSession:
         """Take the errors that are due."""
         with np.errstate(all="ignore"):
             self._deliver(tick)
+            for (_, kind), line in self.lines.items():
+                if kind == "error":
+                    self.actors[line.one.edge.pre].inbox["error"][line.one.edge.key] = line.arrive(tick)
             self._check(tick, lambda actor: actor.received(), due=1)
 
     def move(self) -> None:
@@ -295,7 +368,7 @@ class ActorSession:
         self.next_tick = self.tick + 1
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
-                if actor.free:
+                if actor.free and (actor.clock is None or actor.clock.acting(self.tick)[0]):
                     actor.correct()
 
     def advance(
@@ -332,7 +405,15 @@ class ActorSession:
             "actors",
             private,
             {name: self._multiplier(name)[0].copy() for name in multiplied(self.task)},
+            **self._crossing(),
         )
+
+    def _crossing(self) -> dict[str, dict[str, Array]]:
+        """Return what crosses channels."""
+        found: dict[str, dict[str, Array]] = {key: {} for key in CHANNELS.values()}
+        for (name, kind), line in self.lines.items():
+            found[CHANNELS[kind]][name] = line.saved(self.next_tick)
+        return found
 
     def _values_under_way(self) -> dict[str, Array]:
         """Return the deviations of each vertex in the last ticks, as far back as some value is under way."""
@@ -380,7 +461,11 @@ class ActorSession:
     def _fill_lines(self, state: State) -> None:
         """Put the messages of a state under way again."""
         own, tick = state.own("actors"), state.tick
+        for (name, kind), line in self.lines.items():
+            line.load(tick, getattr(state, CHANNELS[kind])[name])
         for edge in self.graph.edges:
+            if (edge.name, "value") in self.lines:
+                continue
             ago = past(state.values.get(edge.pre), edge.value_delay, self.start[edge.pre][0])
             for k in range(edge.value_delay):
                 mine = own.get(f"{tick + k}/value/{edge.name}")
@@ -409,7 +494,9 @@ class ActorSession:
         edges = self.graph.incoming[name]
         if any(self._moves(edge) for edge in edges):
             for edge, message in zip(edges, actor.messages(), strict=True):
-                if self._moves(edge):
+                if line := self.lines.get((edge.name, "error")):
+                    line.send(tick, message)
+                elif self._moves(edge):
                     self.network.send(tick + edge.error_delay, edge, "error", message)
 
     def _moves(self, edge: Edge) -> bool:
@@ -486,6 +573,10 @@ class ActorSession:
     def _read(self, quantity: str, name: str) -> Array:
         if quantity.endswith("message"):
             return self._message(quantity, self.graph.edge(name))
+        if quantity.endswith(("sent", "lost")):
+            kind, _, what = quantity.partition(" ")
+            counts: Array = getattr(self.lines[name, cast("Kind", kind)], what)
+            return counts
         actor = self.actors.get(name)
         if actor is None:
             vertex = self.graph.vertices[name]

@@ -212,10 +212,10 @@ def may_freeze(task: Task) -> bool:
     """Return whether a vertex that has fired may be frozen: nothing that is still to be learnt depends on it.
 
     So it is where a parameter learns once, behind the front of the first errors, on a levelled graph, from
-    the feedforward state.
+    the feedforward state, and messages are simply delivered.
     """
     once = task.rule.moving and task.rule.fires.at_front and not task.rule.fires.applies
-    return once and not task.initial and not uneven_edges(task.graph)
+    return once and not task.initial and not uneven_edges(task.graph) and not task.graph.has_channels
 
 
 def clamped(task: Task, name: str) -> bool:

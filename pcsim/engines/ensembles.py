@@ -7,7 +7,7 @@ different runs then stack by themselves: a tick costs as many array operations a
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pcsim.engines.base import begun_again, data_of
 from pcsim.engines.contributions import contributes, contributions_of
 from pcsim.engines.operands import buffer_names, buffers_of, draws_of, operands_of, source_value
 from pcsim.errors import wrong
+from pcsim.graph.channels import Acts, Channel
 from pcsim.graph.graph import Graph
 from pcsim.graph.levels import vertex_levels
 from pcsim.ops.local import Local
@@ -194,36 +195,53 @@ def union(tasks: Sequence[Task]) -> Task:
         for key, array in arrays.items()
     }
     parts |= {"draws": drawn, "buffers": buffers}
-    return replace(first, graph=_copies(first.graph, len(tasks)), step_sizes=sizes, **parts)
+    seeds = [task.seed for task in tasks]
+    return replace(first, graph=_copies(first.graph, seeds), step_sizes=sizes, **parts)
 
 
-def _copies(graph: Graph, runs: int) -> Graph:
-    """Return as many copies of a graph side by side; vertex by vertex, so that rows read in order stay in order."""
+def _copies(graph: Graph, seeds: Sequence[int]) -> Graph:
+    """Return copies of a graph side by side; vertex by vertex, so that rows read in order stay in order.
+
+    ``seeds`` name the random numbers of each one's channels.
+    """
+    runs = len(seeds)
     vertices = {
-        joined(name, run): _vertex(vertex, run) for name, vertex in graph.vertices.items() for run in range(runs)
+        joined(name, run): _vertex(vertex, run, seeds[run])
+        for name, vertex in graph.vertices.items()
+        for run in range(runs)
     }
     parameters = {
         joined(name, run): _parameter(parameter, run)
         for name, parameter in graph.parameters.items()
         for run in range(runs)
     }
-    edges = tuple(_edge(edge, run) for edge in graph.edges for run in range(runs))
+    edges = tuple(_edge(edge, run, seeds[run]) for edge in graph.edges for run in range(runs))
     outputs = tuple(joined(name, run) for name in graph.outputs for run in range(runs))
     return Graph(vertices, edges, parameters, outputs, graph.title, graph.source)
 
 
-def _vertex(vertex: Vertex, run: int) -> Vertex:
+def _vertex(vertex: Vertex, run: int, seed: int) -> Vertex:
     params = tuple((slot, joined(parameter, run)) for slot, parameter in vertex.params)
-    return replace(vertex, name=joined(vertex.name, run), params=params)
+    return replace(vertex, name=joined(vertex.name, run), params=params, acts=_seeded(vertex.acts, seed))
 
 
 def _parameter(parameter: Parameter, run: int) -> Parameter:
     return replace(parameter, name=joined(parameter.name, run))
 
 
-def _edge(edge: Edge, run: int) -> Edge:
-    # the key stays: it orders the messages to one vertex, and these are all of one run
-    return replace(edge, pre=joined(edge.pre, run), post=joined(edge.post, run), name=joined(edge.name, run))
+def _edge(edge: Edge, run: int, seed: int) -> Edge:
+    # the key stays: it orders the messages to one vertex, and names their random numbers
+    pre, post, name = (joined(each, run) for each in (edge.pre, edge.post, edge.name))
+    value, error = (_seeded(channel, seed) for channel in (edge.value_channel, edge.error_channel))
+    return replace(edge, pre=pre, post=post, name=name, value_channel=value, error_channel=error)
+
+
+R = TypeVar("R", Channel, Acts)
+
+
+def _seeded(row: R | None, seed: int) -> R | None:
+    """Return a row whose random numbers are those of a run."""
+    return row if row is None or row.seed is not None else replace(row, seed=seed)
 
 
 class Member:

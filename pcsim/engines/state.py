@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import InputError, Problem
+from pcsim.graph.crossings import crossings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pcsim.engines.base import Task
+    from pcsim.graph.crossings import Kind
     from pcsim.graph.graph import Graph
 
 Array = np.ndarray
@@ -37,6 +39,10 @@ class State:
     fired, frozen : {vertex: tick}
     seed, batch_number : name the random draws of this batch
     multipliers : {free vertex: (batch, *shape)}, under rules whose vertices keep one
+    value_channels, error_channels : {edge: (arrays, batch, *shape)}, of what crosses a channel: what its receiver holds
+        and the tick at which that was sent, what was sent last, how often each unit has sent and how often that was
+        lost; then what was sent at each tick from which something may be under way, the oldest first, and which units
+        sent it
     engine, private : the engine that made it, and what beyond the above lets that engine go on bit for bit
     """
 
@@ -54,6 +60,8 @@ class State:
     engine: str = ""
     private: Arrays = field(default_factory=dict)
     multipliers: Arrays = field(default_factory=dict)
+    value_channels: Arrays = field(default_factory=dict)
+    error_channels: Arrays = field(default_factory=dict)
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self.errors.values())) + sum(map(len, self.values.values()))
@@ -73,7 +81,8 @@ class State:
         return State(self.tick, **parts, seed=self.seed, batch_number=self.batch_number)
 
 
-ARRAYS = ("deviations", "values", "errors", "parameters", "updates", "applied", "multipliers")
+CHANNELS: dict[Kind, str] = {"value": "value_channels", "error": "error_channels"}
+ARRAYS = ("deviations", "values", "errors", "parameters", "updates", "applied", "multipliers", *CHANNELS.values())
 """The fields that hold arrays by name."""
 
 NAMED = (*ARRAYS, "fired", "frozen")
@@ -86,7 +95,8 @@ def history_lengths(graph: Graph) -> dict[str, int]:
     """Return {free vertex: ticks}: how long each vertex's values are under way at most, where some edge delays them."""
     longest: dict[str, int] = {}
     for edge in graph.edges:
-        if edge.value_delay and graph.role(edge.pre) == "free":
+        crosses = (edge.name, "value") in crossings(graph)
+        if edge.value_delay and graph.role(edge.pre) == "free" and not crosses:
             longest[edge.pre] = max(longest.get(edge.pre, 0), edge.value_delay)
     return longest
 
@@ -118,7 +128,10 @@ def _problems(state: State, task: Task) -> Iterator[Problem]:
     parameters = {name: row.shape for name, row in graph.parameters.items()}
     multipliers = {name: shapes[name] for name in multiplied(task)}
     expected = (("deviations", shapes), ("errors", late), ("parameters", parameters), ("updates", parameters))
-    for key, wanted in (*expected, ("multipliers", multipliers)):
+    crossing: dict[str, dict[str, Any]] = {key: {} for key in CHANNELS.values()}
+    for (name, kind), one in crossings(graph).items():
+        crossing[CHANNELS[kind]][name] = (one.arrays, *shapes[one.edge.pre])
+    for key, wanted in (*expected, ("multipliers", multipliers), *crossing.items()):
         yield from _compare(key, getattr(state, key), wanted, task.dtype)
     if not 0 <= state.tick <= task.ticks:
         yield Problem(("resume",), f"the state is that before tick {state.tick}, of a run of {task.ticks} ticks")
@@ -138,6 +151,7 @@ def _compare(key: str, found: Mapping[str, Array], wanted: Mapping[str, Any], dt
 
 
 def delayed_edges(graph: Graph) -> list[Any]:
-    """Return the edges over which errors travel for a tick or more."""
-    free = (edge for edge in graph.edges if edge.error_delay)
+    """Return the edges over which errors travel for a tick or more, on a line of their own."""
+    known = crossings(graph)
+    free = (edge for edge in graph.edges if edge.error_delay and (edge.name, "error") not in known)
     return [edge for edge in free if graph.vertices[edge.pre].op.role == "function"]

@@ -24,6 +24,7 @@ from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
 from pcsim.engines.state import State, check
 from pcsim.errors import wrong
+from pcsim.graph.crossings import why_channels
 from pcsim.graph.graph import active_by_shape
 from pcsim.ops import LOSSES
 from pcsim.ops.local import Local
@@ -277,6 +278,9 @@ def start(task: Task) -> Session:
     """Start a run in errors; raises InputError where edges have delays, or the rule keeps something else."""
     if not task.rule.sweeps:
         raise wrong(("rule", "name"), f"rule {task.rule.name!r} keeps no errors; take an engine of pcsim list engines")
+    if task.graph.has_channels:
+        message = f"rule {task.rule.name!r} sweeps the whole graph in one tick, and {why_channels(task.graph)}; take il"
+        raise wrong("rule", message)
     if late := [edge.name for edge in task.graph.edges if edge.value_delay or edge.error_delay]:
         raise wrong(
             ("rule", "name"),

@@ -47,7 +47,8 @@ def sweeps_alone(task: Task) -> bool:
     """Return whether predictions are fixed and learn once, level by level, and nothing but updates is wanted."""
     fires = task.rule.fires
     once = fires.at_front and not fires.waits and not task.rule.moving
-    return once and not task.exact_dynamics and not uneven_edges(task.graph)
+    plain = not uneven_edges(task.graph) and not task.graph.has_channels
+    return once and not task.exact_dynamics and plain
 
 
 class UpdatesOnlySession:

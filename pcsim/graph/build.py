@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pcsim.arrays import Shape
+    from pcsim.graph.channels import Acts, Channel
     from pcsim.ops.op import BufferSpec, Call, Op, ParameterSpec, Realised
 
 T = TypeVar("T")
@@ -200,7 +201,21 @@ class _Builder:
         feedback = self.attempt(("vertices", name), lambda: feedback_of(entry))
         self._carried(name, entry, op)
         # Also when one of them is wrong: what this vertex feeds has its shape and can be checked.
-        self.vertices[name] = Vertex(name, op, call, params or (), precision or 1.0, feedback or FEEDBACKS["symmetric"])
+        self.vertices[name] = Vertex(
+            name,
+            op,
+            call,
+            params or (),
+            precision or 1.0,
+            feedback or FEEDBACKS["symmetric"],
+            self._acts(name, entry, op),
+        )
+
+    def _acts(self, name: str, entry: VertexEntry, op: Op) -> Acts | None:
+        acts = entry.acts.row(name)
+        if acts is not None and op.role != "function":
+            self.wrong(("vertices", name, "acts"), f"{name!r} neither predicts nor moves; leave it out")
+        return acts
 
     def _carried(self, name: str, entry: VertexEntry, op: Op) -> None:
         """Refuse inputs of the wrong number format, and such as an error would have to return to where none can."""
@@ -283,8 +298,18 @@ class _Builder:
                     message = f"{item.source!r} is a parameter: its edges carry no delay, what it receives waits for it"
                     self.wrong(("vertices", name, "inputs", slot, "delay"), message)
                 line = edge_name(item.source, name)
-                edges.append(Edge(item.source, name, slot, delay.value, delay.error, (name, slot), line))
+                channels = self._channels(("vertices", name, "inputs", slot), item)
+                edges.append(Edge(item.source, name, slot, delay.value, delay.error, (name, slot), line, *channels))
         return edges
+
+    def _channels(self, path: Path, item: InputEntry) -> tuple[Channel | None, Channel | None]:
+        """Return the channels of an input: of values, of errors."""
+        channels = item.channels()
+        pre = self.vertices.get(item.source)
+        if any(channels) and pre is not None and pre.op.role != "function":
+            what = "what it receives waits" if pre.op.role == "parameter" else "what it holds never changes"
+            self.wrong(path, f"{item.source!r} is a {pre.op.role}: its edges carry no channel, {what}")
+        return channels
 
     def _lines(self, name: str, entry: VertexEntry) -> list[tuple[InputEntry, int]]:
         """Return the input of each slot, and how much longer it travels than the document's entry says."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from pcsim.arrays import Shape
+    from pcsim.graph.channels import Acts, Channel
     from pcsim.ops.op import Call, Feedback, Format, Op
 
 Precision = float | tuple[Any, ...]
@@ -39,6 +40,8 @@ class Edge:
         order of keys, so an edge split by identity vertices keeps its place in the sum.
     name : str
         ``pre->post``; parallel edges are ``pre->post#1``, ``pre->post#2``, ...
+    value_channel, error_channel : Channel or None
+        What happens to messages beside their delay; None: each is delivered as it is.
     """
 
     pre: str
@@ -48,6 +51,8 @@ class Edge:
     error_delay: int
     key: tuple[str, int]
     name: str = ""
+    value_channel: Channel | None = None
+    error_channel: Channel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class Vertex:
     precision: Precision = 1.0
     feedback: Feedback = FEEDBACKS["symmetric"]
     """With which operands its error messages are computed."""
+    acts: Acts | None = None
+    """At which ticks it sends and moves; None: at all."""
 
     def __repr__(self) -> str:
         text = f"Vertex({self.name!r}, {self.op.name}, shape {list(self.shape)}, {len(self.call.shapes)} inputs)"
@@ -158,6 +165,12 @@ class Graph:
     def active(self) -> tuple[str, ...]:
         """Vertices that have error units: all but sources and parameters."""
         return tuple(name for name, vertex in self.vertices.items() if vertex.op.role == "function")
+
+    @cached_property
+    def has_channels(self) -> bool:
+        """Whether some message is not simply sent at every tick and delivered, or some vertex does not always act."""
+        channels = any(edge.value_channel or edge.error_channel for edge in self.edges)
+        return channels or any(vertex.acts for vertex in self.vertices.values())
 
     def carries_errors(self, edge: Edge) -> bool:
         """Return whether errors travel back over an edge: not into a clamped source."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -9,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from pcsim.documents.frozen_arrays import FrozenArray, as_lists, check_not_described, frozen_numbers
 from pcsim.errors import whole
+from pcsim.graph.channels import CHANNEL_KINDS, Acts, Channel
 from pcsim.graph.names import MOST_CHARACTERS, PATTERN
 from pcsim.ops.attributes import MOST_TICKS
 
@@ -87,8 +89,88 @@ def _both_ways(delay: Any) -> Any:
     return {"value": delay, "error": delay} if not isinstance(delay, dict) else delay
 
 
-class InputEntry(Strict):
-    """One input of a vertex: where it comes from and how long it travels."""
+BOTH = "one for both directions, or one each"
+Chance = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Threshold = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Bits = Annotated[int, Field(ge=2, le=16), WHOLE]
+Quantised = Literal["sign", "ternary"] | Bits
+
+
+class JitterEntry(Strict):
+    """Extra ticks in each direction."""
+
+    value: Delay = Field(default=0, description="most extra ticks of a value")
+    error: Delay = Field(default=0, description="most extra ticks of an error")
+
+
+class LossOfMessagesEntry(Strict):
+    """Chances in each direction."""
+
+    value: Chance = Field(default=0.0, description="chance that a value is lost")
+    error: Chance = Field(default=0.0, description="chance that an error is lost")
+
+
+class QuantiseEntry(Strict):
+    """Formats of numbers in each direction."""
+
+    value: Quantised | None = Field(default=None, description="of values; default: as they are")
+    error: Quantised | None = Field(default=None, description="of errors; default: as they are")
+
+
+class ThresholdEntry(Strict):
+    """Thresholds in each direction."""
+
+    value: Threshold | None = Field(default=None, description="of values; default: sent at every tick")
+    error: Threshold | None = Field(default=None, description="of errors; default: sent at every tick")
+
+
+class ChannelEntry(Strict):
+    """What happens to the messages of an edge, beside their delay."""
+
+    jitter: Annotated[JitterEntry, BeforeValidator(_both_ways, json_schema_input_type=Delay | JitterEntry)] = Field(
+        default=JitterEntry(), description=f"extra ticks, drawn for each tick: 0 to so many; {BOTH}"
+    )
+    loss: Annotated[
+        LossOfMessagesEntry, BeforeValidator(_both_ways, json_schema_input_type=Chance | LossOfMessagesEntry)
+    ] = Field(default=LossOfMessagesEntry(), description=f"chance that a message does not arrive; {BOTH}")
+    quantise: Annotated[
+        QuantiseEntry, BeforeValidator(_both_ways, json_schema_input_type=Quantised | QuantiseEntry)
+    ] = Field(default=QuantiseEntry(), description=f"bits of each number (2 to 16), ternary or sign; {BOTH}")
+    threshold: Annotated[
+        ThresholdEntry, BeforeValidator(_both_ways, json_schema_input_type=Threshold | ThresholdEntry)
+    ] = Field(
+        default=ThresholdEntry(),
+        description=f"units send only what differs from what they sent last by more than this; {BOTH}",
+    )
+
+    def channels(self) -> tuple[Channel | None, Channel | None]:
+        """Return the channel of values and that of errors; None where messages are delivered as they are."""
+        if self.model_fields_set.isdisjoint(CHANNEL_KINDS):
+            return None, None
+        entries = {key: getattr(self, key) for key in CHANNEL_KINDS}
+        value, error = (
+            Channel(**{key: getattr(entry, way) for key, entry in entries.items()}) for way in ("value", "error")
+        )
+        return (None if value == Channel() else value), (None if error == Channel() else error)
+
+
+class ActsEntry(Strict):
+    """When a vertex acts: sends and moves."""
+
+    every: Annotated[int, Field(ge=1, le=MOST_TICKS), WHOLE] = Field(default=1, description="only every n-th tick")
+    offset: Delay = Field(default=0, description="the first tick at which it acts")
+    chance: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
+        default=1.0, description="chance that it acts at such a tick"
+    )
+
+    def row(self, name: str = "") -> Acts | None:
+        """Return the entry as a row; None where the vertex acts at every tick."""
+        found = Acts(self.every, self.offset, self.chance)
+        return None if found == Acts() else replace(found, name=name)
+
+
+class InputEntry(ChannelEntry):
+    """One input of a vertex: where it comes from, how long it travels, and what happens to it on the way."""
 
     source: Name = Field(alias="from", description="the vertex that this input comes from")
     delay: Annotated[DelayEntry, BeforeValidator(_both_ways, json_schema_input_type=Delay | DelayEntry)] = Field(
@@ -190,6 +272,8 @@ class VertexEntry(BaseModel):
     feedback: Annotated[str, listed_in("feedbacks")] = Field(
         default="symmetric", description="how errors travel back: one of pcsim list feedbacks"
     )
+
+    acts: ActsEntry = Field(default=ActsEntry(), description="when it sends and moves; default: at every tick")
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pcsim.documents.frozen_arrays import MOST_WRITTEN_OUT, FrozenArray, reads_a
 from pcsim.errors import Attempts, InputError, Problem, nearest, slip_of, wrong
 from pcsim.graph.assembly import assemble
 from pcsim.graph.build import graph_from
+from pcsim.graph.channels import CHANNEL_KINDS, Acts, Channel
 from pcsim.graph.text_attributes import with_text, without_text
 from pcsim.ops import OPS
 from pcsim.ops.attributes import whole
@@ -39,7 +40,7 @@ Link = tuple[str, dict[str, Any]]
 _WAYS = ("value", "error")
 
 _OF_GRAPH = ("title", "name", "source", "outputs", "parameters")
-_OF_EDGE = ("slot", "delay", "value_delay", "error_delay", "part_of")
+_OF_EDGE = ("slot", "delay", "value_delay", "error_delay", "part_of", *CHANNEL_KINDS)
 
 _UNSAID = {"params": {}, "precision": 1.0}
 """What an entry means where it does not say it."""
@@ -62,7 +63,7 @@ def to_networkx(graph: Graph, *, text: bool = False) -> nx.MultiDiGraph[str]:
 
     Nodes have ``op``, ``shape``, ``attributes`` (those of the op that are not its defaults), ``params``
     and ``precision``, and ``init`` where buffers start otherwise than their op says. Edges are keyed by slot and have
-    ``slot``, ``value_delay`` and ``error_delay``, in ticks.
+    ``slot``, ``value_delay`` and ``error_delay``, in ticks, and what their channels do.
     The graph has ``title``, ``source``, ``outputs`` and ``parameters``: {name: {shape, init}}.
 
     text : lists and mappings as JSON text, so that networkx can write GraphML and GML; ``from_networkx`` reads it
@@ -89,6 +90,7 @@ def _node(vertex: Vertex) -> dict[str, Any]:
     follow = {key for key, row in rows.items() if row.follows and known[row.follows] is not None}
     given = {key: _plain(known[key]) for key in known if key not in follow and known[key] != rows[key].default}
     feedback = {} if vertex.feedback.symmetric else {"feedback": vertex.feedback.name}
+    acts = {} if vertex.acts is None else {"acts": _said(vertex.acts, Acts(), ("every", "offset", "chance"))}
     return {
         "op": vertex.op.name,
         "shape": list(vertex.shape),
@@ -96,12 +98,27 @@ def _node(vertex: Vertex) -> dict[str, Any]:
         "params": dict(vertex.params),
         "precision": _plain(vertex.precision),
         **feedback,
+        **acts,
     }
 
 
 def _line(edge: Edge) -> dict[str, Any]:
-    delays = {"slot": edge.slot, "value_delay": edge.value_delay, "error_delay": edge.error_delay}
+    delays = {"slot": edge.slot, "value_delay": edge.value_delay, "error_delay": edge.error_delay, **_channels(edge)}
     return delays if edge.key == (edge.post, edge.slot) else {**delays, "part_of": list(edge.key)}
+
+
+def _channels(edge: Edge) -> dict[str, Any]:
+    """Return the channels of an edge as a document writes them."""
+    ways = {"value": edge.value_channel, "error": edge.error_channel}
+    said = {way: _said(channel, Channel(), tuple(CHANNEL_KINDS)) for way, channel in ways.items() if channel}
+    return {
+        key: found for key in CHANNEL_KINDS if (found := {way: row[key] for way, row in said.items() if key in row})
+    }
+
+
+def _said(row: Any, default: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a row says that its default does not."""
+    return {key: value for key in keys if (value := getattr(row, key)) != getattr(default, key)}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -130,8 +147,8 @@ def from_networkx(graph: nx.DiGraph[Any]) -> Graph:
     attributes of the op stand beside ``op`` or under ``attributes``, ``shape`` of what is worked out is
     compared. Edges may have ``slot`` (the place among the inputs of their end; default: the order in which
     networkx lists the edges into it), and ``delay`` (as in a document) or ``value_delay`` and
-    ``error_delay``. networkx lists parallel edges together, in the order in which they were added, whatever
-    their keys: give ``slot`` where another order is meant.
+    ``error_delay``, and what a channel does (``jitter``, ``loss``, ...). networkx lists parallel edges together, in the
+    order in which they were added, whatever their keys: give ``slot`` where another order is meant.
     Names of nodes become text. What says how to draw a graph (labels, positions, colours) is left out, as are
     attributes of the whole graph that are unlike any of a document; other unknown attributes are refused.
     Lists and mappings may be JSON text, as ``to_networkx(text=True)`` writes them for files.
@@ -173,7 +190,9 @@ def _brief_input(link: Mapping[str, Any]) -> Any:
     delay = link["delay"]
     if isinstance(delay, Mapping) and len(delay) == len(_WAYS) and delay["value"] == delay["error"]:
         delay = delay["value"]
-    return link["from"] if delay == 0 else {**link, "delay": delay}
+    if delay == 0 and len(link) == 2:
+        return link["from"]
+    return {**link, "delay": delay}
 
 
 @dataclass
@@ -326,7 +345,10 @@ def _input(name: str, slot: int, link: Link) -> dict[str, Any]:
     source, data = link
     ways = {way: data[f"{way}_delay"] for way in _WAYS if f"{way}_delay" in data}
     delay = _read_value(("vertices", name, "inputs", slot, "delay"), ways or data.get("delay", 0))
-    return {"from": source, "delay": delay}
+    channels = {
+        key: _read_value(("vertices", name, "inputs", slot, key), data[key]) for key in CHANNEL_KINDS if key in data
+    }
+    return {"from": source, "delay": delay, **channels}
 
 
 def _document(graph: nx.DiGraph[Any], read: _Reading) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _message(details: list[ErrorDetails], path: Path, model: type[BaseModel]) ->
         return f"the key {path[-1]!r} is missing"
     if kind == "value_error":
         return details[0]["msg"].removeprefix("Value error, ")
-    if kind == "greater_than_equal" and path and path[-1] in ("delay", "value", "error"):
+    if kind == "greater_than_equal" and "delay" in path[-2:]:
         return f"a delay is a whole number of ticks, 0 or more, got {_short(got)}"
     texts = dict.fromkeys(_expected(detail) for detail in details)
     return f"expected {' or '.join(texts)}, got {_short(got)}"

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.garbage import uncollected
+from pcsim.graph.crossings import crossings
 from pcsim.graph.graph import number_format
 from pcsim.graph.levels import levels, vertex_levels
 from pcsim.graph.order import natural
 from pcsim.program.program import (
+    Channels,
     DelayBuffer,
     History,
     Inbox,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcsim.arrays import Shape
+    from pcsim.graph.crossings import Crossing
+    from pcsim.graph.crossings import Kind as MessageKind
     from pcsim.graph.graph import Edge, Graph, Vertex
     from pcsim.rules import Rule
 
@@ -60,10 +64,10 @@ def lower(graph: Graph, rule: Rule, *, keep_values: bool = False, prompt: bool =
     parameters = _parameter_rows(graph, kinds)
     parameter_row = {name: number for names in parameters.values() for number, name in enumerate(names)}
     histories, lines = _histories(graph, row, keep_values) if rule.moving or keep_values else ({}, {})
-    layout = _Layout(graph, row, parameter_row, lines, vertex_levels(graph))
+    layout = _Layout(graph, row, parameter_row, lines, vertex_levels(graph), _crossing_values(graph))
     steps = tuple(layout.step(names) for names in kinds.values())
     inboxes = {shape: _inbox(graph, edges, row, groups[shape], prompt) for shape, edges in layout.inboxes.items()}
-    return Program(graph, rule, groups, steps, inboxes, histories, parameters)
+    return Program(graph, rule, groups, steps, inboxes, histories, parameters, layout.channels())
 
 
 def _kinds(graph: Graph) -> dict[Kind, list[str]]:
@@ -139,7 +143,7 @@ def _histories(graph: Graph, row: Mapping[str, int], keep_values: bool) -> tuple
     """
     longest: dict[str, int] = {}
     for edge in graph.edges:
-        if edge.value_delay and graph.role(edge.pre) == "free":
+        if edge.value_delay and graph.role(edge.pre) == "free" and (edge.name, "value") not in crossings(graph):
             longest[edge.pre] = max(longest.get(edge.pre, 0), edge.value_delay + keep_values)
     by_shape: dict[Shape, list[str]] = defaultdict(list)
     for name in sorted(longest, key=natural):
@@ -151,6 +155,15 @@ def _histories(graph: Graph, row: Mapping[str, int], keep_values: bool) -> tuple
     return histories, {name: number for names in by_shape.values() for number, name in enumerate(names)}
 
 
+def _crossing_values(graph: Graph) -> dict[Shape, list[Crossing]]:
+    """Return the values that cross channels, by the shape of the sender."""
+    found: dict[Shape, list[Crossing]] = defaultdict(list)
+    for (_, kind), one in crossings(graph).items():
+        if kind == "value":
+            found[graph.vertices[one.edge.pre].shape].append(one)
+    return found
+
+
 @dataclass(frozen=True)
 class _Layout:
     """Where everything lies, while steps are made; ``inboxes`` grows by one edge a message."""
@@ -160,6 +173,7 @@ class _Layout:
     parameter_row: Mapping[str, int]
     lines: Mapping[str, int]
     levels: Mapping[str, int | None]
+    values: Mapping[Shape, list[Crossing]]
     inboxes: dict[Shape, list[Edge]] = field(default_factory=lambda: defaultdict(list))
 
     def step(self, names: list[str]) -> Step:
@@ -192,10 +206,37 @@ class _Layout:
             inbox.extend(edges)
         rows = rows_of(_index(self.row[edge.pre] for edge in edges))
         whole = number_format(pre) == "whole"
-        return Slot(pre.shape, rows, False, messages, self.late(edges), edges, whole)
+        return Slot(pre.shape, rows, False, messages, self.late(edges), edges, whole, self.crossing(pre.shape, edges))
+
+    def crossing(self, shape: Shape, edges: tuple[Edge, ...]) -> Late | None:
+        """Return the inputs of a slot that cross channels."""
+        if shape not in self.values:
+            return None
+        lines = {one.edge.name: line for line, one in enumerate(self.values[shape])}
+        places = [place for place, edge in enumerate(edges) if edge.name in lines]
+        here = _index(lines[edges[place].name] for place in places)
+        return Late(_index(places), here, np.zeros_like(here)) if places else None
+
+    def channels(self) -> dict[tuple[MessageKind, Shape], Channels]:
+        """Return what crosses channels, once all steps are made."""
+        found: dict[tuple[MessageKind, Shape], Channels] = {
+            ("value", shape): Channels(tuple(ones), _index(self.row[one.edge.pre] for one in ones))
+            for shape, ones in self.values.items()
+        }
+        known = crossings(self.graph)
+        for shape, edges in self.inboxes.items() if known else ():
+            ones = [(row, known[edge.name, "error"]) for row, edge in enumerate(edges) if (edge.name, "error") in known]
+            if ones:
+                found["error", shape] = Channels(tuple(one for _, one in ones), _index(row for row, _ in ones))
+        return found
 
     def late(self, edges: tuple[Edge, ...]) -> Late | None:
-        late = [(place, edge) for place, edge in enumerate(edges) if edge.value_delay and edge.pre in self.lines]
+        crossing = crossings(self.graph)
+        late = [
+            (place, edge)
+            for place, edge in enumerate(edges)
+            if edge.value_delay and edge.pre in self.lines and (edge.name, "value") not in crossing
+        ]
         if not late:
             return None
         return Late(_index(place for place, _ in late), _index(self.lines[edge.pre] for _, edge in late),
@@ -213,7 +254,12 @@ def _inbox(graph: Graph, edges: list[Edge], row: Mapping[str, int], group: Shape
     order = _index(message[edge.name] for name in group.names[: group.free] for edge in graph.outgoing[name])
     starts = np.searchsorted(receivers[order], np.arange(group.free + 1)).astype(np.intp)
     alone = rows_of(receivers)
-    late = _index(number for number, edge in enumerate(edges) if edge.error_delay and not prompt)
+    known = crossings(graph)
+    late = _index(
+        number
+        for number, edge in enumerate(edges)
+        if edge.error_delay and not prompt and (edge.name, "error") not in known
+    )
     lengths = _index(edges[number].error_delay for number in late)
     return Inbox(receivers, order, starts, alone if isinstance(alone, slice) else None, late,
                 delay_buffer(lengths) if len(late) else DelayBuffer(lengths, lengths), tuple(edges))  # fmt: skip

@@ -8,7 +8,7 @@ them by receiver. Nothing here knows the batch, the number format or an array li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcsim.arrays import Shape
+    from pcsim.graph.crossings import Crossing, Kind
     from pcsim.graph.graph import Edge, Graph
     from pcsim.ops.op import Call, Feedback, Op
     from pcsim.rules import Rule
@@ -108,6 +109,17 @@ class Late:
 
 
 @dataclass(frozen=True)
+class Channels:
+    """Messages of one kind, to or from the vertices of one shape, that cross channels.
+
+    ``rows[n]`` is the group row of the vertex whose value crossing n carries, or the inbox row of its error.
+    """
+
+    crossings: tuple[Crossing, ...]
+    rows: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
 class Slot:
     """One input of a step: the rows it reads and the messages it sends back."""
 
@@ -121,10 +133,12 @@ class Slot:
     edges: tuple[Edge, ...]
     is_whole: bool = False
     """The sources that it reads hold whole numbers, which lie apart from the groups."""
+    channels: Late | None = None
+    """The inputs that cross channels: positions in the slot, and which of the crossings of values of the shape."""
 
     def copied(self, *, moving: bool) -> int:
         """Return the numbers, per sample, that are copied to be read at once: rows apart, or values of other ticks."""
-        apart = not isinstance(self.rows, slice) or (moving and self.late is not None)
+        apart = not isinstance(self.rows, slice) or (moving and not self.late is self.channels is None)
         return len(self.edges) * prod(self.shape) if apart and not self.is_parameter else 0
 
 
@@ -239,6 +253,8 @@ class Program:
     histories: Mapping[Shape, History]
     parameters: Mapping[Shape, tuple[str, ...]]
     """Names of the parameters of each shape, in the order of their rows."""
+    channels: Mapping[tuple[Kind, Shape], Channels] = field(default_factory=dict)
+    """What crosses channels, by kind of message and shape."""
 
     @cached_property
     def location(self) -> dict[str, tuple[Shape, int]]:
@@ -269,13 +285,16 @@ class Program:
         )
         flying = sum(inbox.delay_buffer.slots * prod(shape) for shape, inbox in self.inboxes.items())
         history = sum(history.delay_buffer.slots * prod(shape) for shape, history in self.histories.items())
+        crossing = sum(
+            one.arrays * prod(shape) for (_, shape), found in self.channels.items() for one in found.crossings
+        )
         copied = sum(slot.copied(moving=moving) for step in self.steps for slot in step.slots)
         weights = sum(slot.copied for step in self.steps for slot in step.parameters)
         found = {
             "values": (2 if moving else 1) * units * one,
             "state": ((3 if moving else 1) * active + held + free) * one + precision * itemsize,
             "messages": messages * one,
-            "in flight": (flying + history) * one,
+            "in flight": (flying + history + crossing) * one,
             "work": ((2 if moving else 1) * active + copied) * one + weights * itemsize,
             "parameters": sum(len(names) * prod(shape) for shape, names in self.parameters.items()) * itemsize,
         }

@@ -16,6 +16,7 @@ from pcsim.documents.frozen_arrays import described, digest_of
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
 from pcsim.errors import InputError, Problem, clipped, shortened, wrong
+from pcsim.graph.crossings import with_channels
 from pcsim.graph.initialise import initialise
 from pcsim.graph.level_forms import check_identities, level
 from pcsim.graph.names import without_templates
@@ -172,11 +173,23 @@ class Scenario:
 
     @shared
     def levelled(self) -> Graph:
-        """Return the graph that is run: levelled as the scenario asks and the rule brings."""
+        """Return the graph that is run: with the scenario's channels, levelled as it asks and the rule brings."""
         if self.document.level == "identity":
             check_identities(self.graph, self.document.batch, self.dtype)
-        graph = level(self.graph, self.document.level)
+        graph = level(self._with_channels, self.document.level)
         return level(graph, "delay") if self.rule.levelled else graph
+
+    @property
+    def _with_channels(self) -> Graph:
+        channels, acts = self.document.channels, self.document.acts
+        if not channels and not acts:
+            return self.graph
+        rows = {pattern: entry.channels() for pattern, entry in channels.items()}
+        when = {pattern: entry.row() for pattern, entry in acts.items()}
+        try:
+            return with_channels(self.graph, rows, when)
+        except InputError as error:
+            raise self.located(error) from None
 
     @property
     def ticks(self) -> int:

@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from pcsim.documents.frozen_arrays import as_lists
-from pcsim.graph.graph_document import WHOLE, Interval, Name, Normal, Number, Strict, Whole, listed_in
+from pcsim.graph.graph_document import (
+    WHOLE,
+    ActsEntry,
+    ChannelEntry,
+    Interval,
+    Name,
+    Normal,
+    Number,
+    Strict,
+    Whole,
+    listed_in,
+)
 from pcsim.scenario.claim_document import ClaimEntry
 from pcsim.scenario.train_document import TrainEntry
 
@@ -93,6 +104,7 @@ class DataEntry(BaseModel):
         return {**(self.model_extra or {}), **({} if self.file is None else {"file": self.file})}
 
 
+Pattern = Annotated[str, Field(min_length=1)]
 RuleName = Annotated[str, listed_in("rules")]
 LossName = Annotated[str, listed_in("losses")]
 MeasureName = Annotated[str, listed_in("measures")]
@@ -216,6 +228,14 @@ class ScenarioDocument(Strict):
     )
     level: Literal["none", "delay", "identity"] = Field(
         default="none", description="make all paths equally long, by delays on edges or by identity vertices"
+    )
+    channels: dict[Pattern, ChannelEntry] = Field(
+        default={},
+        description="what happens to the messages of edges, by name or pattern: h*->*: {jitter: 1, loss: 0.05}; "
+        "in place of what the graph says of these edges",
+    )
+    acts: dict[Pattern, ActsEntry] = Field(
+        default={}, description="when vertices send and move, by name or pattern: h*: {every: 3}, h2: {chance: 0.5}"
     )
     initial: Literal["feedforward", "zeros"] | InitialEntry = Field(
         default="feedforward",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.arrays import Copies, keep_freed_memory, zeros_in_lines
+from pcsim.engines.array.channel_lines import ChannelLines, Resting
 from pcsim.engines.array.readers import Readers
 from pcsim.engines.array.rows import inside, shifted, take
 from pcsim.engines.array.schedule import EveryRow
@@ -43,6 +44,8 @@ class ArrayState:
     params, feedback : by step: operands of its forward call, and of its error messages
     units : by shape of the vertices
     messages, lines, histories : by shape: error messages by edge, late ones on their way, past values
+    channels : by kind of message and shape: what crosses channels
+    resting : which vertices do not act; None where all do at every tick
     """
 
     def __init__(
@@ -91,6 +94,10 @@ class ArrayState:
                 units.start[row] = self.xp.asarray(task.inputs[name], task.dtype)
         self._gather_operands(task)
         self.take_parameters(task)
+        for lines in self.channels.values():
+            lines.begin(task)
+        if self.resting is not None:
+            self.resting.begin(task)
 
     def take_parameters(self, task: Task) -> None:
         """Take the parameters; those that are the session's own arrays are there already."""
@@ -210,8 +217,10 @@ class ArrayState:
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
-        if quantity.endswith("message"):
+        if quantity.endswith(("message", "sent", "lost")):
             edges = [self.task.graph.edge(name) for name in names]
+            if not quantity.endswith("message"):
+                return self.readers.of_counts(quantity, edges)
             return self.readers.of_values(edges) if quantity == "value message" else self.readers.of_errors(edges)
         return self.readers.of_vertices(quantity, names)
 
@@ -345,7 +354,12 @@ class ArrayState:
         self.clocks = {
             shape: self.memory.delay_buffer(history.delay_buffer) for shape, history in program.histories.items()
         }
-        state = (self.units, self.histories, self.messages)
+        self.channels = {
+            (kind, shape): ChannelLines(found, shape, task, self.memory)
+            for (kind, shape), found in program.channels.items()
+        }
+        self.resting = Resting(program, self.memory) if task.graph.has_channels else None
+        state = (self.units, self.histories, self.messages, self.channels)
         self.readers = Readers(program, *state, self.host, lambda: self.tick, self.at, self.clocks)
 
     def host(self, array: Array) -> np.ndarray:

@@ -29,15 +29,27 @@ def deliver(state: ArrayState, tick: int) -> None:
     with np.errstate(all="ignore"):
         for shape in state.plan.traffic if state.plan.traffic is not None else state.lines:
             _travel(state, shape, tick, state.held.get(shape))
+        for (kind, shape), channel in state.channels.items():
+            if kind == "error":
+                state.messages[shape][channel.rows] = channel.carry(tick, state.messages[shape][channel.rows])
         _sum(state)
     check(state, "error", "received", state.plan.moves, tick, due=1)
 
 
 def move(state: ArrayState) -> None:
-    """Move the free values to the next tick."""
+    """Move the free values to the next tick; vertices that do not act stay."""
+    resting = {} if state.resting is None else state.resting.rows(state.tick)
+    stay = [
+        (array, rows, array[rows])
+        for shape, rows in resting.items()
+        for array in (state.units[shape].deviation, state.units[shape].multiplier)
+        if array is not None
+    ]
     with np.errstate(all="ignore"):
         for shape, rows in state.plan.moves:
             state.units[shape].move(state.at(rows))
+    for array, rows, before in stay:
+        array[rows] = before
 
 
 def _send(state: ArrayState, step: Step, rows: Rows) -> None:

@@ -25,6 +25,9 @@ def predict(state: ArrayState, tick: int) -> None:
     if state.may_freeze:
         check(state, "value", "deviation", state.plan.reach, tick)
     with np.errstate(all="ignore"):
+        for (kind, shape), lines in state.channels.items():
+            if kind == "value":
+                lines.carry(tick, state.units[shape].deviation[lines.rows])
         if state.rule.moving:
             _predict(state)
     for shape, history in state.program.histories.items():
@@ -73,22 +76,33 @@ def step_input(state: ArrayState, slot: Slot, rows: Rows, values: Mapping[Shape,
     if slot.is_parameter or slot.is_whole:
         return feedforward_input(state, slot, rows)
     now = values[slot.shape][inside(state.at(slot.rows), rows)]
-    if slot.late is None or not state.rule.moving:
+    if slot.late is slot.channels or not state.rule.moving:  # both None
         return now
     return _with_late(state, slot, rows, now)
 
 
 def _with_late(state: ArrayState, slot: Slot, rows: Rows, now: Array) -> Array:
-    """Replace the values that travel by what was sent as many ticks ago."""
-    late, history = slot.late, state.program.histories[slot.shape]
-    assert late is not None
+    """Replace the values that travel by what was sent as many ticks ago, and those that cross channels by what came."""
+    start = state.units[slot.shape].start
     inputs = now.copy() if isinstance(slot.rows, slice) else now
-    start, stop = ends(rows)
-    here = slice(*np.searchsorted(late.positions, (start, stop)))
-    lines, positions = state.at(late.lines)[here], state.at(late.positions)[here] - start
-    sent = state.histories[slot.shape][state.clocks[slot.shape].at(state.tick, lines, state.at(late.delay)[here])]
-    inputs[positions] = state.units[slot.shape].start[state.at(history.rows)[lines]] + sent
+    if slot.late is not None:
+        history, clock = state.program.histories[slot.shape], state.clocks[slot.shape]
+        here, first = _within(slot.late.positions, rows)
+        lines = state.at(slot.late.lines)[here]
+        sent = state.histories[slot.shape][clock.at(state.tick, lines, state.at(slot.late.delay)[here])]
+        inputs[state.at(slot.late.positions)[here] - first] = start[state.at(history.rows)[lines]] + sent
+    if slot.channels is not None:
+        channels = state.channels["value", slot.shape]
+        here, first = _within(slot.channels.positions, rows)
+        lines = state.at(slot.channels.lines)[here]
+        inputs[state.at(slot.channels.positions)[here] - first] = start[channels.rows[lines]] + channels.held[lines]
     return inputs
+
+
+def _within(positions: np.ndarray, rows: Rows) -> tuple[slice, int]:
+    """Return which positions of a slot lie within some rows of it, and where these start."""
+    start, stop = ends(rows)
+    return slice(*np.searchsorted(positions, (start, stop))), start
 
 
 def feedforward_input(state: ArrayState, slot: Slot, rows: Rows) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pcsim.arrays import Array, Shape
+    from pcsim.engines.array.channel_lines import ChannelLines
     from pcsim.engines.array.units import Units
     from pcsim.engines.base import Read
+    from pcsim.graph.crossings import Kind
     from pcsim.graph.graph import Edge
     from pcsim.program.program import DelayBuffer, Program, Rows
 
@@ -28,6 +30,7 @@ class Readers:
     units: Mapping[Shape, Units]
     histories: Mapping[Shape, Array]
     messages: Mapping[Shape, Array]
+    channels: Mapping[tuple[Kind, Shape], ChannelLines]
     host: Callable[[Array], np.ndarray]
     clock: Callable[[], int]
     at: Callable[[Rows], Any]
@@ -70,7 +73,7 @@ class Readers:
         shape = self.program.location[edges[0].pre][0]
         units, rows = self.units[shape], indices(rows_in(self.program, [edge.pre for edge in edges]))
         active = np.nonzero(rows < units.group.active)[0]
-        late = self._late(shape, edges, rows)
+        late, crossing = self._late(shape, edges, rows), self._crossing(shape, edges)
         every, moving, moved = self.at(rows), self.at(active), self.at(rows[active])
 
         def read() -> np.ndarray:
@@ -80,9 +83,32 @@ class Readers:
             if late is not None:
                 positions, sources, at = late
                 values[positions] = units.start[sources] + self.histories[shape][at(self.clock())]
+            if crossing is not None:
+                positions, lines = crossing
+                channels = self.channels["value", shape]
+                values[positions] = units.start[channels.rows[lines]] + channels.held[lines]
             return self.host(values)
 
         return read
+
+    def of_counts(self, quantity: str, edges: Sequence[Edge]) -> Read:
+        """Read how often each unit has sent (``value sent``, ``error sent``), or that was lost, over crossings."""
+        kind, _, what = quantity.partition(" ")
+        shape = self.program.location[edges[0].pre][0]
+        found = self.channels[cast("Kind", kind), shape]
+        places = {one.edge.name: place for place, one in enumerate(found.crossings)}
+        index = self.at(np.array([places[edge.name] for edge in edges], np.intp))
+        return lambda: self.host(getattr(found, what)[index])
+
+    def _crossing(self, shape: Shape, edges: Sequence[Edge]) -> tuple[Any, Any] | None:
+        """Return the places of edges whose values cross channels, and which crossings these are."""
+        found = self.program.channels.get(("value", shape))
+        if found is None:
+            return None
+        lines = {one.edge.name: line for line, one in enumerate(found.crossings)}
+        places = [place for place, edge in enumerate(edges) if edge.name in lines]
+        index = np.array([lines[edges[place].name] for place in places], np.intp)
+        return self.at(np.array(places, np.intp)), self.at(index)
 
     def _late(self, shape: Shape, edges: Sequence[Edge], rows: np.ndarray) -> Any:
         """Return the places of edges that delay, and which rows of the history hold what arrives at a tick."""

@@ -82,7 +82,7 @@ class Schedule(Protocol):
 
 def schedule(task: Task, program: Program) -> Schedule:
     """Return the schedule of a task: as little as its rule allows."""
-    if task.initial or task.rule.fires.applies:
+    if task.initial or task.rule.fires.applies or task.graph.has_channels:
         return EveryRow(program)
     if task.rule.moving:
         cone = light_cone(task.graph, moving=True)

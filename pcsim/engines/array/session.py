@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 class ArraySession:
     """A run of a lowered program: the phases of a tick, on one state."""
 
-    def __init__(self, task: Task, xp: Namespace, memory: Memory | None = None) -> None:
+    def __init__(self, task: Task, xp: Namespace, memory: Memory | None = None, note: str = "") -> None:
+        """``note``: why array operations stand in for another engine."""
+        self.note = note
         self.state = ArrayState(task, xp, memory or HostMemory())
         self.origin: State | None = None
         """Where the run was taken up, if not at its beginning."""
@@ -135,7 +137,8 @@ class ArraySession:
 
     def executed(self) -> dict[str, str]:
         """Return what works out each vertex: array operations, all of them."""
-        return dict.fromkeys(self.state.task.graph.active, self.state.xp.__name__)
+        how = f"{self.state.xp.__name__}: {self.note}" if self.note else self.state.xp.__name__
+        return dict.fromkeys(self.state.task.graph.active, how)
 
     def compare_with(self, references: Mapping[str, np.ndarray] | None) -> None:
         """Say what errors are compared with."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.state import State, past
+from pcsim.engines.state import CHANNELS, State, past
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +40,7 @@ def snapshot(arrays: ArrayState, engine: str, sends: Callable[[str, int], bool])
         engine,
         dict(_private(arrays)),
         dict(_multipliers(arrays)),
+        **_channels(arrays, tick),
     )
 
 
@@ -57,6 +58,9 @@ def restore(arrays: ArrayState, state: State, engine: str) -> bool:
                 arrays.units[shape].multiplier[row] = arrays.xp.asarray(state.multipliers[name])
     _put_values(arrays, state)
     _put_errors(arrays, state)
+    for (kind, _), lines in arrays.channels.items():
+        for place, one in enumerate(lines.crossings):
+            lines.put(place, state.tick, getattr(state, CHANNELS[kind])[one.edge.name])
     for shape, names in program.parameters.items():
         _put_parameters(arrays, shape, names, state)
     for step in program.steps:
@@ -88,6 +92,15 @@ def _multipliers(arrays: ArrayState) -> Iterator[tuple[str, np.ndarray]]:
     for shape, group in arrays.program.groups.items() if arrays.rule.keeps_multipliers else ():
         rows = arrays.memory.host(arrays.units[shape].multiplier)
         yield from ((name, np.array(rows[row])) for row, name in enumerate(group.names[: group.free]))
+
+
+def _channels(arrays: ArrayState, tick: int) -> dict[str, Arrays]:
+    found: dict[str, Arrays] = {key: {} for key in CHANNELS.values()}
+    for (kind, _), lines in arrays.channels.items():
+        found[CHANNELS[kind]].update(
+            {one.edge.name: lines.saved(place, tick) for place, one in enumerate(lines.crossings)}
+        )
+    return found
 
 
 def _histories(program: Program) -> Iterator[tuple[Shape, int, str, int]]:

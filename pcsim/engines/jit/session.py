@@ -15,6 +15,7 @@ from pcsim.engines.array.feedforward import sweep
 from pcsim.engines.array.learn import apply, firing
 from pcsim.engines.array.measuring import measuring
 from pcsim.engines.array.memory import HostMemory
+from pcsim.engines.array.session import ArraySession
 from pcsim.engines.array.units import Work
 from pcsim.engines.base import begun_again, taken_up, tick_by_tick
 from pcsim.engines.jit import flows, readouts, saved_state
@@ -506,5 +507,7 @@ def sweeps_back(task: Task) -> bool:
 
 
 def start(task: Task) -> Session:
-    """Start a run on Numba; a step without a kernel is one array call in each tick."""
+    """Start a run on Numba; a step without a kernel is one array call in each tick, as is all of it with channels."""
+    if task.graph.has_channels:
+        return ArraySession(task, np, note="an edge has a channel, or a vertex does not act at every tick")
     return updates_only(task, JitSession, BackwardSession if sweeps_back(task) else None)
