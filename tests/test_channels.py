@@ -13,8 +13,8 @@ from strategies import PER_TICK, VALUE_RULES, Features, make_task, random_docume
 
 import pcsim
 from pcsim.engines import open_engine
-from pcsim.engines.channels import extra_ticks, lost, quantised, stream_of
 from pcsim.engines.ensembles import alone, together
+from pcsim.engines.transmission import extra_ticks, lost, quantised, stream_of
 from pcsim.errors import InputError
 from pcsim.graph import Graph, graph_from
 from pcsim.graph.channels import Acts, Channel
@@ -221,15 +221,15 @@ def test_samples_do_not_see_each_other() -> None:
 
 
 def test_loss_and_jitter_leave_the_fixed_point_where_it_is() -> None:
-    rest = {"rule": {"name": "il", "step_size": 0.1, "ticks": 2000}, "record": [], "measure": []}
-    dense = pcsim.simulate(scenario(chain(), **rest)).updates
-    for seed in range(5):
-        channels = {"channels": {"*->*": {"jitter": 2, "loss": 0.1}}, "acts": {"h*": {"chance": 0.5}}}
-        task = replace(scenario(chain(), **rest, **channels).task(), seed=seed)
-        session = open_engine("numpy")(task)
-        session.advance(0, 2000, last=True)
+    rest = {"rule": {"name": "il", "step_size": 0.2, "ticks": 1000}}
+    channels = {"channels": {"*->*": {"jitter": 2, "loss": 0.1}}, "acts": {"h*": {"chance": 0.5}}}
+    dense = run_task(open_engine("numpy"), scenario(chain(), **rest).task(), ("error",)).learnt
+    task = scenario(chain(), **rest, **channels).task()
+    beside = together([replace(task, seed=seed) for seed in range(5)], open_engine("numpy"))
+    beside.clock.advance(0, 1000, last=True)
+    for member in beside.members:
         for name, update in dense.items():
-            np.testing.assert_allclose(session.updates()[name], update, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(member.updates()[name], update, rtol=0, atol=1e-9)
 
 
 def test_channels_of_a_scenario_and_of_its_graph_are_the_same() -> None:

@@ -228,7 +228,7 @@ def test_refusals():
         ("value_dealy", "unknown key 'value_dealy'; did you mean 'value_delay'?"),
         ("SLOT", "unknown key 'SLOT'; did you mean 'slot'?"),
         ("weight", "unknown key 'weight'; weights are parameters of the vertex that an edge leads to"),
-        ("capacity", "unknown key 'capacity'; known: delay, error_delay, part_of, slot, value_delay"),
+        ("capacity", "unknown key 'capacity'; known: delay, error_delay, jitter, loss, part_of"),
     ],
 )
 def test_unknown_attributes_of_edges_are_refused_by_name(key, message):

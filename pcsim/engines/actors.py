@@ -16,10 +16,10 @@ import numpy as np
 
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by_tick
-from pcsim.engines.channels import Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
 from pcsim.engines.state import CHANNELS, State, check, delayed_edges, history_lengths, multiplied, past
+from pcsim.engines.transmission import Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
 from pcsim.graph.crossings import FACTS, crossings
 from pcsim.graph.graph import active_by_shape
 from pcsim.graph.levels import vertex_levels

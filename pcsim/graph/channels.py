@@ -62,7 +62,7 @@ class ChannelKind:
 
     name: str
     summary: str
-    place: str
+    where: str
     """Where it happens."""
 
 
@@ -77,4 +77,4 @@ CHANNEL_KINDS = {
         ChannelKind("loss", "the chance that what an edge carries at a tick does not arrive", "on its way"),
     )
 }  # fmt: skip
-"""What a channel may do, in the order in which it is done; its formula is in ``engines/channels.py``."""
+"""What a channel may do, in the order in which it is done; its formula is in ``engines/transmission.py``."""

@@ -20,7 +20,7 @@ KINDS: tuple[Kind, Kind] = ("value", "error")
 
 PLAIN, ALWAYS = Channel(), Acts()
 
-RARE = 1e-6
+LEAST_CHANCE = 1e-6
 """What chance keeps back for longer than this often is left out of account."""
 MOST_TRIES = 10_000
 
@@ -93,7 +93,7 @@ def latest(graph: Graph, edge: Edge, kind: Kind) -> int:
 def _in_a_row(chance: float) -> int:
     """Return how often something may happen in a row."""
     count, left = 0, chance
-    while left > RARE and count < MOST_TRIES:
+    while left > LEAST_CHANCE and count < MOST_TRIES:
         count, left = count + 1, left * chance
     return count
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.arrays import Copies, keep_freed_memory, zeros_in_lines
-from pcsim.engines.array.channel_lines import ChannelLines, Resting
+from pcsim.engines.array.channel_lines import ChannelLines, Inactive
 from pcsim.engines.array.readers import Readers
 from pcsim.engines.array.rows import inside, shifted, take
 from pcsim.engines.array.schedule import EveryRow
@@ -45,7 +45,7 @@ class ArrayState:
     units : by shape of the vertices
     messages, lines, histories : by shape: error messages by edge, late ones on their way, past values
     channels : by kind of message and shape: what crosses channels
-    resting : which vertices do not act; None where all do at every tick
+    inactive : which vertices do not act; None where all do at every tick
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class ArrayState:
         self.take_parameters(task)
         for lines in self.channels.values():
             lines.begin(task)
-        if self.resting is not None:
-            self.resting.begin(task)
+        if self.inactive is not None:
+            self.inactive.begin(task)
 
     def take_parameters(self, task: Task) -> None:
         """Take the parameters; those that are the session's own arrays are there already."""
@@ -358,7 +358,7 @@ class ArrayState:
             (kind, shape): ChannelLines(found, shape, task, self.memory)
             for (kind, shape), found in program.channels.items()
         }
-        self.resting = Resting(program, self.memory) if task.graph.has_channels else None
+        self.inactive = Inactive(program, self.memory) if task.graph.has_channels else None
         state = (self.units, self.histories, self.messages, self.channels)
         self.readers = Readers(program, *state, self.host, lambda: self.tick, self.at, self.clocks)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.engines.channels import Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
+from pcsim.engines.transmission import Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
 from pcsim.program.program import delay_buffer
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _clocks(program: Program, group: ShapeGroup) -> tuple[np.ndarray, Clocks] | 
     return (np.array([row for row, _ in found], np.intp), Clocks([acts for _, acts in found])) if found else None
 
 
-class Resting:
+class Inactive:
     """Which vertices do not act at a tick, by shape."""
 
     def __init__(self, program: Program, memory: Memory) -> None:

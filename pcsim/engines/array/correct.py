@@ -38,10 +38,10 @@ def deliver(state: ArrayState, tick: int) -> None:
 
 def move(state: ArrayState) -> None:
     """Move the free values to the next tick; vertices that do not act stay."""
-    resting = {} if state.resting is None else state.resting.rows(state.tick)
+    inactive = {} if state.inactive is None else state.inactive.rows(state.tick)
     stay = [
         (array, rows, array[rows])
-        for shape, rows in resting.items()
+        for shape, rows in inactive.items()
         for array in (state.units[shape].deviation, state.units[shape].multiplier)
         if array is not None
     ]

@@ -42,15 +42,16 @@ def drawn(streams: Any, what: int, tick: Any) -> np.ndarray:
     """Return a number in [0, 1) for each stream at a tick (or each at its own), float64."""
     place = np.maximum(np.asarray(tick, np.int64), 0).astype(np.uint64) * np.uint64(DRAWS) + np.uint64(what + 1)
     with np.errstate(over="ignore"):
-        z: np.ndarray = streams + place * np.uint64(0x9E3779B97F4A7C15)
+        z: np.ndarray = np.asarray(streams, np.uint64) + place * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray((z ^ (z >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+        z = (z ^ (z >> np.uint64(31))) >> np.uint64(11)
+    return np.asarray(z, np.float64) * 2.0**-53
 
 
 def extra_ticks(streams: Any, jitter: Any, tick: Any) -> np.ndarray:
     """Return the jitter of what is sent at a tick: 0 to ``jitter``, equally likely."""
-    return np.floor(drawn(streams, JITTER, tick) * (np.asarray(jitter) + 1)).astype(np.intp)
+    return np.asarray(np.floor(drawn(streams, JITTER, tick) * (np.asarray(jitter) + 1)), np.intp)
 
 
 def lost(streams: Any, loss: Any, tick: Any) -> np.ndarray:
