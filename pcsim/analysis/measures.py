@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pcsim.analysis.backprop import side_by_side
+from pcsim.analysis.channel_traffic import channel_traffic
 from pcsim.analysis.conditions import has_closed_form, why_not_closed_form
 from pcsim.analysis.exactness import blame, known_beforehand
 from pcsim.analysis.meter import cone_of
@@ -26,6 +27,7 @@ from pcsim.analysis.unpredicted import why_no_ticks
 from pcsim.analysis.windows import SHRINKS, TRIPS
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.squares import row_products
+from pcsim.graph.crossings import why_channels
 from pcsim.graph.levels import levels, vertex_levels
 from pcsim.program.lower import lower
 
@@ -243,7 +245,9 @@ def traffic_of(task: Task) -> dict[str, int]:
 def _traffic(found: Evidence) -> dict[str, Any]:
     task, ticks = found.task, found.meter.tick + 1
     per_tick = traffic_of(task)
-    return {"per_tick": per_tick, "run": {key: count * ticks for key, count in per_tick.items()}}
+    whole = {"per_tick": per_tick, "run": {key: count * ticks for key, count in per_tick.items()}}
+    channels = {"channels": channel_traffic(task, found.session, ticks)} if task.graph.has_channels else {}
+    return {**whole, **channels}
 
 
 def _signal_fraction(found: Evidence) -> dict[str, Any]:
@@ -430,13 +434,19 @@ def _fired_late(found: Evidence) -> str | None:
     return f"fired late, with an error exactly zero when it was due: {', '.join(late[:5])}" if late else None
 
 
+def _crossing_channels(found: Evidence) -> str | None:
+    rule, reason = found.task.rule, why_channels(found.task.graph)
+    follows = reason and rule.compares_with_backprop and not rule.keeps_multipliers
+    return f"rule {rule.name} follows backprop where every message is delivered, and {reason}" if follows else None
+
+
 def _beyond_format(found: Evidence) -> str | None:
     energies = (found.meter.first_energy, found.meter.energy, found.reference.loss)
     what = "squares of errors are beyond float64: energy and norms are left out where they would be infinite"
     return f"{what}; errors and updates do not depend on them" if any(map(isinf, energies)) else None
 
 
-WARNINGS = (_frozen, _fired_late, _beyond_format)
+WARNINGS = (_frozen, _fired_late, _crossing_channels, _beyond_format)
 
 
 def warnings(found: Evidence) -> list[str]:

@@ -16,7 +16,8 @@ from pcsim.claims.cost_report import constant_rows
 from pcsim.claims.verdicts import CHECKS
 from pcsim.engines import ENGINES
 from pcsim.errors import EXITS, InputError, PcsimError
-from pcsim.graph.graph_document import DelayEntry, InitEntry
+from pcsim.graph.channels import CHANNEL_KINDS
+from pcsim.graph.graph_document import ActsEntry, DelayEntry, InitEntry
 from pcsim.learn.metrics import METRICS
 from pcsim.models.onnx_operators import OPERATORS
 from pcsim.ops import ACTIVATIONS, FEEDBACKS, LOSSES, OPS
@@ -95,6 +96,12 @@ def _connections() -> Rows:
             "keys": rows_of_attributes(row.keys),
         }
         for row in CONNECTIONS.values()
+    ]
+
+
+def _channels() -> Rows:
+    return [{"key": row.name, "summary": row.summary, "when": row.where} for row in CHANNEL_KINDS.values()] + [
+        {"key": f"acts.{row['key']}", "summary": row["summary"], "when": "at each tick"} for row in _rows_of(ActsEntry)
     ]
 
 
@@ -274,7 +281,7 @@ def _scenarios() -> Rows:
 
 
 LISTS: dict[str, Callable[[], Rows]] = {
-    "ops": _ops, "activations": _activations, "connections": _connections, "delays": _delays, "inits": _inits,
+    "ops": _ops, "activations": _activations, "connections": _connections, "delays": _delays, "channels": _channels, "inits": _inits,
     "sources": _sources, "datasets": _datasets, "losses": _losses, "feedbacks": _feedbacks, "rules": _rules,
     "firings": _firings, "engines": _engines, "measures": _measures, "criteria": _criteria, "quantities": _quantities,
     "optimisers": _optimisers, "schedules": _schedules, "metrics": _metrics,
@@ -289,6 +296,7 @@ ABOUT = {
     "activations": "Functions of each element: `activation` of an op.",
     "connections": "Which neuron feeds which: `connect` of a projection, {rule: NAME} with the keys of the rule.",
     "delays": "Ticks that messages travel: `delay` of an input, `delays` of a projection; a number, or these keys.",
+    "channels": "What may happen to a message beside its delay, keys of an input and of `channels`; when a vertex `acts`.",
     "inits": "How a parameter starts: `init` of a parameter, or of a vertex, by slot; one key, or `file` with `key`.",
     "sources": "Data under `inputs` and `targets`: a number, a list, or one of these keys with its options.",
     "datasets": "Known data: {dataset: NAME, field: FIELD} under `inputs` and `targets`, with keys of their own.",

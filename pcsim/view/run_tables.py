@@ -72,8 +72,16 @@ def _energy(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _traffic(found: dict[str, Any]) -> list[tuple[str, str]]:
     run = found["run"]
+    if "channels" in found:
+        return [(f"{kind}s sent", _crossed(each)) for kind, each in found["channels"].items()]
     return [("traffic", (f"{run['value messages']:,} values ({size(run['value bytes'])}), "
                         f"{run['error messages']:,} errors ({size(run['error bytes'])})"))]  # fmt: skip
+
+
+def _crossed(found: dict[str, Any]) -> str:
+    share = f"{found['sent'] / found['dense']:.2%}" if found["dense"] else "none"
+    lost = f", {found['lost']:,} lost" if found["lost"] else ""
+    return f"{found['sent']:,} of {found['dense']:,} numbers ({share}), {size(found['bytes'])}{lost}"
 
 
 def _arrival(found: dict[str, Any]) -> list[tuple[str, str]]:
