@@ -224,9 +224,9 @@ def test_metis_keeps_what_talks_together():
 def test_delays_of_a_placement_are_run():
     document = net(4, {"name": "fpa", "step_size": 1, "ticks": 60}, stop="converged")
     found = pcsim.cost(document, ticks=4, placement="random", constants={"loihi.units_per_core": 12})
-    placed, graph = found.placed["loihi"], found.graph()
+    placed, graph = found.placed(), found.graph()
     added = [edge.error_delay for edge in graph.edges]
-    assert added == [placed.hops(edge) for edge in found.placed["loihi"].graph.edges]
+    assert added == [placed.hops(edge) for edge in placed.graph.edges]
     assert sum(added[1:]) > 0
     run = pcsim.simulate({**document, "graph": graph})
     assert run.summary["ticks_to_convergence"]["ticks"] == levels(graph) - 1 == 4 + sum(added[1:])

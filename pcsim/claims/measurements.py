@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.cost import vertex_work
+from pcsim.claims.cost_rows import rows_of_placements, rows_of_processors, rows_of_ranking, rows_of_spans
 from pcsim.claims.credit_rows import MEASURED, rows_of_credit
 from pcsim.claims.measured_rows import Row, Rows
 from pcsim.errors import InputError
@@ -267,6 +268,16 @@ def _credit(source: Source, overrides: Mapping[str, Any]) -> Rows:
     return Rows((*keys, "parameter"), tuple(rows))
 
 
+def _by_cell(rows_of: Callable[[Scenario], Iterator[Row]], *told_apart: str) -> Callable[[Any, Any], Rows]:
+    """Return the method that yields rows of each run; the columns ``told_apart`` tell those of one run apart."""
+
+    def method(source: Source, overrides: Mapping[str, Any]) -> Rows:
+        keys, cells = _cells(source, {**UNREAD, **overrides})
+        return Rows((*keys, *told_apart), tuple({**at, **row} for at, scenario in cells for row in rows_of(scenario)))
+
+    return method
+
+
 MEASUREMENTS: dict[str, Callable[[Any, Any], Rows]] = {
     "sweep": _sweep,
     "ticks": _ticks,
@@ -275,5 +286,9 @@ MEASUREMENTS: dict[str, Callable[[Any, Any], Rows]] = {
     "work": _work,
     "free_energy": _free_energy,
     "credit": _credit,
+    "spans": _by_cell(rows_of_spans, "line"),
+    "processors": _by_cell(rows_of_processors, "method", "processors"),
+    "placements": _by_cell(rows_of_placements, "placement"),
+    "ranking": _by_cell(rows_of_ranking, "candidate"),
 }
 """The names under ``rows`` of a claim, each with its function."""

@@ -8,7 +8,10 @@ from pydantic import Field, StrictBool, model_validator
 
 from pcsim.graph.graph_document import Number, Strict
 
-Method = Literal["sweep", "ticks", "training", "times", "work", "free_energy", "credit"]
+Method = Literal[
+    "sweep", "ticks", "training", "times", "work", "free_energy", "credit",
+    "spans", "processors", "placements", "ranking",
+]  # fmt: skip
 
 METHODS: dict[Method, str] = {
     "sweep": "a row for each run of the sweep: ticks to convergence, distance of the updates from backprop's",
@@ -18,6 +21,10 @@ METHODS: dict[Method, str] = {
     "work": "a row for each run: work counted from the graph, one after the other and with all vertices in parallel",
     "free_energy": "a row for each tick of each run: the free energy at its values, and which way it slopes there",
     "credit": "a row for each parameter of each run: share of backprop's gradient in its update, and the cosine",
+    "spans": "rows of each run: its time with a processor for each vertex, and the bounds of Zahid et al. beside it",
+    "processors": "a row for each number of processors: time of backprop and of the run's rule, in operations",
+    "placements": "a row for each placement on a mesh: hops, energy and latency of a tick, ticks with its delays",
+    "ranking": "a row for each method on each hardware: energy, latency, and how many constants turn its rank",
 }
 """What a claim's rows are measured by."""
 

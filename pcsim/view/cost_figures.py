@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-    from pcsim.claims.cost_report import CostReport, Row
+    from pcsim.claims.cost_report import CostReport
+    from pcsim.claims.costing import Row
 
 
 def cost_figures(found: CostReport, folder: Path) -> list[Path]:

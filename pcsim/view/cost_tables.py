@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pcsim.view.text import add_rows, columns, notes, number, titled
 
 if TYPE_CHECKING:
-    from pcsim.claims.cost_report import CostReport, Row
+    from pcsim.claims.cost_report import CostReport
+    from pcsim.claims.costing import Row
 
 
 def cost_tables(found: CostReport) -> list[Any]:

@@ -12,7 +12,7 @@ from pcsim.analysis.hardware import HARDWARE
 from pcsim.analysis.measures import MEASURES
 from pcsim.analysis.placement import PLACEMENTS
 from pcsim.claims.claims_here import claims_here
-from pcsim.claims.cost_report import constant_rows
+from pcsim.claims.costing import constant_rows
 from pcsim.claims.verdicts import CHECKS
 from pcsim.engines import ENGINES
 from pcsim.errors import EXITS, InputError, PcsimError
