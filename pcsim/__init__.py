@@ -20,11 +20,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pcsim.analysis.delay_learning import DelayLearning, learn_delays
     from pcsim.claims.cost_report import CostReport, cost
     from pcsim.claims.reproduce import Reproduction, reproduce
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, Levelling, level, levelling
+    from pcsim.graph.crossings import with_channels
     from pcsim.graph.dot import to_dot
+    from pcsim.graph.edge_delays import delays_by_distance, delays_by_hops, drawn_delays, with_delays
     from pcsim.learn.training import Training, open_training
     from pcsim.models.export import export
     from pcsim.models.model import Model
@@ -51,6 +54,7 @@ __all__ = [
     "RULES",
     "Comparison",
     "CostReport",
+    "DelayLearning",
     "Graph",
     "InputError",
     "Levelling",
@@ -65,11 +69,15 @@ __all__ = [
     "Training",
     "compare",
     "cost",
+    "delays_by_distance",
+    "delays_by_hops",
+    "drawn_delays",
     "export",
     "from_nir",
     "from_onnx",
     "from_torch",
     "gradients",
+    "learn_delays",
     "level",
     "levelling",
     "load",
@@ -90,15 +98,20 @@ __all__ = [
     "to_onnx",
     "train",
     "validate",
+    "with_channels",
+    "with_delays",
 ]
 
 _MODULES = {
     "pcsim.claims.reproduce": ("Reproduction", "reproduce"),
     "pcsim.claims.cost_report": ("CostReport", "cost"),
+    "pcsim.analysis.delay_learning": ("DelayLearning", "learn_delays"),
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "Levelling", "level", "levelling"),
     "pcsim.models.model": ("Model",),
+    "pcsim.graph.crossings": ("with_channels",),
     "pcsim.graph.dot": ("to_dot",),
+    "pcsim.graph.edge_delays": ("delays_by_distance", "delays_by_hops", "drawn_delays", "with_delays"),
     "pcsim.models.export": ("export",),
     "pcsim.models.nir_reader": ("from_nir",),
     "pcsim.models.nir_writer": ("to_nir",),

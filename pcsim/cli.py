@@ -528,6 +528,24 @@ def level(file: Annotated[Path, typer.Argument(help="a graph or a scenario (YAML
     _print_json(found) if as_json else out.print(*level_tables(found), sep="\n")
 
 
+@app.command(name="learn-delays")
+@_guarded
+def learn_delays(
+    file: File,
+    settings: Set = None,
+    rounds: Annotated[
+        int | None, typer.Option(parser=_whole, help="at most so many; default: as the graph is deep")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Learn delays by a local rule, so that all errors of a vertex arrive together."""
+    from pcsim.analysis.delay_learning import learn_delays as learnt
+    from pcsim.view.delay_tables import delay_tables
+
+    found = learnt(file, _overrides(settings), rounds=rounds)
+    _print_json(found.plain()) if as_json else out.print(*delay_tables(found), sep="\n")
+
+
 @app.command()
 @_guarded
 def synapses(

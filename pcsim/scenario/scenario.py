@@ -17,6 +17,7 @@ from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import Task
 from pcsim.errors import InputError, Problem, clipped, shortened, wrong
 from pcsim.graph.crossings import with_channels
+from pcsim.graph.edge_delays import drawn_delays, with_delays
 from pcsim.graph.initialise import initialise
 from pcsim.graph.level_forms import check_identities, level
 from pcsim.graph.names import without_templates
@@ -176,20 +177,27 @@ class Scenario:
         """Return the graph that is run: with the scenario's channels, levelled as it asks and the rule brings."""
         if self.document.level == "identity":
             check_identities(self.graph, self.document.batch, self.dtype)
-        graph = level(self._with_channels, self.document.level)
+        graph = level(self.unlevelled, self.document.level)
         return level(graph, "delay") if self.rule.levelled else graph
 
     @property
-    def _with_channels(self) -> Graph:
-        channels, acts = self.document.channels, self.document.acts
-        if not channels and not acts:
-            return self.graph
-        rows = {pattern: entry.channels() for pattern, entry in channels.items()}
-        when = {pattern: entry.row() for pattern, entry in acts.items()}
+    def unlevelled(self) -> Graph:
+        """The graph with the delays and channels of the scenario, before it is levelled."""
+        document, graph = self.document, self.graph
+        if not (document.delays or document.channels or document.acts):
+            return graph
+        rows = {pattern: entry.channels() for pattern, entry in document.channels.items()}
+        when = {pattern: entry.row() for pattern, entry in document.acts.items()}
         try:
-            return with_channels(self.graph, rows, when)
+            return with_channels(self._with_delays(graph), rows, when)
         except InputError as error:
             raise self.located(error) from None
+
+    def _with_delays(self, graph: Graph) -> Graph:
+        try:
+            return with_delays(graph, drawn_delays(graph, self.document.delays, self.document.seed))
+        except InputError as error:
+            raise error.map(lambda problem: problem.under("delays")) from None
 
     @property
     def ticks(self) -> int:

@@ -229,6 +229,11 @@ class ScenarioDocument(Strict):
     level: Literal["none", "delay", "identity"] = Field(
         default="none", description="make all paths equally long, by delays on edges or by identity vertices"
     )
+    delays: Annotated[dict[Pattern, Whole | dict[str, Any]], BeforeValidator(as_lists)] = Field(
+        default={},
+        description="ticks that messages travel over edges, by name or pattern, in place of the graph's: a number, "
+        "or drawn by the seed: h*->*: {uniform: [0, 4]}, {normal: [3, 1]} or {exponential: 2}",
+    )
     channels: dict[Pattern, ChannelEntry] = Field(
         default={},
         description="what happens to the messages of edges, by name or pattern: h*->*: {jitter: 1, loss: 0.05}; "

@@ -281,8 +281,9 @@ def _scenarios() -> Rows:
 
 
 LISTS: dict[str, Callable[[], Rows]] = {
-    "ops": _ops, "activations": _activations, "connections": _connections, "delays": _delays, "channels": _channels, "inits": _inits,
-    "sources": _sources, "datasets": _datasets, "losses": _losses, "feedbacks": _feedbacks, "rules": _rules,
+    "ops": _ops, "activations": _activations, "connections": _connections, "delays": _delays,
+    "channels": _channels, "inits": _inits, "sources": _sources, "datasets": _datasets,
+    "losses": _losses, "feedbacks": _feedbacks, "rules": _rules,
     "firings": _firings, "engines": _engines, "measures": _measures, "criteria": _criteria, "quantities": _quantities,
     "optimisers": _optimisers, "schedules": _schedules, "metrics": _metrics,
     "errors": _errors, "exits": _exits, "onnx": _onnx, "papers": _papers, "checks": _checks,
@@ -296,7 +297,7 @@ ABOUT = {
     "activations": "Functions of each element: `activation` of an op.",
     "connections": "Which neuron feeds which: `connect` of a projection, {rule: NAME} with the keys of the rule.",
     "delays": "Ticks that messages travel: `delay` of an input, `delays` of a projection; a number, or these keys.",
-    "channels": "What may happen to a message beside its delay, keys of an input and of `channels`; when a vertex `acts`.",
+    "channels": "What happens to a message beside its delay: keys of an input and of `channels`; when a vertex `acts`.",
     "inits": "How a parameter starts: `init` of a parameter, or of a vertex, by slot; one key, or `file` with `key`.",
     "sources": "Data under `inputs` and `targets`: a number, a list, or one of these keys with its options.",
     "datasets": "Known data: {dataset: NAME, field: FIELD} under `inputs` and `targets`, with keys of their own.",
