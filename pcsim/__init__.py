@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pcsim.analysis.delay_learning import DelayLearning, learn_delays
     from pcsim.claims.cost_report import CostReport, cost
+    from pcsim.claims.plasticity_report import PlasticityReport, plasticity
     from pcsim.claims.reproduce import Reproduction, reproduce
     from pcsim.errors import InputError, PcsimError, RunError
     from pcsim.graph import Graph, Levelling, level, levelling
@@ -60,6 +61,7 @@ __all__ = [
     "Levelling",
     "Model",
     "PcsimError",
+    "PlasticityReport",
     "Reproduction",
     "Rule",
     "Run",
@@ -87,6 +89,7 @@ __all__ = [
     "open_training",
     "parameters",
     "plan",
+    "plasticity",
     "plot",
     "reproduce",
     "simulate",
@@ -106,6 +109,7 @@ _MODULES = {
     "pcsim.claims.reproduce": ("Reproduction", "reproduce"),
     "pcsim.claims.cost_report": ("CostReport", "cost"),
     "pcsim.analysis.delay_learning": ("DelayLearning", "learn_delays"),
+    "pcsim.claims.plasticity_report": ("PlasticityReport", "plasticity"),
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "Levelling", "level", "levelling"),
     "pcsim.models.model": ("Model",),

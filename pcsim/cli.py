@@ -681,6 +681,22 @@ def cost(
     _print_json(found.as_dict()) if as_json else out.print(*printed, sep="\n")
 
 
+@app.command(cls=NamesEngines)
+@_guarded
+def plasticity(
+    file: File,
+    settings: Set = None,
+    engine: Engine = None,
+    as_json: Json = False,
+) -> None:
+    """Tell which parameter updates are Hebbian, which are summed over sites, which are neither."""
+    from pcsim.claims.plasticity_report import plasticity as report
+    from pcsim.view.plasticity_tables import plasticity_tables
+
+    found = report(file, _overrides(settings), engine=engine)
+    _print_json(found.as_dict()) if as_json else out.print(*plasticity_tables(found), sep="\n")
+
+
 @app.command("list", cls=NamesLists)
 @_guarded
 def list_(

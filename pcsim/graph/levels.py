@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pcsim.graph.graph import kept
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pcsim.graph.graph import Edge, Graph
 
@@ -57,9 +57,26 @@ def _light_cones(_: Graph) -> dict[tuple[bool, bool], Mapping[str, int | None]]:
 
 
 def _light_cone(graph: Graph, moving: bool, learning: bool) -> Mapping[str, int | None]:
+    return spreading(graph, dict.fromkeys(graph.outputs, 0), moving=moving, learning=learning)
+
+
+def spreading(
+    graph: Graph, errors: Mapping[str, int], values: Iterable[str] = (), *, moving: bool, learning: bool = False
+) -> dict[str, int | None]:
+    """Return the first tick at which each vertex's error can change, once some are changed at these ticks.
+
+    Parameters
+    ----------
+    errors : {vertex: tick at which its error is changed}
+    values : vertices whose value is changed at tick 0, and with it their error
+    """
     cone = _Cone(graph, moving, learning)
-    for name in graph.outputs:
+    for name, tick in errors.items():
+        cone.soon(tick, cone.errs, name)
+    for name in values:
         cone.soon(0, cone.errs, name)
+        if moving:
+            cone.soon(0, cone.moves, name)
     while cone.ticks:
         tick = heappop(cone.ticks)
         for first, name in cone.due[tick]:  # grows while it is read: a value can disturb within the tick

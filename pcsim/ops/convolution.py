@@ -14,7 +14,7 @@ from pcsim.arrays import LEAD, Array, unbroadcast
 from pcsim.ops.attributes import boolean, positive
 from pcsim.ops.elementwise import ACTIVATIONS, activation
 from pcsim.ops.leading import fold
-from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec
+from pcsim.ops.op import Attribute, Call, Cost, Factors, Op, ParameterSpec
 from pcsim.ops.sliding import Windows, additions, each_axis, extents, padding, sides, slid_over, sliding, spread
 
 if TYPE_CHECKING:
@@ -138,6 +138,46 @@ def of_bias(xp: Namespace, call: Call, params: Params, d: Array) -> dict[str, Ar
     return {"bias": unbroadcast(xp, total, bias.shape)}
 
 
+def by_site(x: Array, groups: int) -> Array:
+    """Return (1, samples, channels, *extents) as (groups, channels of one, samples, positions)."""
+    found = grouped(x, groups)
+    return found.reshape(*found.shape[1:3], x.shape[1], -1)
+
+
+def windows_by_site(xp: Namespace, windows: Windows, groups: int, x: Array) -> Array:
+    """Return the windows of (1, samples, channels, *extents): (groups, channels times kernel, samples, positions)."""
+    found = columns(xp, windows, groups, x)
+    return found.reshape(*found.shape[1:3], x.shape[1], -1)
+
+
+def plain_samples(xp: Namespace, call: Call, x: Array, g: Array) -> Array:
+    """Return x for each sample that g has, as (1, samples, channels, *extents)."""
+    return samples(xp.broadcast_to(x, (*g.shape[:LEAD], *x.shape[LEAD:])), 1, len(call["kernel"]))
+
+
+def slope_of(xp: Namespace, call: Call, saved: Saved, g: Array) -> Array | None:
+    """Return the slope of the activation as ``plain_samples``; None where it is 1."""
+    return plain_samples(xp, call, saved[0], g) if saved else None
+
+
+def bias_factors(params: Params, error: Array, slope: Array | None, to: str) -> dict[str, Factors]:
+    """Return the factors of the bias, where there is one."""
+    if "bias" not in params:
+        return {}
+    return {"bias": Factors(f"gcnp->{to}", by_site(error, 1), None if slope is None else by_site(slope, 1))}
+
+
+def window_factors(
+    xp: Namespace, call: Call, params: Params, inputs: Inputs, g: Array, saved: Saved, to: tuple[str, str]
+) -> dict[str, Factors]:
+    """Return error and slope of each element, and the window that it sees; ``to`` says over which sites they sum."""
+    groups = call["groups"]
+    x, error, slope = (*(plain_samples(xp, call, part, g) for part in (inputs[0], g)), slope_of(xp, call, saved, g))
+    pre = windows_by_site(xp, windows_of(call), groups, x)
+    behind = by_site(error, groups), None if slope is None else by_site(slope, groups)
+    return {"weight": Factors(f"gcnp,gknp->{to[0]}", *behind, pre), **bias_factors(params, error, slope, to[1])}
+
+
 # -- convolution -------------------------------------------------------------------------------------------
 
 
@@ -196,6 +236,12 @@ def conv_to_params(
     rows = samples(meet(xp, d, x, stack), stack, rank)
     found = weight_gradient(xp, windows, weight, call["groups"], samples(x, stack, rank), rows)
     return {"weight": found, **of_bias(xp, call, params, d)}
+
+
+def conv_factors(xp: Namespace, call: Call, params: Params, inputs: Inputs, g: Array) -> dict[str, Factors]:
+    """Return error, slope and window of each element; every position is a site."""
+    saved = conv_forward(xp, call, params, inputs)[1]
+    return window_factors(xp, call, params, inputs, g, saved, ("gck", "gc"))
 
 
 # -- transposed convolution ----------------------------------------------------------------------------------
@@ -269,6 +315,15 @@ def transpose_to_params(
     return {"weight": found, **of_bias(xp, call, params, d)}
 
 
+def transpose_factors(xp: Namespace, call: Call, params: Params, inputs: Inputs, g: Array) -> dict[str, Factors]:
+    """Return each input, and error and slope of the window that it reaches; every position is a site."""
+    saved, groups, windows = transpose_forward(xp, call, params, inputs)[1], call["groups"], transposed(call)
+    x, error, slope = (*(plain_samples(xp, call, part, g) for part in (inputs[0], g)), slope_of(xp, call, saved, g))
+    behind = [None if part is None else windows_by_site(xp, windows, groups, part) for part in (error, slope)]
+    weight = Factors("gknp,gcnp->gck", behind[0], behind[1], by_site(x, groups))
+    return {"weight": weight, **bias_factors(params, error, slope, "gc")}
+
+
 # -- unshared weights ----------------------------------------------------------------------------------------
 
 
@@ -335,6 +390,12 @@ def local_to_params(
     found = xp.matmul(sent, by_position(columns(xp, windows, groups, seen), seen.shape[1]).swapaxes(3, 4))
     turned = found.transpose(0, 1, 3, 4, 2)
     return {"weight": turned.reshape(found.shape[0], *weight.shape[1:]), **of_bias(xp, call, params, d)}
+
+
+def local_factors(xp: Namespace, call: Call, params: Params, inputs: Inputs, g: Array) -> dict[str, Factors]:
+    """Return error, slope and window of each element; no position shares its weights."""
+    saved = local_forward(xp, call, params, inputs)[1]
+    return window_factors(xp, call, params, inputs, g, saved, ("gckp", "gcp"))
 
 
 # -- unfold and fold -------------------------------------------------------------------------------------------
@@ -428,6 +489,7 @@ ROWS: tuple[Op, ...] = (
         to_inputs=conv_to_inputs,
         to_params=conv_to_params,
         params=conv_params,
+        factors=conv_factors,
         slots={"weight": "(channels, channels in / groups, *kernel)", "bias": "(channels)"},
         cost=conv_cost,
         attributes=LAYER,
@@ -442,6 +504,7 @@ ROWS: tuple[Op, ...] = (
         to_inputs=transpose_to_inputs,
         to_params=transpose_to_params,
         params=transpose_params,
+        factors=transpose_factors,
         slots={"weight": "(channels in, channels / groups, *kernel)", "bias": "(channels)"},
         cost=transpose_cost,
         attributes={**LAYER, "output_padding": OUTPUT_PADDING},
@@ -456,6 +519,7 @@ ROWS: tuple[Op, ...] = (
         to_inputs=local_to_inputs,
         to_params=local_to_params,
         params=local_params,
+        factors=local_factors,
         slots={"weight": "(channels, channels in / groups, *kernel, *windows)", "bias": "(channels, *windows)"},
         cost=local_cost,
         attributes=LAYER,

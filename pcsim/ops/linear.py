@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pcsim.arrays import LEAD, Array, unbroadcast
 from pcsim.ops.attributes import boolean, choice, positive
 from pcsim.ops.elementwise import ACTIVATIONS, activation
-from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec
+from pcsim.ops.op import Attribute, Call, Cost, Factors, Op, ParameterSpec
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace, Shape
@@ -117,6 +117,18 @@ def affine_to_params(
     return to_weight | {"bias": xp.sum(flat(d, params["bias"].shape[0]), axis=1)}
 
 
+def affine_factors(xp: Namespace, call: Call, params: Params, inputs: Inputs, g: Array) -> dict[str, Factors]:
+    """Return error and slope of each unit, and the input of each, at every row of the input: a row is a site."""
+    _, saved = affine_forward(xp, call, params, inputs)
+    inner = call["convention"] == INNER
+    x = saved[1] if saved and inner else inputs[0]
+    pre = xp.broadcast_to(x, (*g.shape[:LEAD], *x.shape[LEAD:])).reshape(g.shape[1], -1, x.shape[-1])
+    error = g.reshape(g.shape[1], -1, g.shape[-1])
+    slope = None if inner or not saved else xp.broadcast_to(saved[0], g.shape).reshape(error.shape)
+    weight = {"weight": Factors("nsu,nsf->uf", error, slope, pre)}
+    return weight | ({"bias": Factors("nsu->u", error, slope)} if "bias" in params else {})
+
+
 ROWS = (
     Op(
         name="affine",
@@ -127,6 +139,7 @@ ROWS = (
         to_inputs=affine_to_inputs,
         to_params=affine_to_params,
         params=affine_params,
+        factors=affine_factors,
         slots={"weight": "(units, fan-in)", "bias": "(units)"},
         cost=affine_cost,
         attributes={

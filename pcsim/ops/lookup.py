@@ -10,7 +10,7 @@ import numpy as np
 
 from pcsim.arrays import sparse
 from pcsim.ops.attributes import positive
-from pcsim.ops.op import Attribute, Call, Cost, InputSlot, Op, ParameterSpec
+from pcsim.ops.op import Attribute, Call, Cost, Factors, InputSlot, Op, ParameterSpec
 from pcsim.ops.segment_sums import segment_sums
 
 if TYPE_CHECKING:
@@ -59,6 +59,13 @@ def embedding_to_params(
     return {"weight": sums_by_row(xp, flat, g.reshape(-1, units), stack * entries).reshape(weight.shape)}
 
 
+def embedding_factors(xp: Namespace, call: Call, params: Params, inputs: Inputs, g: Array) -> dict[str, Factors]:
+    """Return the error of each unit, and 1 for the entry that was chosen, at every index: an index is a site."""
+    chose = xp.broadcast_to(inputs[0], g.shape[:-1]).reshape(g.shape[1], -1)
+    pre = (chose[..., None] == xp.arange(call["entries"])).astype(g.dtype)
+    return {"weight": Factors("nsu,nsf->fu", g.reshape(g.shape[1], -1, g.shape[-1]), None, pre)}
+
+
 def sums_by_row(xp: Namespace, rows: Array, terms: Array, count: int) -> Array:
     """Return the sum of the terms of each row: (terms,), (terms, units) -> (count, units), in the order given.
 
@@ -95,6 +102,7 @@ ROWS = (
         to_inputs=embedding_to_inputs,
         to_params=embedding_to_params,
         params=embedding_params,
+        factors=embedding_factors,
         slots={"weight": "(entries, units)"},
         attributes={
             "entries": Attribute(positive, required=True, summary="rows of the table"),

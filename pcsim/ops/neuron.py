@@ -10,7 +10,7 @@ from pcsim.arrays import LEAD, Array, unbroadcast
 from pcsim.ops.attributes import boolean
 from pcsim.ops.elementwise import ACTIVATIONS, activation
 from pcsim.ops.leading import fold, lead
-from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec
+from pcsim.ops.op import Attribute, Call, Cost, Factors, Op, ParameterSpec
 
 if TYPE_CHECKING:
     from pcsim.arrays import Namespace, Shape
@@ -84,6 +84,16 @@ def neuron_to_params(
     return found
 
 
+def neuron_factors(xp: Namespace, call: Call, params: Params, inputs: Inputs, g: Array) -> dict[str, Factors]:
+    """Return error and slope of each element, and its inputs; every element is a site."""
+    saved = neuron_forward(xp, call, params, inputs)[1]
+    x = xp.broadcast_to(saved[0], (*g.shape, saved[0].shape[-1])).reshape(g.shape[1], -1, saved[0].shape[-1])
+    error = g.reshape(g.shape[1], -1)
+    slope = xp.broadcast_to(saved[1], g.shape).reshape(error.shape) if len(saved) > 1 else None
+    weight = {"weight": Factors("ns,nsk->k", error, slope, x)}
+    return weight | ({"bias": Factors("ns->", error, slope)} if "bias" in params else {})
+
+
 def neuron_cost(call: Call) -> Cost:
     """Return a multiply-add for each input and element."""
     count, curved = len(call.shapes), call["activation"] not in ("none", "identity")
@@ -100,6 +110,7 @@ ROWS = (
         to_inputs=neuron_to_inputs,
         to_params=neuron_to_params,
         params=neuron_params,
+        factors=neuron_factors,
         slots={"weight": "a number for each input", "bias": "one number"},
         cost=neuron_cost,
         attributes={

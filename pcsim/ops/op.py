@@ -112,6 +112,24 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Factors:
+    """What the update of one parameter is made of: sums of postsynaptic error, slope and presynaptic value.
+
+    Attributes
+    ----------
+    equation : of ``einsum``, for errors (and slopes alike) and presynaptic values: ``nsu,nsf->uf``. ``n`` are samples;
+        every other letter that the result lacks is a site at which the parameter is used.
+    error, slope : postsynaptic; a slope of None is 1
+    pre : presynaptic; None is 1, as for a bias
+    """
+
+    equation: str
+    error: Array
+    slope: Array | None = None
+    pre: Array | None = None
+
+
+@dataclass(frozen=True)
 class Call:
     """What an op knows of the vertex that uses it; equal calls can be stacked into one step."""
 
@@ -217,6 +235,8 @@ class Op:
         that fixed predictions pay for it once.
     to_inputs : (xp, call, params, inputs, mu, saved, g) -> one array per input, J^T g ([M] eq. 2).
     to_params : the same arguments -> {parameter slot: array}, summed over the batch ([M] eq. 3).
+    factors : (xp, call, params, inputs, g) -> {parameter slot: Factors}, of a stack of one vertex: what ``to_params``
+        sums, where a vertex is linear in its parameters and a function of each element follows; None where it is not.
     slots : {parameter slot: what it is, with its shape}, of all that ``params`` may return; for the reference.
     inputs : one slot for each input; the last one stands for all that follow.
     couples : (call) -> whether one sample's value depends on the others of its batch (batch statistics). Such a
@@ -244,6 +264,7 @@ class Op:
     to_inputs: Callable[[Namespace, Call, Params, Inputs, Array, Saved, Array], tuple[Array, ...]]
     to_params: Callable[[Namespace, Call, Params, Inputs, Array, Saved, Array], dict[str, Array]] = no_to_params
     params: Callable[[Call], dict[str, ParameterSpec]] = no_params
+    factors: Callable[[Namespace, Call, Params, Inputs, Array], dict[str, Factors]] | None = None
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
     inputs: tuple[InputSlot, ...] = FLOATS
     couples: Callable[[Call], bool] = apart

@@ -12,11 +12,11 @@ from __future__ import annotations
 from math import prod, sqrt
 from typing import TYPE_CHECKING
 
-from pcsim.arrays import unbroadcast
+from pcsim.arrays import LEAD, unbroadcast
 from pcsim.ops.attributes import boolean, optional, positive
 from pcsim.ops.elementwise import ACTIVATIONS, activation
 from pcsim.ops.linear import gram, meet, times
-from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec
+from pcsim.ops.op import Attribute, Call, Cost, Factors, Op, ParameterSpec
 
 if TYPE_CHECKING:
     from pcsim.arrays import Array, Namespace, Shape
@@ -85,6 +85,13 @@ def residual_to_params(
     return {"weight": scaled(call, gram(xp, meet(xp, g, y, stack), y, stack))}
 
 
+def residual_factors(xp: Namespace, call: Call, params: Params, inputs: Inputs, g: Array) -> dict[str, Factors]:
+    """Return the error of each unit, and f of each input by its scale, at every row of the input: a row is a site."""
+    y = scaled(call, ACTIVATIONS[call["activation"]].f(xp, inputs[0]))
+    pre = xp.broadcast_to(y, (*g.shape[:LEAD], *y.shape[LEAD:])).reshape(g.shape[1], -1, y.shape[-1])
+    return {"weight": Factors("nsu,nsf->uf", g.reshape(g.shape[1], -1, g.shape[-1]), None, pre)}
+
+
 ROWS = (
     Op(
         name="residual",
@@ -95,6 +102,7 @@ ROWS = (
         to_inputs=residual_to_inputs,
         to_params=residual_to_params,
         params=residual_params,
+        factors=residual_factors,
         slots={"weight": "(units, fan-in)"},
         cost=residual_cost,
         attributes={

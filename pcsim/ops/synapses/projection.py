@@ -18,7 +18,7 @@ from pcsim.errors import InputError, wrong
 from pcsim.ops.attributes import boolean, optional, positive, takes, whole
 from pcsim.ops.elementwise import ACTIVATIONS, activation
 from pcsim.ops.leading import fold, lead
-from pcsim.ops.op import Attribute, Call, Cost, Op, ParameterSpec, Realised, Site
+from pcsim.ops.op import Attribute, Call, Cost, Factors, Op, ParameterSpec, Realised, Site
 from pcsim.ops.segment_sums import segment_sums
 from pcsim.ops.synapses.connect import connect, connection, grids_of
 from pcsim.ops.synapses.delays import delays, drawn
@@ -231,6 +231,16 @@ def contribution(xp: Namespace, synapses: Synapses, d: Array, x: Array) -> Array
     return found
 
 
+def projection_factors(xp: Namespace, call: Call, params: Params, inputs: Inputs, g: Array) -> dict[str, Factors]:
+    """Return error and slope of the neuron after each synapse, and the value of the neuron before it."""
+    saved = projection_forward(xp, call, params, inputs)[1]
+    x, post, columns = end_to_end(xp, inputs), call["synapses"].on(xp, "post"), call["synapses"].on(xp, "columns")
+    pre = xp.broadcast_to(x, (*g.shape[:LEAD], x.shape[-1]))[0][:, columns]
+    slope = xp.broadcast_to(saved[0], g.shape)[0] if saved else None
+    weight = {"weight": Factors("nk,nk->k", g[0][:, post], None if slope is None else slope[:, post], pre)}
+    return weight | ({"bias": Factors("nk->k", g[0], slope)} if "bias" in params else {})
+
+
 def projection_cost(call: Call) -> Cost:
     """Return a multiply-add and a message for each synapse; a synapse also has a column, half a number or one."""
     count, curved = float(len(call["synapses"])), call["activation"] not in ("none", "identity")
@@ -247,6 +257,7 @@ ROWS = (
         to_inputs=projection_to_inputs,
         to_params=projection_to_params,
         params=projection_params,
+        factors=projection_factors,
         slots={"weight": "a number for each synapse", "bias": "(units)"},
         cost=projection_cost,
         realise=realise,
