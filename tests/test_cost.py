@@ -261,6 +261,28 @@ def test_energy_and_latency_of_a_mesh_are_what_one_counts_by_hand():
     assert row["tick_seconds"] == pytest.approx(1e-9 * (core + network + barrier))
 
 
+def test_messages_that_a_channel_spares_cost_nothing_on_a_mesh():
+    """Of values it spares the synapses behind them too; the products of errors are made before they are sent."""
+    il = {"name": "il", "step_size": 0.3, "ticks": 500}
+    dense, sparse, mute = (
+        pcsim.cost(net(rule=il, tolerance=1e-2, **more), rules=["il"], placement="random")
+        for more in ({}, {"channels": {"*": {"threshold": 0.02}}}, {"channels": {"*": {"threshold": 1e3}}})
+    )
+
+    def row(found):
+        return next(one for one in found.placements if one["placement"] == "random")
+
+    sent = sparse.times[1]["sent"]
+    assert 0 < sent["forward"] < 1
+    assert 0 < sent["back"] < 1
+    assert mute.times[1]["sent"] == {"forward": 0, "back": 0}
+    assert row(mute)["tick_joules"] < row(sparse)["tick_joules"] < row(dense)["tick_joules"]
+    assert row(mute)["tick_seconds"] < row(sparse)["tick_seconds"] < row(dense)["tick_seconds"]
+    back = sum(one["back_multiply_adds"] for one in dense.actors) / BATCH * LOIHI.values["synapse_dense"]
+    neurons = 2 * (3 * WIDTH + 2) * (LOIHI.values["neuron_access"] + LOIHI.values["neuron_update"])
+    assert row(mute)["tick_joules"] == pytest.approx(1e-12 * (back + neurons))
+
+
 def test_a_graphics_processor_takes_the_longer_of_arithmetic_and_memory():
     found = pcsim.cost(net(), rules=["zil"], ticks=4)
     row = next(one for one in found.ranking if (one["method"], one["hardware"]) == ("backprop", "a100"))

@@ -63,6 +63,7 @@ class Demand:
     together, single : costs of the actors for the whole batch, and for one sample, in float32
     batch : samples that are computed together
     placed : the graph on a chip; None on hardware without a mesh
+    sent : {``forward`` or ``back``: share of all messages of a tick that are sent}, of a graph with channels
     """
 
     graph: Graph
@@ -71,6 +72,11 @@ class Demand:
     single: Mapping[str, ActorCost]
     batch: int
     placed: Placed | None = None
+    sent: Mapping[str, float] = field(default_factory=dict)
+
+    def share(self, phase: Phase, part: str) -> float:
+        """Return the share of the messages of a part of a phase that are sent: in a sweep all are."""
+        return 1.0 if phase.order else self.sent.get(part, 1.0)
 
 
 Model = Callable[[Values], Estimate]
@@ -183,8 +189,10 @@ def _mesh(demand: Demand) -> Model:
     placed = demand.placed
     assert placed is not None
     waves = [wave for phase in demand.phases for wave in _waves(phase, demand, placed)]
-    energy = {name: sum(wave.rounds * float(wave.cores[name].sum()) for wave in waves) for name in COUNTED}
-    hops = sum((wave.rounds * wave.hops for wave in waves), np.zeros(2))
+    counted = _Counted.of(waves)
+    rounds = counted.rounds
+    energy = {name: float(rounds @ counts.sum(axis=1)) for name, counts in counted.cores.items()}
+    hops = rounds @ counted.hops
 
     def estimate(value: Values) -> Estimate:
         spent = {
@@ -194,7 +202,7 @@ def _mesh(demand: Demand) -> Model:
             "hops": float(hops[0]) * value["hop_row"] + float(hops[1]) * value["hop_column"],
         }
         barrier = value["barrier"] + value["barrier_tile"] * (placed.tiles - 1)
-        seconds = sum(wave.rounds * (_slowest(wave, value) + _network(wave, value) + barrier) for wave in waves)
+        seconds = float(rounds @ (counted.slowest(value) + counted.network(value) + barrier))
         return Estimate({part: joules * 1e-12 for part, joules in spent.items()}, seconds * 1e-9)
 
     return estimate
@@ -217,26 +225,29 @@ def _wave(phase: Phase, names: Sequence[str], demand: Demand, placed: Placed) ->
     wave = Wave(phase.rounds, {name: np.zeros(count) for name in COUNTED})
     for name in names:
         actor = demand.single[name]
-        products = sum(getattr(actor, part).products for part in phase.does) / 2
+        # a value that is not sent makes no synapse work; an error message is worked out before it is sent or not
+        saved = {"forward": demand.share(phase, "forward")}
+        products = sum(getattr(actor, part).products * saved.get(part, 1.0) for part in phase.does) / 2
         for core, share in placed.where[name]:
             wave.cores[synapses_of(actor)][core] += share * products
             wave.cores["units"][core] += share * actor.units * len(set(phase.does) - {"learn"})
         for edge in demand.graph.incoming[name]:
-            _send_over(wave, edge, phase, demand.graph, placed)
+            _send_over(wave, edge, phase, demand, placed)
     return wave
 
 
-def _send_over(wave: Wave, edge: Edge, phase: Phase, graph: Graph, placed: Placed) -> None:
+def _send_over(wave: Wave, edge: Edge, phase: Phase, demand: Demand, placed: Placed) -> None:
     """Count the messages of an edge: values forward, which of a clamped source move but once, and errors back."""
-    numbers = prod(graph.vertices[edge.pre].shape)
-    moves = phase.order == "forward" or graph.role(edge.pre) == "free"
-    ends = placed.where[edge.pre], placed.where[edge.post]
-    for one, share in ends[0]:
-        for other, _ in ends[1]:
-            if one != other and "forward" in phase.does and moves:
-                _send(wave, one, other, numbers * share, placed.chip)
-            if one != other and "back" in phase.does and graph.carries_errors(edge):
-                _send(wave, other, one, numbers * share, placed.chip)
+    graph, numbers = demand.graph, prod(demand.graph.vertices[edge.pre].shape)
+    values = numbers * demand.share(phase, "forward") * ("forward" in phase.does)
+    values *= phase.order == "forward" or graph.role(edge.pre) == "free"
+    errors = numbers * demand.share(phase, "back") * ("back" in phase.does and graph.carries_errors(edge))
+    for one, share in placed.where[edge.pre]:
+        for other, _ in placed.where[edge.post]:
+            if one != other and values:
+                _send(wave, one, other, values * share, placed.chip)
+            if one != other and errors:
+                _send(wave, other, one, errors * share, placed.chip)
 
 
 def _send(wave: Wave, start: int, end: int, numbers: float, chip: Chip) -> None:
@@ -256,21 +267,44 @@ def _send(wave: Wave, start: int, end: int, numbers: float, chip: Chip) -> None:
     wave.hops += numbers * np.array(ways)
 
 
-def _slowest(wave: Wave, value: Values) -> float:
-    """Return the nanoseconds of the core with most to do."""
-    cores = wave.cores
-    unit = value["neuron_access_time"] + value["neuron_update_time"]
-    busy = cores["units"] * unit + cores["out"] * (value["spike_time"] + value["axon_out_time"])
-    busy = busy + cores["in"] * value["axon_in_time"]
-    return float((busy + sum(cores[way] * value[f"synapse_{way}_time"] for way in WAYS)).max(initial=0.0))
+@dataclass(frozen=True)
+class _Counted:
+    """All waves as arrays, one row each: what `Wave` holds, and the load of the busiest link each way."""
 
+    rounds: Array
+    cores: Mapping[str, Array]
+    hops: Array
+    routes: Array
+    busiest: Array
 
-def _network(wave: Wave, value: Values) -> float:
-    """Return the nanoseconds of the longest route, and of the messages that wait for each other on the busiest link."""
-    hop = value["hop_row_time"], value["hop_column_time"]
-    route = max((row * hop[0] + column * hop[1] for row, column in wave.routes), default=0.0)
-    queues = [max(links.values(), default=0.0) * time for links, time in zip(wave.links, hop, strict=True)]
-    return float(route + max(queues))
+    @classmethod
+    def of(cls, waves: Sequence[Wave]) -> _Counted:
+        """Return the arrays of waves; routes are padded with none."""
+        most = max((len(wave.routes) for wave in waves), default=0)
+        routes = np.zeros((len(waves), most + 1, 2))
+        for row, wave in zip(routes, waves, strict=True):
+            row[: len(wave.routes)] = list(wave.routes) or np.zeros((0, 2))
+        return cls(
+            rounds=np.array([float(wave.rounds) for wave in waves]),
+            cores={name: np.array([wave.cores[name] for wave in waves]) for name in COUNTED},
+            hops=np.array([wave.hops for wave in waves]).reshape(-1, 2),
+            routes=routes,
+            busiest=np.array([[max(links.values(), default=0.0) for links in wave.links] for wave in waves]),
+        )
+
+    def slowest(self, value: Values) -> Array:
+        """Return the nanoseconds of the core with most to do, of each wave."""
+        unit = value["neuron_access_time"] + value["neuron_update_time"]
+        busy = self.cores["units"] * unit + self.cores["out"] * (value["spike_time"] + value["axon_out_time"])
+        busy += self.cores["in"] * value["axon_in_time"]
+        for way in WAYS:
+            busy += self.cores[way] * value[f"synapse_{way}_time"]
+        return np.asarray(busy.max(axis=1))
+
+    def network(self, value: Values) -> Array:
+        """Return the nanoseconds of the longest route, and of the messages that wait on the busiest link."""
+        hop = np.array([value["hop_row_time"], value["hop_column_time"]])
+        return np.asarray((self.routes @ hop).max(axis=1) + (self.busiest * hop).max(axis=1))
 
 
 # -- the rows ------------------------------------------------------------------------------------------------------
@@ -331,6 +365,8 @@ LOIHI = Hardware(
         "mesh: an actor computes its prediction and the errors that it sends on its own cores, from one set of weights",
         "mesh: a vertex has a value unit and an error unit for each number; each is changed once in each direction",
         "mesh: every actor acts at every tick, also where nothing has changed; clamped sources send once",
+        "mesh: of a graph with channels those messages count that a run sends; without a value its synapses do nothing",
+        "mesh: the products of an error message are made before it is known whether it is sent",
         "mesh: samples are computed one after the other; nothing is pipelined",
         "mesh: a tick lasts as long as its slowest core, then the longest route and the busiest link, then the barrier",
         "mesh: to learn costs a synaptic operation for each weight and sample",
@@ -345,6 +381,7 @@ _GPU = (
     "GPU: nothing stays in a cache; numbers take 4 bytes",
     "GPU: an operation takes its share of all that a busy board draws; what a board draws while it waits is left out",
     "GPU: the whole batch is computed together, and shared equally among its samples",
+    "GPU: what is not sent over a channel is computed all the same",
 )
 
 _MEMORY = {

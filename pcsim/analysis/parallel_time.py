@@ -12,6 +12,7 @@ Derivatives of parameters are left out of times, as [Z] does: every method works
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Literal
 
@@ -104,11 +105,12 @@ class Jobs:
     @property
     def span(self) -> float:
         """Operations of the longest chain of actors that wait for each other."""
-        return max(self.to_end().values(), default=0.0)
+        return max(self.chains.values(), default=0.0)
 
-    def to_end(self) -> dict[str, float]:
-        """Return for each actor the operations of the longest chain that begins with it."""
-        after = self.behind()
+    @cached_property
+    def chains(self) -> dict[str, float]:
+        """For each actor the operations of the longest chain of actors that begins with it."""
+        after = self.followers
         waiting = {name: len(after[name]) for name in self.lengths}
         ready = [name for name, count in waiting.items() if not count]
         lengths: dict[str, float] = {}
@@ -121,8 +123,9 @@ class Jobs:
                     ready.append(before)
         return lengths
 
-    def behind(self) -> dict[str, list[str]]:
-        """Return for each actor those that wait for it."""
+    @cached_property
+    def followers(self) -> dict[str, list[str]]:
+        """For each actor those that wait for it."""
         after: dict[str, list[str]] = {name: [] for name in self.lengths}
         for name, before in self.waits.items():
             for one in before:
@@ -134,7 +137,7 @@ class Jobs:
 
         Graham (1969): at most ``2 - 1/p`` times the shortest schedule.
         """
-        after, chain = self.behind(), self.to_end()
+        after, chain = self.followers, self.chains
         waiting = {name: len(before) for name, before in self.waits.items()}
         ready = [(-chain[name], name) for name, count in waiting.items() if not count]
         heapify(ready)

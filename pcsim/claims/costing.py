@@ -39,6 +39,7 @@ ASSUMPTIONS = (
     "counts: bytes are the least that a tick can move where nothing stays in a cache",
     "times: an operation takes one unit of time and messages none; no tick begins before the one before it has ended",
     "times: derivatives of parameters are left out, as in Zahid et al. 2023",
+    "counts and times: as if every message were sent whole and at every tick, also over channels",
     "ticks: those of a run of this scenario, until its criterion of convergence is met and stays so",
 )
 """What holds for every hardware."""
@@ -46,7 +47,10 @@ ASSUMPTIONS = (
 
 @dataclass(frozen=True)
 class Method:
-    """Backprop, or a rule with the ticks that it takes; ``why`` there are none that can be counted."""
+    """Backprop, or a rule with the ticks that it takes; ``why`` there are none that can be counted.
+
+    ``sent`` is the share of messages that a run sends where edges have channels, ``forward`` and ``back``.
+    """
 
     name: str
     row: Rule | None
@@ -55,6 +59,7 @@ class Method:
     single: Mapping[str, ActorCost]
     ticks: int | None = None
     why: str = ""
+    sent: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def phases(self) -> tuple[Phase, ...] | None:
@@ -207,8 +212,7 @@ class Costing:
 
     def _method(self, row: Rule) -> Method:
         method = self._method_of(f"{row.name}, step {row.step_size:g}", row, self.task)
-        ticks, why = (self.ticks, "") if self.ticks is not None else self._measured(row)
-        return replace(method, ticks=ticks, why=why)
+        return replace(method, ticks=self.ticks) if self.ticks is not None else self._measured(method, row)
 
     def _method_of(self, name: str, row: Rule | None, task: Task) -> Method:
         return Method(name, row, task.graph, *self._costs(task.graph))
@@ -221,19 +225,22 @@ class Costing:
         found: tuple[dict[str, ActorCost], dict[str, ActorCost]] = self.kept[id(graph)]
         return found
 
-    def _measured(self, row: Rule) -> tuple[int | None, str]:
-        """Return how many ticks a rule runs until it has converged, the last one included; or why that is not known."""
-        asked: Row = {"stop": "converged", "record": [], "measure": ["ticks_to_convergence"], "train": None,
-                      "sweep": {}, "solve": "simulate"}  # fmt: skip
+    def _measured(self, method: Method, row: Rule) -> Method:
+        """Return a method with the ticks that a run takes to converge, the last one included; or why it has none."""
+        channels = self.task.graph.has_channels
+        asked: Row = {"stop": "converged", "record": [], "train": None, "sweep": {}, "solve": "simulate",
+                      "measure": ["ticks_to_convergence", *(["traffic"] if channels else [])]}  # fmt: skip
         scenario = replace(self.scenario, rule=row, document=self.scenario.document.model_copy(update=asked))
         try:
             run = simulate(scenario, engine=self.engine)
         except PcsimError as error:
-            return None, shortened([*str(error).split("\n")])[0]
+            return replace(method, why=shortened(str(error).split("\n"))[0])
         if run.manifest["status"] == "interrupted":
             raise KeyboardInterrupt
         ticks = run.summary["ticks_to_convergence"]["ticks"]
-        return (None, f"not converged in {run.summary['horizon']:,} ticks") if ticks is None else (ticks + 1, "")
+        if ticks is None:
+            return replace(method, why=f"not converged in {run.summary['horizon']:,} ticks")
+        return replace(method, ticks=ticks + 1, sent=_sent(run.summary["traffic"]["channels"]) if channels else {})
 
     def _processor_rows(self, method: Method) -> list[Row]:
         if method.phases is None:
@@ -272,7 +279,7 @@ class Costing:
     def _model(self, hardware: str, method: Method, phases: Sequence[Phase], placed: Placed | None) -> Any:
         batch = self.scenario.document.batch
         return self.hardware[hardware].model(
-            Demand(method.graph, phases, method.together, method.single, batch, placed)
+            Demand(method.graph, phases, method.together, method.single, batch, placed, method.sent)
         )
 
     @cached_property
@@ -301,6 +308,12 @@ class Costing:
             for key, constant in row.constants.items()
             if constant.varied
         }
+
+
+def _sent(traffic: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the share of messages that a run sent over its channels, forward and back."""
+    ways = {"forward": traffic["value"], "back": traffic["error"]}
+    return {way: found["sent"] / found["dense"] for way, found in ways.items() if found["dense"]}
 
 
 def _size(model: Any, device: str, unit: str, constants: Mapping[tuple[str, str], float]) -> float:
@@ -346,7 +359,8 @@ def _edge_rows(task: Task, row: Rule | None, placed: Placed | None) -> list[Row]
 def _time_row(method: Method, reference: Method, batch: int) -> Row:
     """Return the times of a method beside those of backprop, by one processor and by one for each actor."""
     row: Row = {"method": method.name, "ticks": method.ticks, "why": method.why, "work": None, "span": None,
-                "span_over_backprop_work": None, "span_over_backprop_span": None}  # fmt: skip
+                "span_over_backprop_work": None, "span_over_backprop_span": None,
+                "sent": dict(method.sent)}  # fmt: skip
     known = times_of(reference.phases or (), reference.graph, reference.together, batch)
     if method.phases is None:
         return row

@@ -74,9 +74,10 @@ def _known(value: float | None) -> str:
 def _processors(found: CostReport) -> Any:
     counts = list(dict.fromkeys(row["processors"] for row in found.processors))
     times = {(row["method"], row["processors"]): row["scheduled"] for row in found.processors}
+    one = found.times[0]["work"]
+    table = columns("method", *(f"p = {count}" for count in counts))
     methods = dict.fromkeys(method for method, _ in times)
-    table = columns("p", *methods)
-    return add_rows(table, [(str(p), *(_known(times.get((method, p))) for method in methods)) for p in counts])
+    return add_rows(table, [(method, *(f"{times[method, p] / one:.3g}" for p in counts)) for method in methods])
 
 
 def _bounds(found: CostReport) -> Any:
