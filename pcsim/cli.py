@@ -675,9 +675,10 @@ def cost(
     from pcsim.view.cost_command import cost_command
     from pcsim.view.progress import Bar
 
+    scenario = _scenario_of(file, settings, None)
     asked = {"ticks": ticks, "placement": placement, "constants": _overrides(constants), "engine": engine}
     with Bar(err, "rules measured", quiet=as_json) as bar:
-        found, printed = cost_command(file, _overrides(settings), rules, {**asked, "progress": bar.ticks}, folder)
+        found, printed = cost_command(scenario, rules, {**asked, "progress": bar.ticks}, folder)
     _print_json(found.as_dict()) if as_json else out.print(*printed, sep="\n")
 
 

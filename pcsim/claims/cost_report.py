@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pcsim.scenario.reader import Source
 
 HORIZON = 2000
-"""Ticks after which a rule whose ticks are measured counts as not converged."""
+"""Ticks after which a rule counts as not converged, where the scenario's own does not say how long it runs."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ def cost(
     source, overrides : a Scenario, or a path or mapping that ``pcsim.load`` takes, and {dotted key: value}
     rules : names or settings as under ``rule`` of a scenario; default: the scenario's own, and every row that learns
         once from values as they are (not ``bp``, which is the reference)
-    ticks : so many are counted for each rule; default: those that a run of each takes to converge
+    ticks : so many are counted for each rule; default: those that a run of each takes to converge, within the ticks of
+        the scenario's rule, or 2,000 where these are its levels
     placement : a row of ``PLACEMENTS``, for energy and delays on a mesh
     processors : numbers of processors; default: powers of two up to one for each actor
     constants : other values of constants of the hardware: {"loihi.units_per_core": 64}
@@ -192,7 +193,7 @@ class _Asked(Attempts):
         if rules is None:
             own = self.scenario.rule
             others = [row for row in RULES.values() if _compared(row) and row.name != own.name]
-            return [own, *(_within(row) for row in others)]
+            return [own, *map(self._within, others)]
         settings = [{"name": one} if isinstance(one, str) else dict(one) for one in rules]
         found = [self.attempt(lambda one=one: self._rule(one)) for one in settings]  # type: ignore[misc]
         return [row for row in found if row is not None]
@@ -201,7 +202,12 @@ class _Asked(Attempts):
         if settings == {"name": self.scenario.rule.name}:
             return self.scenario.rule
         row = rule(**{"name": "", **settings})
-        return row if "ticks" in settings else _within(row)
+        return row if "ticks" in settings else self._within(row)
+
+    def _within(self, row: Rule) -> Rule:
+        """Return a rule that may take as many ticks as the scenario's own, where that is a number."""
+        own = self.scenario.rule.ticks
+        return row if row.ticks == "levels" else replace(row, ticks=HORIZON if own == "levels" else own)
 
     def _hardware(self, given: Mapping[str, Any]) -> dict[str, Hardware]:
         changed: dict[str, dict[str, float]] = {row.device: {} for row in HARDWARE.values()}
@@ -221,8 +227,3 @@ class _Asked(Attempts):
 def _compared(row: Rule) -> bool:
     """Return whether a rule is compared where none is named: it learns once, from the outputs as they are."""
     return not (row.levelled or row.fires.applies or row.output_variance != 1)
-
-
-def _within(row: Rule) -> Rule:
-    """Return a rule that is given time to converge."""
-    return row if row.ticks == "levels" else replace(row, ticks=HORIZON)

@@ -14,17 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pcsim.scenario.scenario import Scenario
+
 
 def cost_command(
-    file: Path,
-    overrides: Mapping[str, Any],
-    rules: Sequence[str] | None,
-    asked: Mapping[str, Any],
-    folder: Path | None,
+    scenario: Scenario, rules: Sequence[str] | None, asked: Mapping[str, Any], folder: Path | None
 ) -> tuple[CostReport, list[Any]]:
-    """Return the report of a file and what is printed of it; ``rules`` are names or settings as text."""
+    """Return the report of a scenario and what is printed of it; ``rules`` are names or settings as text."""
     chosen = None if not rules else [plain(parse(text, "--rule")) for text in rules]
-    found = cost(file, overrides, rules=chosen, **asked)
+    found = cost(scenario, rules=chosen, **asked)
     printed = cost_tables(found)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
