@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from pcsim.graph.crossings import KINDS, crossings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pcsim.engines.base import Session, Task
     from pcsim.graph.crossings import Crossing, Kind
 
@@ -23,6 +25,12 @@ def channel_traffic(task: Task, session: Session, ticks: int) -> dict[str, dict[
         quantised message, and addresses, are not counted.
     """
     return {kind: _of_kind(task, session, ticks, kind) for kind in KINDS}
+
+
+def sent_share(traffic: Mapping[str, Mapping[str, float]]) -> float:
+    """Return the share of all numbers that were sent, in both directions."""
+    dense = sum(found["dense"] for found in traffic.values())
+    return sum(found["sent"] for found in traffic.values()) / dense if dense else 1.0
 
 
 def _of_kind(task: Task, session: Session, ticks: int, kind: Kind) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.cost import vertex_work
+from pcsim.claims.channel_rows import rows_of_channels, rows_of_delays, rows_of_sparse_training
 from pcsim.claims.cost_rows import rows_of_placements, rows_of_processors, rows_of_ranking, rows_of_spans
 from pcsim.claims.credit_rows import MEASURED, rows_of_credit
 from pcsim.claims.measured_rows import Row, Rows
@@ -286,6 +287,9 @@ MEASUREMENTS: dict[str, Callable[[Any, Any], Rows]] = {
     "work": _work,
     "free_energy": _free_energy,
     "credit": _credit,
+    "channels": _by_cell(rows_of_channels, "loss", "jitter", "quantise", "activity"),
+    "sparse_training": _by_cell(rows_of_sparse_training, "threshold"),
+    "delay_rounds": _by_cell(rows_of_delays, "round"),
     "spans": _by_cell(rows_of_spans, "line"),
     "processors": _by_cell(rows_of_processors, "method", "processors"),
     "placements": _by_cell(rows_of_placements, "placement"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcsim.analysis.channel_traffic import channel_traffic, sent_share
 from pcsim.analysis.spectrum import largest_eigenvalue
 from pcsim.engines.base import Descends
 from pcsim.errors import RunError
@@ -149,6 +150,8 @@ class TrainingLoop:
             self.descent.step(self.mover, state.parameters, updates, state.kept, rate, scale, state.step + 1)
         self.ticks += batch.ticks
         own = {} if self.entry.step_size is None else {"step_size": self.sessions.rule.step_size}
+        if self.scenario.levelled.has_channels:
+            own["sent"] = sent_share(channel_traffic(batch.session.task, batch.session, batch.ticks))
         self.notes.add(predictions, targets, {"rate": rate, "samples": len(places), **own})
         state.step += 1
 

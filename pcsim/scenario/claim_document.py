@@ -9,7 +9,8 @@ from pydantic import Field, StrictBool, model_validator
 from pcsim.graph.graph_document import Number, Strict
 
 Method = Literal[
-    "sweep", "ticks", "training", "times", "work", "free_energy", "credit",
+    "sweep", "ticks", "training", "times", "work", "free_energy", "credit", "channels",
+    "sparse_training", "delay_rounds",
     "spans", "processors", "placements", "ranking",
 ]  # fmt: skip
 
@@ -20,6 +21,9 @@ METHODS: dict[Method, str] = {
     "times": "a row for each run: seconds of an update, timed in turns, and their ratio to the first run's of its case",
     "work": "a row for each run: work counted from the graph, one after the other and with all vertices in parallel",
     "free_energy": "a row for each tick of each run: the free energy at its values, and which way it slopes there",
+    "channels": "a row for each run over channels: distance from the run with every message delivered, ticks, messages",
+    "sparse_training": "a row for each training over channels: the share of messages that it sent, and its accuracy",
+    "delay_rounds": "a row for each round of learnt delays: slack, and distance of the updates from backprop's",
     "credit": "a row for each parameter of each run: share of backprop's gradient in its update, and the cosine",
     "spans": "rows of each run: its time with a processor for each vertex, and the bounds of Zahid et al. beside it",
     "processors": "a row for each number of processors: time of backprop and of the run's rule, in operations",
