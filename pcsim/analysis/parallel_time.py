@@ -16,6 +16,8 @@ from functools import cached_property
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Literal
 
+from pcsim.errors import wrong
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -109,7 +111,10 @@ class Jobs:
 
     @cached_property
     def chains(self) -> dict[str, float]:
-        """For each actor the operations of the longest chain of actors that begins with it."""
+        """For each actor the operations of the longest chain of actors that begins with it.
+
+        Raises InputError where actors wait for each other.
+        """
         after = self.followers
         waiting = {name: len(after[name]) for name in self.lengths}
         ready = [name for name, count in waiting.items() if not count]
@@ -121,6 +126,8 @@ class Jobs:
                 waiting[before] -= 1
                 if not waiting[before]:
                     ready.append(before)
+        if len(lengths) < len(self.lengths):
+            raise wrong("graph", _endless([name for name in self.lengths if name not in lengths]))
         return lengths
 
     @cached_property
@@ -153,6 +160,11 @@ class Jobs:
                 if not waiting[one]:
                     heappush(ready, (-chain[one], one))
         return now
+
+
+def _endless(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return f"a sweep needs an order, and {shown} lie on a cycle or before one; time is counted of graphs without cycles"
 
 
 def jobs_of(phase: Phase, graph: Graph, actors: Mapping[str, ActorCost], batch: int) -> Jobs:

@@ -9,6 +9,7 @@ Work is counted from the graph (``analysis/cost.py``), ticks are measured by a r
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pcsim.analysis.hardware import HARDWARE, with_values
@@ -195,13 +196,16 @@ class _Asked(Attempts):
             others = [row for row in RULES.values() if _compared(row) and row.name != own.name]
             return [own, *map(self._within, others)]
         settings = [{"name": one} if isinstance(one, str) else dict(one) for one in rules]
-        found = [self.attempt(lambda one=one: self._rule(one)) for one in settings]  # type: ignore[misc]
+        found = [self.attempt(partial(self._rule, number, one)) for number, one in enumerate(settings)]
         return [row for row in found if row is not None]
 
-    def _rule(self, settings: dict[str, Any]) -> Rule:
+    def _rule(self, number: int, settings: dict[str, Any]) -> Rule:
         if settings == {"name": self.scenario.rule.name}:
             return self.scenario.rule
-        row = rule(**{"name": "", **settings})
+        try:
+            row = rule(**{"name": "", **settings})
+        except InputError as error:
+            raise error.map(lambda problem: problem.under("rules", number)) from None
         return row if "ticks" in settings else self._within(row)
 
     def _within(self, row: Rule) -> Rule:

@@ -16,7 +16,10 @@ def cost_tables(found: CostReport) -> list[Any]:
     facts = found.facts
     measured = "ticks as measured" if facts["measured"] else "ticks as given"
     return [
-        *titled(f"{facts['title'] or 'cost'}: multiply-adds of each actor, batch {facts['batch']}", _actors(found)),
+        *titled(
+            f"{facts['title'] or 'cost'}: multiply-adds of each actor; other operations and bytes of a tick; batch {facts['batch']}",
+            _actors(found),
+        ),
         *titled("messages of a tick", _edges(found)),
         *titled(f"operations, on one processor (work) and one for each actor (span); {measured}", _times(found)),
         *titled(
@@ -34,8 +37,8 @@ def cost_tables(found: CostReport) -> list[Any]:
 
 
 def _actors(found: CostReport) -> Any:
-    table = columns("actor", "op", "units", "forward", "back", "a tick", "bytes, tick")
-    keys = ("forward_multiply_adds", "back_multiply_adds", "tick_multiply_adds", "tick_bytes")
+    table = columns("actor", "op", "units", "forward", "back", "a tick", "others", "bytes")
+    keys = ("forward_multiply_adds", "back_multiply_adds", "tick_multiply_adds", "tick_other", "tick_bytes")
     rows = [
         (row["actor"], row["op"], f"{row['units']:,}", *(f"{row[key]:,.0f}" for key in keys)) for row in found.actors
     ]
