@@ -129,7 +129,7 @@ def test_every_claim_is_right_at_every_size(name):
     document = load(path).document
     assert document.title
     assert document.about
-    assert re.search(r"20\d\d|arXiv", document.source)
+    assert re.search(r"20\d\d|arXiv|^pcsim", document.source)
     entry = document.claim
     for size in (entry.quick, entry.full):
         load(path, size.set)

@@ -16,14 +16,13 @@ def cost_tables(found: CostReport) -> list[Any]:
     facts = found.facts
     measured = "ticks as measured" if facts["measured"] else "ticks as given"
     return [
-        *titled(
-            f"{facts['title'] or 'cost'}: multiply-adds of each actor; other operations and bytes of a tick; batch {facts['batch']}",
-            _actors(found),
-        ),
+        *titled(f"{facts['title'] or 'cost'}: multiply-adds of each actor, batch {facts['batch']}", _actors(found)),
+        "a tick: its multiply-adds, its other operations, and the bytes that it moves",
         *titled("messages of a tick", _edges(found)),
         *titled(f"operations, on one processor (work) and one for each actor (span); {measured}", _times(found)),
         *titled(
-            "time with p processors by a list schedule, in operations (Brent's bounds: --json)", _processors(found)
+            "time with p processors over backprop on one, by a list schedule (Brent's bounds: --json)",
+            _processors(found),
         ),
         *titled("bounds of Zahid et al. 2023, in operations: C forward, 2 C back", _bounds(found)),
         *titled(f"placements on a mesh, one sample of {facts['rule']}", _placements(found)),
