@@ -221,15 +221,46 @@ def test_samples_do_not_see_each_other() -> None:
 
 
 def test_loss_and_jitter_leave_the_fixed_point_where_it_is() -> None:
-    rest = {"rule": {"name": "il", "step_size": 0.2, "ticks": 1000}}
+    rest = {"rule": {"name": "il", "step_size": 0.4, "ticks": 500}}
     channels = {"channels": {"*->*": {"jitter": 2, "loss": 0.1}}, "acts": {"h*": {"chance": 0.5}}}
     dense = run_task(open_engine("numpy"), scenario(chain(), **rest).task(), ("error",)).learnt
     task = scenario(chain(), **rest, **channels).task()
     beside = together([replace(task, seed=seed) for seed in range(5)], open_engine("numpy"))
-    beside.clock.advance(0, 1000, last=True)
+    beside.clock.advance(0, 500, last=True)
     for member in beside.members:
         for name, update in dense.items():
             np.testing.assert_allclose(member.updates()[name], update, rtol=0, atol=1e-9)
+
+
+def fan_in(jitter: int) -> pcsim.Scenario:
+    """Return ten vertices that feed one sum, at three quarters of the largest stable step size, 2/11."""
+    vertices: dict[str, object] = {"x": {"op": "input", "shape": [1]}}
+    vertices |= {f"h{place}": {"op": "affine", "units": 1, "inputs": ["x"]} for place in range(10)}
+    vertices["y"] = {"op": "add", "inputs": [f"h{place}" for place in range(10)]}
+    data = {"inputs": {"x": 1.0}, "targets": {"y": 3.0}, "channels": {"*->*": {"jitter": jitter}}}
+    return pcsim.load({
+        "graph": {"vertices": vertices}, **data, "rule": {"name": "il", "step_size": 1.5 / 11, "ticks": 300},
+    })  # fmt: skip
+
+
+def test_a_counterexample_late_messages_can_undo_a_contraction() -> None:
+    """With every message delivered, steps below 2/11 contract; jitter makes three quarters of that too large."""
+    still, late = (run_task(open_engine("numpy"), fan_in(jitter).task(), ("error",)).errors["h0"] for jitter in (0, 2))
+    assert np.abs(still[-1] - still[-50]).max() < 1e-9
+    assert np.abs(late[-50:]).max() > 10 * np.abs(still[-1]).max()
+
+
+def test_a_counterexample_what_is_lost_is_not_said_again() -> None:
+    """A unit that sends only changes falls silent as it comes to rest: what is lost then stays wrong."""
+    rest = {"rule": {"name": "il", "step_size": 0.4, "ticks": 400}}
+    dense = run_task(open_engine("numpy"), scenario(chain(), **rest).task(), ("error",)).errors["h1"][-1]
+    ends = {}
+    for threshold in (None, 1e-9):
+        channels = {"*->*": {"loss": 0.3, **({} if threshold is None else {"threshold": threshold})}}
+        found = run_task(open_engine("numpy"), scenario(chain(), **rest, channels=channels).task(), ("error",))
+        ends[threshold] = np.abs(found.errors["h1"][-1] - dense).max()
+    assert ends[None] < 1e-9
+    assert ends[1e-9] > 1e-9
 
 
 def test_channels_of_a_scenario_and_of_its_graph_are_the_same() -> None:

@@ -37,10 +37,12 @@ def largest_eigenvalue(task: Task, iterations: int = ITERATIONS) -> float:
     Raises
     ------
     InputError
-        Where edges have delays: they make steps unstable that this would call stable.
+        Where edges have delays or channels: they make steps unstable that this would call stable.
     """
-    if any(edge.value_delay or edge.error_delay for edge in task.graph.edges):
-        raise wrong(("step_size",), "edges have delays, and what they do to stability the spectrum does not tell")
+    if task.graph.has_channels or any(edge.value_delay or edge.error_delay for edge in task.graph.edges):
+        raise wrong(
+            ("step_size",), "edges have delays or channels, and what they do to stability the spectrum does not tell"
+        )
     wide = with_changes(task, {"dtype": np.dtype(np.float64)})
     with np.errstate(all="ignore"):
         local = sweep(wide)

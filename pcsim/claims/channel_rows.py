@@ -69,6 +69,7 @@ def rows_of_channels(scenario: Scenario) -> Iterator[Row]:
         "distance": mine,
         "ticks": reached,
         "delivered_ticks": before,
+        "period": 1 / facts["activity"],
         "acts_ratio": facts["activity"] * reached / before if reached and before else None,
         "update_distance": _length(_apart(got, updates)) / _length(updates),
         "cosine": _cosine(got, backprop(task).gradients),
@@ -142,4 +143,4 @@ def rows_of_sparse_training(scenario: Scenario) -> Iterator[Row]:
     shares = done.state.log.steps.columns.get("sent", [1.0])
     sent = sum(shares) / len(shares)
     threshold = channel_facts(scenario.levelled)["threshold"]
-    yield {"threshold": threshold, "sent": sent, "fewer": 1 / sent, **done.summary}
+    yield {"threshold": threshold, "sent": sent, "times_fewer": 1 / sent, **done.summary}
