@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -427,3 +427,12 @@ def with_values(row: Hardware, changed: Mapping[str, float]) -> Hardware:
         for name, constant in row.constants.items()
     }
     return replace(row, constants=constants)
+
+
+def constant_rows(hardware: Mapping[str, Hardware] = HARDWARE) -> list[dict[str, Any]]:
+    """Return every constant of the hardware with its source."""
+    known = {f"{row.device}.{key}": one for row in hardware.values() for key, one in row.constants.items()}
+    return [
+        {"constant": name, "value": one.value, "unit": one.unit, "summary": one.what, "source": one.source}
+        for name, one in known.items()
+    ]

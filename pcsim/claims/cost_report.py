@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pcsim.analysis.hardware import HARDWARE, with_values
+from pcsim.analysis.hardware import HARDWARE, constant_rows, with_values
 from pcsim.analysis.placement import PLACEMENTS
 from pcsim.analysis.rankings import MARGIN
-from pcsim.claims.costing import Costing, constant_rows
+from pcsim.claims.costing import Costing
 from pcsim.errors import Attempts, InputError, Problem, nearest, whole
 from pcsim.rules import RULES, rule
 from pcsim.scenario.reader import load

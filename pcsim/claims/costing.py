@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.cost import actor_costs
-from pcsim.analysis.hardware import HARDWARE, Demand
+from pcsim.analysis.hardware import Demand, constant_rows
 from pcsim.analysis.parallel_time import backprop_phases, inference, rule_phases, times_of, zahid_bounds
 from pcsim.analysis.placement import PLACEMENTS, put_on_chip
 from pcsim.analysis.rankings import Candidate, ranked, turns
@@ -386,12 +386,3 @@ def _bound_row(method: Method, count: int) -> Row:
         "shortest": bounds.shortest,
         "backprop": bounds.backprop,
     }
-
-
-def constant_rows(hardware: Mapping[str, Hardware] = HARDWARE) -> list[Row]:
-    """Return every constant of the hardware with its source."""
-    known = {f"{row.device}.{key}": one for row in hardware.values() for key, one in row.constants.items()}
-    return [
-        {"constant": name, "value": one.value, "unit": one.unit, "summary": one.what, "source": one.source}
-        for name, one in known.items()
-    ]

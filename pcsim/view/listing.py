@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from rich.text import Text
 
-from pcsim.analysis.hardware import HARDWARE
+from pcsim.analysis.hardware import HARDWARE, constant_rows
 from pcsim.analysis.measures import MEASURES
 from pcsim.analysis.placement import PLACEMENTS
 from pcsim.claims.claims_here import claims_here
-from pcsim.claims.costing import constant_rows
 from pcsim.claims.verdicts import CHECKS
 from pcsim.engines import ENGINES
 from pcsim.errors import EXITS, InputError, PcsimError
