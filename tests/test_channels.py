@@ -20,6 +20,8 @@ from pcsim.graph import Graph, graph_from
 from pcsim.graph.channels import Acts, Channel
 from pcsim.graph.crossings import crossings, latest, with_channels
 from pcsim.rules import rule
+from pcsim.run.ledger import ledger_of
+from pcsim.run.numbers import Numbers
 
 STEADY = (
     "tanh",
@@ -70,7 +72,7 @@ def scenario(graph: dict[str, object], **more: object) -> pcsim.Scenario:
     })  # fmt: skip
 
 
-@settings(max_examples=16)
+@settings(max_examples=12)
 @given(st.integers(0, 10**6), st.sampled_from([*VALUE_RULES, "alm"]))
 def test_engines_agree_with_actors_tick_by_tick(seed: int, row: str) -> None:
     graph = noisy(graph_from(random_document(seed, Features(size=6, ops=STEADY))), seed, exact=True)
@@ -100,7 +102,7 @@ def test_quantised_and_sparse_messages_are_the_same_in_all_engines(engine) -> No
     assert all((again.errors[name] == found.errors[name]).all() for name in found.errors)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.integers(0, 10**6), st.sampled_from(list(VALUE_RULES)))
 def test_threshold_zero_is_bit_identical_to_dense(seed: int, row: str) -> None:
     """A zero may have the other sign."""
@@ -311,6 +313,15 @@ def test_channels_on_edges_from_sources_are_refused() -> None:
     graph["vertices"]["h1"]["inputs"] = [{"from": "x", "loss": 0.1}]
     with pytest.raises(InputError, match="what it holds never changes"):
         scenario(graph)
+
+
+def test_the_ledger_knows_when_a_message_over_a_channel_was_sent(tmp_path) -> None:
+    run = pcsim.simulate(scenario(chain(delay=1, jitter=3, loss=0.4)), out=tmp_path / "run")
+    inbox = ledger_of(Numbers(run), "h3", 20).inbox
+    stream = stream_of(scenario(chain()).task(), "h3[0] value", None)
+    come = [tick for tick in range(20) if tick + 1 + extra_ticks(stream, 3, tick) <= 20]
+    newest = max(tick for tick in come if not lost(stream, 0.4, tick))
+    assert [message.sent for message in inbox if message.edge == "h2->h3"] == [newest]
 
 
 def test_the_compiled_engine_says_what_ran_instead() -> None:

@@ -19,7 +19,7 @@ from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
 from pcsim.engines.state import CHANNELS, State, check, delayed_edges, history_lengths, multiplied, past
-from pcsim.engines.transmission import Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
+from pcsim.engines.transmission import COUNTS, Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
 from pcsim.graph.crossings import FACTS, crossings
 from pcsim.graph.graph import active_by_shape
 from pcsim.graph.levels import vertex_levels
@@ -573,7 +573,7 @@ class ActorSession:
     def _read(self, quantity: str, name: str) -> Array:
         if quantity.endswith("message"):
             return self._message(quantity, self.graph.edge(name))
-        if quantity.endswith(("sent", "lost")):
+        if quantity.endswith(COUNTS):
             kind, _, what = quantity.partition(" ")
             counts: Array = getattr(self.lines[name, cast("Kind", kind)], what)
             return counts

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pcsim.graph.channels import Acts
     from pcsim.graph.crossings import Crossing
 
+COUNTS = ("sent", "lost", "stamp")
+"""What can be read of a crossing beside its messages, as ``value sent``: how often each unit has sent, how often that
+was lost, and the tick at which what its receiver holds was sent (-1: before tick 0)."""
+
 JITTER, LOSS, ACTS = range(3)
 """What a number is drawn for."""
 DRAWS = 4

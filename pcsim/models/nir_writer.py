@@ -117,6 +117,9 @@ class _Writer:
 
     def edge(self, edge: Edge, *, again: bool) -> None:
         """Write an edge: with a Delay node where it is late, or where there is another between the same two nodes."""
+        if edge.value_channel or edge.error_channel or self.graph.vertices[edge.post].acts:
+            what = "NIR delivers every message: it has no channel, and all vertices act at every tick; leave them out"
+            raise wrong(("inputs", edge.slot), what)
         if edge.value_delay != edge.error_delay:
             delays = f"{edge.value_delay} for values and {edge.error_delay} for errors"
             raise wrong(("inputs", edge.slot), f"NIR has one delay for both ways, got {delays}")

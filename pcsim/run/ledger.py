@@ -11,6 +11,7 @@ import numpy as np
 from pcsim.analysis.backprop import sweep
 from pcsim.engines.base import clamped
 from pcsim.errors import RunError, nearest, whole, wrong
+from pcsim.graph.crossings import crossings
 from pcsim.graph.levels import vertex_levels
 from pcsim.program.lower import precision_of
 from pcsim.rules import DYNAMICS
@@ -33,7 +34,8 @@ class Message:
     Attributes
     ----------
     edge, kind, sender, slot : the edge; ``value`` or ``error``; the vertex that sent it; the input of the post vertex
-    sent, arrived : ticks; a message sent before tick 0 is a feedforward value, or no error
+    sent, arrived : ticks; a message sent before tick 0 is a feedforward value, or no error; over a channel, the tick
+        at which the newest that is held was sent
     contents : x of the sender, or J^T Pi eps
     """
 
@@ -212,12 +214,17 @@ def _inbox(numbers: Numbers, vertex: str, tick: int) -> tuple[dict[Key, Line], l
     errors = [edge for edge in graph.outgoing[vertex] if graph.carries_errors(edge)]
     keys = [("value message", edge.name) for edge in values] + [("error message", edge.name) for edge in errors]
     found = numbers.at(tick, [*_units(numbers.task, vertex), *keys])
+    ends = [(kind, edge.name) for kind, edges in (("value", values), ("error", errors)) for edge in edges]
+    if crossing := [(f"{kind} stamp", name) for kind, name in ends if (name, kind) in crossings(graph)]:
+        found |= numbers.at(tick, crossing)
 
     def message(edge: Edge, kind: str) -> Message:
         value = kind == "value"
         delay, sender = (edge.value_delay, edge.pre) if value else (edge.error_delay, edge.post)
         contents = found[f"{kind} message", edge.name]
-        return Message(edge.name, kind, sender, edge.slot, tick - delay, tick, contents)
+        stamps = found.get((f"{kind} stamp", edge.name))
+        sent = tick - delay if stamps is None or stamps.numbers is None else int(stamps.numbers.max(initial=-1))
+        return Message(edge.name, kind, sender, edge.slot, sent, tick, contents)
 
     return found, [message(edge, "value") for edge in values] + [message(edge, "error") for edge in errors]
 

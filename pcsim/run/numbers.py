@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.errors import InputError, RunError
+from pcsim.graph.crossings import crossings
 from pcsim.run.probes import UNITS
 from pcsim.run.rerun import Rerun, rerun_of, task_again
 from pcsim.trace.entries import BLOCK, entries, how_to_record
@@ -101,7 +102,8 @@ class Numbers:
             numbers = self.recorded(key, tick)
             if numbers is None and key[0] == "value message":
                 edge = self.task.graph.edge(key[1])
-                numbers = self.recorded(("value", edge.pre), tick - edge.value_delay)
+                if (edge.name, "value") not in crossings(self.task.graph):
+                    numbers = self.recorded(("value", edge.pre), tick - edge.value_delay)
             found[key] = Line(key[0], numbers, RECORDED)
         if missing := [key for key, line in found.items() if line.numbers is None]:
             again = self._again(tick, found)

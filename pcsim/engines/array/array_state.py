@@ -17,6 +17,7 @@ from pcsim.engines.array.schedule import EveryRow
 from pcsim.engines.array.units import Work, units_of
 from pcsim.engines.base import may_freeze
 from pcsim.engines.operands import buffer_names, moved_buffers, operands_of, source_value
+from pcsim.engines.transmission import COUNTS
 from pcsim.ops.local import Local
 from pcsim.program.lower import lower
 from pcsim.program.program import rows_of
@@ -217,7 +218,7 @@ class ArrayState:
 
     def reader(self, quantity: str, names: Sequence[str]) -> Read:
         """Return a function that reads a quantity of vertices, or of edges for messages."""
-        if quantity.endswith(("message", "sent", "lost")):
+        if quantity.endswith(("message", *COUNTS)):
             edges = [self.task.graph.edge(name) for name in names]
             if not quantity.endswith("message"):
                 return self.readers.of_counts(quantity, edges)

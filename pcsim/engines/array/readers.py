@@ -92,7 +92,7 @@ class Readers:
         return read
 
     def of_counts(self, quantity: str, edges: Sequence[Edge]) -> Read:
-        """Read how often each unit has sent (``value sent``, ``error sent``), or that was lost, over crossings."""
+        """Read one of ``COUNTS`` of edges that are crossings, such as ``value sent``."""
         kind, _, what = quantity.partition(" ")
         shape = self.program.location[edges[0].pre][0]
         found = self.channels[cast("Kind", kind), shape]
