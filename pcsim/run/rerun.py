@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcsim.errors import InputError, RunError, wrong
+from pcsim.graph.crossings import crossings
 from pcsim.run.provenance import scenario_of
 from pcsim.run.task import started_by
 
@@ -160,6 +161,7 @@ class Rerun:
             *((quantity, name) for quantity in quantities for name in graph.active),
             *(("value message", edge.name) for edge in edges),
             *(("error message", edge.name) for edge in edges if graph.carries_errors(edge)),
+            *((f"{kind} stamp", name) for name, kind in crossings(graph)),
         ]
 
     def _groups(self, keys: Iterable[Key]) -> list[tuple[Key, ...]]:
@@ -167,7 +169,7 @@ class Rerun:
         vertices = self.task.graph.vertices
         groups: dict[tuple[object, ...], list[Key]] = defaultdict(list)
         for quantity, name in keys:
-            vertex = vertices[self.task.graph.edge(name).pre if quantity.endswith("message") else name]
+            vertex = vertices[self.task.graph.edge(name).pre if quantity.endswith(("message", "stamp")) else name]
             source = vertex.op.role == "source" and quantity == "value"
             groups[quantity, vertex.shape, source].append((quantity, name))
         return [tuple(group) for group in groups.values()]
