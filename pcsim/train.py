@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.exactness import known_beforehand
-from pcsim.errors import RunError, nearest, wrong
+from pcsim.errors import InputError, RunError, nearest, wrong
 from pcsim.interrupts import interrupts
 from pcsim.learn.feed import GivenSamples, Reader, order_of, overlaps, read_meanwhile, splits
+from pcsim.learn.inference import check_evaluation
 from pcsim.learn.metrics import METRICS
 from pcsim.learn.sessions import engine_for
 from pcsim.learn.training import FORMAT, Training, read_manifest
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pcsim.learn.feed import Order
     from pcsim.learn.training_state import TrainingState
     from pcsim.rules import Rule
-    from pcsim.scenario.train_document import TrainEntry
+    from pcsim.scenario.train_document import EvaluationEntry, TrainEntry
 
 
 def train(
@@ -147,15 +148,28 @@ def _entry(scenario: Scenario) -> TrainEntry:
         raise scenario.located(wrong(("train",), f"the scenario does not say how it is trained; add {hint}"))
     if scenario.document.stop is not None:
         raise scenario.located(wrong(("stop",), "ends a single run; in training say how many ticks under 'rule'"))
+    if scenario.document.initial == "given":
+        raise scenario.located(wrong(("initial",), "'given' needs values: name a {file: state.npz}, or say zeros"))
     if entry.stop is not None and entry.stop.metric not in (known := _columns(entry)):
         what = f"the log has no {entry.stop.metric!r}{nearest(entry.stop.metric, known)}"
         raise scenario.located(wrong(("train", "stop", "metric"), what))
     if entry.step_size is not None and (why := _why_no_spectrum(scenario.rule)):
         raise scenario.located(wrong(("train", "step_size"), f"rule {scenario.rule.name!r} needs none: {why}"))
+    for key, split in (("validate", entry.validate_), ("test", entry.test)):
+        if split is not None:
+            _check_evaluation(scenario, key, split.by)
     if scenario.rule.fires.applies and (unused := sorted(entry.model_fields_set & STEPPING)):
         what = f"rule {scenario.rule.name!r} moves its parameters at every tick by 'learning_rate' of the rule"
         raise scenario.located(wrong(("train", unused[0]), f"{what}: leave the {unused[0]} out"))
     return entry
+
+
+def _check_evaluation(scenario: Scenario, key: str, by: EvaluationEntry) -> None:
+    """Raise InputError, with its place, where samples cannot be judged as asked."""
+    try:
+        check_evaluation(scenario, by)
+    except InputError as error:
+        raise scenario.located(error.map(lambda problem: problem.under("train", key, "by"))) from None
 
 
 STEPPING = {"optimiser", "schedule", "warm_up", "reduction", "clip"}

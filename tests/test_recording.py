@@ -24,7 +24,7 @@ def no_meter(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("measured")
 
     monkeypatch.setattr(evaluation, "start_meter", fail)
-    monkeypatch.setattr(evaluation, "backprop", fail)
+    monkeypatch.setattr(evaluation, "reference", fail)
 
 
 @pytest.fixture

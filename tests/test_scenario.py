@@ -80,7 +80,7 @@ WRONG = [
     # the ten kinds that must be found
     ("s.yaml", "batch: 3", "bathc: 3", "s.yaml:5:1: bathc: unknown key 'bathc'; did you mean 'batch'?"),
     ("graph.yaml", "op: affine, units: 2", "op: afine, units: 2", "graph.yaml:6:11: vertices.y.op: unknown op 'afine'; did you mean 'affine'?"),
-    ("graph.yaml", "inputs: [h$(l-1)]", "inputs: [h$l]", "graph.yaml:5:75: vertices.h1.inputs: the graph has a cycle: h1 -> h1; unroll it over time"),
+    ("graph.yaml", "inputs: [h$(l-1)]", "inputs: [h$l]", "s.yaml:2:1: graph: 'feedforward' values do not exist, as the graph has a cycle: h1 -> h1"),
     ("graph.yaml", "op: affine, units: 2, inputs: [h$depth]", "op: add, inputs: [h0, h$depth]", "graph.yaml:6:3: vertices.y: op 'add' with inputs of shape (4,), (3,):"),
     ("s.yaml", "inputs: {h0: {normal: [0, 1]}}", "inputs: {}", "s.yaml:3:1: inputs: input 'h0' has no data; add h0: ... under 'inputs'"),
     ("s.yaml", "seed: 0", "seed: 0\nbatch: 4", "s.yaml:13:1: key 'batch' is already given at s.yaml:5:1; keep one of them"),
@@ -110,7 +110,7 @@ WRONG = [
     ("s.yaml", "seed: 0", "loss: {y: hinge}", "s.yaml:12:11: loss.y: unknown loss 'hinge'"),
     ("s.yaml", "seed: 0", "loss: {z: cross_entropy}", "s.yaml:12:8: loss.z: 'z' is not an output; known: y"),
     ("s.yaml", "y: [1, 0]", "y: {values: [1, 0], loss: hinge}", "s.yaml:4:37: targets.y.loss: unknown loss 'hinge'"),
-    ("s.yaml", "seed: 0", "initial: random", "s.yaml:12:10: initial: expected 'feedforward' or 'zeros'"),
+    ("s.yaml", "seed: 0", "initial: random", "s.yaml:12:10: initial: expected 'feedforward', 'zeros', 'carried' or 'given'"),
     ("s.yaml", "seed: 0", "initial: {normal: -1}", "s.yaml:12:19: initial.normal: expected a number greater than or equal to 0, got -1"),
     ("s.yaml", "seed: 0", "initial: {file: none.npz}", "s.yaml:12:17: initial.file: cannot read"),
     # inputs and targets
@@ -169,7 +169,7 @@ def test_one_clear_line(folder, name, old, new, line):
     found = changed(folder, name, old, new)
     assert any(line in each for each in found), found
     assert all("\n" not in each for each in found)
-    several = ("0,1", "3]", "output: [y]", "cases")
+    several = ("0,1", "3]", "output: [y]", "cases", "[h$l]")
     assert len(found) == 1 or any(part in new for part in several), found
 
 

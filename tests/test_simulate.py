@@ -224,7 +224,7 @@ def test_nothing_is_measured_when_nothing_is_asked_for(monkeypatch):
         pytest.fail("measured")
 
     monkeypatch.setattr(evaluation, "start_meter", fail)
-    monkeypatch.setattr(evaluation, "backprop", fail)
+    monkeypatch.setattr(evaluation, "reference", fail)
     run = pcsim.simulate(deep(record=[], measure=[]))
     assert run.summary["warnings"] == []
     assert "energy" not in run.summary

@@ -14,6 +14,7 @@ import numpy as np
 from pcsim.engines.base import kept_by_task
 from pcsim.engines.operands import operands_of, source_value
 from pcsim.engines.squares import row_products, squares_of
+from pcsim.errors import wrong
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
@@ -45,11 +46,13 @@ class Swept:
 
 
 def sweep(task: Task) -> dict[str, Swept]:
-    """Return the feedforward sweep: every vertex with what its derivatives need."""
+    """Return the feedforward sweep: every vertex with what its derivatives need; on cycles, with what it began with."""
     theta = {name: np.asarray(value, task.dtype)[None] for name, value in task.parameters.items()}
     operands = operands_of(task)
     values: dict[str, Array] = {}
     found: dict[str, Swept] = {}
+    given = {name: np.asarray(task.initial[name], task.dtype)[None] for name in task.graph.cyclic}
+    values |= given
     for name, vertex in task.graph.vertices.items():
         if vertex.op.role == "source":
             values[name] = source_value(task, name)[None]
@@ -59,7 +62,8 @@ def sweep(task: Task) -> dict[str, Swept]:
             inputs = tuple(values[edge.pre] for edge in task.graph.incoming[name])
             params = {slot: theta[parameter] for slot, parameter in vertex.params} | operands.get(name, {})
             mu, saved = vertex.op.forward(np, vertex.call, params, inputs)
-            values[name] = np.broadcast_to(np.asarray(mu, task.dtype), (1, task.batch, *vertex.shape))
+            here = np.broadcast_to(np.asarray(mu, task.dtype), (1, task.batch, *vertex.shape))
+            values[name] = given.get(name, here)
             found[name] = Swept(vertex, params, inputs, values[name], saved)
     return found
 
@@ -107,9 +111,25 @@ def side_by_side(arrays: Mapping[str, Array], names: Sequence[str]) -> Array:
 
 @kept_by_task
 def backprop(task: Task) -> Reference:
-    """Differentiate the loss of a task; precisions of outputs weigh their errors."""
+    """Differentiate the loss of a task; precisions of outputs weigh their errors.
+
+    Raises InputError where the graph has a cycle: there is no order in which to go back.
+    """
+    if task.graph.cyclic:
+        what = f"backprop needs an acyclic graph, and this one has a cycle: {task.graph.a_cycle}"
+        raise wrong("graph", f"{what}; the updates of rule il at rest are the descent direction of its free energy")
     with np.errstate(all="ignore"):
         return _backprop(task, sweep(task))
+
+
+@kept_by_task
+def reference(task: Task) -> Reference:
+    """Return what runs are measured against: backprop; on a cyclic graph, which has none, zeros and an unknown loss."""
+    if not task.graph.cyclic:
+        return backprop(task)
+    shapes = {name: (task.batch, *task.graph.vertices[name].shape) for name in task.graph.active}
+    gradients = {name: np.zeros(row.shape, task.dtype) for name, row in task.graph.parameters.items()}
+    return Reference({name: np.zeros(shape, task.dtype) for name, shape in shapes.items()}, gradients, float("nan"))
 
 
 def _backprop(task: Task, local: Mapping[str, Swept]) -> Reference:
@@ -168,8 +188,11 @@ def _magnitudes(task: Task, local: Mapping[str, Swept]) -> dict[str, float]:
 def scales(task: Task) -> dict[str, float]:
     """Return what differences from the backprop error of each vertex are divided by: its norm, L2 over batch and units.
 
-    Where it is zero, or rounding of zero, that of the errors of the whole graph; 1 where that is zero too.
+    Where it is zero, or rounding of zero, that of the errors of the whole graph; 1 where that is zero too, and on a
+    cyclic graph.
     """
+    if task.graph.cyclic:
+        return dict.fromkeys(task.graph.active, 1.0)
     errors, nothing = backprop(task).errors, rounded_to_zero(task)
     names = list(errors)
     norms = {name: float(np.sqrt(squares_of(np, errors[name][None])[0])) for name in names}

@@ -89,6 +89,8 @@ def why_no_modes(task: Task) -> str:
     Whether the graph is linear is not looked at.
     """
     rule, graph = task.rule, task.graph
+    if graph.cyclic:
+        return "the graph has a cycle"
     if all(graph.role(name) == "output" for name in graph.active):
         return "nothing but outputs: no value moves"
     if not rule.moving or not rule.fires.only_last or rule.dynamics != "values":

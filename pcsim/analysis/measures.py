@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pcsim.analysis.backprop import Reference
     from pcsim.analysis.meter import Measured
     from pcsim.engines.base import Session, Task
+    from pcsim.graph.graph import Graph
 
 Array = np.ndarray
 
@@ -59,6 +60,8 @@ class Measure:
     summary: str
     take: Callable[[Evidence], dict[str, Any]]
     source: str = ""
+    backprop: bool = False
+    """Whether it compares with backprop, which a cyclic graph has not."""
 
 
 def _ticks_to_convergence(found: Evidence) -> dict[str, Any]:
@@ -310,7 +313,7 @@ def _late_firing(found: Evidence) -> dict[str, Any]:
 def _parallel_ticks(found: Evidence) -> dict[str, Any]:
     """Count ticks on a clock on which a message crosses one edge a tick, all actors at once, first sweep included."""
     task = found.task
-    ticks, sweep = found.meter.tick + 1, levels(task.graph)
+    ticks, sweep = found.meter.tick + 1, 0 if task.graph.cyclic else levels(task.graph)
     if getattr(found.session, "settled", False):
         return {"ticks": ticks, "sweep": sweep, "parallel_ticks": None}
     each = 2 * sweep if task.rule.sweeps else 1
@@ -331,19 +334,24 @@ MEASURES = {
         Measure("first_arrival", "first tick at which each error is not exactly zero, beside the light cone",
                 _first_arrival, "[Z] theorem 1"),
         Measure("divergence", "relative L2, cosine, Euclidean and greatest difference from backprop", _divergence,
-                "[S] tables 1 and 3"),
+                "[S] tables 1 and 3", backprop=True),
         Measure("energy", "free energy at the first and the last tick, and the loss", _energy, "[M] eq. 1; [S] eq. 6"),
         Measure("traffic", "messages and bytes that crossed edges, by direction", _traffic),
         Measure("signal_fraction", "share of the backprop error that has arrived, by level, beside theory",
-                _signal_fraction, "negative binomial"),
+                _signal_fraction, "negative binomial", backprop=True),
         Measure("late_firing", "vertices that fired later than their error was due (rules that fire on arrival)",
                 _late_firing, "[So]"),
         Measure("parallel_ticks", "ticks on a clock on which a message crosses an edge in one, sweeps counted in full",
                 _parallel_ticks, "[Z] eq. 3.27-3.36, with one tick for each call"),
         Measure("credit", "share of backprop's gradient in what each parameter learnt, and the cosine", _credit,
-                "projection on the gradient"),
+                "projection on the gradient", backprop=True),
     )
 }  # fmt: skip
+
+
+def measures_of(graph: Graph) -> list[str]:
+    """Return the measures that a graph can have."""
+    return [row.name for row in MEASURES.values() if not (row.backprop and graph.cyclic)]
 
 
 _STILL = {

@@ -18,7 +18,7 @@ from pcsim.engines.squares import squares_of
 from pcsim.graph.crossings import latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pcsim.graph.graph import Edge, Graph
 
@@ -55,12 +55,27 @@ def round_trip(graph: Graph, *, moving: bool) -> int:
 
 
 def _greatest(graph: Graph, delay: Callable[[Edge], int]) -> int:
-    """Return the greatest sum of delays along a path that begins at a free vertex."""
+    """Return the greatest sum of delays along a path that begins at a free vertex.
+
+    A path through vertices on cycles together passes each of them once: it takes at most the longest edge into each.
+    """
     travel: dict[str, int] = {}
-    for name in graph.active:
-        into = (travel[edge.pre] + delay(edge) for edge in graph.incoming[name] if graph.role(edge.pre) == "free")
-        travel[name] = max(into, default=0)
+    for group in _together(graph):
+        into, round_ = 0, 0
+        for name in group:
+            edges = [edge for edge in graph.incoming[name] if graph.role(edge.pre) == "free"]
+            into = max([into, *(travel[edge.pre] + delay(edge) for edge in edges if edge.pre in travel)])
+            round_ += max((delay(edge) for edge in edges if edge.pre in group), default=0)
+        travel.update(dict.fromkeys(group, into + round_))
     return max(travel.values(), default=0)
+
+
+def _together(graph: Graph) -> list[Collection[str]]:
+    """Return the active vertices, in order; those that lie on cycles of one depth together."""
+    groups: dict[object, list[str]] = {}
+    for name in graph.active:
+        groups.setdefault(graph.depths[name] if name in graph.cyclic else name, []).append(name)
+    return list(groups.values())
 
 
 def value_travel(graph: Graph, *, moving: bool) -> int:

@@ -18,7 +18,7 @@ from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by_tick
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
-from pcsim.engines.state import CHANNELS, State, check, delayed_edges, history_lengths, multiplied, past
+from pcsim.engines.state import CHANNELS, State, check, delayed_edges, history_lengths, multiplied, past, starts
 from pcsim.engines.transmission import COUNTS, Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
 from pcsim.graph.crossings import FACTS, crossings
 from pcsim.graph.graph import active_by_shape
@@ -130,6 +130,8 @@ class Actor:
     start: Array
     params: dict[str, Array]
     """Parameters (1, *shape), buffers and draws."""
+    held: bool
+    """Whether it is on a cycle, where ``start`` is given, and is no prediction."""
     deviation: Array = field(default_factory=lambda: np.zeros(()))
     reference: Array = field(default_factory=lambda: np.zeros(()))
     mu: Array = field(default_factory=lambda: np.zeros(()))
@@ -155,7 +157,7 @@ class Actor:
     def settle(self, inputs: tuple[Array, ...], initial: Array | None) -> None:
         """Start: predict from the feedforward values of the inputs, clamp or set the value."""
         self._predict(inputs)
-        self.reference, self.shift = self.mu, np.zeros_like(self.start)
+        self.reference, self.shift = self.start if self.held else self.mu, np.zeros_like(self.start)
         self.deviation = np.zeros_like(self.start)
         if self.target is not None:
             self.deviation = LOSSES[self.loss or ""].error(np, self.start, self.target)
@@ -266,6 +268,8 @@ class ActorSession:
                 start[name] = source_value(self.task, name)[None]
             elif vertex.op.role == "parameter":
                 start[name] = self.theta[vertex.params[0][1]][:, None]
+            elif name in self.graph.cyclic:
+                start[name] = np.array(self.task.initial[name][None], self.task.dtype, order="C")
             else:
                 inputs = tuple(start[edge.pre] for edge in self.graph.incoming[name])
                 mu, _ = vertex.op.forward(np, vertex.call, self._params(vertex), inputs)
@@ -296,6 +300,7 @@ class ActorSession:
             task.step_sizes.get(name, self.rule.step_size),
             self.start[name],
             self._params(vertex),
+            name in graph.cyclic,
         )
         if self.rule.keeps_multipliers and actor.free:
             actor.multiplier, actor.rho, actor.alpha = (
@@ -405,6 +410,7 @@ class ActorSession:
             "actors",
             private,
             {name: self._multiplier(name)[0].copy() for name in multiplied(self.task)},
+            starts=starts(self.task),
             **self._crossing(),
         )
 

@@ -36,7 +36,8 @@ class Task:
     inputs : {source vertex: (batch, *shape)}
     targets : {output vertex: (batch, *shape)}
     losses : {output vertex: name in LOSSES}; ``squared_error`` clamps the output to its target
-    initial : {free vertex: (batch, *shape)}, values at tick 0 where they are not the feedforward ones
+    initial : {free vertex: (batch, *shape)}, values at tick 0 where they are not the feedforward ones; each vertex on a
+        cycle has one, and its deviations are from it
     keep_values : keep values in flight so that they can be read as messages
     exact_dynamics : simulate every actor at every tick; else ``advance`` may leave out what can reach no update
     step_sizes : {free vertex: gamma} where it is not the rule's
@@ -89,6 +90,7 @@ class Given(TypedDict, total=False):
     targets: Mapping[str, np.ndarray] | None
     parameters: Mapping[str, np.ndarray] | None
     buffers: Mapping[str, np.ndarray] | None
+    initial: Mapping[str, np.ndarray] | None
     batch_number: int | None
     draws: Mapping[str, Mapping[str, np.ndarray]] | None
 
@@ -282,7 +284,9 @@ def with_changes(task: Task, changes: Mapping[str, Any]) -> Task:
 def begun_again(task: Task, **given: Unpack[Given]) -> Task:
     """Return the task with other data or parameters; raises InputError for names, shapes or numbers that do not fit."""
     named: dict[str, Any] = {
-        key: arrays for key in ("inputs", "targets", "parameters", "buffers") if (arrays := given.get(key)) is not None
+        key: arrays
+        for key in ("inputs", "targets", "parameters", "buffers", "initial")
+        if (arrays := given.get(key)) is not None
     }
     if all(_fit(arrays, getattr(task, key)) for key, arrays in named.items()):
         return _changed(task, {key: {**getattr(task, key), **arrays} for key, arrays in named.items()}, given)
@@ -326,13 +330,16 @@ def data_of(task: Task) -> Given:
         "targets": task.targets,
         "parameters": task.parameters,
         "buffers": task.buffers,
+        "initial": task.initial,
         "batch_number": task.batch_number,
         "draws": task.draws,
     }
 
 
 def taken_up(task: Task, state: State) -> Task:
-    """Return the task with the random draws of the batch that a state is from."""
+    """Return the task with the draws of the batch that a state is from, and on cycles the values that it began with."""
+    if state.starts:
+        task = replace(task, initial={**task.initial, **state.starts})
     if task.draws is not None or (state.seed, state.batch_number) == (task.seed, task.batch_number):
         return task
     return replace(task, seed=state.seed, batch_number=state.batch_number)

@@ -25,7 +25,8 @@ Arrays = dict[str, Array]
 class State:
     """Everything from which a run goes on, given its task. Arrays are copies, on the host.
 
-    Feedforward values are no part of it: they follow from the task.
+    Feedforward values are no part of it: they follow from the task. Vertices on cycles have none; their deviations are
+    from the values that they began with, which are here.
 
     Attributes
     ----------
@@ -43,6 +44,7 @@ class State:
         and the tick at which that was sent, what was sent last, how often each unit has sent and how often that was
         lost; then what was sent at each tick from which something may be under way, the oldest first, and which units
         sent it
+    starts : {vertex on a cycle: (batch, *shape)}, the value that it began with
     engine, private : the engine that made it, and what beyond the above lets that engine go on bit for bit
     """
 
@@ -62,6 +64,7 @@ class State:
     multipliers: Arrays = field(default_factory=dict)
     value_channels: Arrays = field(default_factory=dict)
     error_channels: Arrays = field(default_factory=dict)
+    starts: Arrays = field(default_factory=dict)
 
     def __repr__(self) -> str:
         waiting = sum(map(len, self.errors.values())) + sum(map(len, self.values.values()))
@@ -82,7 +85,8 @@ class State:
 
 
 CHANNELS: dict[Kind, str] = {"value": "value_channels", "error": "error_channels"}
-ARRAYS = ("deviations", "values", "errors", "parameters", "updates", "applied", "multipliers", *CHANNELS.values())
+ARRAYS = ("deviations", "values", "errors", "parameters", "updates", "applied", "multipliers", "starts",
+          *CHANNELS.values())  # fmt: skip
 """The fields that hold arrays by name."""
 
 NAMED = (*ARRAYS, "fired", "frozen")
@@ -107,6 +111,11 @@ def multiplied(task: Task) -> list[str]:
     return [name for name in graph.active if task.rule.keeps_multipliers and graph.role(name) == "free"]
 
 
+def starts(task: Task) -> Arrays:
+    """Return {vertex on a cycle: (batch, *shape)}, the values that these began with."""
+    return {name: np.array(task.initial[name], task.dtype) for name in sorted(task.graph.cyclic)}
+
+
 def past(history: Array | None, ticks: int, like: Array) -> Array:
     """Return the last so many rows of a history, with zeros before its beginning: (ticks, *like.shape)."""
     found = np.zeros((ticks, *like.shape), like.dtype)
@@ -128,10 +137,11 @@ def _problems(state: State, task: Task) -> Iterator[Problem]:
     parameters = {name: row.shape for name, row in graph.parameters.items()}
     multipliers = {name: shapes[name] for name in multiplied(task)}
     expected = (("deviations", shapes), ("errors", late), ("parameters", parameters), ("updates", parameters))
+    begun = {name: shapes[name] for name in graph.cyclic}
     crossing: dict[str, dict[str, Any]] = {key: {} for key in CHANNELS.values()}
     for (name, kind), one in crossings(graph).items():
         crossing[CHANNELS[kind]][name] = (one.arrays, *shapes[one.edge.pre])
-    for key, wanted in (*expected, ("multipliers", multipliers), *crossing.items()):
+    for key, wanted in (*expected, ("multipliers", multipliers), ("starts", begun), *crossing.items()):
         yield from _compare(key, getattr(state, key), wanted, task.dtype)
     if not 0 <= state.tick <= task.ticks:
         yield Problem(("resume",), f"the state is that before tick {state.tick}, of a run of {task.ticks} ticks")

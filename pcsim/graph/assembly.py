@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pcsim.errors import wrong
 from pcsim.graph.graph import Edge, Graph, Vertex
 from pcsim.graph.names import edge_name
-from pcsim.graph.order import natural, topological_depths
+from pcsim.graph.order import depths_and_cycles, natural
 from pcsim.ops import OPS, make_call
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def assemble(vertices: Iterable[Vertex], edges: Iterable[Edge], head: Graph) -> 
     inputs: dict[str, list[str]] = {name: [] for name in table}
     for edge in lines:
         inputs[edge.post].append(edge.pre)
-    depths = topological_depths(inputs)
+    depths, _ = depths_and_cycles(inputs)
     order = sorted(table, key=lambda name: (depths[name], natural(name)))
     place = {name: number for number, name in enumerate(order)}
     return Graph(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pcsim.errors import InputError, Path, Problem, nearest, wrong
 from pcsim.garbage import uncollected
 from pcsim.graph.assembly import assemble, observed
+from pcsim.graph.cycle_shapes import shapes_on_cycles
 from pcsim.graph.formula import vertices_of_formula
 from pcsim.graph.graph import Edge, Graph, Parameter, Vertex, number_format
 from pcsim.graph.graph_document import DelayEntry, GraphDocument, InputEntry, VertexEntry
 from pcsim.graph.initialise import stream
 from pcsim.graph.names import edge_name
-from pcsim.graph.order import find_cycle, natural, topological_depths
+from pcsim.graph.order import depths_and_cycles, natural
 from pcsim.graph.problems import valid_part
 from pcsim.graph.vertex_parts import (
     NUMBER_FORMATS,
@@ -108,12 +109,18 @@ class _Builder:
     realised: dict[str, Realised] = field(default_factory=dict)
     """Vertices that take an input more than once, each time over an edge of its own."""
     calls: dict[tuple[str, tuple[Shape, ...], str], Call] = field(default_factory=dict)
+    cyclic: frozenset[str] = frozenset()
+    """Vertices on cycles: some of their inputs come behind them."""
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    """Of vertices on cycles, before these are made."""
 
     def graph(self, outputs: list[str]) -> Graph:
         self._named_parameters()
         inputs = {name: self._inputs(name, entry) for name, entry in self.entries.items()}
         for name in self._sorted(inputs):
             self._vertex(name, self.entries[name], inputs[name])
+        for name in sorted(self.cyclic & self.vertices.keys(), key=natural):
+            self._close(name)
         edges = self._edges()
         names = self._outputs(outputs)
         if self.problems:
@@ -155,12 +162,37 @@ class _Builder:
     def _sorted(self, inputs: dict[str, list[str]]) -> list[str]:
         """Return the names in canonical order: what is shared must not depend on the document's order."""
         known = {name: [pre for pre in pres if pre in inputs] for name, pres in inputs.items()}
-        depths = topological_depths(known)
-        if len(depths) < len(known):
-            cycle = find_cycle(known, depths)
-            message = f"the graph has a cycle: {' -> '.join(cycle)}; unroll it over time, one vertex a step"
-            self.wrong(("vertices", cycle[-1], "inputs"), message)
+        depths, self.cyclic = depths_and_cycles(known)
         return sorted(depths, key=lambda name: (depths[name], natural(name)))
+
+    def _shape(self, name: str) -> Shape | None:
+        """Return the shape of a vertex, also of one on a cycle that is not made yet; None where it is not known."""
+        return self.vertices[name].shape if name in self.vertices else self.shapes.get(name)
+
+    def _follow_cycles(self) -> None:
+        """Work out the shapes of vertices on cycles, as far as what feeds them is known."""
+        left = self.cyclic - self.shapes.keys()
+        waiting = {name: [item.source for item in self.entries[name].inputs] for name in left}
+
+        def shape(name: str, shapes: tuple[Shape, ...]) -> Shape | None:
+            entry = self.entries[name]
+            if entry.op not in OPS or OPS[entry.op].role != "function":
+                return None
+            try:
+                return self._call_of(name, OPS[entry.op], shapes, entry.attributes).shape
+            except InputError:
+                return None
+
+        self.shapes |= shapes_on_cycles(waiting, self._shape, shape)
+
+    def _close(self, name: str) -> None:
+        """Check a vertex on a cycle, once all its inputs are made."""
+        entry, vertex = self.entries[name], self.vertices[name]
+        if all(item.source in self.vertices for item in entry.inputs):
+            self._carried(name, entry, vertex.op)
+        if self.shapes.get(name) != vertex.shape:
+            what = f"round its cycle {name!r} would need the shapes {list(self.shapes[name])} and {list(vertex.shape)}"
+            self.wrong(("vertices", name), f"{what}; all vertices along a cycle must fit each other")
 
     def _vertex(self, name: str, entry: VertexEntry, inputs: list[str]) -> None:
         path = ("vertices", name)
@@ -168,14 +200,20 @@ class _Builder:
             hint = nearest(entry.op, OPS, "pcsim list ops")
             self.wrong((*path, "op"), f"unknown op {entry.op!r}{hint}")
             return
-        if all(pre in self.vertices for pre in inputs):
-            shapes = tuple([self.vertices[pre].shape for pre in inputs])
+        if name in self.cyclic and name not in self.shapes:
+            self._follow_cycles()
+        made = inputs if name in self.cyclic else [pre for pre in inputs if pre in self.vertices]
+        shapes = tuple([shape for pre in made if (shape := self._shape(pre)) is not None])
+        if len(shapes) == len(inputs):
             call = self.attempt(path, lambda: self._call_of(name, op, shapes, entry.attributes))
             if call is not None:
                 self._complete(name, entry, op, call)
-        else:
-            self.attempt(path, lambda: checked_attributes(op, entry.attributes, self.folder))
-            self.attempt(path, lambda: check_arity(op, len(inputs)))
+            return
+        checked = self.attempt(path, lambda: checked_attributes(op, entry.attributes, self.folder))
+        self.attempt(path, lambda: check_arity(op, len(inputs)))
+        if checked is not None and name in self.cyclic and all(pre in self.entries for pre in inputs):
+            what = "the shapes along its cycle cannot be worked out from the inputs that are known"
+            self.wrong(path, f"{what}; put a vertex with 'units' on the cycle, such as an affine one")
 
     def _call_of(self, name: str, op: Op, shapes: tuple[Shape, ...], given: Mapping[str, Any]) -> Call:
         if op.realise is None:
@@ -199,7 +237,8 @@ class _Builder:
         params = self.attempt(("vertices", name), lambda: self._params(name, entry, op, call))
         precision = self.attempt(("vertices", name), lambda: precision_of(entry, call))
         feedback = self.attempt(("vertices", name), lambda: feedback_of(entry))
-        self._carried(name, entry, op)
+        if name not in self.cyclic:
+            self._carried(name, entry, op)
         # Also when one of them is wrong: what this vertex feeds has its shape and can be checked.
         self.vertices[name] = Vertex(
             name,

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pcsim.errors import clipped
-from pcsim.graph.order import natural, topological_depths
+from pcsim.graph.order import depths_and_cycles, find_cycle, natural, topological_depths
 from pcsim.ops import FEEDBACKS
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ class Vertex:
 
 @dataclass(frozen=True)
 class Graph:
-    """A directed acyclic graph of vertices, in canonical order: by depth, then by name.
+    """A directed graph of vertices, in canonical order: by depth, then by name.
+
+    Vertices that lie on a cycle together have one depth. Standard inference alone runs cyclic graphs.
 
     The order does not depend on the order of the document, so a permuted document makes an equal graph
     and a bit-identical run. Outputs never feed others: an output that did is observed through an
@@ -158,8 +160,26 @@ class Graph:
 
     @cached_property
     def depths(self) -> Mapping[str, int]:
-        """Longest distance of each vertex from the sources, in edges."""
-        return topological_depths({name: [edge.pre for edge in edges] for name, edges in self.incoming.items()})
+        """Longest distance of each vertex from the sources, in edges; those within a cycle count for nothing."""
+        return self._order[0]
+
+    @cached_property
+    def _inputs(self) -> Mapping[str, list[str]]:
+        return {name: [edge.pre for edge in edges] for name, edges in self.incoming.items()}
+
+    @cached_property
+    def _order(self) -> tuple[Mapping[str, int], frozenset[str]]:
+        return depths_and_cycles(self._inputs)
+
+    @cached_property
+    def cyclic(self) -> frozenset[str]:
+        """Vertices that lie on a cycle: they have no feedforward value."""
+        return self._order[1]
+
+    @cached_property
+    def a_cycle(self) -> str:
+        """One of the cycles, in words: ``a -> b -> a``; empty where there is none."""
+        return " -> ".join(find_cycle(self._inputs, topological_depths(self._inputs))) if self.cyclic else ""
 
     @cached_property
     def active(self) -> tuple[str, ...]:

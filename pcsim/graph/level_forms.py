@@ -47,6 +47,8 @@ def level(graph: Graph, form: Form) -> Graph:
         return graph
     if form not in FORMS:
         raise wrong("level", f"unknown form {form!r}" + nearest(form, FORMS))
+    if graph.cyclic:
+        raise wrong("level", f"the graph has a cycle: {graph.a_cycle}: it has no levels; unroll it over time")
     if not any(slacks(graph)):
         return graph
     if form == "delay":

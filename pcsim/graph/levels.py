@@ -18,15 +18,37 @@ if TYPE_CHECKING:
 def vertex_levels(graph: Graph) -> Mapping[str, int | None]:
     """Return each vertex's level: the longest distance to an output, error delays included, in ticks.
 
-    Outputs are level 0; a vertex from which no output can be reached has level None.
+    Outputs are level 0; a vertex from which no output can be reached has level None, and so has one from which an
+    output is reached over a cycle: there is no longest distance.
     """
     levels: dict[str, int | None] = {}
+    endless = _over_cycles(graph) if graph.cyclic else frozenset[str]()
     for name in reversed(tuple(graph.vertices)):
+        if name in endless or name in graph.cyclic:
+            levels[name] = None
+            continue
         behind = [
             level + 1 + edge.error_delay for edge in graph.outgoing[name] if (level := levels[edge.post]) is not None
         ]
         levels[name] = max(behind) if behind else 0 if graph.role(name) == "output" else None
     return levels
+
+
+def _over_cycles(graph: Graph) -> frozenset[str]:
+    """Return the vertices from which an output is reached over a cycle."""
+    behind = {name: [edge.pre for edge in edges] for name, edges in graph.incoming.items()}
+    return frozenset(reached(behind, graph.cyclic & reached(behind, graph.outputs)))
+
+
+def reached(lines: Mapping[str, Iterable[str]], begin: Iterable[str]) -> set[str]:
+    """Return the names that are reached along lines from some names, these included."""
+    found, waiting = set(begin), list(begin)
+    while waiting:
+        for name in lines[waiting.pop()]:
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found
 
 
 @kept
@@ -163,7 +185,9 @@ def uneven_edges(graph: Graph) -> tuple[Edge, ...]:
 
 @kept
 def slacks(graph: Graph) -> tuple[int, ...]:
-    """Return the ticks by which each edge is too short."""
+    """Return the ticks by which each edge is too short; on a cyclic graph, which has no levels, none is."""
+    if graph.cyclic:
+        return (0,) * len(graph.edges)
     found = vertex_levels(graph)
     # the deepest level is a source's or a parameter's, and stays when edges are split; errors end one before it
     last = max((level for level in found.values() if level is not None), default=1) - 1

@@ -59,6 +59,34 @@ def _depths_in_any_order(inputs: Mapping[str, Sequence[str]]) -> dict[str, int]:
     return depths
 
 
+def depths_and_cycles(inputs: Mapping[str, Sequence[str]]) -> tuple[dict[str, int], frozenset[str]]:
+    """Return the depth of each name, and the names that lie on a cycle: they reach themselves.
+
+    Names that reach each other are as deep as each other. Where there is no cycle depths are ``topological_depths``;
+    else the longest distance, in edges, where names that reach each other count as one.
+    """
+    depths = topological_depths(inputs)
+    if len(depths) == len(inputs):
+        return depths, frozenset()
+    together = components(inputs)
+    place = {name: str(number) for number, names in enumerate(together) for name in names}
+    apart: dict[str, list[str]] = {number: [] for number in place.values()}
+    for name, pres in inputs.items():
+        apart[place[name]] += [place[pre] for pre in pres if place[pre] != place[name]]
+    found = topological_depths(apart)
+    cyclic = (name for names in together for name in names if len(names) > 1 or name in inputs[name])
+    return {name: found[place[name]] for name in inputs}, frozenset(cyclic)
+
+
+def components(inputs: Mapping[str, Sequence[str]]) -> list[set[str]]:
+    """Return the strongly connected components: names that reach each other, most of them one name alone."""
+    import networkx as nx
+
+    graph: nx.DiGraph[str] = nx.DiGraph([(pre, name) for name, pres in inputs.items() for pre in pres])
+    graph.add_nodes_from(inputs)
+    return list(nx.strongly_connected_components(graph))
+
+
 def find_cycle(inputs: Mapping[str, Sequence[str]], depths: Mapping[str, int]) -> list[str]:
     """Return the names along one cycle, each feeding the next, given names not in ``depths`` exist."""
     name = next(name for name in inputs if name not in depths)

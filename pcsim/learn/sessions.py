@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pcsim.engines.base import Engine, Read, Session
     from pcsim.learn.feed import Arrays
+    from pcsim.learn.metrics import Judge
     from pcsim.rules import Rule
     from pcsim.scenario.scenario import Scenario
 
@@ -47,6 +48,12 @@ class Batch:
         """Return {output: (batch, *shape)}: what the feedforward sweep predicts; before ``learn``."""
         return {name: read()[0].copy() for name, read in self.readers.items()}
 
+    def ended(self) -> Arrays:
+        """Return {free vertex: (batch, *shape)}: the values of the last tick; after ``learn``."""
+        graph = self.session.task.graph
+        free = (name for name in graph.active if graph.role(name) == "free")
+        return {name: self.session.reader("value", [name])()[0].copy() for name in free}
+
     def learn(self) -> dict[str, Array]:
         """Run all ticks; return {parameter: (*shape)}, summed over the batch, until the next one begins."""
         self.session.advance(0, self.ticks, last=True)
@@ -74,16 +81,23 @@ class Sessions:
         rule = self.scenario.rule
         return rule if self.step_size is None else replace(rule, step_size=self.step_size)
 
-    def begin(self, inputs: Arrays, targets: Arrays, number: int, parameters: Arrays, buffers: Arrays) -> Batch:
-        """Begin a batch; ``number`` names what its ops draw. Raises RunError where a value is NaN or infinite."""
+    def begin(
+        self, inputs: Arrays, targets: Arrays, number: int, parameters: Arrays, buffers: Arrays, carried: Arrays
+    ) -> Batch:
+        """Begin a batch; ``number`` names what its ops draw. Raises RunError where a value is NaN or infinite.
+
+        ``carried`` are the values at which the batch before has ended, where values begin there.
+        """
         size = len(next(iter(targets.values())))
+        again = self.initial(size, carried) if self.scenario.document.start.needs_run else None
         if size in self.known:
             session, readers = self.known[size]
             session.restart(
-                inputs=inputs, targets=targets, parameters=parameters, buffers=buffers or None, batch_number=number
-            )
+                inputs=inputs, targets=targets, parameters=parameters, buffers=buffers or None, initial=again,
+                batch_number=number,
+            )  # fmt: skip
         else:
-            task = self.task(size, inputs, targets, number, parameters, buffers)
+            task = self.task(size, inputs, targets, number, parameters, buffers, carried)
             session = self._start(task)
             readers = {name: session.reader("prediction", [name]) for name in targets}
             self.known[size] = session, readers
@@ -94,16 +108,27 @@ class Sessions:
         return engine_of(self.scenario, self.engine if by_engine else None)[1](task)
 
     def task(
-        self, size: int, inputs: Arrays, targets: Arrays, number: int, parameters: Arrays, buffers: Arrays
-    ) -> Task:
+        self, size: int, inputs: Arrays, targets: Arrays, number: int, parameters: Arrays, buffers: Arrays,
+        carried: Arrays,
+    ) -> Task:  # fmt: skip
         """Return the task of a batch."""
-        scenario = self.scenario
-        initial = {} if scenario.document.initial == "feedforward" else scenario.sized(size).initial()
+        scenario, initial = self.scenario, self.initial(size, carried)
         return Task(
             scenario.levelled, self.rule, scenario.ticks, size, scenario.dtype, parameters, inputs, targets,
             scenario.losses(), initial, exact_dynamics=scenario.document.literal, seed=scenario.document.seed,
             batch_number=number, buffers=buffers,
         )  # fmt: skip
+
+    def initial(self, size: int, carried: Arrays) -> Arrays:
+        """Return {free vertex: (batch, *shape)}, where values do not begin in a feedforward sweep.
+
+        What a batch of another size has ended at is not carried over.
+        """
+        start = self.scenario.document.start
+        if start.acyclic:
+            return {}
+        fits = start.needs_run and carried and all(len(array) == size for array in carried.values())
+        return carried if fits else self.scenario.sized(size).initial()
 
 
 class Sweeper:
@@ -112,12 +137,16 @@ class Sweeper:
     MOST = 256
     """Samples that are swept at once."""
 
-    def __init__(self, scenario: Scenario, engine: str, samples: int) -> None:
-        self.scenario, self.graph = scenario, after_training(scenario.levelled)
+    def __init__(self, scenario: Scenario, engine: str, samples: int, judge: Judge) -> None:
+        self.scenario, self.graph, self.judge = scenario, after_training(scenario.levelled), judge
         self.size = min(samples, self.MOST)
         self.start: Engine = open_engine(engine)
         self.session: Session | None = None
         self.readers: dict[str, Read] = {}
+
+    def judged(self, inputs: Arrays, targets: Arrays, parameters: Arrays, buffers: Arrays) -> Mapping[str, Array]:
+        """Return {metric: (samples,)} of at most ``size`` samples."""
+        return self.judge(self.predictions(inputs, targets, parameters, buffers), targets)
 
     def predictions(self, inputs: Arrays, targets: Arrays, parameters: Arrays, buffers: Arrays) -> Arrays:
         """Return {output: (samples, *shape)} of at most ``size`` samples; missing ones repeat the first."""

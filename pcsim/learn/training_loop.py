@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from pcsim.engines.base import Descends
 from pcsim.errors import RunError
 from pcsim.learn.against_backprop import compared
 from pcsim.learn.feed import fed
+from pcsim.learn.inference import Relaxer
 from pcsim.learn.metrics import METRICS, Judge, StepNotes
 from pcsim.learn.parameter_steps import Descent
 from pcsim.learn.sessions import Sessions, Sweeper
@@ -68,7 +69,8 @@ class TrainingLoop:
     state: TrainingState
     keep: Callable[[], None]
     progress: Progress | None = None
-    sweeper: Sweeper | None = None
+    judging: dict[str, Sweeper | Relaxer] = field(default_factory=dict)
+    """What judges samples that are kept apart, by their name; all that are swept share one."""
 
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.scenario, self.engine)
@@ -130,7 +132,7 @@ class TrainingLoop:
         state = self.state
         self.follow_spectrum(inputs, targets)
         try:
-            batch = self.sessions.begin(inputs, targets, state.step, state.parameters, state.buffers)
+            batch = self.sessions.begin(inputs, targets, state.step, state.parameters, state.buffers, state.carried)
             if self.home is None:  # to move the session's own spares it a copy
                 self.home = batch.session
                 self.mover = batch.session if isinstance(batch.session, Descends) else None
@@ -143,6 +145,8 @@ class TrainingLoop:
         if self.entry.compare is not None and state.step % self.entry.compare.every == 0:
             state.log.compare(state.step, compared(batch.session.task, updates, self.names))
         state.buffers = batch.session.buffers()
+        if self.scenario.document.start.needs_run:
+            state.carried = batch.ended()
         if self.scenario.rule.fires.applies:
             state.parameters = batch.session.parameters()
         else:
@@ -164,7 +168,7 @@ class TrainingLoop:
         if entry is None or state.step % entry.every:
             return
         size = len(next(iter(targets.values())))
-        task = self.sessions.task(size, inputs, targets, state.step, state.parameters, state.buffers)
+        task = self.sessions.task(size, inputs, targets, state.step, state.parameters, state.buffers, state.carried)
         bound = entry.share * 2 / max(largest_eigenvalue(task), 1e-300)
         wanted, now = min(self.scenario.rule.step_size, bound), self.sessions.rule.step_size
         if wanted < now or wanted > MOVES * now or (wanted > now and wanted == self.scenario.rule.step_size):
@@ -201,17 +205,28 @@ class TrainingLoop:
     def judge(self, name: str) -> dict[str, float]:
         """Return the mean of each metric over samples that are kept apart."""
         split, found = self.splits[name], dict[str, list[Array]]()
-        if self.sweeper is None:
-            most = max(len(each) for other, each in self.splits.items() if other != "train")
-            self.sweeper = Sweeper(self.scenario, self.engine, most)
-        sweeper = self.sweeper
-        for first in range(0, len(split), sweeper.size):
-            places = np.arange(first, min(first + sweeper.size, len(split)))
+        judge = self.judge_of(name)
+        for first in range(0, len(split), judge.size):
+            places = np.arange(first, min(first + judge.size, len(split)))
             inputs, targets = split.batch(places)
-            predictions = sweeper.predictions(inputs, targets, self.state.parameters, self.state.buffers)
-            for metric, values in self.judged(predictions, targets).items():
+            judged = judge.judged(inputs, targets, self.state.parameters, self.state.buffers)
+            for metric, values in judged.items():
                 found.setdefault(metric, []).append(values)
         return {metric: float(np.concatenate(values).mean()) for metric, values in found.items()}
+
+    def judge_of(self, name: str) -> Sweeper | Relaxer:
+        """Return what judges samples that are kept apart, made once."""
+        entry = self.entry.validate_ if name == "validation" else self.entry.test
+        assert entry is not None
+        key = name if entry.by.name == "inference" else "sweep"
+        if key not in self.judging:
+            most = max(len(each) for other, each in self.splits.items() if other != "train")
+            self.judging[key] = (
+                Relaxer(self.scenario, self.engine, len(self.splits[name]), entry.by)
+                if entry.by.name == "inference"
+                else Sweeper(self.scenario, self.engine, most, self.judged)
+            )
+        return self.judging[key]
 
     def stopped(self) -> str:
         """Return why training ends early; empty if it goes on."""

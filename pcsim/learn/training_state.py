@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ class TrainingState:
     step : batches done
     parameters, buffers : {name: (*shape)}
     kept : {parameter: what the optimiser keeps of it}
+    carried : {free vertex: (batch, *shape)}, the values at which the last batch ended, where the next begins there
     digest : of the scenario and of the parameters that training began with
     """
 
@@ -38,11 +39,13 @@ class TrainingState:
     kept: dict[str, State]
     log: Log
     digest: str = ""
+    carried: dict[str, Array] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write the checkpoint: a reader finds the former one or this one; raises RunError."""
         arrays = {f"parameter:{name}": array for name, array in self.parameters.items()}
         arrays |= {f"buffer:{name}": array for name, array in self.buffers.items()}
+        arrays |= {f"carried:{name}": array for name, array in self.carried.items()}
         arrays |= {f"kept:{key}:{name}": kept[key] for name, kept in self.kept.items() for key in kept}
         arrays |= {f"log:{name}": array for name, array in self.log.arrays().items()}
         facts = {"pcsim": FORMAT, "digest": self.digest, "step": self.step}
@@ -62,7 +65,7 @@ def first_state(
 def load_state(folder: str | Path) -> TrainingState:
     """Return the state in a folder; raises InputError where there is none, or it is damaged."""
     facts, arrays = read_arrays(Path(folder) / CHECKPOINT, FORMAT)
-    parts: dict[str, dict[str, Array]] = {key: {} for key in ("parameter", "buffer", "kept", "log")}
+    parts: dict[str, dict[str, Array]] = {key: {} for key in ("parameter", "buffer", "carried", "kept", "log")}
     for key, array in arrays.items():
         kind, _, name = key.partition(":")
         parts[kind][name] = array
@@ -71,4 +74,5 @@ def load_state(folder: str | Path) -> TrainingState:
         what, _, name = key.partition(":")
         kept[name][what] = array
     log = log_of(list(parts["parameter"]), parts["log"])
-    return TrainingState(facts["step"], parts["parameter"], parts["buffer"], kept, log, facts["digest"])
+    return TrainingState(facts["step"], parts["parameter"], parts["buffer"], kept, log, facts["digest"],
+                         parts["carried"])  # fmt: skip

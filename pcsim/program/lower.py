@@ -82,7 +82,8 @@ def _kinds(graph: Graph) -> dict[Kind, list[str]]:
 def _kind(graph: Graph, vertex: Vertex, users: Mapping[str, int]) -> Kind:
     pres = tuple(graph.vertices[edge.pre].op.role for edge in graph.incoming[vertex.name])
     shared = tuple(name if users[name] >= SHARED_BY else None for _, name in vertex.params)
-    return graph.role(vertex.name), vertex.op.name, vertex.call, vertex.feedback.name, pres, shared
+    cyclic = vertex.name in graph.cyclic
+    return graph.role(vertex.name), vertex.op.name, vertex.call, vertex.feedback.name, pres, shared, cyclic
 
 
 def _groups(graph: Graph, kinds: Mapping[Kind, list[str]], rule: Rule) -> dict[Shape, ShapeGroup]:

@@ -262,6 +262,16 @@ class Program:
         return {name: (shape, row) for shape, group in self.groups.items() for row, name in enumerate(group.names)}
 
     @cached_property
+    def swept(self) -> tuple[Step, ...]:
+        """The steps that a feedforward sweep works out: all but those on cycles."""
+        return tuple(step for step in self.steps if step.names[0] not in self.graph.cyclic)
+
+    @cached_property
+    def held(self) -> tuple[Step, ...]:
+        """The steps on cycles: where they begin is given."""
+        return tuple(step for step in self.steps if step.names[0] in self.graph.cyclic)
+
+    @cached_property
     def arrivals(self) -> tuple[NDArray[np.intp], ...]:
         """The first tick at which the error of each vertex can differ from zero, by step; -1 where it never does."""
         cone = light_cone(self.graph, moving=self.rule.moving, learning=self.rule.fires.applies)

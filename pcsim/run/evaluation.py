@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from pcsim.analysis.backprop import Reference, backprop
-from pcsim.analysis.measures import MEASURES, Evidence, warnings
+from pcsim.analysis.backprop import Reference, reference
+from pcsim.analysis.measures import MEASURES, Evidence, measures_of, warnings
 from pcsim.analysis.meter import Meter, start_meter
 from pcsim.engines.array.memory import HostMemory
 from pcsim.run.task import looks_at_every_tick, recorded
@@ -44,7 +44,7 @@ class Evaluation:
         """Return the measures of a run in its last tick."""
         found = Evidence(recorder.task, recorder.member, self.meter.of(recorder.run), self.references[recorder.run])
         wanted = recorder.keeper.scenario.document.measure
-        names = MEASURES if wanted is None else wanted
+        names = measures_of(recorder.task.graph) if wanted is None else wanted
         said = [*warnings(found), *recorder.keeper.scenario.warnings()]
         return {**{name: MEASURES[name].take(found) for name in names}, "warnings": said}
 
@@ -64,7 +64,7 @@ def evaluation_of(scenario: Scenario, ensemble: Ensemble) -> Evaluation | None:
 
 def _evaluation_of(scenario: Scenario, ensemble: Ensemble, *, everywhere: bool) -> Evaluation:
     HostMemory().admit({"backprop, which the run is measured against": sum(map(_backprop_bytes, ensemble.tasks))})
-    references = [backprop(task) for task in ensemble.tasks]
+    references = [reference(task) for task in ensemble.tasks]
     criterion, tolerance = criterion_of(scenario)
     meter = start_meter(ensemble, references, criterion, tolerance, everywhere=everywhere)
     made = Evaluation(meter, references)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from pcsim.graph.graph import Graph
     from pcsim.scenario.scenario import Scenario
 
 
@@ -83,8 +84,7 @@ class ManifestKeeper:
             "step_size": rule.step_size,
             "ticks": ticks,
             "horizon": scenario.ticks,
-            "levels": levels(scenario.levelled),
-            "feedforward_ticks": max(scenario.levelled.depths.values(), default=0),
+            **_sizes(scenario.levelled),
             "stop_reason": reason,
             "engine": self.engine,
             "executed": dict(Counter(self.executed.values())),
@@ -153,6 +153,13 @@ ORIGIN = ("source", "command", "versions", "commit", "host", "began", "ended")
 def earlier(before: Mapping[str, Any], **done: int) -> list[dict[str, Any]]:
     """Return the origin of each run (or sweep) that came before one that goes on, the first one first."""
     return [*before.get("resumed", ()), {**{key: before.get(key) for key in ORIGIN}, **done}]
+
+
+def _sizes(graph: Graph) -> dict[str, Any]:
+    """Return how deep a graph is; a cyclic one has neither levels nor a feedforward sweep, and says which cycle."""
+    if graph.cyclic:
+        return {"levels": None, "feedforward_ticks": None, "cycle": graph.a_cycle}
+    return {"levels": levels(graph), "feedforward_ticks": max(graph.depths.values(), default=0)}
 
 
 NAMED = 100

@@ -13,17 +13,19 @@ from pcsim.engines import ENGINES, Engine, Session, Task, best_engine, open_engi
 from pcsim.engines.base import may_freeze, misfit
 from pcsim.engines.operands import admit_sources
 from pcsim.errors import InputError, Problem, nearest, wrong
+from pcsim.graph.order import natural
 from pcsim.run.probes import check_record
-from pcsim.scenario.scenario_document import RecordEntry, StopEntry
+from pcsim.scenario.scenario_document import OF_BACKPROP, RecordEntry, StopEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
 
     from pcsim.scenario.scenario import Scenario
 
 DEFAULT_RECORD = (RecordEntry(what=["energy", "norm", "divergence"]),)
+DEFAULT_ON_CYCLES = (RecordEntry(what=["energy", "norm"]),)
 
 
 SESSIONS: dict[str, Engine] = {"closed_form": closed_form, "equilibrium": equilibrium, "sweeps": sweeps.start}
@@ -84,6 +86,8 @@ def task_of(scenario: Scenario, initial: Mapping[str, np.ndarray] | None, *, bes
         check(scenario, record)
         if initial is not None:
             _check_initial(scenario, initial)
+        if problems := _missing_starts(scenario, initial):
+            raise InputError(problems)
         # a run that may stop while others go on learns from the messages of its last tick
         keep = (beside and scenario.document.stop is not None) or any("message" in entry.what for entry in record)
         task = scenario.task(initial=initial, keep_values=keep)
@@ -101,7 +105,9 @@ def updates_alone(scenario: Scenario, task: Task) -> bool:
 
 def recorded(scenario: Scenario) -> tuple[RecordEntry, ...]:
     """Return the probes of a scenario."""
-    return DEFAULT_RECORD if scenario.document.record is None else tuple(scenario.document.record)
+    if scenario.document.record is None:
+        return DEFAULT_ON_CYCLES if scenario.levelled.cyclic else DEFAULT_RECORD
+    return tuple(scenario.document.record)
 
 
 def looks_at_every_tick(scenario: Scenario) -> bool:
@@ -120,7 +126,7 @@ def check(scenario: Scenario, record: Sequence[RecordEntry]) -> None:
         check_record(scenario.levelled, record)
     except InputError as error:
         problems += error.problems
-    problems += _unkept(scenario, record)
+    problems += [*_unkept(scenario, record), *_without_backprop(scenario, record)]
     stop, converged = scenario.document.stop, scenario.document.converged
     if isinstance(stop, StopEntry) and converged not in (None, stop.measure):
         problems.append(
@@ -139,6 +145,38 @@ def _unkept(scenario: Scenario, record: Sequence[RecordEntry]) -> list[Problem]:
         for place, entry in enumerate(record)
         if "multiplier" in entry.what and not kept
     ]
+
+
+def _without_backprop(scenario: Scenario, record: Sequence[RecordEntry]) -> Iterator[Problem]:
+    """Yield what compares with backprop, where the graph has a cycle."""
+    document, graph = scenario.document, scenario.levelled
+    if not graph.cyclic:
+        return
+    why = f"compares with backprop, which a graph with a cycle has not: {graph.a_cycle}"
+    for place, name in enumerate(document.measure or ()):
+        if name in MEASURES and MEASURES[name].backprop:
+            yield Problem(("measure", place), f"{name!r} {why}; leave it out")
+    for place, entry in enumerate(record):
+        if "divergence" in entry.what:
+            yield Problem(("record", place, "what"), f"'divergence' {why}; leave it out")
+    stop = document.stop.measure if isinstance(document.stop, StopEntry) else None
+    for key, criterion in (("converged", document.converged), ("stop", stop)):
+        if criterion in OF_BACKPROP:
+            yield Problem((key,), f"{criterion!r} {why}; take settled, update or energy")
+
+
+def _missing_starts(scenario: Scenario, initial: Mapping[str, np.ndarray] | None) -> list[Problem]:
+    """Return why a run does not know where to begin."""
+    start = scenario.document.start
+    if initial is None and start.needs_run:
+        what = f"{start.name!r} goes on from the batch before, in training; a single run has none"
+        return [Problem(("initial",), f"{what}: say zeros, or give it simulate(initial=run.state) with initial: given")]
+    if initial is None and scenario.document.initial == "given":
+        return [Problem(("initial",), "'given' needs values: simulate(initial=run.state); or name a {file: state.npz}")]
+    if initial is not None and (missing := sorted(scenario.levelled.cyclic - initial.keys(), key=natural)):
+        what = f"{missing[0]!r} has no value to begin with, and lies on a cycle: {scenario.levelled.a_cycle}"
+        return [Problem(("initial",), f"{what}; give all vertices on cycles one, such as run.state has")]
+    return []
 
 
 def _check_initial(scenario: Scenario, initial: Any) -> None:

@@ -11,6 +11,7 @@ from pcsim.errors import Attempts, InputError, Problem, nearest
 from pcsim.graph.build import graph_from
 from pcsim.graph.problems import valid_part
 from pcsim.rules import RULES, Rule, rule
+from pcsim.scenario.cycle_checks import cycle_problems
 from pcsim.scenario.data_templates import SECTIONS, written_out
 from pcsim.scenario.graph_source import in_scenario
 from pcsim.scenario.scenario import Scenario
@@ -147,6 +148,14 @@ def _tried(reading: Reading, step: Callable[[], Rule]) -> Rule | None:
         problems = error.map(lambda problem: with_location(problem.under("rule"), reading.node)).problems
         reading.problems += [problem for problem in problems if problem not in reading.problems]
         return None
+
+
+def cycle_problems_of(reading: Reading) -> list[Problem]:
+    """Return what is asked of a cyclic graph that needs an acyclic one."""
+    if reading.graph is None or reading.rule is None or reading.document is None:
+        return []
+    found = cycle_problems(reading.graph, reading.rule, reading.document)
+    return [with_location(problem, reading.node) for problem in found]
 
 
 def check_names(reading: Reading) -> None:

@@ -13,7 +13,7 @@ from pcsim.scenario.axes import sweep_problems, sweep_remarks
 from pcsim.scenario.dotted_keys import override
 from pcsim.scenario.file_paths import rebased
 from pcsim.scenario.graph_source import DocumentFile, GraphSource, Source, graph_source, read_document
-from pcsim.scenario.partial_reading import Reading, check_names, document_of, graph_of, rule_of
+from pcsim.scenario.partial_reading import Reading, check_names, cycle_problems_of, document_of, graph_of, rule_of
 
 if TYPE_CHECKING:
     from pcsim.graph.graph import Graph
@@ -77,6 +77,7 @@ def read_scenario(source: Source, overrides: Values | None = None, files_in: str
     reading.document = document_of(reading)
     reading.rule = reading.attempt(lambda: rule_of(reading))
     check_names(reading)
+    reading.problems += cycle_problems_of(reading)
     reading.problems += sweep_problems(reading)
     reading.remarks += sweep_remarks(reading)
     return reading

@@ -23,6 +23,7 @@ from pcsim.graph.level_forms import check_identities, level
 from pcsim.graph.names import without_templates
 from pcsim.graph.synapse_table import synapse_notes
 from pcsim.program.lower import ticks_of
+from pcsim.scenario.cycle_checks import cycle_notes
 from pcsim.scenario.given_parameters import frozen_parameters, parameters_of_file
 from pcsim.scenario.named_files import named_files
 from pcsim.scenario.sample_reader import SampleReader
@@ -355,7 +356,7 @@ class Scenario:
 
     def _warnings_of(self, targets: Mapping[str, Array]) -> list[str]:
         of_data = [self.positions.located(InputError([one])).problems[0] for one in self._data.target_remarks(targets)]
-        return [*shortened([*self.remarks, *of_data]), *synapse_notes(self.graph)]
+        return [*shortened([*self.remarks, *of_data]), *synapse_notes(self.graph), *cycle_notes(self.graph)]
 
     def initial(self) -> dict[str, Array]:
         """Return {free vertex: (batch, *shape)}, read-only, where the state at tick 0 is not the feedforward one."""

@@ -20,6 +20,7 @@ from pcsim.graph.graph_document import (
     listed_in,
 )
 from pcsim.scenario.claim_document import ClaimEntry
+from pcsim.scenario.starts import STARTS, Start
 from pcsim.scenario.train_document import TrainEntry
 
 Quantity = Literal["value", "prediction", "error", "energy", "norm", "divergence", "message", "update", "multiplier"]
@@ -47,6 +48,9 @@ CRITERIA: dict[Criterion, str] = {
     "energy": "relative change of the free energy in a tick",
 }
 """What may end a run, and what convergence is judged by."""
+
+OF_BACKPROP: tuple[Criterion, ...] = ("gradient", "signal")
+"""Criteria that compare with backprop."""
 
 
 class GraphReference(Strict):
@@ -194,6 +198,11 @@ class InitialEntry(Strict):
             raise ValueError("initial values have exactly one of normal, file")
         return self
 
+    @property
+    def name(self) -> str:
+        """Its row in ``STARTS``."""
+        return "given" if self.normal is None else "normal"
+
 
 class ParametersEntry(Strict):
     """A file with values for parameters, by name; parameters that are not in it start as their ``init`` says."""
@@ -242,9 +251,9 @@ class ScenarioDocument(Strict):
     acts: dict[Pattern, ActsEntry] = Field(
         default={}, description="when vertices send and move, by name or pattern: h*: {every: 3}, h2: {chance: 0.5}"
     )
-    initial: Literal["feedforward", "zeros"] | InitialEntry = Field(
+    initial: Literal["feedforward", "zeros", "carried", "given"] | InitialEntry = Field(
         default="feedforward",
-        description="values at tick 0: those of a feedforward sweep, zeros, drawn, or from a file",
+        description="values at tick 0, one of pcsim list starts; drawn or from a file, keys of their own",
     )
     stop: Literal["converged"] | StopEntry | None = Field(
         None,
@@ -293,6 +302,11 @@ class ScenarioDocument(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63), WHOLE] = Field(
         default=0, description="names the random streams of parameters and data"
     )
+
+    @property
+    def start(self) -> Start:
+        """Where values begin."""
+        return STARTS[self.initial if isinstance(self.initial, str) else self.initial.name]
 
     @model_validator(mode="after")
     def _one_meaning(self) -> ScenarioDocument:

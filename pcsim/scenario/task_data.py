@@ -271,7 +271,7 @@ class TaskData:
     def initial(self) -> dict[str, Array]:
         """Return {free vertex: (batch, *shape)} where the state at tick 0 is not the feedforward one."""
         given = self.document.initial
-        if given == "feedforward":
+        if self.document.start.acyclic or given == "given":
             return {}
         return {
             name: self._initial(given, name).astype(self.dtype)

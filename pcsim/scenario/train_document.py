@@ -21,6 +21,10 @@ def _named(entry: Any) -> Any:
     return {"name": entry} if isinstance(entry, str) else entry
 
 
+def _listed(entry: Any) -> Any:
+    return [entry] if isinstance(entry, str) else entry
+
+
 def _checked(what: str, table: Mapping[str, Any], name: str, given: Mapping[str, float]) -> None:
     """Raise ValueError where a row is unknown, or does not take what it is given."""
     if name not in table:
@@ -82,6 +86,45 @@ class ScheduleEntry(Row):
         return self
 
 
+EVALUATIONS = {
+    "sweep": "outputs, as one feedforward sweep predicts them; on an acyclic graph only",
+    "inference": "what free sources and outputs settle to by standard inference, all others clamped",
+}
+"""What samples are judged by that are kept apart."""
+
+
+class EvaluationEntry(Strict):
+    """What is judged, and how long inference takes where values are inferred."""
+
+    name: Annotated[str, listed_in("evaluations")] = Field(description="one of pcsim list evaluations")
+    free: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
+        default=[], description="sources and outputs that are free and judged; default: all outputs"
+    )
+    ticks: Count | None = Field(default=None, description="of inference; default: those of rule il")
+    step_size: Annotated[Number, Field(gt=0)] | None = Field(
+        default=None, description="of inference; default: that of rule il"
+    )
+    prior: Number = Field(default=0.0, description="where a free source begins, and what draws it")
+    precision: Annotated[Number, Field(ge=0)] = Field(default=0.0, description="how strongly: the weight of its error")
+
+    @model_validator(mode="after")
+    def _fits(self) -> EvaluationEntry:
+        if self.name not in EVALUATIONS:
+            message = f"unknown evaluation {self.name!r}" + nearest(self.name, EVALUATIONS, "pcsim list evaluations")
+            raise ValueError(message)
+        if self.name == "sweep" and len(self.model_fields_set) > 1:
+            given = ", ".join(sorted(self.model_fields_set - {"name"}))
+            message = f"a sweep infers nothing: leave out {given}, or say name: inference"
+            raise ValueError(message)
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the rule that were given."""
+        return {
+            key: value for key, value in (("ticks", self.ticks), ("step_size", self.step_size)) if value is not None
+        }
+
+
 class SplitEntry(Strict):
     """Samples of the same sources that are kept apart to judge by."""
 
@@ -93,6 +136,10 @@ class SplitEntry(Strict):
         default=None, description="the part of a data set that they are from, such as test, where it has several"
     )
     every: Count = Field(default=1, description="after every so many epochs")
+    by: Annotated[EvaluationEntry, BeforeValidator(_named, json_schema_input_type=str | EvaluationEntry)] = Field(
+        default=EvaluationEntry(name="sweep"),
+        description="what is judged: sweep, inference, or inference with settings: {name: inference, free: label}",
+    )
 
 
 class CompareEntry(Strict):

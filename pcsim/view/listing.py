@@ -29,6 +29,8 @@ from pcsim.scenario.claim_document import METHODS, CheckEntry
 from pcsim.scenario.datasets import DATASETS
 from pcsim.scenario.reader import load
 from pcsim.scenario.scenario_document import CRITERIA, QUANTITIES, DataEntry
+from pcsim.scenario.starts import STARTS
+from pcsim.scenario.train_document import EVALUATIONS
 from pcsim.schedules import SCHEDULES
 from pcsim.view.json_schema import with_names
 from pcsim.view.key_rows import rows_of_attributes, rows_of_keys
@@ -196,6 +198,17 @@ def _placements() -> Rows:
     return [{"placement": row.name, "summary": row.summary, "source": row.source} for row in PLACEMENTS.values()]
 
 
+def _evaluations() -> Rows:
+    return [{"evaluation": name, "summary": summary} for name, summary in EVALUATIONS.items()]
+
+
+def _starts() -> Rows:
+    return [
+        {"start": row.name, "cyclic graphs": "no" if row.acyclic else "yes", "summary": row.summary}
+        for row in STARTS.values()
+    ]
+
+
 def _criteria() -> Rows:
     return [{"criterion": name, "summary": summary} for name, summary in CRITERIA.items()]
 
@@ -283,8 +296,10 @@ LISTS: dict[str, Callable[[], Rows]] = {
     "ops": _ops, "activations": _activations, "connections": _connections, "delays": _delays,
     "channels": _channels, "inits": _inits, "sources": _sources, "datasets": _datasets,
     "losses": _losses, "feedbacks": _feedbacks, "rules": _rules,
-    "firings": _firings, "engines": _engines, "measures": _measures, "criteria": _criteria, "quantities": _quantities,
+    "firings": _firings, "engines": _engines, "measures": _measures, "criteria": _criteria,
+    "starts": _starts, "quantities": _quantities,
     "optimisers": _optimisers, "schedules": _schedules, "metrics": _metrics,
+    "evaluations": _evaluations,
     "errors": _errors, "exits": _exits, "onnx": _onnx, "papers": _papers, "checks": _checks,
     "hardware": _hardware, "constants": constant_rows, "placements": _placements,
     "methods": _methods, "scenarios": _scenarios, "claims": _claims,
@@ -307,6 +322,8 @@ ABOUT = {
     "engines": "What executes a run: `engine` of a scenario, or --engine.",
     "measures": "What a run is measured by: `measure` of a scenario.",
     "criteria": "What ends a run and what counts as converged: `stop: {measure: NAME, below: 1e-3}`, and `converged`.",
+    "evaluations": "What samples are judged by that are kept apart: `by` of `train.validate` and `train.test`.",
+    "starts": "Where values are at tick 0: `initial`.",
     "quantities": "What can be recorded: `what` under `record`.",
     "optimisers": "How parameters follow what was learnt: `optimiser` under `train`, as {name: adam, rate: 1e-3}.",
     "schedules": "How the learning rate changes: `schedule` under `train`, a name or {name: step, every: 10}.",

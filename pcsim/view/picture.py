@@ -86,7 +86,13 @@ def picture(graph: Graph) -> Picture:
 
 
 def drawn_levels(graph: Graph) -> dict[str, int]:
-    """Return the level of each vertex; one that reaches no output stands right of all that feeds it."""
+    """Return the level of each vertex; one that reaches no output stands right of all that feeds it.
+
+    A cyclic graph has no levels: its vertices stand by their depth.
+    """
+    if graph.cyclic:
+        last = max(graph.depths.values())
+        return {name: last - depth for name, depth in graph.depths.items()}
     found = dict(vertex_levels(graph))
     drawn: dict[str, int] = {}
     for name in graph.vertices:
@@ -104,7 +110,8 @@ def _heading(first: int, last: int) -> str:
 
 def _singles(graph: Graph, found: Mapping[str, int]) -> dict[str, _Group]:
     reached = vertex_levels(graph)
-    return {name: _Group(name, level, level, reaches=reached[name] is not None) for name, level in found.items()}
+    lost = {name for name, level in reached.items() if level is None} if not graph.cyclic else set()
+    return {name: _Group(name, level, level, reaches=name not in lost) for name, level in found.items()}
 
 
 def _groups(graph: Graph, found: Mapping[str, int]) -> dict[str, _Group]:

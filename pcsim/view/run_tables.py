@@ -28,8 +28,9 @@ def run_tables(run: Run) -> list[Any]:
     summary = run.summary
     head = Table(show_header=False)
     head.add_row("rule", f"{summary['rule']}, step size {summary['step_size']:g}, engine {run.manifest['engine']}")
-    head.add_row("ticks", f"{summary['ticks']} of at most {summary['horizon']} (graph of {summary['levels']} levels; "
-                          f"the feedforward sweep before takes {summary['feedforward_ticks']})")  # fmt: skip
+    size = f"graph of {summary['levels']} levels; the feedforward sweep before takes {summary['feedforward_ticks']}"
+    size = f"no levels: the graph has a cycle, {summary['cycle']}" if summary.get("cycle") else size
+    head.add_row("ticks", f"{summary['ticks']} of at most {summary['horizon']} ({size})")
     head.add_row("ended", f"{run.manifest['status']}: {summary['stop_reason']}")
     for name, maker in _MEASURE_ROWS.items():
         if name in summary:

@@ -70,8 +70,9 @@ def plan_of(scenario: Scenario) -> dict[str, Any]:
         "parameters": sum(len(names) for names in program.parameters.values()),
         "synapses": sum(map(len, program.synapses)),
         "outputs": list(graph.outputs),
-        "levels": levels(graph),
-        "feedforward_ticks": max(graph.depths.values(), default=0),
+        "levels": None if graph.cyclic else levels(graph),
+        "feedforward_ticks": None if graph.cyclic else max(graph.depths.values(), default=0),
+        "cycle": graph.a_cycle or None,
         "steps_per_tick": len(program.steps),
         "steps": [_step(step) for step in program.steps],
         "levelling": asdict(levelling(scenario.graph, batch, scenario.dtype)),
@@ -147,7 +148,8 @@ def plan_tables(found: dict[str, Any]) -> list[Any]:
         "steps_per_tick",
     ):
         if found[key] or key != "synapses":
-            head.add_row(key.replace("_", " "), f"{found[key]:,}" if isinstance(found[key], int) else str(found[key]))
+            number = "none" if found[key] is None else found[key]
+            head.add_row(key.replace("_", " "), f"{number:,}" if isinstance(number, int) else str(number))
     for key, number in {**found["memory"]}.items():
         head.add_row(f"memory: {key}", size(number))
     for key, number in {**found["traffic_per_tick"], **found["work_per_tick"]}.items():
@@ -233,7 +235,8 @@ def levels_of(graph: Graph) -> dict[str, Any]:
     forms = levelling(graph)
     return {
         "title": graph.title,
-        "levels": levels(graph),
+        "levels": None if graph.cyclic else levels(graph),
+        "cycle": graph.a_cycle or None,
         "vertices": dict(found),
         "uneven_edges": [
             {"edge": edge.name, "delay_to_level": edge.error_delay + more}
@@ -255,11 +258,18 @@ def level_tables(found: dict[str, Any]) -> list[Any]:
     names: dict[int | None, list[str]] = defaultdict(list)
     for name, level in found["vertices"].items():
         names[level].append(name)
+    cycle, without = found["cycle"], "no output, or over a cycle" if found["cycle"] else "no output"
     rows = [
-        ("no output" if level is None else str(level), str(len(names[level])), some(names[level]))
+        (without if level is None else str(level), str(len(names[level])), some(names[level]))
         for level in sorted(names, key=lambda one: (one is None, one))
     ]
-    tables = titled(f"{found['title'] or 'graph'}: {found['levels']} levels", _rows(rows, "level", "vertices", "names"))
+    how_many = "no levels" if cycle else f"{found['levels']} levels"
+    tables = titled(f"{found['title'] or 'graph'}: {how_many}", _rows(rows, "level", "vertices", "names"))
+    if cycle:
+        return [
+            *tables,
+            f"the graph has a cycle: {cycle}; no levels, nothing to level: only standard inference runs it",
+        ]
     if not found["uneven_edges"]:
         return [*tables, "levelled: all paths between two vertices are equally long"]
     edges = [(edge["edge"], str(edge["delay_to_level"])) for edge in found["uneven_edges"]]

@@ -161,6 +161,12 @@ class ArrayState:
         for key, work in self.work.items():
             self.work[key] = Work(saved=work.saved)
 
+    def hold(self) -> None:
+        """Take the values that vertices on cycles begin with: they have no feedforward ones."""
+        for step in self.program.held:
+            values = [self.xp.asarray(self.task.initial[name], self.task.dtype) for name in step.names]
+            self.units[step.shape].start[step.rows] = self.xp.stack(values)
+
     def set_initial(self, units: Units) -> None:
         """Take values that free vertices begin with in place of the feedforward ones."""
         for row, name in enumerate(units.group.names[: units.group.free]):

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def sweep(state: ArrayState) -> None:
-    """Set the feedforward values, depth by depth."""
-    for step, rows in by_depth(state.program.steps):
+    """Set the feedforward values, depth by depth; on cycles, the given ones."""
+    state.hold()
+    for step, rows in by_depth(state.program.swept):
         inputs = tuple(feedforward_input(state, slot, rows) for slot in step.slots)
         params = {name: take(array, rows, len(step.names)) for name, array in state.params[id(step)].items()}
         mu, saved = step.op.forward(state.xp, step.call, params, inputs)
@@ -64,12 +65,12 @@ def settle(state: ArrayState) -> None:
 
 
 def _reference(state: ArrayState, units: Units) -> Array:
-    """Return predictions from feedforward values: those values themselves where they agree."""
+    """Return predictions from feedforward values: those values themselves where they agree, and on cycles."""
     start = units.start[: units.group.active]
-    steps = [step for step in state.program.steps if step.shape == units.group.shape]
+    steps = [step for step in state.program.swept if step.shape == units.group.shape]
     if all(bool((start[step.rows] == state.work[id(step)].mu).all()) for step in steps):
         return start
-    reference = state.xp.empty_like(start)
+    reference = start.copy()
     for step in steps:
         reference[step.rows] = state.work[id(step)].mu
     return reference

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.engines.state import CHANNELS, State, past
+from pcsim.engines.state import CHANNELS, State, past, starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +40,7 @@ def snapshot(arrays: ArrayState, engine: str, sends: Callable[[str, int], bool])
         engine,
         dict(_private(arrays)),
         dict(_multipliers(arrays)),
+        starts=starts(task),
         **_channels(arrays, tick),
     )
 

@@ -62,7 +62,7 @@ class ArrayStep:
         rows = slice(0, len(self.step.names))
         inputs = tuple(feedforward_input(self.arrays, slot, rows) for slot in self.step.slots)
         mu = self._work_out(inputs)
-        if self.arrays.rule.moving:
+        if self.arrays.rule.moving and self.step not in self.arrays.program.held:
             self.reference = np.array(mu)  # an op may return a view of a parameter, which learns
 
     def _forward(self, inputs: tuple[np.ndarray, ...], rows: slice) -> tuple[np.ndarray, tuple[Any, ...]]:

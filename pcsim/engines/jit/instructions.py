@@ -175,8 +175,8 @@ class Instructions:
         return [*segments, *self.sharing.segment(*phases)]
 
     def _forward(self) -> Iterator[Sequence[Instruction] | ArrayCall]:
-        """Yield what sets feedforward values, depth by depth."""
-        for step, rows in by_depth(self.program.steps):
+        """Yield what sets feedforward values, depth by depth; those on cycles are given."""
+        for step, rows in by_depth(self.program.swept):
             if array_step := self.layout.array_steps.get(id(step)):
                 yield ArrayCall(step.names[0], partial(_swept, array_step, rows))
             else:

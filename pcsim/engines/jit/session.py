@@ -234,6 +234,7 @@ class JitSession:
         arrays, task, moving = self.arrays, self.task, self.task.rule.moving
         for shape, row, name in self.sources:
             self.units[shape].start[row] = task.inputs[name]
+        arrays.hold()
         self._sweep()
         for units in self.units.values():
             arrays.set_initial(units)
@@ -255,7 +256,10 @@ class JitSession:
             array[...] = task.targets[name]
         if moving:
             self._run(self.instructions.preparing, ALL, 0)
-        self.parts.mark_start()
+        if self.program.held:  # which have errors though they have not moved
+            self.parts.mark_all(LONG_AGO)
+        else:
+            self.parts.mark_start()
 
     def _sweep(self) -> None:
         """Set the feedforward values."""
