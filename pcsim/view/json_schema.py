@@ -16,6 +16,7 @@ from pcsim.rules import RULES
 from pcsim.scenario.data import FILE_KEYS
 from pcsim.scenario.datasets import DATASETS
 from pcsim.scenario.scenario_document import DataEntry, GraphReference, ScenarioDocument
+from pcsim.scenario.train_document import EVALUATIONS
 from pcsim.schedules import SCHEDULES
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ TABLES: dict[str, Mapping[str, Any]] = {
     "engines": ENGINES,
     "datasets": DATASETS,
     "optimisers": OPTIMISERS,
+    "evaluations": EVALUATIONS,
     "schedules": SCHEDULES,
 }
 """The tables out of which keys of documents take names (``listed_in``)."""
