@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pcsim.analysis.delay_learning import DelayLearning, learn_delays
     from pcsim.claims.cost_report import CostReport, cost
+    from pcsim.claims.locality_report import LocalityReport, locality
     from pcsim.claims.plasticity_report import PlasticityReport, plasticity
     from pcsim.claims.reproduce import Reproduction, reproduce
     from pcsim.errors import InputError, PcsimError, RunError
@@ -59,6 +60,7 @@ __all__ = [
     "Graph",
     "InputError",
     "Levelling",
+    "LocalityReport",
     "Model",
     "PcsimError",
     "PlasticityReport",
@@ -84,6 +86,7 @@ __all__ = [
     "levelling",
     "load",
     "load_graph",
+    "locality",
     "open_run",
     "open_sweep",
     "open_training",
@@ -109,6 +112,7 @@ _MODULES = {
     "pcsim.claims.reproduce": ("Reproduction", "reproduce"),
     "pcsim.claims.cost_report": ("CostReport", "cost"),
     "pcsim.analysis.delay_learning": ("DelayLearning", "learn_delays"),
+    "pcsim.claims.locality_report": ("LocalityReport", "locality"),
     "pcsim.claims.plasticity_report": ("PlasticityReport", "plasticity"),
     "pcsim.errors": ("InputError", "PcsimError", "RunError"),
     "pcsim.graph": ("Graph", "Levelling", "level", "levelling"),

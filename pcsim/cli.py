@@ -684,6 +684,24 @@ def cost(
 
 @app.command(cls=NamesEngines)
 @_guarded
+def locality(
+    file: File,
+    settings: Set = None,
+    vertices: Annotated[list[str] | None, typer.Option("--vertex", help="a vertex that is changed; repeat it")] = None,
+    rules: Annotated[list[str] | None, typer.Option("--rule", help="a rule to compare; repeat it")] = None,
+    times: Annotated[bool, typer.Option("--times", help="run each rule until it converges, and tell its time")] = False,
+    engine: Engine = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what each actor reads, how far a change comes, and what each rule needs beyond its neighbours' messages."""
+    from pcsim.view.locality_command import locality_command
+
+    found, printed = locality_command(file, _overrides(settings), rules, vertices=vertices, engine=engine, times=times)
+    _print_json(found.as_dict()) if as_json else out.print(*printed, sep="\n")
+
+
+@app.command(cls=NamesEngines)
+@_guarded
 def plasticity(
     file: File,
     settings: Set = None,

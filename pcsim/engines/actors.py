@@ -2,13 +2,15 @@
 
 It interprets graph and rule directly and ignores the lowered program, so that it can be held against
 every other engine. It is slow and obvious on purpose. An actor knows its own state and its inbox;
-the ``Network`` carries messages and knows nothing of what is in them.
+the ``Network`` carries messages and knows nothing of what is in them. What an actor is given, messages and parameters,
+is read-only: an op that writes to it ends the run. ``engines/isolation.py`` also sees what an actor reads.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -17,6 +19,7 @@ import numpy as np
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by_tick
 from pcsim.engines.faults import overflowed, report
+from pcsim.engines.isolation import alone, guarded, read_only
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
 from pcsim.engines.state import CHANNELS, State, check, delayed_edges, history_lengths, multiplied, past, starts
 from pcsim.engines.transmission import COUNTS, Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pcsim.engines.base import Given, Read, Task
+    from pcsim.engines.isolation import Watch
     from pcsim.graph.crossings import Crossing, Kind
     from pcsim.graph.graph import Edge, Vertex
     from pcsim.rules import Rule
@@ -45,7 +49,7 @@ class Network:
 
     def send(self, due: int, edge: Edge, kind: str, content: Array) -> None:
         """Send a ``value`` or an ``error`` over an edge, to arrive at tick ``due``."""
-        self.flying[due].append((edge, kind, content))
+        self.flying[due].append((edge, kind, read_only(content)))
 
     def deliver(self, tick: int, inboxes: Mapping[str, dict[str, dict[Any, Array]]]) -> None:
         """Put what is due at this tick into the inboxes."""
@@ -237,7 +241,9 @@ class Actor:
 
 
 class ActorSession:
-    """A run of actors on a clock."""
+    """A run of actors on a clock; ``watch`` is called with each act of an actor, and acts for it."""
+
+    watch: Watch = staticmethod(alone)
 
     def __init__(self, task: Task) -> None:
         self.graph, self.rule = task.graph, task.rule
@@ -257,7 +263,7 @@ class ActorSession:
         self.applied = dict(self.learnt)
         self.lines = {key: ChannelLine(one, task) for key, one in crossings(self.graph).items()}
         with np.errstate(all="ignore"):
-            self.start = self._feedforward()
+            self.start = {name: read_only(value) for name, value in self._feedforward().items()}
             self.actors = {name: self._actor(name) for name in self.graph.active}
             self._fill_value_lines()
 
@@ -272,7 +278,7 @@ class ActorSession:
                 start[name] = np.array(self.task.initial[name][None], self.task.dtype, order="C")
             else:
                 inputs = tuple(start[edge.pre] for edge in self.graph.incoming[name])
-                mu, _ = vertex.op.forward(np, vertex.call, self._params(vertex), inputs)
+                mu, _ = guarded(vertex, partial(vertex.op.forward, np, vertex.call, self._params(vertex), inputs))
                 start[name] = np.array(
                     np.broadcast_to(mu, (1, self.task.batch, *vertex.shape)), self.task.dtype, order="C"
                 )
@@ -283,7 +289,7 @@ class ActorSession:
         return start
 
     def _params(self, vertex: Vertex) -> dict[str, Array]:
-        learnt = {slot: self.theta[parameter] for slot, parameter in vertex.params}
+        learnt = {slot: read_only(self.theta[parameter]) for slot, parameter in vertex.params}
         return learnt | self.operands.get(vertex.name, {})
 
     def _actor(self, name: str) -> Actor:
@@ -334,13 +340,13 @@ class ActorSession:
         for edge in self.graph.edges:
             if line := self.lines.get((edge.name, "value")):
                 line.send(tick, self.actors[edge.pre].deviation)
-                self.actors[edge.post].inbox["value"][edge.slot] = self.start[edge.pre] + line.arrive(tick)
+                self.actors[edge.post].inbox["value"][edge.slot] = read_only(self.start[edge.pre] + line.arrive(tick))
             else:
                 self.network.send(tick + edge.value_delay, edge, "value", self._value(edge.pre))
         self._deliver(tick)
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
-                actor.predict(moving=self.rule.moving)
+                self.watch(actor, "predict", partial(actor.predict, moving=self.rule.moving))
         self._check(tick, lambda actor: actor.error)
 
     def _value(self, name: str) -> Array:
@@ -365,7 +371,7 @@ class ActorSession:
             self._deliver(tick)
             for (_, kind), line in self.lines.items():
                 if kind == "error":
-                    self.actors[line.one.edge.pre].inbox["error"][line.one.edge.key] = line.arrive(tick)
+                    self.actors[line.one.edge.pre].inbox["error"][line.one.edge.key] = read_only(line.arrive(tick))
             self._check(tick, lambda actor: actor.received(), due=1)
 
     def move(self) -> None:
@@ -374,7 +380,7 @@ class ActorSession:
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
                 if actor.free and (actor.clock is None or actor.clock.acting(self.tick)[0]):
-                    actor.correct()
+                    self.watch(actor, "move", actor.correct)
 
     def advance(
         self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None
@@ -499,7 +505,7 @@ class ActorSession:
     def _send_errors(self, tick: int, name: str, actor: Actor) -> None:
         edges = self.graph.incoming[name]
         if any(self._moves(edge) for edge in edges):
-            for edge, message in zip(edges, actor.messages(), strict=True):
+            for edge, message in zip(edges, self.watch(actor, "send", actor.messages), strict=True):
                 if line := self.lines.get((edge.name, "error")):
                     line.send(tick, message)
                 elif self._moves(edge):
@@ -551,12 +557,12 @@ class ActorSession:
 
     def _contributions(self, actor: Actor) -> Iterator[tuple[str, Array]]:
         """Yield what an actor sends to each parameter: of a slot, or used as an input."""
-        contributions = actor.contributions() if actor.vertex.params else {}
+        contributions = self.watch(actor, "learn", actor.contributions) if actor.vertex.params else {}
         for slot, parameter in actor.vertex.params:
             yield parameter, contributions[slot]
         pres = [self.graph.vertices[edge.pre] for edge in self.graph.incoming[actor.vertex.name]]
         if any(pre.op.role == "parameter" for pre in pres):
-            for pre, message in zip(pres, actor.to_leaves(), strict=True):
+            for pre, message in zip(pres, self.watch(actor, "learn", actor.to_leaves), strict=True):
                 if pre.op.role == "parameter":
                     yield pre.params[0][1], message[:, 0]
 
