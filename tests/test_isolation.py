@@ -86,7 +86,7 @@ def test_an_op_that_reads_another_actor_is_named_with_whom_it_read(monkeypatch):
     session, _ = watched(task_of())
     network |= session.actors
     with pytest.raises(
-        RunError, match="vertex 'y' .op 'affine'. read the memory of h1, of which it was sent no message"
+        RunError, match=r"vertex 'y' \(op 'affine'\) read the memory of h1, of which it was sent no message"
     ):
         tick_by_tick(session, 0, 6, last=True)
 

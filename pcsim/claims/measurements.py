@@ -15,6 +15,7 @@ from pcsim.analysis.cost import vertex_work
 from pcsim.claims.channel_rows import rows_of_channels, rows_of_delays, rows_of_sparse_training
 from pcsim.claims.cost_rows import rows_of_placements, rows_of_processors, rows_of_ranking, rows_of_spans
 from pcsim.claims.credit_rows import MEASURED, rows_of_credit
+from pcsim.claims.locality_rows import rows_compared, rows_of_cones, rows_of_plasticity
 from pcsim.claims.measured_rows import Row, Rows
 from pcsim.errors import InputError
 from pcsim.graph.levels import levels, vertex_levels
@@ -294,5 +295,8 @@ MEASUREMENTS: dict[str, Callable[[Any, Any], Rows]] = {
     "processors": _by_cell(rows_of_processors, "method", "processors"),
     "placements": _by_cell(rows_of_placements, "placement"),
     "ranking": _by_cell(rows_of_ranking, "candidate"),
+    "light_cones": _by_cell(rows_of_cones, "change", "vertex"),
+    "rules_compared": _by_cell(rows_compared, "rule"),
+    "plasticity": _by_cell(rows_of_plasticity, "parameter", "tick"),
 }
 """The names under ``rows`` of a claim, each with its function."""

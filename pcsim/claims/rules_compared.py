@@ -117,15 +117,14 @@ def _motion(task: Task, values: Mapping[int, Arrays]) -> Row:
     slopes = {tick: slope_at(task, values[tick]) for tick in values}
     steepest = float(np.linalg.norm(slopes[0]))
     cosines = [
-        cosine
-        for tick in values
-        if tick + 1 in values and np.linalg.norm(slopes[tick]) > LEAST * steepest
-        and (cosine := _cosine(_joined(values[tick + 1], names) - _joined(values[tick], names), slopes[tick])) is not None
-    ]  # fmt: skip
+        _cosine(_joined(values[tick + 1], names) - _joined(values[tick], names), slope)
+        for tick, slope in slopes.items()
+        if tick + 1 in values and np.linalg.norm(slope) > LEAST * steepest
+    ]
     left = float(np.linalg.norm(slopes[last])) / steepest if steepest else None
     size = float(np.linalg.norm(first))
     return {"motion": float(np.linalg.norm(end - first)) / size if size else None, "slope_left": left,
-            "alignment": min(cosines, default=None)}  # fmt: skip
+            "alignment": min((one for one in cosines if one is not None), default=None)}  # fmt: skip
 
 
 def slope_at(task: Task, values: Arrays) -> np.ndarray:

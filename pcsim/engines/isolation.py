@@ -102,8 +102,9 @@ class Witness:
         self.acts += 1
         self._note(name, actor)
         if culprits := self._touched(actor, phase, act, before, made):
-            message = (f"vertex {name!r} (op {actor.vertex.op.name!r}) read the memory of {', '.join(culprits)}, of which "
-                       f"it was sent no message: in {phase}")  # fmt: skip
+            whose = ", ".join(culprits)
+            message = (f"vertex {name!r} (op {actor.vertex.op.name!r}) read the memory of {whose}, "
+                       f"of which it was sent no message: in {phase}")  # fmt: skip
             raise RunError(message)
         if phase in ("send", "learn") and (name, phase) not in self.probed:
             self._probe(actor, phase, act, made)

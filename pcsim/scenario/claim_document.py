@@ -12,6 +12,7 @@ Method = Literal[
     "sweep", "ticks", "training", "times", "work", "free_energy", "credit", "channels",
     "sparse_training", "delay_rounds",
     "spans", "processors", "placements", "ranking",
+    "light_cones", "rules_compared", "plasticity",
 ]  # fmt: skip
 
 METHODS: dict[Method, str] = {
@@ -28,6 +29,9 @@ METHODS: dict[Method, str] = {
     "spans": "rows of each run: its time with a processor for each vertex, and the bounds of Zahid et al. beside it",
     "processors": "a row for each number of processors: time of backprop and of the run's rule, in operations",
     "placements": "a row for each placement on a mesh: hops, energy and latency of a tick, ticks with its delays",
+    "light_cones": "a row for each change of one vertex and each vertex: its distance, and when a bit first differed",
+    "rules_compared": "a row for each rule: its updates beside backprop's, its motion, and how many actors need what",
+    "plasticity": "rows told apart by `at`: each parameter's update and its factors, each tick's correlations",
     "ranking": "a row for each method on each hardware: energy, latency, and how many constants turn its rank",
 }
 """What a claim's rows are measured by."""
