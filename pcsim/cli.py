@@ -693,7 +693,10 @@ def locality(
     engine: Engine = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what each actor reads, how far a change comes, and what each rule needs beyond its neighbours' messages."""
+    """Tell what actors read, and what rules need beyond it.
+
+    Changes one vertex after another and follows how far that comes; sets all rules side by side.
+    """
     from pcsim.view.locality_command import locality_command
 
     found, printed = locality_command(file, _overrides(settings), rules, vertices=vertices, engine=engine, times=times)
@@ -708,7 +711,10 @@ def plasticity(
     engine: Engine = None,
     as_json: Json = False,
 ) -> None:
-    """Tell which parameter updates are Hebbian, which are summed over sites, which are neither."""
+    """Tell which parameter updates are Hebbian.
+
+    Builds each update again from presynaptic value, postsynaptic error and slope, and tells what is summed over sites.
+    """
     from pcsim.claims.plasticity_report import plasticity as report
     from pcsim.view.plasticity_tables import plasticity_tables
 

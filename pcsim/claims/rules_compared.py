@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsim.claims.cost_report import cost
+from pcsim.claims.cost_report import HORIZON, cost
 from pcsim.claims.rule_needs import DESCENT
 from pcsim.engines import open_engine
 from pcsim.engines.base import tick_by_tick
 from pcsim.errors import InputError, RunError, shortened
+from pcsim.rules import OF_MULTIPLIERS, SETTINGS
 from pcsim.run.task import engine_of
 from pcsim.simulate import gradients
 
@@ -148,7 +149,7 @@ def without_delays(graph: Graph) -> Graph:
 
 def with_times(scenario: Scenario, rules: Sequence[Rule], rows: Sequence[Row]) -> list[Row]:
     """Return the rows with ticks to convergence, and time beside backprop's, with one processor for each actor."""
-    settings = [{"name": row.name, **({} if row.ticks == "levels" else {"step_size": row.step_size})} for row in rules]
+    settings = [_as_settings(row) for row in rules]
     try:
         found = {row["method"].split(",")[0]: row for row in cost(scenario, rules=settings).times}
     except InputError as error:
@@ -158,3 +159,10 @@ def with_times(scenario: Scenario, rules: Sequence[Rule], rows: Sequence[Row]) -
         for row in rows
         for at in [found[row["rule"]]]
     ]
+
+
+def _as_settings(row: Rule) -> Row:
+    """Return a rule as a scenario says it, with ticks enough to converge."""
+    kept = [key for key in SETTINGS if row.keeps_multipliers or key not in OF_MULTIPLIERS]
+    ticks = {} if row.ticks == "levels" else {"ticks": HORIZON}
+    return {"name": row.name, **{key: getattr(row, key) for key in kept}, **ticks}
