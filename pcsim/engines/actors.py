@@ -338,7 +338,7 @@ class ActorSession:
         if self.may_freeze:
             self._check(tick, lambda actor: actor.deviation)
         for edge in self.graph.edges:
-            if line := self.lines.get((edge.name, "value")):
+            if self.lines and (line := self.lines.get((edge.name, "value"))):
                 line.send(tick, self.actors[edge.pre].deviation)
                 self.actors[edge.post].inbox["value"][edge.slot] = read_only(self.start[edge.pre] + line.arrive(tick))
             else:
@@ -506,7 +506,7 @@ class ActorSession:
         edges = self.graph.incoming[name]
         if any(self._moves(edge) for edge in edges):
             for edge, message in zip(edges, self.watch(actor, "send", actor.messages), strict=True):
-                if line := self.lines.get((edge.name, "error")):
+                if self.lines and (line := self.lines.get((edge.name, "error"))):
                     line.send(tick, message)
                 elif self._moves(edge):
                     self.network.send(tick + edge.error_delay, edge, "error", message)

@@ -251,7 +251,7 @@ class _Builder:
         )
 
     def _acts(self, name: str, entry: VertexEntry, op: Op) -> Acts | None:
-        acts = entry.acts.row(name)
+        acts = entry.acts.row(name) if "acts" in entry.model_fields_set else None
         if acts is not None and op.role != "function":
             self.wrong(("vertices", name, "acts"), f"{name!r} neither predicts nor moves; leave it out")
         return acts
@@ -344,8 +344,8 @@ class _Builder:
     def _channels(self, path: Path, item: InputEntry) -> tuple[Channel | None, Channel | None]:
         """Return the channels of an input: of values, of errors."""
         channels = item.channels()
-        pre = self.vertices.get(item.source)
-        if any(channels) and pre is not None and pre.op.role != "function":
+        pre = self.vertices.get(item.source) if any(channels) else None
+        if pre is not None and pre.op.role != "function":
             what = "what it receives waits" if pre.op.role == "parameter" else "what it holds never changes"
             self.wrong(path, f"{item.source!r} is a {pre.op.role}: its edges carry no channel, {what}")
         return channels
