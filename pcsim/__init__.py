@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcsim.analysis.delay_learning import DelayLearning, learn_delays
+    from pcsim.claims.advice import Advice, advise
     from pcsim.claims.cost_report import CostReport, cost
     from pcsim.claims.locality_report import LocalityReport, locality
     from pcsim.claims.plasticity_report import PlasticityReport, plasticity
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "RULES",
+    "Advice",
     "Comparison",
     "CostReport",
     "DelayLearning",
@@ -71,6 +73,7 @@ __all__ = [
     "Scenario",
     "Sweep",
     "Training",
+    "advise",
     "compare",
     "cost",
     "delays_by_distance",
@@ -109,6 +112,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "pcsim.claims.advice": ("Advice", "advise"),
     "pcsim.claims.reproduce": ("Reproduction", "reproduce"),
     "pcsim.claims.cost_report": ("CostReport", "cost"),
     "pcsim.analysis.delay_learning": ("DelayLearning", "learn_delays"),

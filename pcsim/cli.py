@@ -722,6 +722,20 @@ def plasticity(
     _print_json(found.as_dict()) if as_json else out.print(*plasticity_tables(found), sep="\n")
 
 
+@app.command()
+@_guarded
+def advise(file: File, settings: Set = None, as_json: Json = False) -> None:
+    """Tell before a run whether it converges, when, why not, and what to change."""
+    from pcsim.claims.advice import advise as advice_of
+    from pcsim.scenario.graph_alone import load_any
+    from pcsim.view.advice_tables import advice_tables
+
+    scenario, about = load_any(file, _overrides(settings))
+    _announce(about)
+    found = advice_of(scenario)
+    _print_json(found.as_dict()) if as_json else out.print(*advice_tables(found), sep="\n")
+
+
 @app.command("list", cls=NamesLists)
 @_guarded
 def list_(

@@ -23,7 +23,10 @@ def random_document(seed, longest=8):
     def entry(pre):
         if not delays or pre == "x" or rng.random() < 0.5:
             return pre
-        return {"from": pre, "delay": {"value": int(rng.integers(0, longest + 1)), "error": int(rng.integers(0, longest + 1))}}
+        return {
+            "from": pre,
+            "delay": {"value": int(rng.integers(0, longest + 1)), "error": int(rng.integers(0, longest + 1))},
+        }
 
     for place in range(int(rng.integers(2, 6))):
         name = f"h{place}"
@@ -43,7 +46,10 @@ def random_document(seed, longest=8):
 
 def _layer(inputs, activation, rng):
     scale = float(rng.uniform(0.4, 1.0))
-    init = {"weight": {"values": (scale * rng.normal(size=(3, 3))).tolist()}, "bias": {"values": rng.normal(size=3).tolist()}}
+    init = {
+        "weight": {"values": (scale * rng.normal(size=(3, 3))).tolist()},
+        "bias": {"values": rng.normal(size=3).tolist()},
+    }
     return {"op": "affine", "units": 3, "activation": activation, "inputs": inputs, "init": init}
 
 
@@ -61,7 +67,8 @@ class Simulated:
         """Return the greatest relative distance of a vertex from the limit at each tick."""
         whole = np.sqrt(sum(np.sum(each**2) for each in limit.values()))
         sizes = {name: np.linalg.norm(each) for name, each in limit.items()}
-        return np.max([np.linalg.norm(self.errors[name] - each, axis=1) / (sizes[name] if sizes[name] > 1e-9 * whole else whole)
+        sizes = {name: size if size > 1e-9 * whole else whole for name, size in sizes.items()}
+        return np.max([np.linalg.norm(self.errors[name] - each, axis=1) / sizes[name]
                        for name, each in limit.items()], axis=0)  # fmt: skip
 
     @property
@@ -95,4 +102,4 @@ def converges(found, limit, ticks):
     early, end = away[quarter : 2 * quarter].max(), away[-quarter:].max()
     if end < NEAR or end < 0.9 * early:
         return True
-    return False if end > early else None
+    return False if (end >= 0.9 * early and end > 1e-3) or end > early else None

@@ -6,8 +6,8 @@ function of ``x(t), x(t-1) .. x(t-D)``, D the longest way of a value to an error
 
     x(t+1) = x(t) + gamma force(x(t) .. x(t-D))
 
-Nothing here needs an order of vertices: a graph with cycles is no other case. Samples of a batch are apart, so that many
-points are looked at in one call, side by side along the batch.
+Nothing here needs an order of vertices: a graph with cycles is no other case. Samples of a batch are apart, so
+that many points are looked at in one call, side by side along the batch.
 """
 
 from __future__ import annotations
@@ -113,14 +113,16 @@ class Dynamics:
                     local, error = now if late == 0 else self._seen(name, history, late)
                     messages = local.messages(self.precision[name] * error)
                     for slot, units in slots:
-                        move[:, units] += np.broadcast_to(messages[slot], local.inputs[slot].shape).reshape(len(move), -1)
+                        move[:, units] += np.broadcast_to(messages[slot], local.inputs[slot].shape).reshape(
+                            len(move), -1
+                        )
         return move, errors
 
     def _seen(self, name: str, history: Sequence[Array], late: int) -> tuple[Local, Array]:
         """Return the call of a vertex and its error as they were ``late`` ticks ago."""
         vertex, points = self.graph.vertices[name], len(history[0])
-        inputs = tuple(self._input(edge.pre, history[-1 if late + edge.value_delay >= len(history) else late + edge.value_delay])
-                       for edge in self.graph.incoming[name])  # fmt: skip
+        oldest, edges = len(history) - 1, self.graph.incoming[name]
+        inputs = tuple(self._input(edge.pre, history[min(late + edge.value_delay, oldest)]) for edge in edges)
         params = {slot: self.theta[parameter] for slot, parameter in vertex.params}
         params |= {key: array[None] for key, array in self.buffers.get(name, {}).items()}
         params |= {key: self._tiled(array, points)[None] for key, array in self.draws.get(name, {}).items()}
@@ -155,11 +157,21 @@ class Dynamics:
         (ticks - 1, batch * units of the inputs)
         """
         local, error = self._seen(name, [points.reshape(-1, points.shape[2])], 0)
-        fixed = np.tile(np.random.default_rng(0).normal(size=(self.batch, *error.shape[2:])), (len(points), *[1] * (error.ndim - 2)))
+        fixed = np.tile(
+            np.random.default_rng(0).normal(size=(self.batch, *error.shape[2:])), (len(points), *[1] * (error.ndim - 2))
+        )
         slots = [slot for found in self.back[name].values() for slot, _ in found]
         sent = [np.broadcast_to(local.messages(fixed[None])[slot], local.inputs[slot].shape) for slot in slots]
         flat = np.concatenate([each.reshape(len(points), -1) for each in sent], axis=1)
         return np.asarray(np.abs(np.diff(flat, axis=0)) / max(float(np.abs(flat).max(initial=0.0)), 1e-300))
+
+    def gain(self, name: str, history: Sequence[Array]) -> float:
+        """Return |J^T g| / |g| of a vertex, over its free inputs and all samples, for a random g."""
+        local, error = self._seen(name, history, 0)
+        way = np.random.default_rng(0).normal(size=error.shape)
+        messages = local.messages(way)
+        sent = [messages[slot] for found in self.back[name].values() for slot, _ in found]
+        return float(np.sqrt(sum(np.sum(np.square(each)) for each in sent)) / np.linalg.norm(way))
 
     def slopes(self, point: Array, late: int) -> tuple[Array, Array]:
         """Return how force and errors change with the values of ``late`` ticks ago, all values being ``point``.
@@ -189,7 +201,7 @@ class Dynamics:
         return self.force([moved if each == late else still for each in range(self.depth + 1)])
 
     def along(self, point: Array, ways: Array) -> Array:
-        """Return how force changes with all values that were, by one difference: (late, batch, units) -> (batch, units)."""
+        """Return how force changes with all values that were: (late, batch, units) -> (batch, units)."""
         size = float(np.abs(ways).max(initial=0.0))
         if size == 0:
             return np.zeros_like(point)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -82,7 +82,9 @@ class Linearised:
     @cached_property
     def kinds(self) -> Array:
         """The number of each sample's kind, (batch,)."""
-        parts, firsts, found = [force for force, _ in self.slopes.values()], [], []
+        parts = [force for force, _ in self.slopes.values()]
+        firsts: list[int] = []
+        found: list[int] = []
         for sample in range(self.dynamics.batch):
             alike = [number for number, kept in enumerate(firsts)
                      if all(np.allclose(part[sample], part[kept], rtol=SAME, atol=SAME) for part in parts)]  # fmt: skip
@@ -137,21 +139,27 @@ class Linearised:
 
         shape = (self.depth + 1, self.dynamics.batch, self.dynamics.size)
         count, ticks = int(np.prod(shape)), max(FEWEST_TICKS, self.depth)
-        operator = LinearOperator((count, count), matvec=lambda flat: self._after(flat.reshape(shape), step_size, ticks).ravel(), dtype=float)
+        operator = LinearOperator(
+            (count, count), matvec=lambda flat: self._after(flat.reshape(shape), step_size, ticks).ravel(), dtype=float
+        )
         start = np.random.default_rng(0).normal(size=count)
         asked = min(LEADING, count - 2)
         try:
-            _, vectors = eigs(operator, asked, which="LM", v0=start, ncv=min(count, 40), tol=1e-9, maxiter=MOST_RESTARTS)
+            _, vectors = eigs(
+                operator, asked, which="LM", v0=start, ncv=min(count, 40), tol=1e-9, maxiter=MOST_RESTARTS
+            )
         except ArpackNoConvergence as error:
-            vectors = error.eigenvectors
+            vectors = np.asarray(error.eigenvectors)
         except (ArpackError, ValueError):
             raise NotKnownError from None
         if not vectors.size:
             raise NotKnownError
         ways = vectors.T.reshape(-1, *shape)
-        after = [sum(part * self._after(getattr(one, name), step_size, 1) for part, name in ((1, "real"), (1j, "imag"))) for one in ways]
-        products = [(np.vdot(one, two), np.vdot(one, one)) for one, two in zip(ways, after, strict=True)]
-        return np.array([above / below for above, below in products])
+        after = [
+            sum(part * self._after(getattr(one, name), step_size, 1) for part, name in ((1, "real"), (1j, "imag")))
+            for one in ways
+        ]
+        return np.array([np.vdot(one, two) / np.vdot(one, one) for one, two in zip(ways, after, strict=True)])
 
     def _after(self, ways: Array, step_size: float, ticks: int) -> Array:
         """Return the deviations some ticks later, from those of the last ticks, the newest first."""
@@ -173,9 +181,9 @@ class Linearised:
         if not self.dynamics.size:
             return float("inf")
         if self.dense and not self.depth:
-            return _below(self.curvature)
+            return below(self.curvature)
         if not self.depth:
-            return _below(np.array([self._steepest()]))
+            return below(np.array([self._steepest()]))
         if not self.written or self.dynamics.size > MOST_SCANNED:
             raise NotKnownError
         forces = {late: force[self.samples] for late, (force, _) in self.slopes.items()}
@@ -193,7 +201,7 @@ class Linearised:
 
         def product(flat: Array) -> Array:
             ways = flat.reshape(1, *shape)
-            return (ways[0] - self._after(ways, 1.0, 1)[0]).ravel()
+            return np.asarray((ways[0] - self._after(ways, 1.0, 1)[0]).ravel())
 
         operator = LinearOperator((count, count), matvec=product, dtype=float)
         start = np.random.default_rng(0).normal(size=count)
@@ -202,19 +210,24 @@ class Linearised:
         except ArpackError:
             raise NotKnownError from None
 
-    def fastest(self, below: float) -> tuple[float, float]:
-        """Return the step size at which the distance shrinks fastest, and the factor by which it does so in a tick."""
+    def fastest(self, most: float) -> tuple[float, float]:
+        """Return the step size at which the distance shrinks fastest, and the factor by which it does so in a tick.
+
+        Raises NotKnownError where the matrix is so large that this would take too long.
+        """
+        if not self.dense:
+            raise NotKnownError
         from scipy.optimize import minimize_scalar
 
-        grid = below * np.array([0.1, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97])
+        grid = most * np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97])
         seen = [self.radius(step) for step in grid]
         best = int(np.argmin(seen))
-        low, high = grid[max(best - 1, 0)], grid[best + 1] if best + 1 < len(grid) else below
-        tuned = minimize_scalar(self.radius, bounds=(low, high), method="bounded", options={"xatol": 1e-3 * below})
+        low, high = grid[max(best - 1, 0)], grid[best + 1] if best + 1 < len(grid) else most
+        tuned = minimize_scalar(self.radius, bounds=(low, high), method="bounded", options={"xatol": 1e-3 * most})
         return (float(tuned.x), float(tuned.fun)) if tuned.fun < seen[best] else (float(grid[best]), seen[best])
 
 
-def _below(curvature: Array) -> float:
+def below(curvature: Array) -> float:
     """Return the step size below which ``|1 - gamma lambda| < 1`` for every eigenvalue; NaN where there is none."""
     real, size = curvature.real, np.abs(curvature)
     return float(np.min(2 * real / size**2)) if (real > 0).all() else float("nan")
@@ -223,8 +236,8 @@ def _below(curvature: Array) -> float:
 def _first_crossing(forces: Mapping[int, Array], depth: int) -> float:
     """Return the least step size at which an eigenvalue of a tick lies on the unit circle.
 
-    ``z = exp(i theta)`` is one where ``(z - 1) v = gamma F(z) v`` with ``F(z) = sum of F_d z^-d``: where an eigenvalue of
-    ``F(z) / (z - 1)`` is ``1 / gamma``, real and above zero. Eigenvalues are followed from frequency to frequency.
+    ``z = exp(i theta)`` is one where ``(z - 1) v = gamma F(z) v`` with ``F(z) = sum of F_d z^-d``: where an eigenvalue
+    of ``F(z) / (z - 1)`` is ``1 / gamma``, real and above zero. Eigenvalues are followed from frequency to frequency.
     """
     count = max(FEWEST_FREQUENCIES, FREQUENCIES * depth)
     z = np.exp(1j * np.pi * np.arange(1, count + 1) / count)

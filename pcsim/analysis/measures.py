@@ -13,6 +13,7 @@ from pcsim.analysis.channel_traffic import channel_traffic
 from pcsim.analysis.conditions import has_closed_form, why_not_closed_form
 from pcsim.analysis.exactness import blame, known_beforehand
 from pcsim.analysis.meter import cone_of
+from pcsim.analysis.oracle import Oracle, oracle
 from pcsim.analysis.theory import (
     SETTLED_FROM,
     arrived,
@@ -83,6 +84,10 @@ def predicted_ticks(task: Task, criterion: str, tolerance: float) -> int | None:
         return 0
     if criterion == "gradient":
         return predicted_gradient_ticks(task, tolerance)
+    if criterion == "limit":
+        known = oracle(task)
+        ticks = known.ticks(tolerance) if isinstance(known, Oracle) else None
+        return ticks if ticks is not None and ticks < task.ticks else None
     found = relaxation(task) if criterion in ("update", "settled") else None
     if found is None:
         return None
@@ -356,6 +361,7 @@ def measures_of(graph: Graph) -> list[str]:
 
 _STILL = {
     "signal": "a vertex is still without {} of backprop's error",
+    "limit": "an error is still {} times its size away from its limit",
     "settled": "an error is still an estimated {} times its size away from its limit",
     "update": "a value still changes by {} a tick",
     "energy": "the free energy still changes by {} of itself a tick",
@@ -393,6 +399,8 @@ def _under_converged(found: Evidence) -> str | None:
 
 def _unrest_now(task: Task, meter: Measured) -> str:
     """Return how far a run is from rest, and why, as far as that can be known."""
+    if meter.criterion == "limit" and not isfinite(meter.criterion_value):
+        return why_no_ticks(task, meter.criterion, meter.tolerance)
     if meter.window > 1 and meter.tick < 3 * meter.window:
         return (
             f"nothing is known of where it ends: with these delays that takes {3 * meter.window} ticks, three times "

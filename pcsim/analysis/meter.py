@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsim.analysis.backprop import scales
+from pcsim.analysis.oracle import Oracle, oracle
 from pcsim.analysis.theory import SETTLED_FROM, gradient_due
 from pcsim.analysis.vertex_groups import group_of, lossy_outputs
 from pcsim.analysis.windows import SHRINKS, Held, Unchanged, Windows, memory, value_travel, window_of
@@ -267,6 +268,28 @@ class Meter:
         return np.asarray(found)
 
     @cached_property
+    def limits(self) -> list[Array]:
+        """The errors that vertices have in the limit, where it is known, in groups as they are read."""
+        found = [np.full(group.wanted.shape, np.nan) for group in self.groups]
+        for one, rows in zip(map(oracle, self.tasks), self.rows, strict=True):
+            if isinstance(one, Oracle):
+                errors = dict(zip(rows.tolist(), map(one.limit.error_of, self.names), strict=True))
+                for there, group in zip(found, self.groups, strict=True):
+                    here = range(group.rows.start, group.rows.stop)
+                    for place in errors.keys() & set(here):
+                        there[place - group.rows.start] = errors[place]
+        return found
+
+    @cached_property
+    def limit_scales(self) -> Array:
+        """What distances from these are divided by, (vertices,)."""
+        found = np.ones(self.rows.size)
+        for one, rows in zip(map(oracle, self.tasks), self.rows, strict=True):
+            if isinstance(one, Oracle):
+                found[rows] = [one.limit.scales[name] for name in self.names]
+        return found
+
+    @cached_property
     def fit(self) -> Array:
         """Which runs began with values that are their predictions, (runs,)."""
         return np.array([not task.initial for task in self.tasks])
@@ -481,6 +504,28 @@ def _value_noise(found: Meter) -> Array:
     return np.asarray(np.max(found.all_noises(UNSEEN)[found.rows], axis=1, initial=0.0))
 
 
+def _limit(found: Meter) -> Array:
+    """Return the greatest relative distance of a vertex's error from the limit that is solved for, (runs,).
+
+    The greatest of a window: with delays what is under way may take errors out again. Infinite where the limit is not
+    known, or is none that a run comes to.
+    """
+    known = np.array([isinstance(one, Oracle) and one.stable is True for one in map(oracle, found.tasks)])
+    if not known.any():
+        return np.full(len(found.rows), np.inf)
+    away = np.concatenate(
+        [
+            np.sqrt(squares_of(np, group.error() - there))
+            for group, there in zip(found.groups, found.limits, strict=True)
+        ]
+    )
+    value = np.where(known, np.max((away / found.limit_scales)[found.rows], axis=1, initial=0.0), np.inf)
+    most = found.held.take(value)[0]
+    begun = found.tick - found.window  # in a window that is within the tolerance, errors are so from its beginning on
+    found.last_late = np.where(most <= found.tolerance, np.minimum(found.last_late, begun), found.last_late)
+    return most
+
+
 def _settled(found: Meter) -> Array:
     """Return the greatest relative distance of a vertex's error from its limit, estimated from its last two windows."""
     if (shown := found.look_ahead()) is not None:
@@ -524,6 +569,7 @@ _CRITERIA: dict[str, Callable[[Meter], Array]] = {
     "signal": _signal,
     "update": _update,
     "settled": _settled,
+    "limit": _limit,
     "energy": _energy,
 }
 

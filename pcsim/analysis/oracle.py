@@ -1,4 +1,4 @@
-"""What becomes of inference, known before the run: where it ends, whether it gets there, how fast, and after how many ticks.
+"""What becomes of inference, known before the run: where it ends, whether it gets there, and after how many ticks.
 
 The limit is solved for, the dynamics are linearised there, delays and all (``linearised``), and a few ticks of the run
 itself say how far from it the linear part begins. It answers ``il``; what cannot be known is said, with the reason.
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcsim.analysis.backprop import sweep
 from pcsim.analysis.conditions import coupled
 from pcsim.analysis.dynamics import dynamics_of
 from pcsim.analysis.equilibrium import equilibrium
-from pcsim.analysis.linearised import Linearised, NotKnownError
+from pcsim.analysis.linearised import Linearised, NotKnownError, below
 from pcsim.engines.base import gammas, kept_by_task
 from pcsim.errors import InputError, RunError
 from pcsim.graph.crossings import why_channels
@@ -24,6 +25,7 @@ from pcsim.graph.crossings import why_channels
 if TYPE_CHECKING:
     from pcsim.analysis.dynamics import Dynamics
     from pcsim.engines.base import Task
+    from pcsim.rules import Rule
 
 Array = np.ndarray
 
@@ -35,7 +37,7 @@ MOST_UNITS = 1500
 ON_THE_CIRCLE = 1e-9
 """A distance that shrinks by less than this part of itself in a tick does not shrink."""
 BEGIN = 12
-"""Ticks that are run before what is left is taken as linear; with delays, two of the longest ways there and back more."""
+"""Ticks that are run before what is left is taken as linear; with delays, two of the longest ways more."""
 MOST_BEGIN = 3000
 ZERO = 1e-9
 """Errors below this part of the whole graph's, in the limit, are compared on its scale."""
@@ -43,10 +45,15 @@ MOST_AHEAD = 10_000_000
 """Ticks beyond which none is predicted."""
 
 
+def relaxes(rule: Rule) -> bool:
+    """Return whether values relax as under ``il``, and parameters stay until the end."""
+    return rule.moving and rule.fires.only_last and rule.dynamics == "values"
+
+
 def why_no_oracle(task: Task) -> str:
     """Return what keeps the limit of a run from being solved for; empty where nothing does."""
     rule, graph = task.rule, task.graph
-    if not rule.moving or not rule.fires.only_last or rule.dynamics != "values":
+    if not relaxes(rule):
         return f"rule {rule.name} does not relax as il does"
     if graph.has_channels:
         return why_channels(graph)
@@ -72,6 +79,19 @@ class Limit:
         whole = float(np.linalg.norm(self.errors)) or 1.0
         return {name: size if size > ZERO * whole else whole for name, size in norms.items()}
 
+    @cached_property
+    def gains(self) -> dict[str, float]:
+        """How much of an error each vertex passes back to free vertices, |J^T g| / |g| of a random g."""
+        found, history = {}, [self.point] * (self.dynamics.depth + 1)
+        for name, back in self.dynamics.back.items():
+            if back:
+                found[name] = self.dynamics.gain(name, history)
+        return found
+
+    def error_of(self, name: str) -> Array:
+        """Return the error of a vertex, all samples side by side."""
+        return self.errors[:, self.dynamics.shown[name]].ravel()
+
     def distances(self, errors: Array) -> dict[str, float]:
         """Return how far the error of each vertex is from its limit, relative to its size."""
         away = errors - self.errors
@@ -81,6 +101,40 @@ class Limit:
     def distance(self, errors: Array) -> float:
         """Return the greatest of these."""
         return max(self.distances(errors).values(), default=0.0)
+
+
+def slowest(found: Oracle) -> tuple[str, ...]:
+    """Return the vertices that hold half of the slowest mode, the largest first; none where it is not worked out."""
+    near = found.linearised
+    if not near.dense or not near.dynamics.size:
+        return ()
+    values, vectors = np.linalg.eig(near.companion(found.task.rule.step_size, near.samples))
+    sample, mode = np.unravel_index(np.abs(values).argmax(), values.shape)
+    shares = np.abs(vectors[sample, : near.dynamics.size, mode]) ** 2
+    by_name = {name: float(shares[units].sum()) for name, units in near.dynamics.where.items()}
+    order = sorted(by_name, key=lambda name: -by_name[name])
+    summed = np.cumsum([by_name[name] for name in order])
+    return tuple(order[: int(np.searchsorted(summed, 0.5 * summed[-1])) + 1])
+
+
+def steepest_without_delays(found: Oracle) -> float | None:
+    """Return the step size that would be stable were there no delays."""
+    near = found.linearised
+    if not near.written or not near.dynamics.size:
+        return None
+    whole = sum((force[near.samples] for force, _ in near.slopes.values()), np.zeros(1))
+    return below(np.linalg.eigvals(-whole))
+
+
+def limit_size(found: Oracle) -> tuple[str, float]:
+    """Return the vertex whose value is largest beside its error in the limit, and how many times as large it is."""
+    dynamics, limit = found.limit.dynamics, found.limit
+    sizes = {
+        name: float(np.linalg.norm(limit.point[:, units])) / limit.scales[name]
+        for name, units in dynamics.where.items()
+    }
+    name = max(sizes, key=lambda one: sizes[one], default="")
+    return name, sizes.get(name, 0.0)
 
 
 def limit_from(dynamics: Dynamics, start: Array) -> Limit | None:
@@ -111,7 +165,7 @@ def _lower(dynamics: Dynamics, point: Array, force: Array, step: Array) -> Array
         if not worse.any():
             break
         rate = np.where(worse, rate / 2, rate)
-    return there
+    return np.asarray(there)
 
 
 def _newton(dynamics: Dynamics, point: Array, force: Array) -> Array | None:
@@ -119,7 +173,7 @@ def _newton(dynamics: Dynamics, point: Array, force: Array) -> Array | None:
     if dynamics.size <= MOST_UNITS and near.written:
         slope = sum((pair[0] for pair in near.slopes.values()), np.zeros((dynamics.size, dynamics.size)))
         try:
-            return np.linalg.solve(-slope, force[:, :, None])[:, :, 0]
+            return np.asarray(np.linalg.solve(-slope, force[:, :, None])[:, :, 0])
         except np.linalg.LinAlgError:
             return None
     from scipy.sparse.linalg import LinearOperator, gmres
@@ -128,7 +182,9 @@ def _newton(dynamics: Dynamics, point: Array, force: Array) -> Array | None:
         way = flat.reshape(force.shape)
         return -dynamics.along(point, np.broadcast_to(way, (dynamics.depth + 1, *way.shape))).ravel()
 
-    step, failed = gmres(LinearOperator((force.size,) * 2, matvec=product, dtype=float), force.ravel(), rtol=1e-6, maxiter=20)
+    step, failed = gmres(
+        LinearOperator((force.size,) * 2, matvec=product, dtype=float), force.ravel(), rtol=1e-6, maxiter=20
+    )
     return None if failed < 0 else step.reshape(force.shape)
 
 
@@ -257,7 +313,7 @@ class _Series:
         self.start = np.concatenate(parts, axis=1)
 
     def last_outside(self) -> int | None:
-        """Return the last tick to come at which some error is not within the tolerance; -1: none, None: too far ahead."""
+        """Return the last tick to come at which some error is beyond the tolerance; -1: none, None: too far ahead."""
         if self.within(self.start):
             return -1
         powers = [self.once]
@@ -274,7 +330,7 @@ class _Series:
 
     def passed(self, state: Array, matrices: Array) -> Array:
         """Return the deviations of all samples, each passed through the matrix of its kind."""
-        return np.einsum("bij,bj->bi", matrices[self.near.kinds], state)
+        return np.asarray(np.einsum("bij,bj->bi", matrices[self.near.kinds], state))
 
     def within(self, state: Array) -> bool:
         """Return whether all errors are within the tolerance for a while."""
@@ -304,15 +360,20 @@ class NoLimit:
 
 
 KINK_TICKS, KINK_STEP, CROSSINGS, JUMP = 600, 0.05, 8, 0.1
-"""Ticks, and the step size, in which kinks are sought; how often one is crossed, and by how much a slope jumps there."""
+"""Ticks, and their step size, in which kinks are sought; how often one is crossed, how much a slope jumps there."""
 
 
-def _kink(dynamics: Dynamics) -> str | None:
-    """Return the vertex whose slope jumps again and again in the second half of a run of small steps, without delays."""
+def _descended(dynamics: Dynamics) -> list[Array]:
+    """Return the values of a run of small steps without delays."""
     points = [begun_at(dynamics)]
     for _ in range(KINK_TICKS):
         points.append(points[-1] + KINK_STEP * dynamics.force([points[-1]] * (dynamics.depth + 1))[0])
-    late = np.array(points[KINK_TICKS // 2 :])
+    return points
+
+
+def _kink(dynamics: Dynamics) -> str | None:
+    """Return the vertex whose slope jumps again and again late in a run of small steps without delays."""
+    late = np.array(_descended(dynamics)[KINK_TICKS // 2 :])
     if not np.isfinite(late).all():
         return None
     jumps = {name: dynamics.slope_changes(name, late) for name, back in dynamics.back.items() if back}
@@ -337,7 +398,9 @@ def oracle(task: Task) -> Oracle | NoLimit:
 
 
 def _limit_of(task: Task, dynamics: Dynamics) -> Limit | None:
-    """Return the limit downhill from the feedforward sweep; where that is not found, the one that Newton's method finds."""
+    """Return the limit downhill from the feedforward sweep, or else the one that Newton's method finds."""
+    if task.graph.cyclic:
+        return limit_from(dynamics, begun_at(dynamics)) or limit_from(dynamics, _descended(dynamics)[-1])
     if not dynamics.size:
         return limit_from(dynamics, np.zeros((task.batch, 0)))
     try:
@@ -351,8 +414,6 @@ def _limit_of(task: Task, dynamics: Dynamics) -> Limit | None:
 
 def begun_at(dynamics: Dynamics) -> Array:
     """Return the values at tick 0: those of the feedforward sweep, or what the run is given: (batch, units)."""
-    from pcsim.analysis.backprop import sweep
-
     found = sweep(dynamics.task)
     values = {name: found[name].mu[0] for name in dynamics.where}
     return dynamics.flat(values | dict(dynamics.task.initial))
@@ -361,7 +422,9 @@ def begun_at(dynamics: Dynamics) -> Array:
 def _begin(task: Task, dynamics: Dynamics) -> tuple[list[Array], int]:
     """Run the first ticks; return the values, the newest first, and the tick that they are from."""
     start = begun_at(dynamics)
-    before = start if not task.initial else begun_at(type(dynamics)(replace(dynamics.task, initial={})))
+    before = (
+        start if not task.initial or task.graph.cyclic else begun_at(type(dynamics)(replace(dynamics.task, initial={})))
+    )
     history, step_size = [start] + [before] * (dynamics.depth + 1), task.rule.step_size
     ticks = min(BEGIN + 2 * dynamics.depth, MOST_BEGIN, task.ticks)
     for tick in range(ticks):

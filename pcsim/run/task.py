@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pcsim.analysis.closed import closed_form
 from pcsim.analysis.equilibrium import equilibrium
 from pcsim.analysis.measures import MEASURES
+from pcsim.analysis.oracle import relaxes
 from pcsim.engines import ENGINES, Engine, Session, Task, best_engine, open_engine, sweeps
 from pcsim.engines.base import may_freeze, misfit
 from pcsim.engines.operands import admit_sources
@@ -132,8 +133,24 @@ def check(scenario: Scenario, record: Sequence[RecordEntry]) -> None:
         problems.append(
             Problem(("converged",), f"is {converged!r}, but stop says {stop.measure!r}; one run follows one criterion")
         )
+    problems += _without_limit(scenario)
     if problems:
         raise InputError(problems)
+
+
+def _without_limit(scenario: Scenario) -> list[Problem]:
+    """Return that a rule has no limit of its own that is solved for, where a run is to be judged by it."""
+    rule, stop = scenario.rule, scenario.document.stop
+    asked = stop.measure if isinstance(stop, StopEntry) else scenario.document.converged
+    if asked != "limit" or relaxes(rule):
+        return []
+    place = ("stop", "measure") if isinstance(stop, StopEntry) else ("converged",)
+    return [
+        Problem(
+            place,
+            f"'limit' is solved for il and il-variance; rule {rule.name!r} moves otherwise: take gradient or settled",
+        )
+    ]
 
 
 def _unkept(scenario: Scenario, record: Sequence[RecordEntry]) -> list[Problem]:

@@ -38,13 +38,14 @@ QUANTITIES: dict[Quantity, str] = {
 }
 """What can be recorded: entry t is what tick t computed, before values move."""
 
-Criterion = Literal["gradient", "signal", "update", "settled", "energy"]
+Criterion = Literal["gradient", "signal", "update", "settled", "limit", "energy"]
 
 CRITERIA: dict[Criterion, str] = {
     "gradient": "relative distance of every vertex's error from backprop's, when it is due",
     "signal": "the share of backprop's error that the vertex with least of it is still without",
     "update": "the greatest change of a value in a tick",
     "settled": "estimated relative distance of every vertex's error from its own limit",
+    "limit": "relative distance of every vertex's error from its own limit, which is solved for beforehand",
     "energy": "relative change of the free energy in a tick",
 }
 """What may end a run, and what convergence is judged by."""
