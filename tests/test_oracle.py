@@ -130,12 +130,12 @@ def test_a_matrix_that_is_not_written_out_has_the_same_eigenvalues(monkeypatch):
 
 def test_a_cycle_is_no_other_case():
     vertices = {
-        "x": {"op": "input", "shape": []},
+        "x": {"op": "input", "shape": [1]},
         "h": {"op": "add", "inputs": ["x", {"from": "back", "delay": {"value": 2}}]},
-        "back": {"op": "weighted_sum", "bias": False, "inputs": ["h"], "init": {"weight": {"constant": 0.5}}},
-        "y": {"op": "weighted_sum", "bias": False, "inputs": ["h"], "init": {"weight": {"constant": 1.0}}},
+        "back": {"op": "affine", "units": 1, "bias": False, "inputs": ["h"], "init": {"weight": {"constant": 0.5}}},
+        "y": {"op": "affine", "units": 1, "bias": False, "inputs": ["h"], "init": {"weight": {"constant": 1.0}}},
     }
-    document = chain(2) | {"graph": {"vertices": vertices, "outputs": ["y"]}, "targets": {"y": 2.0}, "initial": "zeros"}
+    document = chain(2) | {"graph": {"vertices": vertices, "outputs": ["y"]}, "targets": {"y": [2.0]}, "inputs": {"x": [1.0]}, "initial": "zeros"}
     found = oracle(task_of(document, 0.1, 2000))
     last = simulated(task_of(document, 0.1, 2000)).last
     assert found.stable
