@@ -135,7 +135,12 @@ def test_a_cycle_is_no_other_case():
         "back": {"op": "affine", "units": 1, "bias": False, "inputs": ["h"], "init": {"weight": {"constant": 0.5}}},
         "y": {"op": "affine", "units": 1, "bias": False, "inputs": ["h"], "init": {"weight": {"constant": 1.0}}},
     }
-    document = chain(2) | {"graph": {"vertices": vertices, "outputs": ["y"]}, "targets": {"y": [2.0]}, "inputs": {"x": [1.0]}, "initial": "zeros"}
+    document = chain(2) | {
+        "graph": {"vertices": vertices, "outputs": ["y"]},
+        "targets": {"y": [2.0]},
+        "inputs": {"x": [1.0]},
+        "initial": "zeros",
+    }
     found = oracle(task_of(document, 0.1, 2000))
     last = simulated(task_of(document, 0.1, 2000)).last
     assert found.stable
