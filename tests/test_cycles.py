@@ -68,7 +68,11 @@ def at_rest(source):
     return dict(zip(free, np.split(found, ends[:-1]), strict=True))
 
 
-@pytest.mark.parametrize("make", [(ring, 1), (ring, 2), (ring, 4), (random_linear, 4), (random_linear, 5)], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [(ring, 1), (ring, 2), (ring, 4), (random_linear, 4), (random_linear, 5)],
+    ids=lambda make: f"{make[0].__name__}-{make[1]}",
+)
 def test_a_linear_cyclic_graph_rests_where_a_dense_solve_says(make):
     source = scenario(make[0](make[1]), batch=1, rule={**RULE, "step_size": 0.3, "ticks": 6000})
     wanted = at_rest(source)
