@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -19,7 +18,7 @@ import numpy as np
 from pcsim.engines.array.memory import HostMemory
 from pcsim.engines.base import begun_again, may_freeze, notes, taken_up, tick_by_tick
 from pcsim.engines.faults import overflowed, report
-from pcsim.engines.isolation import alone, guarded, read_only
+from pcsim.engines.isolation import alone, read_only, refuse
 from pcsim.engines.operands import moved_buffers, operands_of, source_value
 from pcsim.engines.state import CHANNELS, State, check, delayed_edges, history_lengths, multiplied, past, starts
 from pcsim.engines.transmission import COUNTS, Clocks, changed, extra_ticks, lost, quantised, streams_of, threshold_of
@@ -49,7 +48,8 @@ class Network:
 
     def send(self, due: int, edge: Edge, kind: str, content: Array) -> None:
         """Send a ``value`` or an ``error`` over an edge, to arrive at tick ``due``."""
-        self.flying[due].append((edge, kind, read_only(content)))
+        content.setflags(write=False)  # of what is sent, no actor changes anything in place
+        self.flying[due].append((edge, kind, content))
 
     def deliver(self, tick: int, inboxes: Mapping[str, dict[str, dict[Any, Array]]]) -> None:
         """Put what is due at this tick into the inboxes."""
@@ -278,7 +278,7 @@ class ActorSession:
                 start[name] = np.array(self.task.initial[name][None], self.task.dtype, order="C")
             else:
                 inputs = tuple(start[edge.pre] for edge in self.graph.incoming[name])
-                mu, _ = guarded(vertex, partial(vertex.op.forward, np, vertex.call, self._params(vertex), inputs))
+                mu = self._first_prediction(vertex, inputs)
                 start[name] = np.array(
                     np.broadcast_to(mu, (1, self.task.batch, *vertex.shape)), self.task.dtype, order="C"
                 )
@@ -287,6 +287,13 @@ class ActorSession:
             report(self.graph, start.__getitem__, lambda name: tuple(start[edge.pre] for edge in sources[name]),
                    self._params, None, ended)  # fmt: skip
         return start
+
+    def _first_prediction(self, vertex: Vertex, inputs: tuple[Array, ...]) -> Array:
+        try:
+            return np.asarray(vertex.op.forward(np, vertex.call, self._params(vertex), inputs)[0])
+        except ValueError as error:
+            refuse(vertex, error)
+            raise
 
     def _params(self, vertex: Vertex) -> dict[str, Array]:
         learnt = {slot: read_only(self.theta[parameter]) for slot, parameter in vertex.params}
@@ -346,7 +353,7 @@ class ActorSession:
         self._deliver(tick)
         with np.errstate(all="ignore"):
             for actor in self.actors.values():
-                self.watch(actor, "predict", partial(actor.predict, moving=self.rule.moving))
+                self.watch(actor, "predict", actor.predict, moving=self.rule.moving)
         self._check(tick, lambda actor: actor.error)
 
     def _value(self, name: str) -> Array:

@@ -13,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
     from pcsim.graph.graph import Vertex
 
 Array = np.ndarray
-T = TypeVar("T")
 
-Watch = Callable[[Any, str, Callable[[], Any]], Any]
-"""(actor, phase, act) -> what the act returns; phases are predict, send, learn, move."""
+Watch = Callable[..., Any]
+"""(actor, phase, act, **what it is given) -> what the act returns; phases are predict, send, learn, move."""
 
 WRITES = ("read-only", "not writeable")
 """In what NumPy says where something that is read-only is written to."""
@@ -40,18 +40,18 @@ def read_only(array: Array) -> Array:
     return view
 
 
-def alone(actor: Actor, _phase: str, act: Callable[[], Any]) -> Any:
+def alone(actor: Actor, _phase: str, act: Callable[..., Any], **given: Any) -> Any:
     """Let an actor act; raises RunError where it writes to what it was only given to read."""
-    return guarded(actor.vertex, act)
-
-
-def guarded(vertex: Vertex, act: Callable[[], T]) -> T:
-    """Return what an act of a vertex returns; raises RunError where it writes to what is read-only."""
     try:
-        return act()
+        return act(**given)
     except ValueError as error:
-        if not any(text in str(error) for text in WRITES):
-            raise
+        refuse(actor.vertex, error)
+        raise
+
+
+def refuse(vertex: Vertex, error: ValueError) -> None:
+    """Raise RunError with the name of a vertex where an error says that it wrote to what is read-only."""
+    if any(text in str(error) for text in WRITES):
         message = (f"vertex {vertex.name!r} (op {vertex.op.name!r}) wrote to a message or a parameter: what "
                    "an actor is given is read-only; let its op make a new array")  # fmt: skip
         raise RunError(message) from error
@@ -94,9 +94,9 @@ class Witness:
             actor.inbox = {"value": Noted(), "error": Noted()}
         session.watch = self  # what follows is seen
 
-    def __call__(self, actor: Actor, phase: str, act: Callable[[], Any]) -> Any:
+    def __call__(self, actor: Actor, phase: str, act: Callable[..., Any], **given: Any) -> Any:
         """Let an actor act, and once more without the memory of others; raises RunError where that differs."""
-        name, before = actor.vertex.name, dict(vars(actor))
+        act, name, before = partial(act, **given), actor.vertex.name, dict(vars(actor))
         made = _made(actor, phase, act)
         after = dict(vars(actor))
         self.acts += 1
