@@ -281,6 +281,11 @@ class Meter:
         return found
 
     @cached_property
+    def limit_known(self) -> Array:
+        """Which runs have a limit that is known and that they come to, (runs,)."""
+        return np.array([isinstance(one, Oracle) and one.stable is True for one in map(oracle, self.tasks)])
+
+    @cached_property
     def limit_scales(self) -> Array:
         """What distances from these are divided by, (vertices,)."""
         found = np.ones(self.rows.size)
@@ -510,7 +515,7 @@ def _limit(found: Meter) -> Array:
     The greatest of a window: with delays what is under way may take errors out again. Infinite where the limit is not
     known, or is none that a run comes to.
     """
-    known = np.array([isinstance(one, Oracle) and one.stable is True for one in map(oracle, found.tasks)])
+    known = found.limit_known
     if not known.any():
         return np.full(len(found.rows), np.inf)
     away = np.concatenate(
