@@ -199,7 +199,7 @@ def plan(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what a scenario will cost, before anything is allocated."""
+    """Show what a scenario will take, before any of it is made."""
     from pcsim.run.validate import checked
     from pcsim.scenario.graph_alone import any_scenario
     from pcsim.view.progress import reading
@@ -538,7 +538,7 @@ def learn_delays(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Learn delays by a local rule, so that all errors of a vertex arrive together."""
+    """Learn delays locally, until errors arrive together."""
     from pcsim.analysis.delay_learning import learn_delays as learnt
     from pcsim.view.delay_tables import delay_tables
 
@@ -554,7 +554,7 @@ def synapses(
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """List the synapses of a population as CSV, with delays in ticks."""
+    """List the synapses of a population and their delays as CSV."""
     from pcsim.view.synapse_listing import csv_of, plain_of, synapses_of
 
     found = synapses_of(file, vertex, _overrides(settings))
@@ -668,7 +668,7 @@ def cost(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what an update costs: work, time in parallel, energy and latency.
+    """Tell what an update costs: work, time, energy.
 
     Compares backprop with rules, on one processor and many, and on hardware by a model whose assumptions are listed.
     """
@@ -725,7 +725,7 @@ def plasticity(
 @app.command()
 @_guarded
 def advise(file: File, settings: Set = None, as_json: Json = False) -> None:
-    """Tell before a run whether it converges, when, why not, and what to change."""
+    """Tell before a run whether it converges, and what to change."""
     from pcsim.claims.advice import advise as advice_of
     from pcsim.scenario.graph_alone import load_any
     from pcsim.view.advice_tables import advice_tables
@@ -773,7 +773,7 @@ def schema(what: Annotated[str, typer.Argument(help="graph | scenario")]) -> Non
 @app.command()
 @_guarded
 def doctor(as_json: Json = False) -> None:
-    """Say which versions and engines are here, and what is missing."""
+    """Say which versions and engines are here, and what is not."""
     from pcsim.view.diagnosis import diagnosis, diagnosis_table
 
     found = diagnosis()
