@@ -95,7 +95,8 @@ def simulated(task, engine="numpy"):
 
 def converges(found, limit, ticks):
     """Return whether a run gets to a limit; None where it has come neither near nor away yet."""
-    away = found.distances(limit)
+    with np.errstate(all="ignore"):
+        away = found.distances(limit)
     if len(away) < ticks or not np.isfinite(away[-1]):
         return False
     quarter = len(away) // 4
