@@ -22,6 +22,7 @@ from pcsim.interrupts import interrupts
 from pcsim.learn.feed import GivenSamples, Reader, order_of, overlaps, read_meanwhile, splits
 from pcsim.learn.inference import check_evaluation
 from pcsim.learn.metrics import METRICS
+from pcsim.learn.precision_descent import first_logarithms, wrong_learning
 from pcsim.learn.sessions import engine_for
 from pcsim.learn.training import FORMAT, Training, read_manifest
 from pcsim.learn.training_loop import Progress, TrainingLoop
@@ -158,6 +159,8 @@ def _entry(scenario: Scenario) -> TrainEntry:
     for key, split in (("validate", entry.validate_), ("test", entry.test)):
         if split is not None:
             _check_evaluation(scenario, key, split.by)
+    if entry.precision is not None and (problems := list(wrong_learning(scenario, entry.precision))):
+        raise scenario.located(InputError(problems))
     if scenario.rule.fires.applies and (unused := sorted(entry.model_fields_set & STEPPING)):
         what = f"rule {scenario.rule.name!r} moves its parameters at every tick by 'learning_rate' of the rule"
         raise scenario.located(wrong(("train", unused[0]), f"{what}: leave the {unused[0]} out"))
@@ -209,7 +212,7 @@ def _begun(scenario: Scenario, resume: Any) -> TrainingState:
     optimiser, digest = OPTIMISERS[_entry(scenario).optimiser.name], digest_of(scenario)
     killed_at_once = isinstance(resume, str | Path) and not (Path(resume) / CHECKPOINT).exists()
     if resume is None or (killed_at_once and read_manifest(resume)):
-        return first_state(scenario.parameters(), scenario.buffers(), optimiser, digest)
+        return first_state(scenario.parameters(), scenario.buffers(), optimiser, digest, first_logarithms(scenario))
     state = resume.state if isinstance(resume, Training) else load_state(resume)
     if state.digest != digest:
         raise wrong("resume", "this training is of another scenario, or began with other parameters")
@@ -241,6 +244,7 @@ def _summary(loop: TrainingLoop, tested: Mapping[str, float], seconds: float) ->
         "epochs": len(log.epochs),
         "samples": loop.order.samples,
         **{name: value for name, value in last.items() if value == value},
+        **loop.precisions_now(),
         **{f"test_{name}": value for name, value in tested.items()},
         "warnings": [*overlaps(loop.splits), *_known_beforehand(loop.scenario)],
         "seconds": round(seconds, 3),

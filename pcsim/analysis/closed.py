@@ -15,7 +15,7 @@ import numpy as np
 from pcsim.analysis.backprop import sweep
 from pcsim.analysis.conditions import asymmetric, weighed_vertices
 from pcsim.analysis.theory import path_parts, transients
-from pcsim.engines.base import begun_again, notes, taken_up
+from pcsim.engines.base import begun_again, notes, refuse_precisions, taken_up
 from pcsim.engines.contributions import contributions_of
 from pcsim.engines.faults import overflowed, report
 from pcsim.engines.operands import moved_buffers, source_value
@@ -229,6 +229,7 @@ class ClosedSession:
 
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
+        refuse_precisions(given, "the closed form is of precision 1; use solve: simulate")
         self._begin(begun_again(self.task, **given))
 
     def snapshot(self) -> State:

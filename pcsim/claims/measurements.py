@@ -17,6 +17,7 @@ from pcsim.claims.cost_rows import rows_of_placements, rows_of_processors, rows_
 from pcsim.claims.credit_rows import MEASURED, rows_of_credit
 from pcsim.claims.locality_rows import rows_compared, rows_of_cones, rows_of_plasticity
 from pcsim.claims.measured_rows import Row, Rows
+from pcsim.claims.precision_rows import rows_of_precision_training
 from pcsim.errors import InputError
 from pcsim.graph.levels import levels, vertex_levels
 from pcsim.simulate import simulate
@@ -290,6 +291,7 @@ MEASUREMENTS: dict[str, Callable[[Any, Any], Rows]] = {
     "credit": _credit,
     "channels": _by_cell(rows_of_channels, "loss", "jitter", "quantise", "activity"),
     "sparse_training": _by_cell(rows_of_sparse_training, "threshold"),
+    "precision_training": _by_cell(rows_of_precision_training, "learnt"),
     "delay_rounds": _by_cell(rows_of_delays, "round"),
     "spans": _by_cell(rows_of_spans, "line"),
     "processors": _by_cell(rows_of_processors, "method", "processors"),

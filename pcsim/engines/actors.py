@@ -246,7 +246,7 @@ class ActorSession:
     watch: Watch = staticmethod(alone)
 
     def __init__(self, task: Task) -> None:
-        self.graph, self.rule = task.graph, task.rule
+        self.rule = task.rule
         self.levels = vertex_levels(task.graph)
         self.references: dict[str, Array] = {}
         self.may_freeze = may_freeze(task)
@@ -255,7 +255,7 @@ class ActorSession:
 
     def _begin(self, task: Task) -> None:
         """Everything that a run begins with."""
-        self.task, self.network, self.operands = task, Network(), operands_of(task)
+        self.task, self.network, self.operands, self.graph = task, Network(), operands_of(task), task.graph
         self.theta = {name: np.array(value, task.dtype)[None] for name, value in task.parameters.items()}
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}
         self.tick = self.next_tick = 0

@@ -11,9 +11,10 @@ import numpy as np
 
 from pcsim.engines.operands import admit_sources, buffer_shapes
 from pcsim.engines.squares import squares_of
-from pcsim.errors import InputError, Problem, nearest
+from pcsim.errors import InputError, Problem, nearest, wrong
 from pcsim.graph.graph import number_format
 from pcsim.graph.levels import uneven_edges
+from pcsim.graph.precisions import with_precisions, wrong_precisions
 from pcsim.ops import LOSSES
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class Given(TypedDict, total=False):
     parameters: Mapping[str, np.ndarray] | None
     buffers: Mapping[str, np.ndarray] | None
     initial: Mapping[str, np.ndarray] | None
+    precisions: Mapping[str, np.ndarray] | None
+    """{vertex whose precision may change: () or (*shape)}: see ``pcsim.graph.precisions``"""
     batch_number: int | None
     draws: Mapping[str, Mapping[str, np.ndarray]] | None
 
@@ -281,8 +284,18 @@ def with_changes(task: Task, changes: Mapping[str, Any]) -> Task:
     return new
 
 
+def refuse_precisions(given: Given, why: str) -> None:
+    """Raise InputError where a session is given other precisions and cannot begin again with them."""
+    if given.get("precisions"):
+        raise wrong("precisions", f"cannot change from run to run here: {why}")
+
+
 def begun_again(task: Task, **given: Unpack[Given]) -> Task:
     """Return the task with other data or parameters; raises InputError for names, shapes or numbers that do not fit."""
+    if precisions := given.get("precisions"):
+        if problems := list(wrong_precisions(task.graph, precisions)):
+            raise InputError(problems)
+        task = with_changes(task, {"graph": with_precisions(task.graph, precisions)})
     named: dict[str, Any] = {
         key: arrays
         for key in ("inputs", "targets", "parameters", "buffers", "initial")

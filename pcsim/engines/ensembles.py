@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 
-from pcsim.engines.base import begun_again, data_of
+from pcsim.engines.base import begun_again, data_of, refuse_precisions
 from pcsim.engines.contributions import contributes, contributions_of
 from pcsim.engines.operands import buffer_names, buffers_of, draws_of, operands_of, source_value
 from pcsim.errors import wrong
@@ -291,6 +291,7 @@ class Member:
 
     def restart(self, **given: Unpack[Given]) -> None:
         """Let all runs begin again, this one with other data."""
+        refuse_precisions(given, "runs side by side keep theirs; use a session of its own")
         ensemble = self.ensemble
         ensemble.forget()
         self.task = begun_again(self.task, **given)

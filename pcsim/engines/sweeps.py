@@ -56,15 +56,15 @@ class SweepSession:
     def __init__(self, task: Task) -> None:
         self.graph, self.rule = task.graph, task.rule
         self.free = [name for name in task.graph.active if task.graph.role(name) == "free"]
-        self.precision = {
-            name: np.asarray(precision_of(task.graph, name, task.rule), task.dtype) for name in task.graph.active
-        }
         self._begin(task)
 
     references: Mapping[str, Array] = MappingProxyType({})
 
     def _begin(self, task: Task) -> None:
         self.task, self.tick, self.next_tick = task, 0, 0
+        self.precision = {
+            name: np.asarray(precision_of(task.graph, name, task.rule), task.dtype) for name in task.graph.active
+        }
         self.theta = {name: np.asarray(value, task.dtype)[None] for name, value in task.parameters.items()}
         self.operands = operands_of(task)
         self.learnt = {name: np.zeros_like(value) for name, value in self.theta.items()}

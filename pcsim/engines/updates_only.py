@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-from pcsim.engines.base import Descends, data_of, may_freeze, with_changes
+from pcsim.engines.base import Descends, data_of, may_freeze, refuse_precisions, with_changes
 from pcsim.errors import RunError, wrong
 from pcsim.graph.levels import uneven_edges, vertex_levels
 
@@ -131,6 +131,7 @@ class UpdatesOnlySession:
 
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
+        refuse_precisions(given, "the rule learns in one sweep, at precision 1; use a rule such as il")
         self.reduced.restart(**given)  # refuses what does not fit
         self.session, self.done = self.reduced, False
 

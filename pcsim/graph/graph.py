@@ -80,6 +80,8 @@ class Vertex:
     """With which operands its error messages are computed."""
     acts: Acts | None = None
     """At which ticks it sends and moves; None: at all."""
+    precision_changes: bool = False
+    """Whether runs of one session may differ in its precision: it is lowered with one, also while that is 1."""
 
     def __repr__(self) -> str:
         text = f"Vertex({self.name!r}, {self.op.name}, shape {list(self.shape)}, {len(self.call.shapes)} inputs)"

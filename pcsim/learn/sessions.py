@@ -10,11 +10,12 @@ import numpy as np
 from pcsim.engines import best_engine, open_engine
 from pcsim.engines.base import Task
 from pcsim.graph.after_training import after_training
+from pcsim.graph.precisions import with_precisions
 from pcsim.rules import rule
 from pcsim.run.task import check_engine, engine_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pcsim.engines.base import Engine, Read, Session
     from pcsim.learn.feed import Arrays
@@ -54,6 +55,10 @@ class Batch:
         free = (name for name in graph.active if graph.role(name) == "free")
         return {name: self.session.reader("value", [name])()[0].copy() for name in free}
 
+    def errors(self, names: Iterable[str]) -> Arrays:
+        """Return {vertex: (batch, *shape)} as of the last tick that was run; after ``learn``."""
+        return {name: np.array(self.session.reader("error", [name])()[0]) for name in names}
+
     def learn(self) -> dict[str, Array]:
         """Run all ticks; return {parameter: (*shape)}, summed over the batch, until the next one begins."""
         self.session.advance(0, self.ticks, last=True)
@@ -69,6 +74,8 @@ class Sessions:
     known: dict[int, tuple[Session, Mapping[str, Read]]] = field(default_factory=dict)
     step_size: float | None = None
     """In place of the rule's."""
+    precisions: Arrays = field(default_factory=dict)
+    """{vertex: () or (*shape)} of those that are learnt, as the next batch begins with them."""
 
     def use(self, step_size: float) -> None:
         """Run all batches from now on with another step size: their sessions are made anew."""
@@ -94,7 +101,7 @@ class Sessions:
             session, readers = self.known[size]
             session.restart(
                 inputs=inputs, targets=targets, parameters=parameters, buffers=buffers or None, initial=again,
-                batch_number=number,
+                batch_number=number, precisions=self.precisions,
             )  # fmt: skip
         else:
             task = self.task(size, inputs, targets, number, parameters, buffers, carried)
@@ -113,8 +120,9 @@ class Sessions:
     ) -> Task:  # fmt: skip
         """Return the task of a batch."""
         scenario, initial = self.scenario, self.initial(size, carried)
+        graph = with_precisions(scenario.levelled, self.precisions) if self.precisions else scenario.levelled
         return Task(
-            scenario.levelled, self.rule, scenario.ticks, size, scenario.dtype, parameters, inputs, targets,
+            graph, self.rule, scenario.ticks, size, scenario.dtype, parameters, inputs, targets,
             scenario.losses(), initial, exact_dynamics=scenario.document.literal, seed=scenario.document.seed,
             batch_number=number, buffers=buffers,
         )  # fmt: skip

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-MANIFEST, PARAMETERS, LOG = "training.json", "parameters.npz", "log.zarr"
+MANIFEST, PARAMETERS, PRECISIONS, LOG = "training.json", "parameters.npz", "precisions.npz", "log.zarr"
 FORMAT = "training/1"
 
 
@@ -53,6 +53,11 @@ class Training:
         return self.state.buffers
 
     @property
+    def precisions(self) -> dict[str, Array]:
+        """The precisions that were learnt, after the last step: {vertex: () or (*shape)}."""
+        return {name: np.exp(array) for name, array in self.state.logarithms.items()}
+
+    @property
     def log(self) -> xr.Dataset:
         """The log: loss and metrics over ``step``; means, validation and speed over ``epoch`` (``epoch_loss``)."""
         return self.state.log.dataset()
@@ -73,6 +78,8 @@ class Training:
             write_json(target / MANIFEST, self.manifest)  # first of all: whoever is killed now can go on
             self.state.save(target)
             np.savez(target / PARAMETERS, allow_pickle=False, **{**self.parameters, **self.buffers})
+            if self.precisions:
+                np.savez(target / PRECISIONS, allow_pickle=False, **self.precisions)
             self.state.log.write_csv(target)
             with catch_warnings():
                 filterwarnings("ignore", "The data type .* does not have a Zarr V3 specification")

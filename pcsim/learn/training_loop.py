@@ -18,6 +18,7 @@ from pcsim.learn.feed import fed
 from pcsim.learn.inference import Relaxer
 from pcsim.learn.metrics import METRICS, Judge, StepNotes
 from pcsim.learn.parameter_steps import Descent
+from pcsim.learn.precision_descent import PrecisionDescent
 from pcsim.learn.sessions import Sessions, Sweeper
 from pcsim.optimisers import OPTIMISERS
 from pcsim.schedules import SCHEDULES, StepsDone, rate_at
@@ -25,6 +26,7 @@ from pcsim.schedules import SCHEDULES, StepsDone, rate_at
 if TYPE_CHECKING:
     from pcsim.engines.base import Session
     from pcsim.learn.feed import Arrays, Order, Split
+    from pcsim.learn.sessions import Batch
     from pcsim.learn.training_state import TrainingState
     from pcsim.scenario.scenario import Scenario
     from pcsim.scenario.train_document import TrainEntry
@@ -78,6 +80,7 @@ class TrainingLoop:
         self.notes = StepNotes(self.judged, self.state.log.steps.add)
         optimiser, self.settings = OPTIMISERS[self.entry.optimiser.name], self.entry.optimiser.settings(OPTIMISERS)
         self.descent = Descent(optimiser, self.settings, self.entry.clip)
+        self.precise = None if self.entry.precision is None else PrecisionDescent(self.entry.precision)
         self.schedule = SCHEDULES[self.entry.schedule.name]
         self.schedule_settings = self.entry.schedule.settings(SCHEDULES)
         self.names = list(self.state.parameters)
@@ -130,6 +133,7 @@ class TrainingLoop:
     def step(self, places: Array, inputs: Arrays, targets: Arrays) -> None:
         """Learn one batch."""
         state = self.state
+        self.sessions.precisions = {name: np.exp(array) for name, array in state.logarithms.items()}
         self.follow_spectrum(inputs, targets)
         try:
             batch = self.sessions.begin(inputs, targets, state.step, state.parameters, state.buffers, state.carried)
@@ -152,12 +156,26 @@ class TrainingLoop:
         else:
             scale = 1 / len(places) if self.entry.reduction == "mean" else 1.0
             self.descent.step(self.mover, state.parameters, updates, state.kept, rate, scale, state.step + 1)
+        if self.precise is not None:
+            self.precise.step(state.logarithms, self.errors(batch, predictions))
         self.ticks += batch.ticks
         own = {} if self.entry.step_size is None else {"step_size": self.sessions.rule.step_size}
         if self.scenario.levelled.has_channels:
             own["sent"] = sent_share(channel_traffic(batch.session.task, batch.session, batch.ticks))
+        own |= self.precisions_now()
         self.notes.add(predictions, targets, {"rate": rate, "samples": len(places), **own})
         state.step += 1
+
+    def errors(self, batch: Batch, predictions: Arrays) -> Arrays:
+        """Return the errors that precisions follow, {vertex: (batch, *shape)}."""
+        names = self.state.logarithms
+        if self.entry.precision is None or self.entry.precision.errors == "relaxed":
+            return batch.errors(names)
+        return {name: batch.targets[name] - predictions[name] for name in names}
+
+    def precisions_now(self) -> dict[str, float]:
+        """Return the precisions that are learnt, as columns of the log: of many units, their geometric mean."""
+        return {f"precision_{name}": float(np.exp(array.mean())) for name, array in self.state.logarithms.items()}
 
     def follow_spectrum(self, inputs: Arrays, targets: Arrays) -> None:
         """Look at the curvature of the free energy now and then, and keep the step size of inference below its bound.

@@ -109,12 +109,18 @@ def _group(graph: Graph, shape: Shape, names: list[str], free: int, outputs: int
 
 
 def _precision(graph: Graph, names: Sequence[str], shape: Shape, rule: Rule) -> NDArray[Any] | None:
-    if rule.output_variance == 1 and all(graph.vertices[name].precision == 1 for name in names):
+    changes = any(graph.vertices[name].precision_changes for name in names)
+    if not changes and rule.output_variance == 1 and all(graph.vertices[name].precision == 1 for name in names):
         return None
     rows = [precision_of(graph, name, rule) for name in names]
-    if all(row.ndim == 0 and row == 1 for row in rows):
+    if not changes and all(row.ndim == 0 and row == 1 for row in rows):
         return None
-    return np.stack([np.broadcast_to(row, shape) for row in rows])[:, None]
+    return stacked_precisions(graph, names, shape, rule)
+
+
+def stacked_precisions(graph: Graph, names: Sequence[str], shape: Shape, rule: Rule) -> NDArray[Any]:
+    """Return the precisions of vertices of one shape under a rule, (vertices, 1, *shape)."""
+    return np.stack([np.broadcast_to(precision_of(graph, name, rule), shape) for name in names])[:, None]
 
 
 def precision_of(graph: Graph, name: str, rule: Rule) -> Any:

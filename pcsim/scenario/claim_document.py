@@ -10,7 +10,7 @@ from pcsim.graph.graph_document import Number, Strict
 
 Method = Literal[
     "sweep", "ticks", "training", "times", "work", "free_energy", "credit", "channels",
-    "sparse_training", "delay_rounds",
+    "sparse_training", "delay_rounds", "precision_training",
     "spans", "processors", "placements", "ranking",
     "light_cones", "rules_compared", "plasticity",
 ]  # fmt: skip
@@ -24,6 +24,7 @@ METHODS: dict[Method, str] = {
     "free_energy": "a row for each tick of each run: the free energy at its values, and which way it slopes there",
     "channels": "a row for each run over channels: distance from the run with every message delivered, ticks, messages",
     "sparse_training": "a row for each training over channels: the share of messages that it sent, and its accuracy",
+    "precision_training": "rows of each training: with plain precisions and learnt ones, error without noise and gain",
     "delay_rounds": "a row for each round of learnt delays: slack, and distance of the updates from backprop's",
     "credit": "a row for each parameter of each run: share of backprop's gradient in its update, and the cosine",
     "spans": "rows of each run: its time with a processor for each vertex, and the bounds of Zahid et al. beside it",

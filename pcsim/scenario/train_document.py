@@ -157,6 +157,33 @@ class StepSizeEntry(Strict):
     every: Count = Field(default=10, description="steps from one look at the spectrum to the next")
 
 
+class PrecisionEntry(Strict):
+    """Let precisions follow the errors by descent on the free energy, 1/2 eps^T Pi eps - 1/2 log det Pi."""
+
+    vertices: Annotated[list[str], Field(min_length=1)] = Field(description="vertices whose precision is learnt")
+    form: Literal["scalar", "diagonal"] = Field(
+        default="diagonal", description="one number for all units of a vertex, or one for each"
+    )
+    rate: Annotated[Number, Field(gt=0)] = Field(
+        default=0.05, description="by how much the logarithm of a precision follows the slope of the free energy"
+    )
+    errors: Literal["feedforward", "relaxed"] = Field(
+        default="feedforward",
+        description="those of outputs before the first tick, or those of any vertex at the last tick",
+    )
+    bounds: tuple[Annotated[Number, Field(gt=0)], Annotated[Number, Field(gt=0)]] = Field(
+        default=(1e-3, 1e3), description="least and largest precision"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PrecisionEntry:
+        if not self.bounds[0] < self.bounds[1]:
+            raise ValueError("bounds are the least precision, then the largest")
+        if len(set(self.vertices)) < len(self.vertices):
+            raise ValueError("vertices are named twice")
+        return self
+
+
 class StopTraining(Strict):
     """End training early."""
 
@@ -197,6 +224,9 @@ class TrainEntry(Strict):
     )
     step_size: StepSizeEntry | None = Field(
         default=None, description="let the step size of inference follow the spectrum; default: the rule's stays"
+    )
+    precision: PrecisionEntry | None = Field(
+        default=None, description="let precisions be learnt; default: they stay as the graph says"
     )
     warm_up: Annotated[int, Field(ge=0), WHOLE] = Field(
         default=0, description="steps in which the learning rate rises in a line from 0"

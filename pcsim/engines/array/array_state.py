@@ -19,7 +19,7 @@ from pcsim.engines.base import may_freeze
 from pcsim.engines.operands import buffer_names, moved_buffers, operands_of, source_value
 from pcsim.engines.transmission import COUNTS
 from pcsim.ops.local import Local
-from pcsim.program.lower import lower
+from pcsim.program.lower import lower, stacked_precisions
 from pcsim.program.program import rows_of
 from pcsim.program.verify import verify
 
@@ -99,6 +99,13 @@ class ArrayState:
             lines.begin(task)
         if self.inactive is not None:
             self.inactive.begin(task)
+
+    def take_precisions(self, task: Task) -> None:
+        """Take the precisions of a task; only where some may change."""
+        for shape, group in self.program.groups.items():
+            here, names = self.units[shape].precision, group.names[: group.active]
+            if here is not None:
+                here[...] = self.xp.asarray(stacked_precisions(task.graph, names, shape, task.rule), task.dtype)
 
     def take_parameters(self, task: Task) -> None:
         """Take the parameters; those that are the session's own arrays are there already."""

@@ -62,6 +62,8 @@ class ArraySession:
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
         self.state.task = begun_again(self.state.task, **given)
+        if given.get("precisions"):
+            self.state.take_precisions(self.state.task)
         self.state.memory.watch(closely=False)
         self.origin = None
         self._renew()

@@ -127,6 +127,8 @@ class JitSession:
     def restart(self, **given: Unpack[Given]) -> None:
         """Begin again at tick 0; what is not given stays."""
         self.task = self.arrays.task = begun_again(self.task, **given)
+        if given.get("precisions"):
+            self.arrays.take_precisions(self.task)
         operands = self.reads_operands and any(given.get(key) is not None for key in ("buffers", "batch_number"))
         whole = self.reads_whole and given.get("inputs") is not None
         if operands or whole:

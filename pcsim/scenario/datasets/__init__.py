@@ -10,7 +10,7 @@ from pcsim.scenario.datasets.idx_files import FASHION_MNIST, MNIST
 from pcsim.scenario.datasets.image_folder import IMAGE_FOLDER
 from pcsim.scenario.datasets.name_lists import NAMES
 from pcsim.scenario.datasets.svhn import SVHN
-from pcsim.scenario.datasets.synthetic import ADDING, COPY, HETEROSCEDASTIC, RANDOM_NETWORK
+from pcsim.scenario.datasets.synthetic import ADDING, COPY, HETEROSCEDASTIC, RANDOM_NETWORK, SENSORS
 from pcsim.scenario.datasets.text_corpus import TEXT
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _ROWS = (
     DIGITS, MNIST, FASHION_MNIST, CIFAR10, CIFAR100, SVHN, IMAGE_FOLDER, NAMES, TEXT, RANDOM_NETWORK,
-    HETEROSCEDASTIC, COPY, ADDING,
+    HETEROSCEDASTIC, SENSORS, COPY, ADDING,
 )  # fmt: skip
 DATASETS: dict[str, Dataset] = {row.name: row for row in _ROWS}
 """The rows of ``pcsim list datasets``."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcsim.ops.attributes import natural, non_negative, positive, takes
+from pcsim.ops.attributes import above_zero, natural, non_negative, positive, takes
 from pcsim.ops.op import Attribute
 from pcsim.scenario.datasets.dataset import Dataset, Draw, Field, Given, Opening, Samples
 from pcsim.scenario.datasets.text_corpus import rows_of_codes
@@ -70,6 +70,17 @@ def _heteroscedastic(given: Given, opening: Opening, count: int) -> Arrays:
     return {"inputs": inputs, "targets": targets, "mean": mean, "deviation": deviation}
 
 
+def _sensors(given: Given, opening: Opening, count: int) -> Arrays:
+    """Return one quantity, seen by sensors whose deviations go from the least to the largest in equal ratios."""
+    deviations = np.geomspace(given["least"], given["most"], given["sensors"])
+    inputs = opening.drawn("inputs").normal(size=(count, given["features"]))
+    weights = _network({**given, "outputs": 1}, opening)
+    quantity = np.concatenate([_answers(weights, block) for block in np.split(inputs, count // BLOCK)])
+    clean = np.repeat(quantity, given["sensors"], axis=1)
+    noise = deviations * opening.drawn("noise").normal(size=clean.shape)
+    return {"inputs": inputs, "targets": clean + noise, "clean": clean}
+
+
 RANDOM_NETWORK = Dataset(
     "teacher", "regression on a random network: tanh layers, weights of variance 1/fan-in", {
         "inputs": "(features,), normal with mean 0 and deviation 1",
@@ -95,6 +106,23 @@ HETEROSCEDASTIC = Dataset(
     }, partial(_open, lambda _: dict.fromkeys(("inputs", "targets", "mean", "deviation"), (1,)), _heteroscedastic), {
         "noise": Attribute(non_negative, 1.0, summary="factor of the deviation"),
     }, origin="Goldberg, Williams & Bishop 1998, Regression with input-dependent noise", paired=("noise",),
+)  # fmt: skip
+SENSORS = Dataset(
+    "sensors", "one quantity seen by sensors of unequal noise: a random network of the inputs, and noise for each", {
+        "inputs": "(features,), normal with mean 0 and deviation 1",
+        "targets": "(sensors,), what each sensor says",
+        "clean": "(sensors,), the quantity without noise, the same number for each",
+    }, partial(_open, lambda given: {
+        "inputs": (given["features"],), "targets": (given["sensors"],), "clean": (given["sensors"],),
+    }, _sensors), {
+        "features": Attribute(positive, 8, summary="numbers of an input"),
+        "width": Attribute(positive, 16, summary="units of a hidden layer of the network"),
+        "depth": Attribute(natural, 1, summary="hidden layers of the network"),
+        "sensors": Attribute(positive, 4, summary="how many sensors"),
+        "least": Attribute(above_zero, 0.5, summary="standard deviation of the best sensor"),
+        "most": Attribute(above_zero, 8.0, summary="standard deviation of the worst sensor"),
+    }, origin="pcsim; heteroscedastic outputs as in Aitken 1935, On least squares and linear combinations",
+    paired=("features", "width", "depth", "sensors", "least", "most"),
 )  # fmt: skip
 
 
