@@ -19,6 +19,7 @@ import numpy as np
 from pcsim.analysis.exactness import known_beforehand
 from pcsim.errors import InputError, RunError, nearest, wrong
 from pcsim.interrupts import interrupts
+from pcsim.learn.alignment import followers
 from pcsim.learn.feed import GivenSamples, Reader, order_of, overlaps, read_meanwhile, splits
 from pcsim.learn.inference import check_evaluation
 from pcsim.learn.metrics import METRICS
@@ -164,6 +165,11 @@ def _entry(scenario: Scenario) -> TrainEntry:
     if scenario.rule.fires.applies and (unused := sorted(entry.model_fields_set & STEPPING)):
         what = f"rule {scenario.rule.name!r} moves its parameters at every tick by 'learning_rate' of the rule"
         raise scenario.located(wrong(("train", unused[0]), f"{what}: leave the {unused[0]} out"))
+    if scenario.rule.fires.applies and (learnt := list(followers(scenario.levelled))):
+        what = (
+            f"{learnt[0]!r} takes the steps of an optimiser, and rule {scenario.rule.name!r} moves at every tick itself"
+        )
+        raise scenario.located(wrong(("rule",), f"feedback {what}: use random feedback, or another rule"))
     return entry
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pcsim.errors import InputError, Problem
 from pcsim.graph.graph import kept, number_format
-from pcsim.graph.initialise import stream
+from pcsim.graph.initialise import initialise, stream
 from pcsim.ops.op import no_draws
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def drawing(graph: Graph) -> list[str]:
 def keeping(graph: Graph) -> list[str]:
     """Return the vertices that keep buffers from batch to batch."""
     vertices = [graph.vertices[name] for name in graph.active]
-    return [vertex.name for vertex in vertices if vertex.op.buffers(vertex.call)]
+    return [vertex.name for vertex in vertices if vertex.buffers]
 
 
 def buffers_of(task: Task) -> dict[str, Named]:
@@ -59,8 +59,11 @@ def buffers_of(task: Task) -> dict[str, Named]:
     found = {}
     for name in keeping(task.graph):
         vertex = task.graph.vertices[name]
-        specs = vertex.op.buffers(vertex.call)
+        specs, drawn = vertex.buffers, vertex.feedback.weights(vertex.op, vertex.call)
         given = {key: task.buffers.get(f"{name}.{key}") for key in specs}
+        if missing := [f"{name}.{key}" for key in drawn if given[key] is None]:
+            start = initialise(task.graph, task.seed, task.dtype, names=missing)
+            given |= {key: start[f"{name}.{key}"] for key in drawn if given[key] is None}
         found[name] = {
             key: np.full(spec.shape, spec.start, task.dtype) if (array := given[key]) is None
             else np.asarray(array, task.dtype)
@@ -81,13 +84,12 @@ def operands_of(task: Task) -> dict[str, Named]:
 def buffer_names(graph: Graph) -> list[tuple[str, str]]:
     """Return (vertex, buffer) of all buffers of a graph."""
     vertices = [graph.vertices[name] for name in keeping(graph)]
-    return [(vertex.name, key) for vertex in vertices for key in vertex.op.buffers(vertex.call)]
+    return [(vertex.name, key) for vertex in vertices for key in vertex.buffers]
 
 
 def buffer_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
     """Return {``vertex.buffer``: shape} of all buffers of a graph."""
-    calls = {name: (graph.vertices[name].op, graph.vertices[name].call) for name in graph.active}
-    return {f"{name}.{key}": calls[name][0].buffers(calls[name][1])[key].shape for name, key in buffer_names(graph)}
+    return {f"{name}.{key}": graph.vertices[name].buffers[key].shape for name, key in buffer_names(graph)}
 
 
 def moved_buffers(
@@ -98,8 +100,7 @@ def moved_buffers(
     ``op`` may stand for that of the vertex.
     """
     moved = (op or vertex.op).to_buffers(np, vertex.call, params, inputs)
-    specs = vertex.op.buffers(vertex.call)
-    return {f"{vertex.name}.{key}": np.array(moved.get(key, params[key])[0]) for key in specs}
+    return {f"{vertex.name}.{key}": np.array(moved.get(key, params[key])[0]) for key in vertex.buffers}
 
 
 def admit_sources(task: Task) -> None:

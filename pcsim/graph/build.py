@@ -29,14 +29,14 @@ from pcsim.graph.vertex_parts import (
 )
 from pcsim.ops import FEEDBACKS, OPS, make_call
 from pcsim.ops.calls import check_arity
-from pcsim.ops.op import Site
+from pcsim.ops.op import ParameterSpec, Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pcsim.arrays import Shape
     from pcsim.graph.channels import Acts, Channel
-    from pcsim.ops.op import BufferSpec, Call, Op, ParameterSpec, Realised
+    from pcsim.ops.op import BufferSpec, Call, Op, Realised
 
 T = TypeVar("T")
 
@@ -236,7 +236,7 @@ class _Builder:
     def _complete(self, name: str, entry: VertexEntry, op: Op, call: Call) -> None:
         params = self.attempt(("vertices", name), lambda: self._params(name, entry, op, call))
         precision = self.attempt(("vertices", name), lambda: precision_of(entry, call))
-        feedback = self.attempt(("vertices", name), lambda: feedback_of(entry))
+        feedback = self.attempt(("vertices", name), lambda: feedback_of(entry, call))
         if name not in self.cyclic:
             self._carried(name, entry, op)
         # Also when one of them is wrong: what this vertex feeds has its shape and can be checked.
@@ -275,8 +275,9 @@ class _Builder:
         specs = op.params(call)
         single = op.role == "parameter" and bool(entry.init)
         inits = {"value": entry.init} if single else entry.init
-        if entry.params or inits:
-            buffers = op.buffers(call)
+        weights = FEEDBACKS[entry.feedback].weights(op, call) if entry.feedback in FEEDBACKS else {}
+        if entry.params or inits or weights:
+            buffers: dict[str, BufferSpec | ParameterSpec] = {**op.buffers(call), **weights}
             legal = {"params": list(specs), "init": [*specs, *buffers]}
             check_slots(op, legal, {"params": entry.params, "init": inits})
             self._kept(name, buffers, inits)
@@ -288,10 +289,15 @@ class _Builder:
                 self._own(("init",) if single else ("init", slot), default[slot], spec, inits.get(slot))
         return tuple((slot, entry.params.get(slot, default[slot])) for slot in sorted(specs))
 
-    def _kept(self, name: str, buffers: Mapping[str, BufferSpec], inits: Mapping[str, Any]) -> None:
-        """Note how the buffers of a vertex start, where its entry says so."""
+    def _kept(self, name: str, buffers: Mapping[str, BufferSpec | ParameterSpec], inits: Mapping[str, Any]) -> None:
+        """Note how the buffers of a vertex start, where its entry says so; feedback weights are drawn in any case."""
         for slot, spec in buffers.items():
-            if slot in inits:
+            if isinstance(spec, ParameterSpec):
+                init = init_row(("init", slot), inits[slot]) if slot in inits else spec.init
+                check_values(init, spec.shape, ("init", slot))
+                full = f"{name}.{slot}"
+                self.buffers[full] = Parameter(full, spec.shape, init, spec.fan_in, spec.fan_out)
+            elif slot in inits:
                 init = init_row(("init", slot), inits[slot])
                 check_values(init, spec.shape, ("init", slot))
                 self.buffers[f"{name}.{slot}"] = Parameter(f"{name}.{slot}", spec.shape, init)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from pcsim.errors import clipped
 from pcsim.graph.order import depths_and_cycles, find_cycle, natural, topological_depths
 from pcsim.ops import FEEDBACKS
+from pcsim.ops.op import BufferSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,6 +87,12 @@ class Vertex:
     def __repr__(self) -> str:
         text = f"Vertex({self.name!r}, {self.op.name}, shape {list(self.shape)}, {len(self.call.shapes)} inputs)"
         return clipped(text, 500)
+
+    @property
+    def buffers(self) -> dict[str, BufferSpec]:
+        """What the vertex keeps from batch to batch: the buffers of its op, and feedback weights of its own."""
+        weights = self.feedback.weights(self.op, self.call)
+        return {**self.op.buffers(self.call), **{name: BufferSpec(spec.shape) for name, spec in weights.items()}}
 
     @property
     def shape(self) -> Shape:

@@ -15,7 +15,7 @@ from pcsim.errors import InputError, Path, Problem, nearest, wrong
 from pcsim.graph.array_files import read_array
 from pcsim.graph.graph_document import InitEntry, VertexEntry
 from pcsim.graph.problems import problems_of
-from pcsim.ops import FEEDBACKS, parse_attributes
+from pcsim.ops import FEEDBACKS, OPS, parse_attributes
 from pcsim.ops.attributes import MAX_RANK
 
 if TYPE_CHECKING:
@@ -114,11 +114,15 @@ def _numbers(values: Any, path: Path) -> np.ndarray:
     return array.astype(float)
 
 
-def feedback_of(entry: VertexEntry) -> Feedback:
+def feedback_of(entry: VertexEntry, call: Call) -> Feedback:
     """Return with which operands the error messages of a vertex are computed; raises InputError."""
     if entry.feedback not in FEEDBACKS:
         raise wrong(("feedback",), f"unknown feedback {entry.feedback!r}" + nearest(entry.feedback, FEEDBACKS))
-    return FEEDBACKS[entry.feedback]
+    found = FEEDBACKS[entry.feedback]
+    if found.own and not found.weights(OPS[entry.op], call):
+        hint = f"op {entry.op!r} has no weights, parameters of two axes or more, that feedback could replace"
+        raise wrong(("feedback",), f"{hint}: leave {entry.feedback!r} out here")
+    return found
 
 
 def precision_of(entry: VertexEntry, call: Call) -> float | tuple[Any, ...]:

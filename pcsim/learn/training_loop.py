@@ -12,8 +12,10 @@ import numpy as np
 from pcsim.analysis.channel_traffic import channel_traffic, sent_share
 from pcsim.analysis.spectrum import largest_eigenvalue
 from pcsim.engines.base import Descends
+from pcsim.engines.operands import buffers_of
 from pcsim.errors import RunError
 from pcsim.learn.against_backprop import compared
+from pcsim.learn.alignment import feedback_angles, followers, is_symmetric
 from pcsim.learn.feed import fed
 from pcsim.learn.inference import Relaxer
 from pcsim.learn.metrics import METRICS, Judge, StepNotes
@@ -24,7 +26,7 @@ from pcsim.optimisers import OPTIMISERS
 from pcsim.schedules import SCHEDULES, StepsDone, rate_at
 
 if TYPE_CHECKING:
-    from pcsim.engines.base import Session
+    from pcsim.engines.base import Session, Task
     from pcsim.learn.feed import Arrays, Order, Split
     from pcsim.learn.sessions import Batch
     from pcsim.learn.training_state import TrainingState
@@ -84,6 +86,7 @@ class TrainingLoop:
         self.schedule = SCHEDULES[self.entry.schedule.name]
         self.schedule_settings = self.entry.schedule.settings(SCHEDULES)
         self.names = list(self.state.parameters)
+        self.followers = followers(self.scenario.levelled)
         steps = self.state.log.steps.columns.get("step_size")
         if steps:
             self.sessions.use(steps[-1])
@@ -147,7 +150,7 @@ class TrainingLoop:
             message = f"step {state.step}, epoch {state.step // self.order.steps}: {error}"
             raise RunError(message) from error
         if self.entry.compare is not None and state.step % self.entry.compare.every == 0:
-            state.log.compare(state.step, compared(batch.session.task, updates, self.names))
+            self.compare(batch.session.task, updates)
         state.buffers = batch.session.buffers()
         if self.scenario.document.start.needs_run:
             state.carried = batch.ended()
@@ -156,6 +159,7 @@ class TrainingLoop:
         else:
             scale = 1 / len(places) if self.entry.reduction == "mean" else 1.0
             self.descent.step(self.mover, state.parameters, updates, state.kept, rate, scale, state.step + 1)
+            self.follow(updates, rate, scale)
         if self.precise is not None:
             self.precise.step(state.logarithms, self.errors(batch, predictions))
         self.ticks += batch.ticks
@@ -176,6 +180,26 @@ class TrainingLoop:
     def precisions_now(self) -> dict[str, float]:
         """Return the precisions that are learnt, as columns of the log: of many units, their geometric mean."""
         return {f"precision_{name}": float(np.exp(array.mean())) for name, array in self.state.logarithms.items()}
+
+    def compare(self, task: Task, updates: Mapping[str, Array]) -> None:
+        """Note how far what was learnt is from backprop, and feedback from the weights that it stands for."""
+        found, graph = compared(task, updates, self.names), self.scenario.levelled
+        if not is_symmetric(graph):
+            kept = {
+                f"{name}.{key}": array for name, arrays in buffers_of(task).items() for key, array in arrays.items()
+            }
+            found["angle"] = np.degrees(np.arccos(np.clip(found["cosine"], -1, 1)))
+            found["feedback_angle"] = feedback_angles(graph, self.state.parameters, kept, self.names)
+        self.state.log.compare(self.state.step, found)
+
+    def follow(self, updates: Mapping[str, Array], rate: float, scale: float) -> None:
+        """Move feedback weights that are learnt as the weights that they stand for (Kolen & Pollack 1994)."""
+        state = self.state
+        weights = {name: state.buffers[name] for name in self.followers}
+        for name, array in weights.items():
+            state.kept.setdefault(name, self.descent.optimiser.begin(array))
+        learnt = {name: updates[parameter] for name, parameter in self.followers.items()}
+        self.descent.step(None, weights, learnt, state.kept, rate, scale, state.step + 1)
 
     def follow_spectrum(self, inputs: Arrays, targets: Arrays) -> None:
         """Look at the curvature of the free energy now and then, and keep the step size of inference below its bound.

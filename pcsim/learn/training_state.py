@@ -77,7 +77,7 @@ def load_state(folder: str | Path) -> TrainingState:
     kept: dict[str, State] = {name: {} for name in parts["parameter"]}
     for key, array in parts["kept"].items():
         what, _, name = key.partition(":")
-        kept[name][what] = array
+        kept.setdefault(name, {})[what] = array
     log = log_of(list(parts["parameter"]), parts["log"])
     return TrainingState(facts["step"], parts["parameter"], parts["buffer"], kept, log, facts["digest"],
                          parts["carried"], parts["precision"])  # fmt: skip

@@ -289,6 +289,11 @@ class Op:
         return self.inputs[min(number, len(self.inputs) - 1)]
 
 
+def feedback_weight(slot: str) -> str:
+    """Return the buffer that stands for a parameter on the way back."""
+    return f"feedback_{slot}"
+
+
 @dataclass(frozen=True)
 class Feedback:
     """How the error messages of a vertex travel back: with which operands its ``to_inputs`` is called.
@@ -298,6 +303,9 @@ class Feedback:
     symmetric : the operands are those of the forward call, so that messages are the vector-Jacobian products.
     operands : (xp, params) -> params for ``to_inputs``; parameters are (stack, *shape). Buffers and draws are not among
         them: ``to_inputs`` is given these as they are.
+    own : each weight of the vertex, a parameter of two axes or more, has a feedback weight of the same shape in its
+        place. It is a buffer of the vertex, drawn apart from the weight but in the same way; ``operands`` is not asked.
+    learns : in training, feedback weights take the same steps as the weights that they stand for.
     """
 
     name: str
@@ -305,11 +313,21 @@ class Feedback:
     operands: Callable[[Namespace, Params], Params]
     symmetric: bool = False
     source: str = ""
+    own: bool = False
+    learns: bool = False
+
+    def weights(self, op: Op, call: Call) -> dict[str, ParameterSpec]:
+        """Return {buffer: the parameter that it stands for}: the feedback weights that a vertex has of its own."""
+        specs = op.params(call).items() if self.own else ()
+        return {feedback_weight(slot): spec for slot, spec in specs if len(spec.shape) > 1}
 
     def applied(self, xp: Namespace, op: Op, call: Call, params: Params) -> Params:
         """Return the operands of ``to_inputs``: the parameters of a vertex as this feedback has them, and the rest."""
         if self.symmetric:
             return params
+        if self.own:
+            slots = [slot for slot in op.params(call) if feedback_weight(slot) in params]
+            return {**params, **{slot: params[feedback_weight(slot)] for slot in slots}}
         return {**params, **self.operands(xp, {name: params[name] for name in op.params(call)})}
 
 

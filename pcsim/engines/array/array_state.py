@@ -278,7 +278,7 @@ class ArrayState:
             return found
         operands, theta = operands_of(self.task), {name: self._began(name)[None] for name in self.task.parameters}
         for name, vertex in self.task.graph.vertices.items():
-            if vertex.op.role == "function" and vertex.op.buffers(vertex.call):
+            if vertex.op.role == "function" and vertex.buffers:
                 params = {slot: theta[parameter] for slot, parameter in vertex.params} | operands.get(name, {})
                 inputs = tuple(map(self._start_of, self.task.graph.incoming[name]))
                 found |= moved_buffers(vertex, params, inputs, self.ops.get(vertex.op.name))
