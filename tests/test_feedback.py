@@ -9,8 +9,9 @@ import pcsim
 from pcsim.engines import ENGINES
 from pcsim.errors import InputError
 from pcsim.learn.alignment import angle
+from pcsim.ops import FEEDBACKS
 
-KINDS = ("sign", "random", "learned")
+KINDS = tuple(name for name, row in FEEDBACKS.items() if not row.symmetric)
 ENGINE_NAMES = [name for name, row in ENGINES.items() if name in ("actors", "numpy", "numba")]
 
 
@@ -54,6 +55,38 @@ def test_engines_learn_what_actors_learn(feedback, rule):
                 np.testing.assert_allclose(getattr(done, part)[name], array, rtol=0, atol=1e-12)
 
 
+def by_hand(loaded, feedback):
+    """Return what each weight learns by bp: other weights in place of W^T, and no slope where the row says so."""
+    p, b, row = loaded.parameters(), loaded.buffers(), FEEDBACKS[feedback]
+    layers = (("h1", "x"), ("h2", "h1"), ("h3", "h2"))
+    values, slopes, learnt = {"x": loaded.inputs()["x"]}, {}, {}
+    for name, pre in layers:
+        values[name] = np.tanh(values[pre] @ p[f"{name}.weight"].T + p[f"{name}.bias"])
+        slopes[name] = 1 - values[name] ** 2
+    error = loaded.targets()["h3"] - values["h3"]
+    for name, pre in reversed(layers):
+        weight = p[f"{name}.weight"]
+        learnt[f"{name}.weight"] = (slopes[name] * error).T @ values[pre]
+        back = b.get(f"{name}.feedback_weight", weight)
+        back = np.sign(weight) * np.abs(weight).mean() if feedback == "sign" else back
+        error = (error * (slopes[name] if row.slopes else 1)) @ back
+    return learnt
+
+
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+@pytest.mark.parametrize("feedback", KINDS)
+def test_updates_are_those_of_a_loop_over_layers(feedback, engine):
+    layer = {"op": "affine", "units": 5, "activation": "tanh", "feedback": feedback}
+    chain = {f"h{level}": {**layer, "inputs": [f"h{level - 1}" if level > 1 else "x"]} for level in (1, 2, 3)}
+    graph = {"vertices": {"x": {"op": "input", "shape": [6]}, **chain}, "outputs": ["h3"]}
+    rng = np.random.default_rng(0)
+    loaded = pcsim.load({"graph": graph, "batch": 4, "rule": "bp", "measure": []})
+    loaded = loaded.with_data({"x": rng.normal(size=(4, 6))}, {"h3": rng.normal(size=(4, 5))})
+    updates = pcsim.simulate(loaded, engine=engine).updates
+    for name, wanted in by_hand(loaded, feedback).items():
+        np.testing.assert_allclose(updates[name], wanted, rtol=1e-12, atol=1e-14)
+
+
 def test_feedback_is_what_the_error_messages_travel_over():
     """Given the forward weights, random feedback is symmetric feedback: bit for bit where both are actors."""
     plain, other = pcsim.load(scenario(None)), pcsim.load(scenario("random"))
@@ -68,8 +101,6 @@ def test_feedback_is_what_the_error_messages_travel_over():
 
 
 def test_sign_feedback_has_the_signs_and_the_size_of_the_weights():
-    from pcsim.ops import FEEDBACKS
-
     weight = np.array([[[1.0, -3.0], [2.0, -2.0]]])
     found = FEEDBACKS["sign"].operands(np, {"weight": weight, "bias": np.array([[5.0]])})
     assert np.array_equal(found["weight"], [[[2, -2], [2, -2]]])
@@ -129,6 +160,12 @@ def test_what_cannot_be_is_refused_by_name():
     document["train"] = {"samples": 64}
     with pytest.raises(InputError, match="takes the steps of an optimiser"):
         pcsim.train(document)
+
+
+def test_an_op_without_an_activation_has_no_slope_to_leave_out():
+    vertices = {"x": {"op": "input", "shape": [2]}, "y": {"op": "tanh", "inputs": ["x"], "feedback": "straight"}}
+    with pytest.raises(InputError, match="'tanh' has no activation whose slope"):
+        pcsim.load_graph({"vertices": vertices, "outputs": ["y"]})
 
 
 def test_angle():

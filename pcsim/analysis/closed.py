@@ -205,7 +205,8 @@ class ClosedSession:
     def _call(self, local: Swept) -> Local:
         """Return a vertex's call; feedback is symmetric."""
         vertex, params = local.vertex, local.params
-        return Local(np, vertex.op, vertex.call, params, params, local.inputs, local.mu, local.saved)
+        inputs, how = local.inputs, vertex.feedback
+        return Local(np, vertex.op, vertex.call, params, params, inputs, local.mu, local.saved, how)
 
     def advance(
         self, first: int, end: int, *, last: bool, squares: Array | None = None, apart: Array | None = None

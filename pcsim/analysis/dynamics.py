@@ -129,7 +129,7 @@ class Dynamics:
         mu, saved = vertex.op.forward(np, vertex.call, params, inputs)
         mu = np.broadcast_to(np.asarray(mu, float), (1, points, *vertex.shape))
         feedback = vertex.feedback.applied(np, vertex.op, vertex.call, params)
-        local = Local(np, vertex.op, vertex.call, params, feedback, inputs, mu, saved)
+        local = Local(np, vertex.op, vertex.call, params, feedback, inputs, mu, saved, vertex.feedback)
         if name in self.task.targets:
             target = self._tiled(np.asarray(self.task.targets[name], float), points)[None]
             return local, LOSSES[self.task.losses[name]].error(np, mu, target)

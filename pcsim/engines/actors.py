@@ -197,8 +197,9 @@ class Actor:
     def messages(self) -> tuple[Array, ...]:
         """Return J^T Pi eps, one message per input."""
         op, g = self.vertex.op, self.credit
-        feedback = self.vertex.feedback.applied(np, op, self.vertex.call, self.params)
-        return op.to_inputs(np, self.vertex.call, feedback, self.inputs, self.mu, self.saved, g)
+        how, call = self.vertex.feedback, self.vertex.call
+        operands = how.applied(np, op, call, self.params)
+        return how.messages(np, op, call, operands, self.inputs, self.mu, self.saved, g)
 
     def to_leaves(self) -> tuple[Array, ...]:
         """Return J^T Pi eps for each input with the forward operands: what parameters used as inputs receive."""

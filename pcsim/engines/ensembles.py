@@ -388,7 +388,7 @@ def _local(task: Task, session: Session, vertex: Vertex, params: Params, theta: 
     """Return a vertex's call with the inputs that it sees at this tick."""
     inputs = tuple(_arrived(task, session, edge, theta) for edge in task.graph.incoming[vertex.name])
     mu, saved = vertex.op.forward(np, vertex.call, params, inputs)
-    return Local(np, vertex.op, vertex.call, params, params, inputs, mu, saved)
+    return Local(np, vertex.op, vertex.call, params, params, inputs, mu, saved, vertex.feedback)
 
 
 def _arrived(task: Task, session: Session, edge: Edge, theta: Mapping[str, Array]) -> Array:

@@ -103,7 +103,8 @@ class SweepSession:
         mu, saved = vertex.op.forward(np, vertex.call, params, inputs)
         mu = np.broadcast_to(np.asarray(mu, self.task.dtype), self.errors[name].shape)
         feedback = vertex.feedback.applied(np, vertex.op, vertex.call, params)
-        self.local[name] = Local(np, vertex.op, vertex.call, params, feedback, inputs, mu, saved)
+        how = vertex.feedback
+        self.local[name] = Local(np, vertex.op, vertex.call, params, feedback, inputs, mu, saved, how)
         if name in self.task.targets:
             target = np.asarray(self.task.targets[name], self.task.dtype)[None]
             self.errors[name] = LOSSES[self.task.losses[name]].error(np, mu, target)

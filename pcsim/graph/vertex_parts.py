@@ -122,6 +122,9 @@ def feedback_of(entry: VertexEntry, call: Call) -> Feedback:
     if found.own and not found.weights(OPS[entry.op], call):
         hint = f"op {entry.op!r} has no weights, parameters of two axes or more, that feedback could replace"
         raise wrong(("feedback",), f"{hint}: leave {entry.feedback!r} out here")
+    if not found.slopes and "activation" not in OPS[entry.op].attributes:
+        hint = f"op {entry.op!r} has no activation whose slope could be left out"
+        raise wrong(("feedback",), f"{hint}: leave {entry.feedback!r} out here")
     return found
 
 

@@ -56,4 +56,11 @@ ROWS = (
         learns=True,
         source="Kolen & Pollack 1994; Millidge, Tschantz, Seth & Buckley 2020",
     ),
+    Feedback(
+        name="straight",
+        summary="the forward weights, transposed, without the slope of the activation",
+        operands=as_they_are,
+        slopes=False,
+        source="Millidge, Tschantz, Seth & Buckley 2020",
+    ),
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pcsim.arrays import Array, Namespace
-    from pcsim.ops.op import Call, Inputs, Op, Params, Saved
+    from pcsim.ops.op import Call, Feedback, Inputs, Op, Params, Saved
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Local:
     params : operands of the forward call: parameters and buffers (stack, *shape), draws (stack, batch, *shape).
     feedback : operands of the error messages; the same as ``params`` where feedback is symmetric.
     inputs, mu, saved : (stack, batch, *shape), as the op's forward call took and gave them.
+    how : the row of the feedback.
     """
 
     xp: Namespace
@@ -29,10 +30,12 @@ class Local:
     inputs: Inputs
     mu: Array
     saved: Saved
+    how: Feedback
 
     def messages(self, g: Array) -> tuple[Array, ...]:
         """Return the error message to each input, J^T g, with the operands of the feedback ([M] eq. 2)."""
-        return self.op.to_inputs(self.xp, self.call, self.feedback, self.inputs, self.mu, self.saved, g)
+        operands = self.feedback
+        return self.how.messages(self.xp, self.op, self.call, operands, self.inputs, self.mu, self.saved, g)
 
     def contributions(self, g: Array) -> dict[str, Array]:
         """Return (d mu / d p)^T g for each parameter slot, summed over the batch ([M] eq. 3)."""

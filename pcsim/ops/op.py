@@ -12,7 +12,7 @@ An op knows its vertex and nothing else: it returns local derivatives; only an e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -306,6 +306,7 @@ class Feedback:
     own : each weight of the vertex, a parameter of two axes or more, has a feedback weight of the same shape in its
         place. It is a buffer of the vertex, drawn apart from the weight but in the same way; ``operands`` is not asked.
     learns : in training, feedback weights take the same steps as the weights that they stand for.
+    slopes : errors are multiplied by the slope of the activation on their way; else it is left out.
     """
 
     name: str
@@ -315,6 +316,7 @@ class Feedback:
     source: str = ""
     own: bool = False
     learns: bool = False
+    slopes: bool = True
 
     def weights(self, op: Op, call: Call) -> dict[str, ParameterSpec]:
         """Return {buffer: the parameter that it stands for}: the feedback weights that a vertex has of its own."""
@@ -329,6 +331,20 @@ class Feedback:
             slots = [slot for slot in op.params(call) if feedback_weight(slot) in params]
             return {**params, **{slot: params[feedback_weight(slot)] for slot in slots}}
         return {**params, **self.operands(xp, {name: params[name] for name in op.params(call)})}
+
+    def messages(
+        self, xp: Namespace, op: Op, call: Call, operands: Params, inputs: Inputs, mu: Array, saved: Saved, g: Array
+    ) -> tuple[Array, ...]:
+        """Return the error message to each input, J^T g with these operands ([M] eq. 2)."""
+        if not self.slopes:
+            call, saved = straight(call), ()
+        return op.to_inputs(xp, call, operands, inputs, mu, saved, g)
+
+
+def straight(call: Call) -> Call:
+    """Return a call without its activation."""
+    without = tuple((key, "none" if key == "activation" else value) for key, value in call.attributes)
+    return replace(call, attributes=without)
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,7 @@ class ArrayState:
         done, here = work.stop - work.start, shifted(rows, -work.start)
         inputs, saved = (tuple(take(array, here, done) for array in arrays) for arrays in (work.inputs, work.saved))
         mu = take(work.mu, here, done)
-        return Local(self.xp, step.op, step.call, params, feedback, inputs, mu, saved)
+        return Local(self.xp, step.op, step.call, params, feedback, inputs, mu, saved, step.feedback)
 
     def layout(self) -> Sequence[tuple[str, ...]]:
         """Return the active vertices by group."""
