@@ -92,7 +92,9 @@ def test_rules_of_the_readme_are_the_rules():
 
 def test_scenarios_of_the_readme_are_those_that_ship():
     named = set(re.findall(r"^\| `([a-z0-9-]+)` \|", README, re.MULTILINE)) - set(RULES) - set(ENGINES)
-    assert named == {path.stem for path in (ROOT / "scenarios").glob("*.yaml")}
+    assert named == {
+        path.stem for folder in ("scenarios", "scenarios/studies") for path in (ROOT / folder).glob("*.yaml")
+    }
 
 
 def test_engines_of_the_readme_are_those_there_are_and_their_extras_exist():
