@@ -207,7 +207,7 @@ def test_refusals():
 
     graph = chain()
     graph.add_edge(2, 1)
-    refused(graph, "cycle")
+    refused(graph, "vertices.1.inputs: op 'affine' got 2 inputs, expected 1", "the shapes along its cycle")
 
     graph = chain()
     graph.add_node("z", op="add")

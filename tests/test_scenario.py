@@ -101,7 +101,7 @@ WRONG = [
     ("s.yaml", "batch: 3", "batch: 100000000", None),
     ("s.yaml", "seed: 0", "level: sideways", "s.yaml:12:8: level: expected 'none', 'delay' or 'identity', got 'sideways'"),
     ("s.yaml", "below: 1e-3", "below: -1", "s.yaml:7:34: stop.below: expected a number greater than 0, got -1"),
-    ("s.yaml", "measure: gradient", "measure: gradients", "s.yaml:7:17: stop.measure: expected 'gradient', 'signal', 'update', 'settled' or 'energy', got 'gradients'"),
+    ("s.yaml", "measure: gradient", "measure: gradients", "s.yaml:7:17: stop.measure: expected 'gradient', 'signal', 'update', 'settled', 'limit' or 'energy', got 'gradients'"),
     ("s.yaml", "[h*]", "[h*, z]", "s.yaml:8:39: record[0].vertices[1]: no vertex is named 'z'"),
     ("s.yaml", "what: value", "what: values", "s.yaml:8:17: record[0].what"),
     ("s.yaml", "[energy]", "[engery]", "s.yaml:9:11: measure[0]: unknown measure 'engery'; did you mean 'energy'? (pcsim list measures)"),

@@ -264,7 +264,6 @@ class Op:
     to_inputs: Callable[[Namespace, Call, Params, Inputs, Array, Saved, Array], tuple[Array, ...]]
     to_params: Callable[[Namespace, Call, Params, Inputs, Array, Saved, Array], dict[str, Array]] = no_to_params
     params: Callable[[Call], dict[str, ParameterSpec]] = no_params
-    factors: Callable[[Namespace, Call, Params, Inputs, Array], dict[str, Factors]] | None = None
     attributes: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
     inputs: tuple[InputSlot, ...] = FLOATS
     couples: Callable[[Call], bool] = apart
@@ -280,6 +279,7 @@ class Op:
     role: Literal["function", "source", "parameter"] = "function"
     source: str = ""
     slots: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    factors: Callable[[Namespace, Call, Params, Inputs, Array], dict[str, Factors]] | None = None
 
     def __repr__(self) -> str:
         return f"Op({self.name!r}: {self.summary})"
