@@ -107,9 +107,9 @@ def learn_delays(
         if not found[-1].slack or len(found) == most:
             break
         task = replace(task, graph=_changed(task.graph, shortest, arrivals))
-    heard = {name for inbox in arrivals.values() for name in inbox}
+    listening = {name for inbox in arrivals.values() for name in inbox}
     free = [edge for edge in task.graph.edges if task.graph.role(edge.pre) == "free"]
-    return DelayLearning(task.graph, tuple(found), tuple(edge.name for edge in free if edge.name not in heard))
+    return DelayLearning(task.graph, tuple(found), tuple(edge.name for edge in free if edge.name not in listening))
 
 
 def _refuse(graph: Graph) -> None:

@@ -135,11 +135,13 @@ def _by_sweeps(graph: Graph, changed: set[str], kind: str) -> dict[str, int | No
     """Return distances where a tick sweeps values forward and errors back: all that is connected in a few ticks."""
     found: dict[str, int | None] = dict.fromkeys(graph.active)
     reached = changed if kind == "target" else _behind(graph, changed) | changed
-    heard = {name for name, level in vertex_levels(graph).items() if level is not None}  # errors come from outputs
+    with_errors = {
+        name for name, level in vertex_levels(graph).items() if level is not None
+    }  # errors come from outputs
     tick = 0
     while fresh := [name for name in reached if name in found and found[name] is None]:
         found.update(dict.fromkeys(fresh, tick))
-        reached, tick = _behind(graph, _before(graph, reached & heard)) | reached, tick + 1
+        reached, tick = _behind(graph, _before(graph, reached & with_errors)) | reached, tick + 1
     return found
 
 
