@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 CONVERGES, NEVER, UNKNOWN = "converges", "does not converge", "not known"
 
+MARGIN = 20
+"""Of the predicted ticks one in so many is advised on top: the linear forecast may be a few short."""
 SATURATED = 1e-3
 """A vertex that passes back less than this part of an error is saturated."""
 SOONER = 0.8
@@ -191,7 +193,7 @@ def _when(task: Task, ticks: int | None, tolerance: float, limit: str) -> Iterat
         return
     yield f"every error is within {tolerance:g} of {limit} from tick {ticks:,} on"
     if ticks >= task.ticks:
-        yield f"the run ends before, after {task.ticks:,} ticks: take rule.ticks={ticks + 1}"
+        yield f"the run ends before, after {task.ticks:,} ticks: take rule.ticks={ticks + ticks // MARGIN + 1}"
 
 
 def _why_not(found: Oracle, _tolerance: float) -> str | None:
